@@ -1,0 +1,7 @@
+"""``python -m graphflops``"""
+
+import sys
+
+from graphflops.cli import main
+
+sys.exit(main())

@@ -1,0 +1,97 @@
+"""analyze: the six stages, composed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+from graphflops.annotation import annotate
+from graphflops.attribution import attribute
+from graphflops.conventions import Convention, convention_named
+from graphflops.discovery import RuleSource, rulebook
+from graphflops.errors import MissingRules, UsageError
+from graphflops.graph import build
+from graphflops.ledger import missing_rules
+from graphflops.pricing import price
+from graphflops.report import Report
+from graphflops.rulebook import Rule, RuleBook
+from graphflops.tracing import trace
+
+
+def analyze(
+    model: Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    optimizer: str | None = "adamw",
+    training: bool = True,
+    rules: Iterable[RuleSource] | None = None,
+    convention: str | Convention = "standard",
+    attention: Literal["flash", "math"] = "flash",
+    strict: bool = False,
+) -> Report:
+    """What one step of a model costs: traced on fake tensors, priced by rules, nothing executed, nothing changed.
+
+    Args:
+        model: a module, or any function of tensors.
+        args: the positional inputs, as for ``torch.export.export``; tensors may be real, meta or fake.
+        kwargs: the keyword inputs.
+        optimizer: ``"adamw"``, ``"adam"``, ``"sgd"``, ``"sgd_momentum"``, or a rule's ``optimizer.NAME``; None for none.
+        training: count backward and the optimizer as well as forward.
+        rules: rules of your own, that win over the shipped ones: paths of files or folders, modules, single rules.
+        convention: how work is turned into one number of FLOPs.
+        attention: whose backward attention has: ``"flash"`` recomputes the scores, ``"math"`` keeps them.
+        strict: refuse a model with an Op that no rule names, instead of reporting it.
+
+    Raises:
+        CaptureError: the model could not be traced on these inputs.
+        MissingRules: strict, and some Op has no rule.
+        RuleError: a rule is wrong, or does not load.
+        UsageError: an argument is not one of those above.
+    """
+    chosen = convention_named(convention)
+    book = rulebook(rules)
+    if attention not in ("flash", "math"):
+        raise UsageError(f"attention must be 'flash' or 'math', not {attention!r}")
+    update = optimizer_rule(book, optimizer) if training else None
+    options = {"attention": attention}
+
+    traced = trace(model, _as_args(args), kwargs or {}, book, grad=training)
+    graph = annotate(build(traced))
+    prices = price(graph, book, options)
+    if strict and prices.unknown:
+        raise MissingRules(missing_rules(prices.unknown), prices.unknown)
+    ledger = attribute(graph, prices, traced.modules, update, options)
+    return Report(
+        model=traced.name,
+        inputs={name: str(spec) for name, spec in traced.inputs.items()},
+        parameters={name: spec.numel for name, spec in traced.parameters.items()},
+        trainable=traced.trainable,
+        optimizer_name=optimizer if training else None,
+        convention=chosen,
+        modules=traced.modules,
+        called=traced.called,
+        entries=ledger,
+        unknown=prices.unknown,
+    )
+
+
+def optimizer_rule(book: RuleBook, name: str | None) -> Rule | None:
+    """The rule of an optimizer, by its short name.
+
+    Raises:
+        UsageError: there is none; the message lists those that are.
+    """
+    if name is None:
+        return None
+    found = book.rules.get(f"optimizer.{name}")
+    if found is None:
+        known = sorted(str(key).removeprefix("optimizer.") for key, _ in book if str(key).startswith("optimizer."))
+        raise UsageError(f"there is no optimizer {name!r}; there are: {', '.join(known)}")
+    return found
+
+
+def _as_args(args: Any) -> tuple[Any, ...]:
+    if isinstance(args, (tuple, list)):
+        return tuple(args)
+    raise UsageError(f"args must be a tuple of inputs, as in analyze(model, args=(tokens,)), not {type(args).__name__}")

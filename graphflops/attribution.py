@@ -1,0 +1,106 @@
+"""Stage 5, attribute: costs split into phases and written into a ledger, entry by entry, under their module paths."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from graphflops.costs import NOTHING, Cost, Work, covers
+from graphflops.formulas import formula
+from graphflops.graph import Op, OpGraph, ops
+from graphflops.ledger import Entry, Formula, Phase
+from graphflops.pricing import Prices, offer
+from graphflops.rulebook import Rule
+
+
+def attribute(
+    graph: OpGraph,
+    prices: Prices,
+    modules: Collection[str],
+    optimizer: Rule | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[Entry, ...]:
+    """The ledger of a priced graph; its entries sum to the total, phase by phase."""
+    entries: list[Entry] = []
+    for op in ops(graph):
+        if op.name in prices.costs:
+            rule, cost = prices.costs[op.name]
+            entries += _entries(op, rule, cost, formula(rule, offer(op, options)), modules)
+        entries += _fan_in(op)
+        if op.kind == "parameter" and op.fan_in and optimizer is not None:
+            entries.append(_update(op, optimizer))
+    return tuple(entries)
+
+
+def _entries(op: Op, rule: Rule, cost: Cost, why: Formula, modules: Collection[str]) -> Iterator[Entry]:
+    """A composite cost has an entry for each of its parts; a part named after a submodule stands under its path."""
+    for name, part in (cost.parts or {"": cost}).items():
+        path = f"{op.owner}.{name}".lstrip(".")
+        yield Entry(
+            kind="call",
+            path=path if name and path in modules else op.owner,
+            op=op.name,
+            target=op.target,
+            part=name,
+            line=op.line,
+            work=_phases(op, part),
+            rule=f"{rule.name} ({rule.source})",
+            about=rule.about,
+            formula=why.parts.get(name, why),
+        )
+
+
+def _phases(op: Op, cost: Cost) -> dict[Phase, Work]:
+    """Forward as it is; of the gradients those that autograd computes; recompute if there is any."""
+    dgrad = wgrad = NOTHING
+    for key, work in cost.grads.items():
+        covered = [each for each in op.operands if covers(key, each.name)]
+        if not any(each.name in op.needs_grad for each in covered):
+            continue
+        if all(each.is_weight for each in covered):
+            wgrad += work
+        else:
+            dgrad += work
+    recompute = cost.recompute if op.needs_grad else NOTHING
+    return _nonzero({"forward": cost.forward, "dgrad": dgrad, "wgrad": wgrad, "recompute": recompute})
+
+
+def _fan_in(op: Op) -> Iterator[Entry]:
+    """Gradients that meet at a result are added: one addition an element for each beyond the first."""
+    extra = sum((count - 1) * op.result(index).numel for index, count in op.fan_in.items())
+    if extra == 0:
+        return
+    phase: Phase = "wgrad" if op.kind == "parameter" else "dgrad"
+    meeting = " + ".join(f"({count} − 1)·{op.result(index).numel}" for index, count in op.fan_in.items() if count > 1)
+    yield Entry(
+        kind="fan-in",
+        path=op.owner,
+        op=op.name,
+        target="gradient fan-in",
+        part="",
+        line=op.line,
+        work={phase: Work(accumulate=extra)},
+        rule="gradient fan-in (graphflops/attribution.py)",
+        about="Gradients that meet at one tensor are added: one addition an element for each beyond the first.",
+        formula=Formula("0", {op.name: f"accumulate = {meeting}"}, {}),
+    )
+
+
+def _update(op: Op, optimizer: Rule) -> Entry:
+    offered = {"param": op.out}
+    return Entry(
+        kind="update",
+        path=op.owner,
+        op=op.name,
+        target=str(optimizer.targets[0]),
+        part="",
+        line="",
+        work=_nonzero({"optimizer": optimizer.price(offered).forward}),
+        rule=f"{optimizer.name} ({optimizer.source})",
+        about=optimizer.about,
+        formula=formula(optimizer, offered),
+    )
+
+
+def _nonzero(work: Mapping[Phase, Work]) -> dict[Phase, Work]:
+    return {phase: each for phase, each in work.items() if each}

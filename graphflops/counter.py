@@ -1,0 +1,250 @@
+"""FLOPsCounter, FLOPsCount and compare_models: the counter people have in their notes, a thin face over analyze()."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from graphflops.analysis import analyze
+from graphflops.errors import CaptureError, UsageError
+from graphflops.files import write_whole
+from graphflops.report import Report
+from graphflops.units import in_step, percent, step_of, unit
+
+SCHEMA = "graphflops.flops_count/1"
+
+
+@dataclass(frozen=True)
+class FLOPsCount:
+    """FLOPs of a step, or of a part of it; counts add, and scale by a number of steps.
+
+    >>> (FLOPsCount(10, 20, 3) * 1000 + FLOPsCount(forward=7)).total
+    33007
+    """
+
+    forward: int = 0
+    backward: int = 0
+    optimizer: int = 0
+
+    @property
+    def total(self) -> int:
+        """forward + backward + optimizer"""
+        return self.forward + self.backward + self.optimizer
+
+    def __add__(self, other: FLOPsCount) -> FLOPsCount:
+        if not isinstance(other, FLOPsCount):
+            return NotImplemented
+        return FLOPsCount(
+            self.forward + other.forward, self.backward + other.backward, self.optimizer + other.optimizer
+        )
+
+    def __getitem__(self, phase: str) -> int:
+        return self.to_dict()[phase]
+
+    def __radd__(self, other: int) -> FLOPsCount:
+        return self if other == 0 else NotImplemented  # so that sum() works
+
+    def __mul__(self, times: int) -> FLOPsCount:
+        return FLOPsCount(self.forward * times, self.backward * times, self.optimizer * times)
+
+    __rmul__ = __mul__
+
+    def to_dict(self) -> dict[str, int]:
+        """forward, backward, optimizer and total, as plain ints."""
+        return {**asdict(self), "total": self.total}
+
+
+class FLOPsCounter:
+    """Counts the FLOPs of a training step of a model of token ids, int64 (batch_size, seq_len).
+
+    Args:
+        model: ``ConfigurableResNetBK``, ``LanguageModel``, or any model that maps token ids to an output.
+        batch_size: B, the number of sequences.
+        seq_len: N, the number of tokens in each.
+        optimizer_name: the optimizer that ``get_breakdown`` and ``save_to_json`` speak of.
+        convention: how work is turned into FLOPs.
+
+    Raises:
+        UsageError: a size is not a positive integer, or the model is not a module.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch_size: int,
+        seq_len: int,
+        optimizer_name: str = "adamw",
+        convention: str = "standard",
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise UsageError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+        for name, size in (("batch_size", batch_size), ("seq_len", seq_len)):
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise UsageError(f"{name} must be a positive integer, not {size!r}")
+        self.model = model
+        self.batch_size = batch_size
+        self.seq_len = seq_len
+        self.optimizer_name = optimizer_name
+        self.convention = convention
+
+    def report(self, optimizer_name: str | None = None) -> Report:
+        """The whole analysis, from the model as it is now.
+
+        Raises:
+            CaptureError: the model does not take token ids of that shape.
+        """
+        tokens = torch.empty(self.batch_size, self.seq_len, dtype=torch.int64, device="meta")
+        name = self.optimizer_name if optimizer_name is None else optimizer_name
+        try:
+            return analyze(self.model, (tokens,), optimizer=name, convention=self.convention)
+        except CaptureError as error:
+            raise CaptureError(
+                f"{error}\n\nFLOPsCounter feeds token ids, int64 ({self.batch_size}, {self.seq_len}); "
+                "for other inputs call graphflops.analyze(model, args=(…))."
+            ) from error
+
+    def count_forward_flops(self) -> FLOPsCount:
+        """The forward pass alone."""
+        return FLOPsCount(forward=self.report().forward)
+
+    def count_backward_flops(self) -> FLOPsCount:
+        """The backward pass alone, recomputed work included."""
+        return FLOPsCount(backward=_backward(self.report()))
+
+    def count_optimizer_flops(self, optimizer_name: str = "adamw") -> FLOPsCount:
+        """The optimizer's update alone: ``"adamw"``, ``"adam"``, ``"sgd"`` or ``"sgd_momentum"``."""
+        return FLOPsCount(optimizer=self.report(optimizer_name).optimizer)
+
+    def count_total_flops(self, optimizer_name: str = "adamw") -> FLOPsCount:
+        """The whole training step."""
+        return _count(self.report(optimizer_name))
+
+    def get_breakdown(self) -> dict[str, dict[str, int]]:
+        """Component → forward, backward, optimizer, total; the components add up to the totals."""
+        return _breakdown(self.report())
+
+    def print_summary(self) -> None:
+        """Print totals and components."""
+        report = self.report()
+        count, step = _count(report), step_of(report.total)
+        console = Console(highlight=False)
+        console.print(
+            f"[bold]FLOPs of a training step[/bold]: {report.model}, batch {self.batch_size}, sequence {self.seq_len}"
+        )
+        for name, flops in (*count.to_dict().items(), ("of it MACs forward", report.macs)):
+            measure = unit(step, "MACs" if "MACs" in name else "FLOPs")
+            console.print(f"  {name.capitalize():<20}{in_step(flops, step):>10} {measure:<7}{flops:>22,}")
+        console.print()
+        for name, parts in _breakdown(report).items():
+            console.print(
+                f"  {name:<20}{in_step(parts['total'], step):>10} {unit(step, 'FLOPs'):<7}"
+                f"{percent(parts['total'], count.total):>8}"
+            )
+        console.print(f"\n  {report.coverage}")
+
+    def save_to_json(self, path: str | Path) -> None:
+        """Write totals, components and the model's configuration to a file, whole or not at all.
+
+        Raises:
+            UsageError: the path cannot be written.
+        """
+        report = self.report()
+        content = {
+            "schema": SCHEMA,
+            "schema_version": 1,
+            "unit": "FLOP",
+            "convention": report.convention.name,
+            "optimizer": self.optimizer_name,
+            "model_config": self._model_config(),
+            "total_flops": _count(report).to_dict(),
+            "component_breakdown": _breakdown(report),
+            "macs": report.macs,
+            "parameters": sum(report.parameters.values()),
+            "coverage": asdict(report.coverage),
+        }
+        write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def _model_config(self) -> dict[str, Any]:
+        known = ("d_model", "n_layers", "vocab_size", "num_experts", "top_k")
+        config = {name: getattr(self.model, name) for name in known if isinstance(getattr(self.model, name, None), int)}
+        return {
+            "model": type(self.model).__name__,
+            **config,
+            "seq_len": self.seq_len,
+            "batch_size": self.batch_size,
+        }
+
+
+def compare_models(
+    model1: nn.Module,
+    model2: nn.Module,
+    batch_size: int,
+    seq_len: int,
+    model1_name: str = "Model 1",
+    model2_name: str = "Model 2",
+) -> dict[str, Any]:
+    """Count two models on the same tokens, print both, and return them by name.
+
+    ``["speedup"]`` has forward, backward and total: FLOPs of model1 over those of model2, so that 2 means that model2
+    needs half of what model1 needs.
+
+    Raises:
+        UsageError: both have the same name, or a size is wrong.
+    """
+    if model1_name == model2_name or "speedup" in (model1_name, model2_name):
+        raise UsageError(f"two models need two names, neither of them 'speedup'; got {model1_name!r}, {model2_name!r}")
+    counts = {
+        name: FLOPsCounter(model, batch_size, seq_len).count_total_flops()
+        for name, model in ((model1_name, model1), (model2_name, model2))
+    }
+    speedup = {
+        phase: _ratio(getattr(counts[model1_name], phase), getattr(counts[model2_name], phase))
+        for phase in ("forward", "backward", "total")
+    }
+    _print_comparison(counts, speedup)
+    return {**counts, "speedup": speedup}
+
+
+def _print_comparison(counts: Mapping[str, FLOPsCount], speedup: Mapping[str, float]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title="FLOPs of a training step", title_justify="left")
+    table.add_column("phase")
+    for name in counts:
+        table.add_column(name, justify="right")
+    table.add_column("speedup", justify="right")
+    for phase in ("forward", "backward", "optimizer", "total"):
+        ratio = f"{speedup[phase]:.2f}×" if phase in speedup else ""
+        table.add_row(phase, *(f"{getattr(count, phase):,}" for count in counts.values()), ratio)
+    Console().print(table)
+
+
+def _ratio(ours: int, theirs: int) -> float:
+    if theirs == 0:
+        return 1.0 if ours == 0 else float("inf")
+    return ours / theirs
+
+
+def _backward(report: Report) -> int:
+    return report.backward + report.recompute
+
+
+def _count(report: Report) -> FLOPsCount:
+    return FLOPsCount(report.forward, _backward(report), report.optimizer)
+
+
+def _breakdown(report: Report) -> dict[str, dict[str, int]]:
+    backward, recompute = report.by_component("backward"), report.by_component("recompute")
+    optimizer = report.by_component("optimizer")
+    return {
+        name: FLOPsCount(forward, backward[name] + recompute[name], optimizer[name]).to_dict()
+        for name, forward in report.by_component("forward").items()
+    }

@@ -1,0 +1,55 @@
+"""Every error graphflops raises on purpose: catch the kind, read the message.
+
+GraphflopsError
+  UsageError      a wrong argument, factory, input or output path
+  CaptureError    the model could not be traced
+  MissingRules    strict, and Ops that no rule names
+  RuleError       a rule is wrong, or asks for what the call does not offer
+    RuleLoadError   a rule file does not load
+    Unpriced        what a rule raises to say "not this case": the Op is unknown then, with the reason
+    DuplicateRule   two rules of one layer for one target
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from graphflops.ledger import Unknown
+
+
+class GraphflopsError(Exception):
+    """What went wrong, where, and what to do about it, in one message."""
+
+
+class UsageError(GraphflopsError):
+    """An argument, a factory, an input or an output path is not usable."""
+
+
+class CaptureError(GraphflopsError):
+    """The model could not be traced to its outputs."""
+
+
+class MissingRules(GraphflopsError):  # noqa: N818
+    """Strict analysis met Ops without a rule; ``ops`` holds them for programs."""
+
+    def __init__(self, message: str, ops: Sequence[Unknown]) -> None:
+        super().__init__(message)
+        self.ops = tuple(ops)
+
+
+class RuleError(GraphflopsError):
+    """A rule is wrong in itself, or asks for what a call does not offer."""
+
+
+class RuleLoadError(RuleError):
+    """A rule file cannot be loaded."""
+
+
+class DuplicateRule(RuleError):
+    """Two rules of one layer speak for one target."""
+
+
+class Unpriced(RuleError):  # noqa: N818
+    """A rule's answer that it does not price this case; the Op is reported as unknown, with the reason."""

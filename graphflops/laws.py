@@ -1,0 +1,85 @@
+"""Laws that many operators obey, so that a rule for one of them is one line of a table.
+
+    exp = unary(aten.exp, Work(transcendental=1), grad=Work(elementwise=1))
+    transpose = moves("a view", aten.t, aten.transpose)
+
+Works are given for one element; what dtype and broadcasting make of them is said here, once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphflops.costs import NOTHING, Cost, Work
+from graphflops.errors import Unpriced
+from graphflops.rulebook import Rule, Target, dotted_name, law
+from graphflops.sizes import Size, Spec
+
+ANY = "*"
+"""the key of ``Cost.grads`` that speaks of every operand"""
+
+
+def multiply_adds(count: Size, of: Spec) -> Work:
+    """Multiply-adds on elements of ``of``: a complex one is 4 real ones (8 FLOPs), an integer one is ``integer``."""
+    if of.is_complex:
+        return Work(macs=4 * count)
+    return Work(macs=count) if of.is_floating else Work(integer=2 * count)
+
+
+def additions(count: Size, of: Spec) -> Work:
+    """Additions, comparisons or selections on elements of ``of``: a complex one is 2 real ones."""
+    if of.is_complex:
+        return Work(elementwise=2 * count)
+    return Work(elementwise=count) if of.is_floating else Work(integer=count)
+
+
+def multiplications(count: Size, of: Spec) -> Work:
+    """Multiplications on elements of ``of``: a complex one is 4 multiplications and 2 additions."""
+    if of.is_complex:
+        return Work(elementwise=6 * count)
+    return Work(elementwise=count) if of.is_floating else Work(integer=count)
+
+
+def summed_back(out: Spec, operand: Any) -> Work:
+    """What broadcasting copied is summed in the gradient: one addition for each copy beyond the first."""
+    if not isinstance(operand, Spec):
+        return NOTHING
+    return Work(accumulate=(out.numel - operand.numel) * (2 if out.is_complex else 1))
+
+
+def unary(*targets: Target, each: Work, grad: Work, on_complex: tuple[Work, Work] | None = None) -> Rule:
+    """An elementwise function of ``self``: work of an element forward, and of an element of the gradient."""
+
+    def formula(self: Spec) -> Cost:
+        forward, backward = each, grad
+        if self.is_complex:
+            if on_complex is None:
+                raise Unpriced(f"{dotted_name(targets[0])} of complex numbers has no price")
+            forward, backward = on_complex
+        if not (self.is_floating or forward.transcendental or forward.division):
+            forward = Work(integer=sum(forward.counts()))
+        return Cost(self.numel * forward, {"self": self.numel * backward})
+
+    return law(_name(targets), "elementwise: each element of self the same", targets, formula)
+
+
+def compares(*targets: Target) -> Rule:
+    """Comparisons and logic: one operation for each element of the output, and no gradient."""
+
+    def formula(self: Spec, out: Spec) -> Cost:
+        return Cost(additions(out.numel, self), {ANY: NOTHING})
+
+    return law(_name(targets), "one comparison for each element; a truth value has no gradient", targets, formula)
+
+
+def moves(reason: str, *targets: Target) -> Rule:
+    """What moves or names data and computes nothing, forward and backward: zero, for the reason given."""
+
+    def formula() -> Cost:
+        return Cost(grads={ANY: NOTHING})
+
+    return law(_name(targets), f"zero: {reason}", targets, formula)
+
+
+def _name(targets: tuple[Target, ...]) -> str:
+    return dotted_name(targets[0]).split(".")[-1]

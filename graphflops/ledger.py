@@ -1,0 +1,91 @@
+"""The ledger: what each Op costs in each phase, and what no rule speaks for. Plain records, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+
+from graphflops.costs import Work
+
+Phase: TypeAlias = Literal["forward", "dgrad", "wgrad", "recompute", "optimizer"]
+EntryKind: TypeAlias = Literal["call", "fan-in", "update"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """A cost in symbols, as text: ``macs = out₀·out₁·weight₁``, and the sizes that the symbols stand for."""
+
+    forward: str
+    grads: Mapping[str, str]
+    sizes: Mapping[str, int]
+    parts: Mapping[str, Formula] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger: what one Op, or one named part of it, costs in each phase, and why."""
+
+    kind: EntryKind
+    path: str
+    op: str
+    target: str
+    part: str
+    line: str
+    work: Mapping[Phase, Work]
+    rule: str
+    about: str
+    formula: Formula
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """An Op, or a gradient of it, that no rule speaks for. It is in the report, and never a number."""
+
+    op: str
+    target: str
+    owner: str
+    line: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    why: str
+
+
+def missing_rules(unknown: Sequence[Unknown]) -> str:
+    """One message for all misses: once each with a count, the first place, and what to do."""
+    groups: dict[tuple[str, str], list[Unknown]] = {}
+    for each in unknown:
+        groups.setdefault((each.target, each.why), []).append(each)
+    lines = [f"no rule for {len(groups)} kind{'s' if len(groups) > 1 else ''} of call in this model", ""]
+    for (target, why), members in sorted(groups.items(), key=lambda group: -len(group[1])):
+        first = members[0]
+        lines += [
+            f"    {len(members)}×  {target}",
+            f"        {why}",
+            f"        first at {first.owner or 'the model itself'}: {_arrow(first)}",
+            f"        {first.line}",
+        ]
+    lines += ["", "A cost left out makes the totals too small. Write a rule in a file of your own:", ""]
+    lines += [f"    {line}" for line in rule_stub(unknown[0]).splitlines()]
+    lines += ["", "then analyse with --rules my_rules.py, or rules=['my_rules.py'] in Python."]
+    return "\n".join(lines)
+
+
+def rule_stub(unknown: Unknown) -> str:
+    """A rule for an unknown target, ready to paste: it runs as it is, and says what to fill in."""
+    return "\n".join(
+        [
+            "from graphflops import Cost, Work, rule",
+            "",
+            f'@rule("{unknown.target}")',
+            "def my_rule(out):",
+            '    """Say the formula here, and what it leaves out."""',
+            "    work = Work(elementwise=0 * out.numel)  # fill in",
+            '    return Cost(forward=work, grads={"*": work})',
+        ]
+    )
+
+
+def _arrow(unknown: Unknown) -> str:
+    return f"{', '.join(unknown.inputs)} -> {', '.join(unknown.outputs)}"

@@ -1,0 +1,31 @@
+"""The checks that the configuration and the modules share: each names what came and what is allowed."""
+
+
+def require_size(name: str, value: object) -> None:
+    """Raise ValueError unless `value` is an int (a bool is not) of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be an int >= 1, got {value!r}")
+
+
+def require_top_k(top_k: object, num_experts: int) -> None:
+    """Raise ValueError unless `top_k` is an int in 1..num_experts."""
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= num_experts:
+        raise ValueError(f"top_k must be an int in 1..num_experts = 1..{num_experts}, got {top_k!r}")
+
+
+def require_dropout(value: object) -> None:
+    """Raise ValueError unless `value` is a probability in [0, 1): at 1 nothing would be left to learn from."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError(f"dropout must be a number in [0, 1), got {value!r}")
+
+
+def require_grad_blend(value: object) -> None:
+    """Raise ValueError unless `value` is a number in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"grad_blend must be a number in [0, 1], got {value!r}")
+
+
+def require_bool(name: str, value: object) -> None:
+    """Raise ValueError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be a bool, True or False, got {value!r}")

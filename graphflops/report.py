@@ -1,0 +1,272 @@
+"""Stage 6, Report: plain numbers, and how to ask for them. Nothing here needs torch or the model."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TextIO, TypeAlias
+
+from graphflops.components import REST, components
+from graphflops.conventions import Convention, convention_named
+from graphflops.costs import NOTHING, Work
+from graphflops.errors import UsageError
+from graphflops.ledger import PHASES, Entry, Phase, Unknown
+
+Query: TypeAlias = Literal["forward", "backward", "optimizer", "total", "dgrad", "wgrad", "recompute"]
+
+_PHASES_OF: Mapping[str, tuple[Phase, ...]] = {
+    **{phase: (phase,) for phase in PHASES},
+    "backward": ("dgrad", "wgrad"),
+    "total": PHASES,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many Ops are counted, zero because a rule says so, or unknown."""
+
+    counted: int
+    zero: int
+    unknown: int
+
+    @property
+    def ops(self) -> int:
+        """All Ops: each is exactly one of the three."""
+        return self.counted + self.zero + self.unknown
+
+    def __str__(self) -> str:
+        return f"{self.ops} ops: {self.counted} counted, {self.zero} zero by rule, {self.unknown} unknown"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one step of a model costs, where, and why. Numbers are exact integers, in FLOPs of ``convention``."""
+
+    model: str
+    inputs: Mapping[str, str]
+    parameters: Mapping[str, int]
+    """parameter name → number of elements, tied ones once"""
+    trainable: frozenset[str]
+    optimizer_name: str | None
+    convention: Convention
+    modules: Mapping[str, str]
+    called: frozenset[str]
+    entries: tuple[Entry, ...]
+    unknown: tuple[Unknown, ...] = ()
+
+    # -- totals --------------------------------------------------------------------------------------------------
+
+    def work(self, phase: Query = "total") -> Work:
+        """The work of a phase by class, before any convention."""
+        return _work(self.entries, phase)
+
+    def flops(self, phase: Query = "total") -> int:
+        """The FLOPs of a phase."""
+        return _int(self.convention.flops(self.work(phase)))
+
+    @property
+    def forward(self) -> int:
+        """FLOPs of the forward pass."""
+        return self.flops("forward")
+
+    @property
+    def dgrad(self) -> int:
+        """FLOPs of the gradients of activations."""
+        return self.flops("dgrad")
+
+    @property
+    def wgrad(self) -> int:
+        """FLOPs of the gradients of parameters."""
+        return self.flops("wgrad")
+
+    @property
+    def backward(self) -> int:
+        """FLOPs of all gradients: dgrad + wgrad."""
+        return self.flops("backward")
+
+    @property
+    def recompute(self) -> int:
+        """FLOPs of forward work that the backward pass does again."""
+        return self.flops("recompute")
+
+    @property
+    def optimizer(self) -> int:
+        """FLOPs of the optimizer's update of every parameter that has a gradient."""
+        return self.flops("optimizer")
+
+    @property
+    def total(self) -> int:
+        """FLOPs of the step: forward + backward + recompute + optimizer."""
+        return self.flops("total")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of matmul and convolution in the forward pass, the number that many papers call FLOPs."""
+        return _int(self.work("forward").macs)
+
+    # -- queries, by fvcore's names ------------------------------------------------------------------------------
+
+    def by_module(self, phase: Query = "forward") -> dict[str, int]:
+        """Module path → FLOPs of the module and all it contains; the whole model is ``""``."""
+        found = dict.fromkeys(self.modules, 0)
+        for entry in self.entries:
+            flops = self._of(entry, phase)
+            for path in _with_parents(entry.path):
+                found[path] = found.get(path, 0) + flops
+        return found
+
+    def by_operator(self, phase: Query = "forward") -> Counter[str]:
+        """Operator → FLOPs, the most expensive first."""
+        return _sorted(Counter(), ((_operator(entry), self._of(entry, phase)) for entry in self.entries))
+
+    def by_module_and_operator(self, phase: Query = "forward") -> dict[str, Counter[str]]:
+        """Module path → operator → FLOPs."""
+        found: dict[str, Counter[str]] = {path: Counter() for path in self.modules}
+        for entry in self.entries:
+            for path in _with_parents(entry.path):
+                found.setdefault(path, Counter())[_operator(entry)] += self._of(entry, phase)
+        return found
+
+    def by_component(self, phase: Query = "forward") -> dict[str, int]:
+        """Component → FLOPs; they sum to the total. See ``graphflops.components``."""
+        component = components(self.modules)
+        flops: Counter[str] = Counter()
+        worked = set()
+        for entry in self.entries:
+            name = component[_nearest(entry.path, component)]
+            flops[name] += self._of(entry, phase)
+            if entry.work or name != REST:
+                worked.add(name)
+        return {name: flops[name] for name in dict.fromkeys(component.values()) if name in worked}
+
+    def unsupported_ops(self) -> Counter[str]:
+        """Target → how many Ops of it no rule speaks for; ``unknown`` has them one by one."""
+        return Counter(each.target for each in self.unknown)
+
+    def uncalled_modules(self) -> set[str]:
+        """Paths of the modules that did not run; containers that only hold others do not count as such."""
+        parents = {parent for path in self.called for parent in _with_parents(path)}
+        return {path for path in self.modules if path not in parents}
+
+    @property
+    def coverage(self) -> Coverage:
+        """How much of the graph the totals cover."""
+        unknown = {each.op for each in self.unknown}
+        worked: dict[str, bool] = {}
+        for entry in self.entries:
+            if entry.kind == "call":
+                worked[entry.op] = worked.get(entry.op, False) or bool(entry.work)
+        known = [counted for op, counted in worked.items() if op not in unknown]
+        return Coverage(sum(known), len(known) - sum(known), len(unknown))
+
+    def under(self, convention: str | Convention) -> Report:
+        """The same work under another convention."""
+        return replace(self, convention=convention_named(convention))
+
+    # -- why, and where to ---------------------------------------------------------------------------------------
+
+    def explanation(self, what: str = "") -> str:
+        """Why a number is what it is: for a module path, a component or the name of an Op, each Op's formula, the sizes
+        in it, the rule with file and line, and the source line of the call.
+
+        Raises:
+            UsageError: there is no such path, component or Op.
+        """
+        from graphflops.report_text import explained
+
+        return explained(self, self.select(what), what)
+
+    def explain(self, what: str = "", file: TextIO | None = None) -> None:
+        """Print the ``explanation`` of a module path, a component or an Op."""
+        print(self.explanation(what), file=file or sys.stdout)
+
+    def select(self, what: str) -> tuple[Entry, ...]:
+        """The entries of a module path (and all below it), of a component, or of one Op.
+
+        Raises:
+            UsageError: there is no such path, component or Op.
+        """
+        if what in self.modules:
+            return tuple(each for each in self.entries if what in _with_parents(each.path))
+        component = components(self.modules)
+        found = tuple(
+            each
+            for each in self.entries
+            if each.op == what or component[_nearest(each.path, component)] == what or each.path == what
+        )
+        if not found:
+            from difflib import get_close_matches
+
+            near = get_close_matches(what, [*self.modules, *component.values()], n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else 'give a path as in by_module(), "" for all'
+            raise UsageError(f"{self.model} has no module, component or op {what!r}; {hint}")
+        return found
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write the whole report to a file, from which ``from_json`` makes an equal one.
+
+        Raises:
+            UsageError: the path cannot be written.
+        """
+        from graphflops.files import write_whole
+        from graphflops.report_json import dumps
+
+        return write_whole(path, dumps(self))
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> Report:
+        """Read a report that ``to_json`` wrote, on a machine that need not have the model.
+
+        Raises:
+            UsageError: there is no such file, or it is not a report of a known version.
+        """
+        from graphflops.report_json import load
+
+        return load(path)
+
+    def __str__(self) -> str:
+        from graphflops.report_text import as_text
+
+        return as_text(self)
+
+    def __repr__(self) -> str:
+        return f"<Report of {self.model}: {self.total:,} FLOPs ({self.convention.name})>"
+
+    def _of(self, entry: Entry, phase: Query) -> int:
+        return _int(self.convention.flops(_work((entry,), phase)))
+
+
+def _work(entries: Iterable[Entry], phase: Query) -> Work:
+    if phase not in _PHASES_OF:
+        raise UsageError(f"there is no phase {phase!r}; there are: {', '.join(_PHASES_OF)}")
+    return sum((entry.work.get(each, NOTHING) for entry in entries for each in _PHASES_OF[phase]), NOTHING)
+
+
+def _int(size: object) -> int:
+    return int(size)  # type: ignore[call-overload, no-any-return]
+
+
+def _operator(entry: Entry) -> str:
+    """The short name: ``linear`` of ``aten.linear``, ``SparseMoE`` of ``graphflops.models.moe.SparseMoE``."""
+    parts = entry.target.split(".")
+    return parts[1] if parts[0] == "aten" and len(parts) > 1 else parts[-1]
+
+
+def _with_parents(path: str) -> list[str]:
+    parts = path.split(".") if path else []
+    return ["", *(".".join(parts[: i + 1]) for i in range(len(parts)))]
+
+
+def _nearest(path: str, known: Mapping[str, str]) -> str:
+    while path not in known:
+        path = path.rpartition(".")[0]
+    return path
+
+
+def _sorted(counter: Counter[str], pairs: Iterable[tuple[str, int]]) -> Counter[str]:
+    for name, flops in pairs:
+        counter[name] += flops
+    return Counter(dict(counter.most_common()))

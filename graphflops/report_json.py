@@ -1,0 +1,99 @@
+"""A Report as JSON and back. Machines read plain integers, with unit, convention and schema version beside them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from graphflops.conventions import Convention
+from graphflops.costs import Work
+from graphflops.errors import UsageError
+from graphflops.ledger import Entry, Formula, Unknown
+from graphflops.report import Query, Report
+
+SCHEMA = "graphflops.report/1"
+
+
+def dumps(report: Report) -> str:
+    """The report as JSON text."""
+    return json.dumps(as_dict(report), indent=1, ensure_ascii=False) + "\n"
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """The report as plain dicts, lists, strings and ints: totals first, for people who look into the file."""
+    phases: tuple[Query, ...] = ("forward", "dgrad", "wgrad", "backward", "recompute", "optimizer", "total")
+    return {
+        "schema": SCHEMA,
+        "unit": "FLOP",
+        "convention": _plain_convention(report.convention),
+        "model": report.model,
+        "inputs": dict(report.inputs),
+        "optimizer": report.optimizer_name,
+        "total_flops": {phase: report.flops(phase) for phase in phases},
+        "macs": report.macs,
+        "component_breakdown": {
+            name: {phase: report.by_component(phase)[name] for phase in ("forward", "backward", "optimizer", "total")}  # type: ignore[arg-type]
+            for name in report.by_component()
+        },
+        "coverage": asdict(report.coverage),
+        "parameters": dict(report.parameters),
+        "trainable": sorted(report.trainable),
+        "modules": dict(report.modules),
+        "called": sorted(report.called),
+        "entries": [_plain_entry(entry) for entry in report.entries],
+        "unknown": [asdict(each) for each in report.unknown],
+    }
+
+
+def load(path: str | Path) -> Report:
+    """The report in a file.
+
+    Raises:
+        UsageError: there is no such file, or it is not a report of a known version.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON: {error}") from error
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise UsageError(f"{path} is not a report that this version of graphflops reads (its schema is not {SCHEMA})")
+    return Report(
+        model=data["model"],
+        inputs=data["inputs"],
+        parameters=data["parameters"],
+        trainable=frozenset(data["trainable"]),
+        optimizer_name=data["optimizer"],
+        convention=Convention(**data["convention"]),
+        modules=data["modules"],
+        called=frozenset(data["called"]),
+        entries=tuple(_entry(each) for each in data["entries"]),
+        unknown=tuple(_unknown(each) for each in data["unknown"]),
+    )
+
+
+def _plain_convention(convention: Convention) -> dict[str, Any]:
+    return {"name": convention.name, "about": convention.about, "weights": dict(convention.weights)}
+
+
+def _plain_entry(entry: Entry) -> dict[str, Any]:
+    plain = {name: getattr(entry, name) for name in Entry.__slots__}
+    plain["work"] = {phase: {name: int(count) for name, count in work.items()} for phase, work in entry.work.items()}
+    plain["formula"] = asdict(entry.formula)
+    return plain
+
+
+def _entry(data: dict[str, Any]) -> Entry:
+    work = {phase: Work(**counts) for phase, counts in data["work"].items()}
+    return Entry(**{**data, "work": work, "formula": _formula(data["formula"])})
+
+
+def _formula(data: dict[str, Any]) -> Formula:
+    return Formula(**{**data, "parts": {name: _formula(part) for name, part in data["parts"].items()}})
+
+
+def _unknown(data: dict[str, Any]) -> Unknown:
+    return Unknown(**{**data, "inputs": tuple(data["inputs"]), "outputs": tuple(data["outputs"])})

@@ -1,0 +1,229 @@
+"""A Report for people: tables on a terminal of any width, and the answer to "why this number?"."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from graphflops.conventions import Convention
+from graphflops.costs import Work
+from graphflops.ledger import PHASES, Entry, Formula, missing_rules
+from graphflops.report import Query, Report
+from graphflops.units import in_step, percent, si, step_of, unit
+
+DEPTH = 5
+"""how deep the tree of components is printed; deeper work is in the row of its parent"""
+
+
+def as_text(report: Report, width: int | None = None) -> str:
+    """The report as plain text, as wide as the terminal unless told."""
+    file = io.StringIO()
+    Console(file=file, width=width or shutil.get_terminal_size((100, 24)).columns).print(rendered(report))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def rendered(report: Report) -> RenderableType:
+    """The report for a rich console: what was analysed, totals, the tree of components, coverage."""
+    return Group(_heading(report), Text(), _totals(report), Text(), _tree(report), Text(), *_coverage(report))
+
+
+def _heading(report: Report) -> RenderableType:
+    parameters = sum(report.parameters.values())
+    trainable = sum(size for name, size in report.parameters.items() if name in report.trainable)
+    table = Table.grid(padding=(0, 2))
+    table.add_row("model", Text(report.model, style="bold"))
+    table.add_row("parameters", f"{parameters:,}" + (f", {trainable:,} trainable" if trainable != parameters else ""))
+    table.add_row("input", ", ".join(f"{name} {spec}" for name, spec in report.inputs.items()) or "none")
+    table.add_row("convention", f"{report.convention.name}: {report.convention.about}")
+    return table
+
+
+def _totals(report: Report) -> Table:
+    step = step_of(report.total)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("one step" if report.optimizer_name else "one pass")
+    for heading in (unit(step, "FLOPs"), "share", "FLOPs", "MACs"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    optimizer = f"optimizer ({report.optimizer_name})"
+    rows: list[tuple[str, Query, str]] = [
+        ("forward", "forward", ""),
+        ("backward", "backward", ""),
+        ("  activations (dgrad)", "dgrad", "dim"),
+        ("  parameters (wgrad)", "wgrad", "dim"),
+        ("recompute", "recompute", ""),
+        (optimizer, "optimizer", ""),
+        ("total", "total", "bold"),
+    ]
+    for name, phase, style in rows:
+        flops, macs = report.flops(phase), int(report.work(phase).macs)
+        if phase == "recompute" and not report.work(phase):
+            continue
+        if phase == "optimizer" and not report.optimizer_name:
+            continue
+        table.add_row(
+            name, in_step(flops, step), percent(flops, report.total), f"{flops:,}", f"{macs:,}", style=style or None
+        )
+    return table
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of the tree: a module, or the work of one kind that a module does itself."""
+
+    name: str
+    entries: tuple[Entry, ...]
+    children: tuple[_Row, ...]
+    about: str = ""
+
+    def flops(self, convention: Convention, *phases: str) -> int:
+        works = (work for entry in self.entries for phase, work in entry.work.items() if phase in phases)
+        return int(convention.flops(sum(works, Work())))
+
+
+def _tree(report: Report) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("component")
+    for heading in ("forward", "backward", "optimizer", "total", "%"):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=max(len(heading), 6))
+    root = _row(report, "", report.model, report.entries, 0)
+    for depth, row, same_as in _walk(root, report.convention, 0):
+        numbers = [
+            row.flops(report.convention, "forward"),
+            row.flops(report.convention, "dgrad", "wgrad", "recompute"),
+            row.flops(report.convention, "optimizer"),
+            row.flops(report.convention, *PHASES),
+        ]
+        name = Text("  " * depth, no_wrap=True, overflow="ellipsis").append(
+            row.name, style="bold" if depth <= 1 else ""
+        )
+        if row.about:
+            name.append(f" {row.about}", style="dim")
+        if same_as:
+            name.append(f" as {same_as}", style="dim italic")
+        share = percent(numbers[-1], report.total).removesuffix(" %")
+        table.add_row(name, *(si(number) for number in numbers), share, style="" if row.children else None)
+    return table
+
+
+def _row(report: Report, path: str, name: str, entries: tuple[Entry, ...], depth: int) -> _Row:
+    """A module's row: below it its children, and its own work operator by operator."""
+    prefix = f"{path}." if path else ""
+    groups: dict[tuple[bool, str], list[Entry]] = {}
+    for entry in entries:
+        if entry.path == path:
+            groups.setdefault((False, entry.part or _operator(entry)), []).append(entry)
+        else:
+            groups.setdefault((True, entry.path.removeprefix(prefix).split(".")[0]), []).append(entry)
+    children = []
+    for (is_module, child), members in groups.items() if depth < DEPTH and _worth_opening(groups) else ():
+        if is_module:
+            children.append(_row(report, f"{prefix}{child}", child, tuple(members), depth + 1))
+        else:
+            children.append(_Row(f"· {child}", tuple(members), ()))
+    return _Row(name, entries, tuple(children), report.modules.get(path, "") if path else "")
+
+
+def _worth_opening(groups: Mapping[tuple[bool, str], list[Entry]]) -> bool:
+    """Not if a module holds no other and does one kind of thing: its row says it all."""
+    kinds = [members for (is_module, _), members in groups.items() if is_module or members[0].kind == "call"]
+    return len(kinds) > 1 or any(is_module for is_module, _ in groups)
+
+
+def _walk(row: _Row, convention: Convention, depth: int) -> Iterator[tuple[int, _Row, str]]:
+    """Rows in the order of their cost; of siblings that cost the same in every detail, the first is opened."""
+    yield depth, row, ""
+    opened: dict[object, str] = {}
+    for child in sorted(row.children, key=lambda each: -each.flops(convention, *PHASES)):
+        if not child.flops(convention, *PHASES):
+            continue
+        detail = _detail(child, convention)
+        if child.children and detail in opened:
+            yield depth + 1, child, opened[detail]
+        else:
+            opened[detail] = child.name
+            yield from _walk(child, convention, depth + 1)
+
+
+def _detail(row: _Row, convention: Convention) -> tuple[str, tuple[int, ...], tuple[object, ...]]:
+    costs = tuple(row.flops(convention, phase) for phase in PHASES)
+    inside = ((child.name, _detail(child, convention)) for child in row.children)
+    return row.about, costs, tuple((name, detail) for name, detail in inside if any(detail[1]))
+
+
+def _coverage(report: Report) -> Iterator[RenderableType]:
+    coverage = report.coverage
+    yield Text(f"coverage   {coverage}", style="bold red" if coverage.unknown else "")
+    if report.unknown:
+        yield Text("\nThe totals are at least what is said here: some work has no rule.\n", style="bold red")
+        yield Text(missing_rules(report.unknown))
+
+
+def _operator(entry: Entry) -> str:
+    return entry.target.split(".")[1] if entry.target.startswith("aten.") else entry.target.split(".")[-1]
+
+
+def explained(report: Report, entries: Iterable[Entry], what: str) -> str:
+    """Each Op's formula, sizes, rule, source and numbers; the optimizer's updates together; and what it adds up to."""
+    chosen = [entry for entry in entries if entry.work]
+    weights = ", ".join(f"{name} {weight}" for name, weight in report.convention.weights.items())
+    lines = [f"{what or report.model}, convention {report.convention.name}: {weights}; other classes 0"]
+    for (_, rule), parts in groupby(
+        (each for each in chosen if each.kind != "update"), key=lambda each: (each.op, each.rule)
+    ):
+        lines += ["", *_op(list(parts), rule, report.convention)]
+    for rule, updates in groupby((each for each in chosen if each.kind == "update"), key=lambda each: each.rule):
+        lines += ["", *_updates(list(updates), rule, report)]
+    lines += ["", "in all" if chosen else "no work: every op here is zero by its rule"]
+    for phase in PHASES:
+        work = sum((entry.work.get(phase, Work()) for entry in chosen), Work())
+        if work:
+            lines.append(_numbers(phase, work, report.convention))
+    return "\n".join(lines)
+
+
+def _op(parts: list[Entry], rule: str, convention: Convention) -> Iterator[str]:
+    first = parts[0]
+    yield f"{first.op}: {first.target} in {first.path if not first.part else first.path.removesuffix(f'.{first.part}')}"
+    yield f"    rule       {rule}"
+    yield f"    says       {' '.join(first.about.split())}"
+    if first.line:
+        yield f"    called at  {first.line}"
+    for part in parts:
+        indent = "    "
+        if part.part:
+            yield f"    {part.part}"
+            indent = "        "
+        yield from (f"{indent}{line}" for line in _formula(part.formula))
+        if part.formula.sizes:
+            yield f"{indent}with {', '.join(f'{name} = {size:,}' for name, size in part.formula.sizes.items())}"
+        yield from (f"{indent}{_numbers(phase, work, convention)}" for phase, work in part.work.items())
+
+
+def _updates(updates: list[Entry], rule: str, report: Report) -> Iterator[str]:
+    elements = sum(report.parameters.get(each.op, 0) for each in updates)
+    work = sum((each.work["optimizer"] for each in updates), Work())
+    yield f"{updates[0].target}: the update of {len(updates)} parameters, {elements:,} numbers"
+    yield f"    rule       {rule}"
+    yield f"    says       {updates[0].about}"
+    yield f"    {_numbers('optimizer', work, report.convention)}"
+
+
+def _numbers(phase: str, work: Work, convention: Convention) -> str:
+    counts = ", ".join(f"{name} {int(count):,}" for name, count in work.items())
+    return f"{phase:<9} = {int(convention.flops(work)):,} FLOPs ({counts})"
+
+
+def _formula(formula: Formula) -> Iterator[str]:
+    if formula.forward != "0":
+        yield f"forward: {formula.forward}"
+    for key, text in formula.grads.items():
+        if text != "0":
+            yield f"gradient of {key}: {text}"

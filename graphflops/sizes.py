@@ -1,0 +1,68 @@
+"""Size and Spec: how big things are, as exact integers or as symbols. The only place that knows SymInt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import sympy
+
+Size: TypeAlias = "int | sympy.Expr"
+Sizes: TypeAlias = "tuple[Size, ...]"
+
+
+def prod(sizes: Iterable[Size]) -> Size:
+    """The product of sizes; 1 for none.
+
+    >>> prod((32, 128, 64))
+    262144
+    """
+    total: Size = 1
+    for size in sizes:
+        total = total * size
+    return total
+
+
+def as_size(value: Any) -> Size:
+    """A dimension as PyTorch gives it (``int`` or ``SymInt``) as a Size."""
+    if isinstance(value, int):
+        return value
+    expression: Size = value.node.expr
+    return expression
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a rule sees of a tensor: its shape and the name of its dtype, never its values."""
+
+    shape: Sizes
+    dtype: str = "float32"
+
+    @property
+    def numel(self) -> Size:
+        """The number of elements."""
+        return prod(self.shape)
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether an element is a complex number."""
+        return self.dtype.startswith("complex")
+
+    @property
+    def is_floating(self) -> bool:
+        """Whether an element is a real or complex floating-point number, so that a gradient can exist."""
+        return self.is_complex or "float" in self.dtype
+
+    def __str__(self) -> str:
+        return f"{self.dtype}({', '.join(map(str, self.shape))})"
+
+
+def spec(*shape: Size, dtype: str = "float32") -> Spec:
+    """A Spec in few letters, for tests and notebooks.
+
+    >>> spec(32, 512).numel
+    16384
+    """
+    return Spec(tuple(shape), dtype)

@@ -1,0 +1,24 @@
+"""BK-Core of ResNet-BK: diag((H − zI)⁻¹) of a tridiagonal H by two recursions, in O(N)."""
+
+from __future__ import annotations
+
+from graphflops.costs import Cost, Work
+from graphflops.rulebook import rule
+from graphflops.sizes import Spec
+
+STEP = Work(elementwise=14)  # a·θ − bc·θ′: two complex products and a subtraction, as published
+QUOTIENT = Work(division=6)  # a complex division, as published
+SQUARE = Work(elementwise=6)
+GRADIENT = Work(elementwise=10)
+
+
+@rule("graphflops.bk_core")
+def bk_core(diagonal: Spec) -> Cost:
+    """34·N a sequence forward: θ recursion 14·N, φ recursion 14·N, N divisions at 6. 26·N backward: G² 6·N, the
+    theoretical and the inverse-square gradient 10·N each (the published count of ResNet-BK).
+
+    The count is of the textbook recursion. What keeps it in range for long N, a power of two taken out at each step,
+    is not in it. The gradient is analytic: no recursion runs again, and it is of the diagonal alone.
+    """
+    n = diagonal.numel
+    return Cost(n * (2 * STEP + QUOTIENT), {"diagonal": n * (SQUARE + 2 * GRADIENT)})

@@ -1,0 +1,177 @@
+"""Arithmetic element by element. Complex numbers in real operations: add 2, multiply 6, divide 11."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from graphflops.costs import NOTHING, Cost, Work
+from graphflops.laws import additions, compares, multiplications, summed_back, unary
+from graphflops.rulebook import rule
+from graphflops.sizes import Spec
+
+aten = torch.ops.aten
+
+ONE = Work(elementwise=1)
+DIVIDE = Work(division=1)
+CURVE = Work(transcendental=1)
+
+neg = unary(aten.neg, each=ONE, grad=ONE, on_complex=(2 * ONE, 2 * ONE))
+abs_ = unary(aten.abs, each=ONE, grad=2 * ONE, on_complex=(3 * ONE + DIVIDE, 2 * ONE + 2 * DIVIDE))  # √(re² + im²)
+sign = unary(aten.sign, aten.sgn, each=ONE, grad=NOTHING)
+rounding = unary(aten.floor, aten.ceil, aten.round, aten.trunc, aten.frac, each=ONE, grad=NOTHING)
+sqrt = unary(aten.sqrt, each=DIVIDE, grad=ONE + DIVIDE)  # g / 2y
+rsqrt = unary(aten.rsqrt, each=DIVIDE, grad=4 * ONE)  # −½·g·y³
+reciprocal = unary(aten.reciprocal, each=DIVIDE, grad=3 * ONE, on_complex=(3 * ONE + 2 * DIVIDE, 14 * ONE))  # −g·y²
+exp = unary(aten.exp, each=CURVE, grad=ONE)
+expm1 = unary(aten.expm1, aten.exp2, each=CURVE, grad=2 * ONE)
+log = unary(aten.log, each=CURVE, grad=DIVIDE)
+log1p = unary(aten.log1p, aten.log2, aten.log10, each=CURVE, grad=ONE + DIVIDE)
+sin = unary(aten.sin, aten.cos, each=CURVE, grad=CURVE + 2 * ONE)
+tan = unary(aten.tan, each=CURVE, grad=3 * ONE)
+inverse_trigonometric = unary(
+    aten.asin, aten.acos, aten.atan, aten.sinh, aten.cosh, each=CURVE, grad=3 * ONE + 2 * DIVIDE
+)
+erf = unary(aten.erf, aten.erfc, each=CURVE, grad=CURVE + 4 * ONE)  # g·2/√π·exp(−x²)
+logit = unary(aten.logit, each=ONE + DIVIDE + CURVE, grad=2 * ONE + DIVIDE)
+
+comparison = compares(
+    aten.eq, aten.ne, aten.lt, aten.le, aten.gt, aten.ge, aten.isnan, aten.isinf, aten.isfinite,
+    aten.logical_and, aten.logical_or, aten.logical_not, aten.logical_xor,
+    aten.bitwise_and, aten.bitwise_or, aten.bitwise_not, aten.bitwise_xor,
+)  # fmt: skip
+
+
+@rule(aten.add)
+def add(self: Any, other: Any, out: Spec, alpha: float = 1) -> Cost:
+    """a + α·b: one addition, and one multiplication if α is not 1. Backward the gradient passes; α multiplies b's."""
+    scaled = multiplications(out.numel, out) if alpha != 1 else NOTHING
+    grads = {"self": summed_back(out, self), "other": scaled + summed_back(out, other)}
+    return Cost(additions(out.numel, out) + scaled, grads)
+
+
+@rule(aten.sub, aten.rsub)
+def sub(self: Any, other: Any, out: Spec, alpha: float = 1) -> Cost:
+    """a − α·b, priced as ``add``; the gradient of what is subtracted changes its sign, one operation an element."""
+    sum_ = add(self, other, out, alpha)
+    return sum_ + Cost(NOTHING, {"other": additions(out.numel, out)})
+
+
+@rule(aten.mul)
+def mul(self: Any, other: Any, out: Spec) -> Cost:
+    """a·b. Each gradient is one multiplication by the other factor; a real factor times a complex one is 2."""
+    product = _product(self, other, out)
+    return Cost(product, {"self": product + summed_back(out, self), "other": product + summed_back(out, other)})
+
+
+@rule(aten.div)
+def div(self: Any, other: Any, out: Spec) -> Cost:
+    """a / b: one division. da = g / b; db = −g·(a/b)/b as autograd computes it: two divisions, a product and a sign.
+
+    A complex division is 9 + 2: z·w̄ at 6, |w|² at 3, two divisions.
+    """
+    n = out.numel
+    if not out.is_complex:
+        quotient, other_grad = Work(division=n), Work(elementwise=2 * n, division=2 * n)
+    elif isinstance(other, Spec) and other.is_complex:
+        quotient, other_grad = Work(elementwise=9 * n, division=2 * n), Work(elementwise=26 * n, division=4 * n)
+    else:
+        quotient, other_grad = Work(division=2 * n), Work(elementwise=8 * n, division=4 * n)
+    return Cost(
+        quotient, {"self": quotient + summed_back(out, self), "other": other_grad + summed_back(out, other)}
+    )
+
+
+@rule(aten.remainder, aten.fmod, aten.floor_divide)
+def remainder(self: Any, out: Spec) -> Cost:
+    """a mod b: a division, a rounding, a multiply and a subtract; integers likewise. The gradient passes to a."""
+    n = out.numel
+    work = Work(elementwise=3 * n, division=n) if out.is_floating else Work(integer=4 * n)
+    return Cost(work, {"self": summed_back(out, self), "other": Work(elementwise=2 * n)})
+
+
+@rule(aten.pow)
+def pow_(self: Any, exponent: Any, out: Spec) -> Cost:
+    """xᵉ: squares and cubes by multiplying, roots as one division, everything else as one transcendental.
+
+    dx = g·e·xᵉ⁻¹; the gradient of an exponent that is a tensor is g·y·log x.
+    """
+    n = out.numel
+    grads = {
+        "self": Work(elementwise=2 * n) + n * _power(exponent, minus=1) + summed_back(out, self),
+        "exponent": Work(elementwise=2 * n, transcendental=n) + summed_back(out, exponent),
+    }
+    return Cost(n * _power(exponent), grads)
+
+
+@rule(aten.maximum, aten.minimum, aten.fmax, aten.fmin)
+def maximum(self: Spec, other: Spec, out: Spec) -> Cost:
+    """One comparison an element; backward a comparison and a selection for each operand."""
+    chosen = Work(elementwise=2 * out.numel)
+    return Cost(
+        additions(out.numel, out),
+        {"self": chosen + summed_back(out, self), "other": chosen + summed_back(out, other)},
+    )
+
+
+@rule(aten.where)
+def where(out: Spec, self: Any = None, other: Any = None) -> Cost:
+    """One selection an element, and one for each gradient."""
+    chosen = additions(out.numel, out)
+    return Cost(
+        chosen,
+        {"self": chosen + summed_back(out, self), "other": chosen + summed_back(out, other), "condition": NOTHING},
+    )
+
+
+@rule(aten.masked_fill, aten.tril, aten.triu)
+def masked_fill(self: Spec, out: Spec) -> Cost:
+    """One selection an element, and one for the gradient."""
+    chosen = additions(out.numel, out)
+    return Cost(chosen, {"self": chosen + summed_back(out, self), "value": Work(accumulate=out.numel)})
+
+
+@rule(aten.addcmul)
+def addcmul(self: Spec, tensor1: Spec, tensor2: Spec, out: Spec) -> Cost:
+    """a + v·b·c: two multiplications and an addition; two multiplications for each factor's gradient."""
+    n = out.numel
+    factor = Work(elementwise=2 * n)
+    return Cost(
+        Work(elementwise=3 * n),
+        {
+            "self": summed_back(out, self),
+            "tensor1": factor + summed_back(out, tensor1),
+            "tensor2": factor + summed_back(out, tensor2),
+        },
+    )
+
+
+@rule(aten.lerp)
+def lerp(self: Spec, end: Spec, weight: Any, out: Spec) -> Cost:
+    """a + w·(b − a): three operations; backward 1 − w and a product for a, a product for b, two for w."""
+    n = out.numel
+    return Cost(
+        Work(elementwise=3 * n),
+        {
+            "self": Work(elementwise=2 * n) + summed_back(out, self),
+            "end": Work(elementwise=n) + summed_back(out, end),
+            "weight": Work(elementwise=2 * n) + summed_back(out, weight),
+        },
+    )
+
+
+def _product(self: Any, other: Any, out: Spec) -> Work:
+    both_complex = all(isinstance(each, Spec) and each.is_complex for each in (self, other))
+    return multiplications(out.numel, out) if both_complex else additions(out.numel, out)
+
+
+def _power(exponent: Any, minus: int = 0) -> Work:
+    e = exponent - minus if isinstance(exponent, (int, float)) else None
+    if e in (0, 1):
+        return NOTHING
+    if e in (2, 3):
+        return (int(e) - 1) * ONE
+    if e in (0.5, -0.5, -1):
+        return DIVIDE
+    return CURVE

@@ -1,0 +1,74 @@
+"""Norms and softmax, at the prices that papers give them."""
+
+from __future__ import annotations
+
+import torch
+
+from graphflops.costs import NOTHING, Cost, Work
+from graphflops.rulebook import rule
+from graphflops.sizes import Sizes, Spec, prod
+
+aten = torch.ops.aten
+
+
+@rule(aten.layer_norm, aten.native_layer_norm)
+def layer_norm(input: Spec, weight: Spec | None = None) -> Cost:
+    """y = (x − mean)·rstd·w + b, published as 5 FLOPs an element forward and 5 backward (ResNet-BK's table).
+
+    The 5 of backward are 4 for the gradient of x and 1 for that of w; sums over the rows for w and b are accumulate.
+    A count of the single operations gives more: mean 1, variance 3, normalise 1, affine 2.
+    """
+    n = input.numel
+    summed = Work(accumulate=n)
+    return Cost(
+        Work(elementwise=5 * n),
+        {"input": Work(elementwise=4 * n), "weight": Work(elementwise=n) + summed, "bias": summed},
+    )
+
+
+@rule(aten.group_norm, aten.native_group_norm)
+def group_norm(input: Spec) -> Cost:
+    """As layer norm, over groups of channels: 5 an element forward, 4 + 1 backward."""
+    return layer_norm(input)
+
+
+@rule(aten.rms_norm, aten._fused_rms_norm)
+def rms_norm(input: Spec, normalized_shape: Sizes, weight: Spec | None = None) -> Cost:
+    """y = x·rsqrt(mean(x²) + ε)·w: square, sum, scale; mean, ε and rsqrt once a row; w if there is one.
+
+    Backward with g = dy·w: dx = rstd·(g − x̂·mean(g·x̂)).
+    """
+    d = prod(normalized_shape)
+    n, rows = input.numel, prod(input.shape[: len(input.shape) - len(normalized_shape)])
+    cost = Cost(Work(elementwise=3 * n + rows, division=2 * rows), {"input": Work(elementwise=5 * n, division=rows)})
+    if weight is not None:
+        scaled = Work(elementwise=n)
+        cost += Cost(scaled, {"input": scaled, "weight": scaled + Work(accumulate=n - d)})
+    return cost
+
+
+@rule(aten._softmax, aten._safe_softmax)
+def softmax(self: Spec) -> Cost:
+    """y = eˣ / Σ eˣ: exp, sum, divide. Backward y·(g − Σ g·y): four. The maximum that is taken off first is not counted."""
+    n = self.numel
+    return Cost(Work(elementwise=n, transcendental=n, division=n), {"self": Work(elementwise=4 * n)})
+
+
+@rule(aten._log_softmax)
+def log_softmax(self: Spec, dim: int) -> Cost:
+    """y = x − log Σ eˣ: exp, sum and subtract, a log a row. Backward g − eʸ·Σ g. The maximum is not counted."""
+    n = self.numel
+    rows = prod(size for i, size in enumerate(self.shape) if i != dim % len(self.shape)) if self.shape else 1
+    return Cost(
+        Work(elementwise=2 * n, transcendental=n + rows), {"self": Work(elementwise=3 * n, transcendental=n)}
+    )
+
+
+@rule(aten.dropout, aten.native_dropout)
+def dropout(input: Spec, p: float, train: bool) -> Cost:
+    """y = x·m with m = 0 or 1/(1 − p): one multiplication an element each way; to draw m is no arithmetic.
+
+    In eval mode, and with p = 0, it passes its input through.
+    """
+    scaled = Work(elementwise=input.numel) if train and p else NOTHING
+    return Cost(scaled, {"input": scaled})

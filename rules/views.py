@@ -1,0 +1,71 @@
+"""What moves, names or makes data and computes nothing. Zero, each for a reason that the report can give."""
+
+from __future__ import annotations
+
+import torch
+
+from graphflops.costs import NOTHING, Cost, Work
+from graphflops.laws import moves, summed_back
+from graphflops.rulebook import rule
+from graphflops.sizes import Spec
+
+aten = torch.ops.aten
+
+views = moves(
+    "a view of the same data; its gradient is a view or is put into zeros",
+    aten.view, aten._unsafe_view, aten.reshape, aten.alias, aten.detach, aten.t, aten.transpose, aten.permute,
+    aten.unsqueeze, aten.squeeze, aten.select, aten.slice, aten.narrow, aten.split, aten.split_with_sizes, aten.unbind,
+    aten.diagonal, aten.as_strided, aten.view_as_real, aten.view_as_complex, aten._conj, aten.real, aten.imag,
+    aten.movedim, aten._reshape_alias, aten.unsafe_split, aten.lift_fresh,
+)  # fmt: skip
+
+copies = moves(
+    "a copy or a cast; its gradient is one too",
+    aten.clone, aten._to_copy, aten.copy, aten.contiguous, aten.cat, aten.stack, aten.roll, aten.flip,
+    aten.constant_pad_nd, aten.fill, aten.zero, aten.complex, aten.select_scatter, aten.slice_scatter, aten.pixel_shuffle,
+)  # fmt: skip
+
+creation = moves(
+    "made from nothing but its shape",
+    aten.zeros, aten.ones, aten.full, aten.empty, aten.arange, aten.linspace, aten.eye, aten.scalar_tensor,
+    aten.zeros_like, aten.ones_like, aten.full_like, aten.empty_like, aten.empty_strided, aten.new_zeros, aten.new_ones,
+    aten.new_full, aten.new_empty, aten.new_empty_strided, aten.tril_indices, aten.triu_indices,
+)  # fmt: skip
+
+randomness = moves(
+    "drawing random numbers is not arithmetic of the model",
+    aten.rand, aten.randn, aten.rand_like, aten.randn_like, aten.randint, aten.randint_like, aten.randperm,
+    aten.bernoulli, aten.uniform, aten.normal, aten.exponential, aten.multinomial, aten.random,
+)  # fmt: skip
+
+
+@rule(aten.expand)
+def expand(self: Spec, out: Spec) -> Cost:
+    """A view that repeats; backward the copies are summed."""
+    return Cost(NOTHING, {"self": summed_back(out, self)})
+
+
+@rule(aten.repeat, aten.repeat_interleave)
+def repeat(self: Spec, out: Spec) -> Cost:
+    """A copy that repeats; backward the copies are summed."""
+    return Cost(NOTHING, {"self": summed_back(out, self)})
+
+
+@rule(aten.index, aten.index_select, aten.gather, aten.take, aten.masked_select)
+def gather(self: Spec, out: Spec) -> Cost:
+    """Elements picked by index: no arithmetic forward; backward each is added to where it came from."""
+    return Cost(NOTHING, {"self": Work(accumulate=out.numel)})
+
+
+@rule(aten.index_add, aten.scatter_add)
+def scatter_add(source: Spec | None = None, src: Spec | None = None) -> Cost:
+    """One addition for each element of the source; backward the gradient is picked by index."""
+    given = source if source is not None else src
+    assert given is not None
+    return Cost(Work(elementwise=given.numel), {"*": NOTHING})
+
+
+@rule(aten.index_put, aten.scatter, aten.index_copy, aten.masked_scatter, aten.index_fill)
+def scatter(out: Spec) -> Cost:
+    """Elements put in place by index: no arithmetic either way."""
+    return Cost(NOTHING, {"*": NOTHING})
