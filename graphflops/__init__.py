@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from graphflops.errors import MissingRules as MissingRules
     from graphflops.errors import RuleError as RuleError
     from graphflops.errors import RuleLoadError as RuleLoadError
+    from graphflops.errors import Unpriced as Unpriced
     from graphflops.errors import UsageError as UsageError
     from graphflops.report import Coverage as Coverage
     from graphflops.report import Report as Report
@@ -44,6 +45,7 @@ _HOMES = {
         "MissingRules",
         "RuleError",
         "RuleLoadError",
+        "Unpriced",
         "UsageError",
     ],
     "report": ["Coverage", "Report"],
@@ -52,7 +54,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605
+__all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """Stage 3, annotate: which operands' gradients autograd will compute, and where gradients meet.
 
-A gradient flows where something that requires grad lies upstream *and* an output lies downstream. Upstream is autograd's
-own word (``requires_grad`` of each traced tensor knows of frozen parameters, ``detach`` and ``no_grad``);
+A gradient flows where something that requires grad lies upstream *and* an output lies downstream. Upstream is
+autograd's own word (``requires_grad`` of each traced tensor knows of frozen parameters, ``detach`` and ``no_grad``);
 downstream is reachability in the graph.
 """
 

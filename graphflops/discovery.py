@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -16,7 +17,7 @@ from types import ModuleType
 from typing import TypeAlias
 
 import graphflops.rules
-from graphflops.errors import RuleLoadError
+from graphflops.errors import DuplicateRule, RuleLoadError
 from graphflops.rulebook import Rule, RuleBook, rules_of
 
 ENTRY_POINTS = "graphflops.rules"
@@ -90,6 +91,7 @@ def _load(file: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
+    _refuse_redefinitions(file)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that dataclasses and string annotations of the file resolve
     try:
@@ -99,6 +101,23 @@ def _load(file: Path) -> ModuleType:
     finally:
         del sys.modules[name]
     return module
+
+
+def _refuse_redefinitions(file: Path) -> None:
+    """Of two functions of one name Python keeps the second alone; a rule would be gone without a word."""
+    try:
+        tree = ast.parse(file.read_bytes(), str(file))
+    except SyntaxError as error:
+        raise RuleLoadError(f"could not load the rule file {_where(file, error)}") from error
+    seen: dict[str, int] = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.decorator_list:
+            if node.name in seen:
+                raise DuplicateRule(
+                    f"two rules named {node.name} in {file}, lines {seen[node.name]} and {node.lineno}: "
+                    "Python would keep the second alone; give each a name of its own"
+                )
+            seen[node.name] = node.lineno
 
 
 def _where(file: Path, error: Exception) -> str:

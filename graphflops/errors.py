@@ -31,7 +31,7 @@ class CaptureError(GraphflopsError):
     """The model could not be traced to its outputs."""
 
 
-class MissingRules(GraphflopsError):  # noqa: N818
+class MissingRules(GraphflopsError):
     """Strict analysis met Ops without a rule; ``ops`` holds them for programs."""
 
     def __init__(self, message: str, ops: Sequence[Unknown]) -> None:
@@ -51,5 +51,5 @@ class DuplicateRule(RuleError):
     """Two rules of one layer speak for one target."""
 
 
-class Unpriced(RuleError):  # noqa: N818
+class Unpriced(RuleError):
     """A rule's answer that it does not price this case; the Op is reported as unknown, with the reason."""

@@ -99,7 +99,7 @@ def calls(graph: OpGraph) -> Iterator[Op]:
 
 def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
     if node.op == "output":
-        operands = tuple(_operands("output", node.args[0], from_inputs))
+        operands = tuple(_operands("output", node.args[0], node.meta["flows"], from_inputs))
         return Op(node.name, "output", None, "", "", operands, {}, (), requires_grad=False)
     value = node.meta["val"]
     kind: Kind = "call"
@@ -114,26 +114,29 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
         call=node.meta.get("call"),
         owner=node.meta["owner"],
         line=node.meta["line"],
-        operands=tuple(operand for name, each in offered.items() for operand in _operands(name, each, from_inputs)),
+        operands=tuple(
+            operand
+            for name, each in offered.items()
+            for operand in _operands(name, each, node.meta["flows"], from_inputs)
+        ),
         offered={name: tree_map(_spec_if_node, each) for name, each in offered.items()},
         out=spec_of(value) if torch.is_tensor(value) else tuple(map(_spec_or_none, _several(value))),
         requires_grad=any(each.requires_grad for each in _several(value) if torch.is_tensor(each)),
     )
 
 
-def _operands(name: str, value: Any, from_inputs: Set[str]) -> Iterator[Operand]:
+def _operands(name: str, value: Any, flows: Mapping[fx.Node, bool], from_inputs: Set[str]) -> Iterator[Operand]:
     """The tensors under one name; those of a list are called ``name.0``, ``name.1``, …"""
     leaves, structure = tree_flatten(value)
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, fx.Node):
             maker, index = _origin(leaf)
-            tensor = leaf.meta["val"]
             yield Operand(
                 name=name if structure.is_leaf() else f"{name}.{i}",
                 source=_name(maker),
                 index=index,
-                spec=spec_of(tensor),
-                requires_grad=tensor.requires_grad,
+                spec=spec_of(leaf.meta["val"]),
+                requires_grad=flows[leaf],
                 is_weight=_name(maker) not in from_inputs,
             )
 

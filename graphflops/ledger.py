@@ -38,6 +38,12 @@ class Entry:
     about: str
     formula: Formula
 
+    @property
+    def operator(self) -> str:
+        """The short name: ``add`` of ``aten.add_.Tensor``, ``SparseMoE`` of ``graphflops.models.moe.SparseMoE``."""
+        parts = self.target.split(".")
+        return parts[1].removesuffix("_") if parts[0] == "aten" else parts[-1]
+
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
@@ -73,16 +79,15 @@ def missing_rules(unknown: Sequence[Unknown]) -> str:
 
 
 def rule_stub(unknown: Unknown) -> str:
-    """A rule for an unknown target, ready to paste: it runs as it is, and says what to fill in."""
+    """A rule for an unknown target, ready to paste: the Op stays unknown, and is not zero, until it is filled in."""
     return "\n".join(
         [
-            "from graphflops import Cost, Work, rule",
+            "from graphflops import Cost, Unpriced, Work, rule",
             "",
             f'@rule("{unknown.target}")',
             "def my_rule(out):",
             '    """Say the formula here, and what it leaves out."""',
-            "    work = Work(elementwise=0 * out.numel)  # fill in",
-            '    return Cost(forward=work, grads={"*": work})',
+            "    raise Unpriced(\"fill in: return Cost(Work(macs=…), grads={'*': Work(macs=…)})\")",
         ]
     )
 

@@ -119,15 +119,17 @@ class Report:
         return found
 
     def by_operator(self, phase: Query = "forward") -> Counter[str]:
-        """Operator → FLOPs, the most expensive first."""
-        return _sorted(Counter(), ((_operator(entry), self._of(entry, phase)) for entry in self.entries))
+        """Operator → FLOPs, the most expensive first; the optimizer and gradient fan-in by name, where they cost."""
+        return Counter(dict(self.by_module_and_operator(phase)[""].most_common()))
 
     def by_module_and_operator(self, phase: Query = "forward") -> dict[str, Counter[str]]:
         """Module path → operator → FLOPs."""
         found: dict[str, Counter[str]] = {path: Counter() for path in self.modules}
         for entry in self.entries:
-            for path in _with_parents(entry.path):
-                found.setdefault(path, Counter())[_operator(entry)] += self._of(entry, phase)
+            flops = self._of(entry, phase)
+            if flops or entry.kind == "call":
+                for path in _with_parents(entry.path):
+                    found.setdefault(path, Counter())[entry.operator] += flops
         return found
 
     def by_component(self, phase: Query = "forward") -> dict[str, int]:
@@ -249,12 +251,6 @@ def _int(size: object) -> int:
     return int(size)  # type: ignore[call-overload, no-any-return]
 
 
-def _operator(entry: Entry) -> str:
-    """The short name: ``linear`` of ``aten.linear``, ``SparseMoE`` of ``graphflops.models.moe.SparseMoE``."""
-    parts = entry.target.split(".")
-    return parts[1] if parts[0] == "aten" and len(parts) > 1 else parts[-1]
-
-
 def _with_parents(path: str) -> list[str]:
     parts = path.split(".") if path else []
     return ["", *(".".join(parts[: i + 1]) for i in range(len(parts)))]
@@ -264,9 +260,3 @@ def _nearest(path: str, known: Mapping[str, str]) -> str:
     while path not in known:
         path = path.rpartition(".")[0]
     return path
-
-
-def _sorted(counter: Counter[str], pairs: Iterable[tuple[str, int]]) -> Counter[str]:
-    for name, flops in pairs:
-        counter[name] += flops
-    return Counter(dict(counter.most_common()))

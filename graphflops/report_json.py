@@ -34,8 +34,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "total_flops": {phase: report.flops(phase) for phase in phases},
         "macs": report.macs,
         "component_breakdown": {
-            name: {phase: report.by_component(phase)[name] for phase in ("forward", "backward", "optimizer", "total")}  # type: ignore[arg-type]
-            for name in report.by_component()
+            name: {phase: report.by_component(phase)[name] for phase in phases} for name in report.by_component()
         },
         "coverage": asdict(report.coverage),
         "parameters": dict(report.parameters),

@@ -119,7 +119,7 @@ def _row(report: Report, path: str, name: str, entries: tuple[Entry, ...], depth
     groups: dict[tuple[bool, str], list[Entry]] = {}
     for entry in entries:
         if entry.path == path:
-            groups.setdefault((False, entry.part or _operator(entry)), []).append(entry)
+            groups.setdefault((False, entry.part or entry.operator), []).append(entry)
         else:
             groups.setdefault((True, entry.path.removeprefix(prefix).split(".")[0]), []).append(entry)
     children = []
@@ -166,10 +166,6 @@ def _coverage(report: Report) -> Iterator[RenderableType]:
         yield Text(missing_rules(report.unknown))
 
 
-def _operator(entry: Entry) -> str:
-    return entry.target.split(".")[1] if entry.target.startswith("aten.") else entry.target.split(".")[-1]
-
-
 def explained(report: Report, entries: Iterable[Entry], what: str) -> str:
     """Each Op's formula, sizes, rule, source and numbers; the optimizer's updates together; and what it adds up to."""
     chosen = [entry for entry in entries if entry.work]
@@ -191,7 +187,8 @@ def explained(report: Report, entries: Iterable[Entry], what: str) -> str:
 
 def _op(parts: list[Entry], rule: str, convention: Convention) -> Iterator[str]:
     first = parts[0]
-    yield f"{first.op}: {first.target} in {first.path if not first.part else first.path.removesuffix(f'.{first.part}')}"
+    path = first.path.removesuffix(f".{first.part}") if first.part else first.path
+    yield f"{first.op}: {first.target} in {path or 'the model itself'}"
     yield f"    rule       {rule}"
     yield f"    says       {' '.join(first.about.split())}"
     if first.line:

@@ -116,7 +116,8 @@ def law(name: str, about: str, targets: tuple[Target, ...], formula: Callable[..
 
 
 def _about(formula: Callable[..., Cost]) -> str:
-    return inspect.cleandoc(formula.__doc__ or "")
+    """What a formula's docstring says, without its examples."""
+    return inspect.cleandoc(formula.__doc__ or "").partition(">>>")[0].strip()
 
 
 def key_of(target: Target) -> object:
@@ -201,7 +202,7 @@ class RuleBook:
         return None
 
     def _for_operator(self, op: OpOverload | OpOverloadPacket) -> Rule | None:
-        """The overload, then the operator, then what an in-place variant is a variant of; each by its dotted name too."""
+        """The overload, then the operator, then what an in-place variant is a variant of; by dotted names too."""
         name = op._schema.name if isinstance(op, OpOverload) else op._qualified_op_name
         for key in (key_of(op), dotted_name(op), name, name.replace("::", "."), name.removesuffix("_")):
             if key in self.rules:

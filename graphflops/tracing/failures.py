@@ -1,0 +1,71 @@
+"""What to say when a model cannot be traced: where, why, and what to do. And which source line is the user's."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import traceback
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from graphflops.rulebook import dotted_name
+from graphflops.sizes import Spec
+
+_NOT_THE_USERS = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(__file__) + os.sep, "<")
+_NEEDS_DATA = ("DataDependentOutputException", "DynamicOutputShapeException", "GuardOnDataDependentSymNode")
+
+
+def user_line() -> str:
+    """``file:line`` of the innermost frame that is neither torch's nor the tracer's."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+
+
+def failure(error: Exception, root: nn.Module, name: str, path: str, inputs: Sequence[Spec]) -> str:
+    """The message for a trace that an error ended, in the module at ``path``."""
+    module = root.get_submodule(path)
+    needs_data = type(error).__name__ in _NEEDS_DATA
+    reason = "this line needs a value that only data can tell" if needs_data else f"{type(error).__name__}: {error}"
+    lines = [
+        f"could not trace {name}",
+        f"    where   {path or 'the model itself'} ({type(module).__name__ if path else name}), {_line_of(error)}",
+        f"    why     {reason}",
+        f"    inputs  {', '.join(map(str, inputs)) or 'none'}",
+        "",
+    ]
+    if needs_data:
+        lines += [f"Give {type(module).__name__} a rule that describes its outputs, so that it need not run:", ""]
+        lines += [f"    {line}".rstrip() for line in _stub(module).splitlines()]
+    else:
+        lines += ["The model's own code stopped here. Check the shapes and dtypes of the inputs against its forward."]
+    return "\n".join(lines)
+
+
+def _stub(module: nn.Module) -> str:
+    """A rule for a module's class, ready to paste: the Op is unknown, and not zero, until it is filled in."""
+    cls = type(module)
+    first = next(iter(inspect.signature(module.forward).parameters), "input")
+    return "\n".join(
+        [
+            "from graphflops import Cost, Unpriced, Work, rule",
+            "",
+            f'@rule("{dotted_name(cls)}", outputs=lambda {first}: {first})  # outputs: as {first}; mend if not',
+            f"def {cls.__name__.lower()}({first}):",
+            '    """Say the formula here, and what it leaves out."""',
+            f"    raise Unpriced(\"fill in: return Cost(Work(macs=…), grads={{'{first}': …, '*': …}})\")",
+        ]
+    )
+
+
+def _line_of(error: Exception) -> str:
+    frames = [
+        each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith(_NOT_THE_USERS)
+    ]
+    if not frames:
+        return "outside of any source file"
+    last = frames[-1]
+    return f"{last.filename}:{last.lineno}: {last.line}" if last.line else f"{last.filename}:{last.lineno}"

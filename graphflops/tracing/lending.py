@@ -1,0 +1,96 @@
+"""What a model lends for a trace, fake stand-ins for its tensors, and how it is given back as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._pytree import tree_leaves
+
+from graphflops.sizes import Spec, as_size
+
+
+def spec_of(tensor: torch.Tensor) -> Spec:
+    """The Spec of a tensor."""
+    return Spec(tuple(as_size(size) for size in tensor.shape), str(tensor.dtype).removeprefix("torch."))
+
+
+class StandIns:
+    """Fake tensors in place of a model's own and of its inputs: same shape, strides, dtype and requires_grad, no data.
+
+    All are on one device, the model's, so that a model on meta takes inputs from anywhere.
+    """
+
+    def __init__(self, root: nn.Module, inputs: Any) -> None:
+        tensors = (*root.parameters(), *root.buffers(), *filter(torch.is_tensor, tree_leaves(inputs)))
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self._device = next((each.device for each in tensors), None)
+        self._names = {id(each): name for name, each in (*root.named_parameters(), *root.named_buffers())}
+        self._fakes: dict[
+            int, tuple[torch.Tensor, torch.Tensor]
+        ] = {}  # id of a tensor → itself, kept alive, and its fake
+        self._originals: dict[int, torch.Tensor] = {}
+
+    def of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The stand-in of a tensor, always the same one; a stand-in stands for itself."""
+        if isinstance(tensor, FakeTensor) and tensor.fake_mode is self.mode:
+            return tensor
+        if id(tensor) not in self._fakes:
+            fake = self.make(tensor.shape, tensor.stride(), tensor.dtype)
+            if isinstance(tensor, nn.Parameter):
+                fake = nn.Parameter(fake, requires_grad=tensor.requires_grad)
+            else:
+                fake.requires_grad_(tensor.requires_grad)
+            self._fakes[id(tensor)] = tensor, fake
+            self._originals[id(fake)] = tensor
+        return self._fakes[id(tensor)][1]
+
+    def make(self, shape: Any, stride: Any, dtype: torch.dtype) -> torch.Tensor:
+        """A new fake tensor."""
+        with self.mode:
+            if stride is None:
+                return torch.empty(shape, dtype=dtype, device=self._device)
+            return torch.empty_strided(shape, stride, dtype=dtype, device=self._device)
+
+    def name_of(self, fake: torch.Tensor) -> str | None:
+        """The name of the parameter or buffer that a stand-in stands for."""
+        return self._names.get(id(self._originals.get(id(fake), fake)))
+
+    @contextmanager
+    def lent_to(self, root: nn.Module) -> Iterator[None]:
+        """Put stand-ins in the place of every parameter and buffer; afterwards everything is as it was.
+
+        Put back are all attributes of every module, what its dicts, lists and sets held, and the state of the random
+        number generator.
+        """
+        with _unchanged(root):
+            for module in root.modules():
+                held: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+                for tensors in held:
+                    for name, tensor in tensors.items():
+                        if tensor is not None:
+                            tensors[name] = self.of(tensor)
+            yield
+
+
+@contextmanager
+def _unchanged(root: nn.Module) -> Iterator[None]:
+    saved = []
+    for module in root.modules():
+        held = [(each, each.copy()) for each in vars(module).values() if isinstance(each, (dict, list, set))]
+        saved.append((vars(module), dict(vars(module)), held))
+    random_state = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        for attributes, before, held in saved:
+            for container, content in held:
+                container.clear()
+                container.extend(content) if isinstance(container, list) else container.update(content)
+            attributes.clear()
+            attributes.update(before)
+        torch.set_rng_state(random_state)

@@ -1,0 +1,350 @@
+"""The tracer: what the watchers see, written down as a torch.fx graph."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch._ops import OpOverload, OpOverloadPacket
+from torch.utils._pytree import tree_leaves, tree_map
+
+from graphflops.errors import CaptureError, GraphflopsError
+from graphflops.rulebook import Rule, RuleBook
+from graphflops.sizes import Spec
+from graphflops.tracing.failures import failure, user_line
+from graphflops.tracing.lending import StandIns, spec_of
+from graphflops.tracing.watching import watching
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What tracing hands on: the graph, and what the model is made of.
+
+    Each node's ``meta`` has ``val`` (fake tensor, or a tuple of them), ``owner`` (module path), ``line`` (the user's
+    source line) and, for calls, ``call`` (what a rule may name), ``offered`` (its operands by name, as nodes) and
+    ``flows`` (which of them required grad when it was called).
+    """
+
+    graph: fx.Graph
+    modules: Mapping[str, str]
+    """module path → class name, of every module"""
+    called: frozenset[str]
+    """paths of the modules that ran"""
+    name: str
+    inputs: Mapping[str, Spec] = field(default_factory=dict)
+    parameters: Mapping[str, Spec] = field(default_factory=dict)
+    """name → Spec, of every parameter of the model, whether it is used or not"""
+    trainable: frozenset[str] = frozenset()
+    """names of the parameters that require grad"""
+
+
+def trace(
+    model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], book: RuleBook, *, grad: bool = True
+) -> Trace:
+    """Trace a model on its inputs; tensors may be real, meta or fake, on any device.
+
+    The model is as it was afterwards, also when this raises: parameters and buffers are lent fake stand-ins for the
+    time of the trace, and every attribute of every module is put back.
+
+    Raises:
+        CaptureError: the model's own code refused the inputs, or needs a value that only data can tell.
+    """
+    root = model if isinstance(model, nn.Module) else _Function(model)
+    return Tracer(root, book, StandIns(root, (args, dict(kwargs)))).run(args, kwargs, grad=grad)
+
+
+class _Function(nn.Module):
+    """A bare function as a module, so that the rest needs no second case."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.forward = function
+        self.name = getattr(function, "__name__", type(function).__name__)
+
+
+class Tracer(fx.Tracer):
+    """An fx tracer whose values are fake tensors and not proxies, so that a model cannot tell it from a run."""
+
+    def __init__(self, root: nn.Module, book: RuleBook, stand_ins: StandIns) -> None:
+        super().__init__()
+        self.root: nn.Module = root
+        self.name = root.name if isinstance(root, _Function) else type(root).__name__
+        self.book = book
+        self.stand_ins = stand_ins
+        self.graph = fx.Graph(tracer_cls=type(self))
+        self.paths = {id(module): path for path, module in root.named_modules()}
+        self.nodes: dict[int, fx.Node] = {}  # id of a fake tensor → the node that made it
+        self.owners = [""]
+        self.called: set[str] = set()
+        self.failed_at: str | None = None
+        self.recording = True
+
+    def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, grad: bool) -> Trace:
+        """Run the root on stand-ins of its inputs, and write down what it calls."""
+        parameters = dict(self.root.named_parameters())
+        with torch.inference_mode(False), torch.set_grad_enabled(grad), self.stand_ins.lent_to(self.root):
+            placed_args, placed_kwargs = self._place(args, kwargs)
+            try:
+                with self.stand_ins.mode, watching(self):
+                    result = self.root(*placed_args, **placed_kwargs)
+            except GraphflopsError:
+                raise
+            except Exception as error:
+                inputs = [spec_of(each) for each in tree_leaves((args, dict(kwargs))) if torch.is_tensor(each)]
+                raise CaptureError(failure(error, self.root, self.name, self.failed_at or "", inputs)) from error
+            outputs = _opened(result)
+            self.graph.output(self._as_nodes(outputs)).meta["flows"] = self._flows(outputs)
+        _drop_bookkeeping(self.graph)
+        return Trace(
+            graph=self.graph,
+            modules={path: type(module).__name__ for path, module in self.root.named_modules()},
+            called=frozenset(self.called),
+            name=self.name,
+            inputs={node.name: spec_of(node.meta["val"]) for node in self.graph.find_nodes(op="placeholder")},
+            parameters={name: spec_of(each) for name, each in parameters.items()},
+            trainable=frozenset(name for name, each in parameters.items() if each.requires_grad),
+        )
+
+    def _place(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Placeholders for every tensor of the inputs, named as forward names them."""
+        names = list(inspect.signature(self.root.forward).parameters)
+
+        def place(name: str, value: Any) -> Any:
+            return tree_map(lambda each: self._placeholder(name, each) if torch.is_tensor(each) else each, value)
+
+        placed = tuple(place(names[i] if i < len(names) else f"input_{i}", each) for i, each in enumerate(args))
+        return placed, {name: place(name, each) for name, each in kwargs.items()}
+
+    def _placeholder(self, name: str, tensor: torch.Tensor) -> Any:
+        return self._register(self.graph.placeholder(name), self.stand_ins.of(tensor))
+
+    # -- what the watchers see -----------------------------------------------------------------------------------
+
+    def is_leaf_module(self, module: nn.Module, module_qualified_name: str) -> bool:
+        """A module is a leaf if a rule speaks for its class."""
+        return self.book.find(type(module)) is not None
+
+    def on_module(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Enter the module's path; if it is a leaf, its forward is one node, and its hooks are traced around it."""
+        if not self.recording:
+            return call(module, *args, **kwargs)
+        path = self.paths.get(id(module), self.owners[-1])
+        self.called.add(path)
+        self.owners.append(path)
+        try:
+            if self.is_leaf_module(module, path):
+                return self._call_leaf(call, module, args, kwargs)
+            return call(module, *args, **kwargs)
+        except Exception:
+            self.failed_at = path if self.failed_at is None else self.failed_at
+            raise
+        finally:
+            self.owners.pop()
+
+    def _call_leaf(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+        own, forward = vars(module).get("forward"), module.forward
+        module.forward = lambda *args, **kwargs: self._leaf(module, forward, args, kwargs)
+        try:
+            return call(module, *args, **kwargs)
+        finally:
+            if own is None:
+                del module.forward
+            else:
+                module.forward = own
+
+    def _leaf(self, module: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        rule = self.book.find(type(module))
+        assert rule is not None
+        self.called.update(self.paths[id(each)] for each in module.modules() if id(each) in self.paths)
+        bound = inspect.signature(forward).bind(*args, **kwargs)
+        bound.apply_defaults()
+        parameters = dict(module.named_parameters())
+        attributes = {name: getattr(module, name) for name in rule.asks_for() if hasattr(module, name)}
+        offered = {**attributes, **parameters, **bound.arguments}
+        return self._record("call_module", self.owners[-1], args, kwargs, type(module), offered, forward, rule)
+
+    def on_autograd_function(self, apply: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:
+        """A leaf, rule or not: what autograd differentiates is its backward, and not the body of its forward."""
+        if not self.recording or cls.forward.__module__.split(".")[0] == "torch":
+            return apply(*args, **kwargs)
+        names = list(inspect.signature(cls.forward).parameters)
+        if cls.setup_context is torch.autograd.Function.setup_context:
+            names = names[1:]  # the first is ctx
+        offered = {**dict(zip(names, args, strict=False)), **kwargs}
+        return self._record("call_function", apply, args, kwargs, cls, offered, apply, self.book.find(cls))
+
+    def on_function(self, function: Any, args: Any, kwargs: Any) -> tuple[bool, Any]:
+        """A leaf if a rule names it, or the composite operator whose face it is."""
+        if not self.recording:
+            return True, function(*args, **kwargs)
+        op = self._composite(function, kwargs)
+        if op is not None:
+            return True, self._record_operator(op, args, kwargs, function)
+        if inspect.isfunction(function) and (rule := self.book.find(function)) is not None:
+            bound = inspect.signature(function).bind(*args, **kwargs)
+            bound.apply_defaults()
+            recorded = self._record(
+                "call_function", function, args, kwargs, function, dict(bound.arguments), function, rule
+            )
+            return True, recorded
+        return False, None
+
+    def on_operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
+        """Whatever no rule named higher up arrives here."""
+        if not self.recording or op.namespace == "prim":
+            return op(*args, **kwargs)
+        return self._record_operator(op, args, kwargs, op)
+
+    def _composite(self, function: Any, kwargs: Mapping[str, Any]) -> OpOverload | None:
+        """The ATen operator that a function is a face of, if it is composite and a rule prices it as one piece."""
+        name = getattr(function, "__name__", "")
+        packet = getattr(torch.ops.aten, name.removesuffix("_"), None) if name.isidentifier() else None
+        op = getattr(packet, "default", None) if isinstance(packet, OpOverloadPacket) else None
+        if op is None or self.book.find(op) is None or not _is_composite(op._schema.name):
+            return None
+        return op if set(kwargs) <= set(_argument_names(op)) else None
+
+    # -- writing down --------------------------------------------------------------------------------------------
+
+    def _record_operator(self, op: OpOverload, args: Any, kwargs: Any, run: Callable[..., Any]) -> Any:
+        """One operator call, its operands named as the operator's schema names them."""
+        offered = dict(zip(_argument_names(op), args, strict=False)) | kwargs
+        for argument in op._schema.arguments:
+            if argument.name not in offered and argument.has_default_value():
+                offered[argument.name] = argument.default_value
+        result = self._record("call_function", op, args, kwargs, op, offered, run)
+        if op._opname in _OVERWRITING:
+            self.nodes[id(result)].meta["flows"][self.nodes[id(result)].args[0]] = False
+        for argument in op._schema.arguments:
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                self._written_through(offered[argument.name])
+        return result
+
+    def _written_through(self, tensor: Any) -> None:
+        """What was written to a view was written to its base: from now on the base is read from both."""
+        if not torch.is_tensor(tensor) or tensor._base is None:
+            return
+        base, op = tensor._base, torch.ops.aten.alias.default
+        operands = {"self": self._node_of(base), "written": self._node_of(tensor)}
+        node = self.create_node("call_function", op, (operands["self"],), {})
+        node.meta.update(
+            call=op,
+            offered=operands,
+            owner=self.owners[-1],
+            line=user_line(),
+            flows=dict.fromkeys(operands.values(), True),
+        )
+        self._register(node, base)
+
+    def _record(
+        self,
+        kind: str,
+        target: Any,
+        args: Any,
+        kwargs: Any,
+        call: Any,
+        offered: Mapping[str, Any],
+        run: Callable[..., Any],
+        rule: Rule | None = None,
+    ) -> Any:
+        operands = {name: self._as_nodes(value) for name, value in offered.items()}
+        name = call._opname if isinstance(call, OpOverload) else None
+        node = self.create_node(kind, target, self._as_nodes(tuple(args)), self._as_nodes(dict(kwargs)), name)
+        node.meta.update(
+            call=call, offered=operands, owner=self.owners[-1], line=user_line(), flows=self._flows(offered)
+        )
+        with self._paused():
+            described = rule is not None and rule.outputs is not None
+            result = self._described(rule, offered) if described else run(*args, **kwargs)
+        return self._register(node, result)
+
+    def _flows(self, operands: Any) -> dict[fx.Node, bool]:
+        """Which operands require grad at this moment: an in-place operation may change that later."""
+        tensors = (each for each in tree_leaves(operands) if torch.is_tensor(each))
+        return {self._node_of(each): each.requires_grad for each in tensors}
+
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        recording, self.recording = self.recording, False
+        try:
+            yield
+        finally:
+            self.recording = recording
+
+    def _register(self, node: fx.Node, result: Any) -> Any:
+        """Remember which node a result came from; the parts of a tuple or list become getitem nodes."""
+        node.meta["val"] = result
+        node.meta.setdefault("owner", self.owners[-1])
+        node.meta.setdefault("line", "")
+        if torch.is_tensor(result):
+            self.nodes[id(result)] = node
+        elif isinstance(result, (tuple, list)):
+            for i, part in enumerate(result):
+                if torch.is_tensor(part):
+                    self._register(self.create_node("call_function", operator.getitem, (node, i), {}), part)
+        return result
+
+    def _described(self, rule: Rule | None, offered: Mapping[str, Any]) -> Any:
+        """The outputs of a leaf that is not run, as its rule describes them."""
+        assert rule is not None
+        specs = rule.describe(tree_map(lambda each: spec_of(each) if torch.is_tensor(each) else each, dict(offered)))
+        tensors = [each for each in tree_leaves(dict(offered)) if torch.is_tensor(each)]
+        gradient = torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
+
+        def made(spec: Spec) -> torch.Tensor:
+            fake = self.stand_ins.make(spec.shape, None, getattr(torch, spec.dtype))
+            return fake.requires_grad_().clone() if gradient and spec.is_floating else fake
+
+        results = tuple(made(spec) for spec in specs)
+        return results[0] if len(results) == 1 else results
+
+    def _as_nodes(self, value: Any) -> Any:
+        return fx.node.map_aggregate(value, lambda each: self._node_of(each) if torch.is_tensor(each) else each)
+
+    def _node_of(self, tensor: torch.Tensor) -> fx.Node:
+        """The node a tensor came from; a parameter, a buffer or a constant gets its own at first sight."""
+        fake = self.stand_ins.of(tensor)
+        if id(fake) not in self.nodes:
+            name = self.stand_ins.name_of(fake) or "constant"
+            node = self.create_node("get_attr", name, (), {})
+            node.meta.update(owner=name.rpartition(".")[0], parameter=isinstance(fake, nn.Parameter))
+            self._register(node, fake)
+        return self.nodes[id(fake)]
+
+
+_OVERWRITING = ("copy_", "fill_", "zero_")
+"""in-place operations through which no gradient flows to what was there before"""
+
+
+def _is_composite(name: str) -> bool:
+    return torch._C._dispatch_has_kernel(name) and torch._C._dispatch_has_kernel_for_dispatch_key(
+        name, "CompositeImplicitAutograd"
+    )
+
+
+def _argument_names(op: OpOverload) -> list[str]:
+    return [argument.name for argument in op._schema.arguments]
+
+
+def _opened(result: Any) -> Any:
+    """Outputs as plain containers: dataclasses and the like by their fields."""
+    if isinstance(result, Mapping):
+        return {key: _opened(value) for key, value in result.items()}
+    if isinstance(result, (list, tuple)):
+        return tuple(_opened(value) for value in result)
+    if hasattr(result, "__dataclass_fields__"):
+        return {name: _opened(getattr(result, name)) for name in result.__dataclass_fields__}
+    return result if torch.is_tensor(result) else None
+
+
+def _drop_bookkeeping(graph: fx.Graph) -> None:
+    """Drop the detached copies that autograd saves for itself: nobody uses them."""
+    for node in reversed(graph.nodes):
+        if not node.users and node.target in (operator.getitem, torch.ops.aten.detach.default):
+            graph.erase_node(node)

@@ -1,0 +1,107 @@
+"""The watchers of a trace: modules, autograd Functions, functions, operators. They leave nothing behind."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch._ops import OpOverload
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_QUESTIONS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+
+
+class Witness(Protocol):
+    """Who is told what the watchers see; each answers with the result of the call."""
+
+    def on_module(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """A module is called; ``call`` is what calls it."""
+
+    def on_autograd_function(self, apply: Callable[..., Any], cls: type, args: Any, kwargs: Any) -> Any:
+        """A subclass of autograd.Function is applied; ``apply`` is what applies it."""
+
+    def on_function(self, function: Any, args: Any, kwargs: Any) -> tuple[bool, Any]:
+        """A torch function or method is called; whether it is a leaf, and then its result."""
+
+    def on_operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
+        """An operator that autograd differentiates runs."""
+
+
+@contextmanager
+def watching(witness: Witness) -> Iterator[None]:
+    """Tell a witness of every call while this is open."""
+    call = nn.Module.__call__
+    function: Any = torch.autograd.function._SingleLevelFunction  # where also an `apply` taken earlier passes through
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+
+    def watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return witness.on_module(call, module, args, kwargs)
+
+    def watched_apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+        return witness.on_autograd_function(super(function, cls).apply, cls, args, kwargs)
+
+    nn.Module.__call__ = watched_call  # type: ignore[method-assign]
+    function.apply = classmethod(watched_apply)
+    torch.backends.mha.set_fastpath_enabled(False)  # a fused kernel of eval mode, whose work is the same
+    try:
+        with _Operators(witness), _Functions(witness):
+            yield
+    finally:
+        nn.Module.__call__ = call  # type: ignore[method-assign]
+        del function.apply
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+class _Functions(TorchFunctionMode):
+    """Sees calls of torch functions and tensor methods."""
+
+    def __init__(self, witness: Witness) -> None:
+        super().__init__()
+        self.witness = witness
+        self.inside: set[Any] = set()
+
+    def __torch_function__(self, function: Any, types_: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        is_leaf, result = self.witness.on_function(function, args, kwargs)
+        if is_leaf:
+            return result
+        if isinstance(function, types.FunctionType) and function not in self.inside:
+            # A torch function written in Python hands itself over as a whole. Run its body under this mode instead,
+            # so that the attention inside of F.multi_head_attention_forward is seen as attention.
+            self.inside.add(function)
+            try:
+                with self:
+                    return _body(function)(*args, **kwargs)
+            finally:
+                self.inside.discard(function)
+        return function(*args, **kwargs)
+
+
+class _Operators(TorchDispatchMode):
+    """Sees the operators that autograd differentiates, below everything composite."""
+
+    def __init__(self, witness: Witness) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.witness = witness
+
+    def __torch_dispatch__(self, op: OpOverload, types_: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self.witness.on_operator(op, args, kwargs or {})
+
+
+def _body(function: types.FunctionType) -> types.FunctionType:
+    """The same function, blind to modes at its own entrance: its body, with the question answered no."""
+    blind = dict.fromkeys(_QUESTIONS, lambda *_: False)
+    copy = types.FunctionType(
+        function.__code__,
+        function.__globals__ | blind,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
