@@ -36,7 +36,7 @@ def analyze(
         model: a module, or any function of tensors.
         args: the positional inputs, as for ``torch.export.export``; tensors may be real, meta or fake.
         kwargs: the keyword inputs.
-        optimizer: ``"adamw"``, ``"adam"``, ``"sgd"``, ``"sgd_momentum"``, or NAME of a rule ``optimizer.NAME``; or None.
+        optimizer: ``"adamw"``, ``"adam"``, ``"sgd"``, ``"sgd_momentum"``, or a rule's ``optimizer.NAME``; or None.
         training: count backward and the optimizer as well as forward.
         rules: rules of your own, that win over the shipped ones: paths of files or folders, modules, single rules.
         convention: how work is turned into one number of FLOPs.

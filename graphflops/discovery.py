@@ -111,13 +111,18 @@ def _refuse_redefinitions(file: Path) -> None:
         raise RuleLoadError(f"could not load the rule file {_where(file, error)}") from error
     seen: dict[str, int] = {}
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.decorator_list:
+        if isinstance(node, ast.FunctionDef) and any(map(_marks_a_rule, node.decorator_list)):
             if node.name in seen:
                 raise DuplicateRule(
                     f"two rules named {node.name} in {file}, lines {seen[node.name]} and {node.lineno}: "
                     "Python would keep the second alone; give each a name of its own"
                 )
             seen[node.name] = node.lineno
+
+
+def _marks_a_rule(decorator: ast.expr) -> bool:
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) == "rule"
 
 
 def _where(file: Path, error: Exception) -> str:

@@ -38,6 +38,7 @@ class Rule:
     outputs: Outputs | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Cost:
+        """The formula itself, called with Specs and sizes."""
         return self.cost(*args, **kwargs)
 
     @property
@@ -47,8 +48,11 @@ class Rule:
 
     @cached_property
     def signature(self) -> inspect.Signature:
-        """What the rule asks for, annotations evaluated."""
-        return inspect.signature(self.cost, eval_str=True)
+        """What the rule asks for, annotations evaluated where they can be."""
+        try:
+            return inspect.signature(self.cost, eval_str=True)
+        except NameError:
+            return inspect.signature(self.cost)
 
     def asks_for(self) -> tuple[str, ...]:
         """The names a call must or may offer for this rule to speak."""

@@ -113,7 +113,7 @@ class Tracer(fx.Tracer):
 
     def _place(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Placeholders for every tensor of the inputs, named as forward names them."""
-        names = list(inspect.signature(self.root.forward).parameters)
+        names = _positional_names(self.root.forward)
 
         def place(name: str, value: Any) -> Any:
             return tree_map(lambda each: self._placeholder(name, each) if torch.is_tensor(each) else each, value)
@@ -316,6 +316,15 @@ class Tracer(fx.Tracer):
             node.meta.update(owner=name.rpartition(".")[0], parameter=isinstance(fake, nn.Parameter))
             self._register(node, fake)
         return self.nodes[id(fake)]
+
+
+def _positional_names(function: Callable[..., Any]) -> list[str]:
+    """The names of the arguments that may be given by position; none for a builtin, which does not tell."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
 
 
 _OVERWRITING = ("copy_", "fill_", "zero_")

@@ -1,0 +1,162 @@
+"""Backward work exists where autograd computes a gradient, and nowhere else. Matmuls by arithmetic, fan-in by hand."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from graphflops import Report, analyze
+
+ROWS, A, B, C = 5, 3, 4, 2
+
+
+def chain() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(A, B), nn.ReLU(), nn.Linear(B, C))
+
+
+def macs(report: Report) -> tuple[int, int]:
+    return int(report.work("dgrad").macs), int(report.work("wgrad").macs)
+
+
+def step(model: nn.Module, *, input_gradient: bool = False) -> Report:
+    return analyze(model, (torch.zeros(ROWS, A, requires_grad=input_gradient),))
+
+
+FIRST, SECOND = ROWS * A * B, ROWS * B * C
+
+
+class TestWhereGradientsFlow:
+    def test_the_first_layer_has_no_dgrad(self) -> None:
+        assert macs(step(chain())) == (SECOND, FIRST + SECOND)
+
+    def test_unless_the_input_requires_grad(self) -> None:
+        assert macs(step(chain(), input_gradient=True)) == (FIRST + SECOND, FIRST + SECOND)
+
+    def test_a_frozen_model_has_no_backward_at_all(self) -> None:
+        report = step(chain().requires_grad_(False))
+        assert report.backward == report.recompute == report.optimizer == 0
+        assert report.under("exact").backward == 0
+        assert report.forward > 0
+
+    def test_a_trainable_head_on_a_frozen_trunk(self) -> None:
+        model = chain()
+        model[0].requires_grad_(False)
+        report = step(model)
+        assert macs(report) == (0, SECOND)
+        assert report.optimizer == 15 * (B * C + C)
+
+    def test_a_frozen_layer_in_the_middle_passes_gradients_on(self) -> None:
+        model = chain()
+        model[2].requires_grad_(False)
+        assert macs(step(model)) == (SECOND, FIRST)
+
+    def test_a_bias_alone(self) -> None:
+        layer = nn.Linear(A, B)
+        layer.weight.requires_grad_(False)
+        report = step(layer)
+        assert macs(report) == (0, 0)
+        assert report.work("wgrad").accumulate == ROWS * B
+
+    def test_a_detached_branch_gets_nothing(self) -> None:
+        first, second = nn.Linear(A, B), nn.Linear(B, C)
+
+        class Detached(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.first, self.second = first, second
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.second(self.first(x).detach())
+
+        assert macs(step(Detached())) == (0, SECOND)
+
+    def test_a_no_grad_region_gets_nothing(self) -> None:
+        class Region(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.first, self.second = nn.Linear(A, B), nn.Linear(B, C)
+
+            def forward(self, x: Tensor) -> Tensor:
+                with torch.no_grad():
+                    x = self.first(x)
+                return self.second(x)
+
+        assert macs(step(Region())) == (0, SECOND)
+
+    def test_what_does_not_reach_the_outputs_gets_nothing(self) -> None:
+        class Dead(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.used, self.dead = nn.Linear(A, B), nn.Linear(A, B)
+
+            def forward(self, x: Tensor) -> Tensor:
+                self.dead(x)
+                return self.used(x)
+
+        report = step(Dead())
+        assert report.work("forward").macs == 2 * FIRST, "it runs forward all the same"
+        assert macs(report) == (0, FIRST)
+        assert report.optimizer == 15 * (A * B + B)
+
+    def test_of_a_constant_times_an_activation_one_gradient_is_computed(self) -> None:
+        constant = torch.zeros(B, ROWS)
+        report = analyze(lambda x: constant @ x, (torch.zeros(ROWS, A, requires_grad=True),))
+        assert macs(report) == (B * ROWS * A, 0)
+
+    def test_without_training_there_is_forward_alone(self) -> None:
+        report = analyze(chain(), (torch.zeros(ROWS, A),), training=False)
+        assert report.total == report.forward > 0
+
+    def test_lora(self) -> None:
+        rank = 1
+
+        class LoRA(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.base = nn.Linear(A, B).requires_grad_(False)
+                self.down, self.up = nn.Linear(A, rank, bias=False), nn.Linear(rank, B, bias=False)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.base(x) + self.up(self.down(x))
+
+        down, up = ROWS * A * rank, ROWS * rank * B
+        assert macs(step(LoRA())) == (up, down + up)
+
+
+class TestWhereGradientsMeet:
+    def fan_in(self, report: Report) -> int:
+        entries = [entry for entry in report.entries if entry.kind == "fan-in"]
+        return sum(int(work.accumulate) for entry in entries for work in entry.work.values())
+
+    @pytest.mark.parametrize(("readers", "additions"), [(1, 0), (2, 1), (5, 4)])
+    def test_each_reader_beyond_the_first_adds_once(self, readers: int, additions: int) -> None:
+        def model(x: Tensor) -> list[Tensor]:
+            return [x.neg() for _ in range(readers)]
+
+        assert self.fan_in(analyze(model, (torch.zeros(7, requires_grad=True),))) == additions * 7
+
+    def test_an_operand_that_stands_twice_counts_twice(self) -> None:
+        report = analyze(lambda x: x @ x, (torch.zeros(3, 3, requires_grad=True),))
+        assert macs(report) == (2 * 27, 0)
+        assert self.fan_in(report) == 9
+
+    def test_a_tied_weight_collects_from_every_use(self) -> None:
+        model = nn.Sequential(nn.Linear(A, A, bias=False), nn.Linear(A, A, bias=False))
+        model[1].weight = model[0].weight
+        report = step(model)
+        assert self.fan_in(report) == A * A
+        assert report.optimizer == 15 * A * A
+
+    def test_a_reader_that_leads_nowhere_adds_nothing(self) -> None:
+        def model(x: Tensor) -> Tensor:
+            x.neg()
+            x.detach().neg()
+            return x.neg()
+
+        assert self.fan_in(analyze(model, (torch.zeros(7, requires_grad=True),))) == 0
+
+    def test_the_parts_of_a_split_are_told_apart(self) -> None:
+        def model(x: Tensor) -> list[Tensor]:
+            first, second = x.chunk(2)
+            return [first.neg(), first.exp(), second.neg()]
+
+        assert self.fan_in(analyze(model, (torch.zeros(8, requires_grad=True),))) == 4

@@ -1,0 +1,209 @@
+"""The report: fvcore's queries, coverage, explanation, JSON, and tables at every width."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import graphflops
+from graphflops import MissingRules, Report, UsageError, analyze
+from graphflops.models import LanguageModel
+from graphflops.report_text import as_text
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x)) * 3
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return analyze(Net(), (torch.zeros(10, 4),))
+
+
+@pytest.fixture(scope="module")
+def unknown() -> Report:
+    return analyze(lambda x: torch.special.bessel_j0(x @ x), (torch.zeros(3, 3),))
+
+
+class TestQueries:
+    def test_by_module_has_every_path_and_the_whole_under_the_empty_one(self, report: Report) -> None:
+        body, head, relu, scale = 2 * 10 * 4 * 8, 2 * 10 * 8 * 2, 10 * 8, 10 * 2
+        assert report.by_module() == {
+            "": body + relu + head + scale,
+            "body": body + relu,
+            "body.0": body,
+            "body.1": relu,
+            "head": head,
+        }
+
+    def test_by_operator_is_sorted_by_cost(self, report: Report) -> None:
+        assert report.by_operator() == Counter(linear=2 * 10 * 4 * 8 + 2 * 10 * 8 * 2, relu=80, mul=20)
+        assert list(report.by_operator()) == ["linear", "relu", "mul"]
+
+    def test_by_operator_names_the_optimizer_where_it_costs(self, report: Report) -> None:
+        assert report.by_operator("optimizer")["adamw"] == report.optimizer
+
+    def test_by_module_and_operator(self, report: Report) -> None:
+        assert report.by_module_and_operator()["body"] == Counter(linear=640, relu=80)
+
+    def test_by_component_names_blocks_as_people_do(self) -> None:
+        model = LanguageModel(vocab_size=5, d_model=4, n_layers=2, n_seq=3)
+        tokens = torch.zeros(1, 3, dtype=torch.int64)
+        names = ["embedding", "layer_0", "layer_1", "final_layernorm", "lm_head"]
+        assert list(analyze(model, (tokens,)).by_component()) == names
+
+    def test_the_work_of_the_root_itself_is_a_component_of_its_own(self, report: Report) -> None:
+        assert report.by_component() == {"other": 20, "body": 720, "head": 320}
+
+    def test_macs_are_those_of_forward(self, report: Report) -> None:
+        assert report.macs == 10 * 4 * 8 + 10 * 8 * 2
+
+    def test_an_unknown_phase_names_those_that_are(self, report: Report) -> None:
+        with pytest.raises(UsageError, match="forward, dgrad, wgrad"):
+            report.by_module("sideways")
+
+    def test_an_unknown_convention_names_those_that_are(self, report: Report) -> None:
+        with pytest.raises(UsageError, match="standard, exact, torch"):
+            report.under("cubits")
+
+
+class TestCoverage:
+    def test_every_op_is_exactly_one_of_three(self, report: Report) -> None:
+        assert str(report.coverage) == "4 ops: 4 counted, 0 zero by rule, 0 unknown"
+
+    def test_an_op_without_a_rule_stands_in_the_report(self, unknown: Report) -> None:
+        assert unknown.coverage.unknown == 1
+        assert unknown.unsupported_ops() == {"aten.special_bessel_j0": 1}
+        (op,) = unknown.unknown
+        assert op.inputs == ("float32(3, 3)",)
+        assert op.line.startswith(__file__)
+        text = str(unknown)
+        assert "1 unknown" in text
+        assert "at least" in text
+        assert "aten.special_bessel_j0" in text
+        assert '@rule("aten.special_bessel_j0")' in text
+
+    def test_strict_refuses_it(self) -> None:
+        with pytest.raises(MissingRules) as caught:
+            analyze(lambda x: torch.special.bessel_j0(x), (torch.zeros(3),), strict=True)
+        assert [op.target for op in caught.value.ops] == ["aten.special_bessel_j0"]
+
+    def test_a_gradient_that_no_rule_gives_is_unknown_too(self) -> None:
+        @graphflops.rule(torch.ops.aten.exp)
+        def half(self: graphflops.Spec) -> graphflops.Cost:
+            return graphflops.Cost(graphflops.Work(transcendental=self.numel))
+
+        report = analyze(torch.exp, (torch.zeros(3, requires_grad=True),), rules=[half])
+        assert report.coverage.unknown == 1
+        assert "gives no gradient of self" in report.unknown[0].why
+        assert analyze(torch.exp, (torch.zeros(3),), rules=[half]).coverage.unknown == 0
+
+
+class TestExplanation:
+    @pytest.mark.parametrize(
+        "said",
+        [
+            "aten.linear in head",
+            "macs = out₀·out₁·weight₁",
+            "out₀ = 10, out₁ = 2",
+            "rules/linear.py:",
+            "y = x·Wᵀ + b",
+            "test_report.py:",
+            "forward   = 320 FLOPs (macs 160)",
+        ],
+    )
+    def test_a_number_can_be_asked_why(self, report: Report, said: str) -> None:
+        assert said in report.explanation("head")
+
+    def test_explain_prints_it(self, report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+        report.explain("head")
+        assert capsys.readouterr().out == report.explanation("head") + "\n"
+
+    def test_an_op_a_component_and_the_whole_can_be_asked(self, report: Report) -> None:
+        (mul,) = (entry.op for entry in report.entries if entry.operator == "mul")
+        assert "forward   = 20 FLOPs" in report.explanation(mul)
+        assert "forward   = 720 FLOPs" in report.explanation("body")
+        assert f"forward   = {report.forward:,} FLOPs" in report.explanation()
+
+    def test_the_parts_of_a_composite_layer_are_told_apart(self) -> None:
+        model = LanguageModel(vocab_size=5, d_model=4, n_layers=1, n_seq=3)
+        report = analyze(model, (torch.zeros(1, 3, dtype=torch.int64),))
+        text = report.explanation("blocks.0.bk_layer.moe_ffn")
+        assert all(part in text for part in ("gate", "softmax", "experts", "num_experts·x₀·x₁·x₂", "rules/moe.py:"))
+
+    def test_a_wrong_name_suggests_a_right_one(self, report: Report) -> None:
+        with pytest.raises(UsageError, match="did you mean head"):
+            report.explanation("heda")
+
+
+class TestJson:
+    def test_a_report_survives_the_round_trip(self, report: Report, tmp_path: Path) -> None:
+        assert Report.from_json(report.to_json(tmp_path / "report.json")) == report
+
+    def test_so_does_one_with_parts_and_unknown_ops(self, unknown: Report, tmp_path: Path) -> None:
+        model = LanguageModel(vocab_size=5, d_model=4, n_layers=1, n_seq=3)
+        parts = analyze(model, (torch.zeros(1, 3, dtype=torch.int64),))
+        for each in (unknown, parts):
+            again = Report.from_json(each.to_json(tmp_path / "report.json"))
+            assert again == each
+            assert str(again) == str(each)
+
+    def test_numbers_for_machines_are_plain_integers_with_unit_and_convention(
+        self, report: Report, tmp_path: Path
+    ) -> None:
+        data = json.loads(report.to_json(tmp_path / "report.json").read_text())
+        assert (data["unit"], data["convention"]["name"]) == ("FLOP", "standard")
+        assert data["total_flops"]["total"] == report.total
+        assert type(data["total_flops"]["total"]) is int
+        assert data["component_breakdown"]["head"]["forward"] == 320
+
+    def test_a_path_that_cannot_be_written_leaves_nothing(self, report: Report, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="cannot write"):
+            report.to_json(tmp_path / "nowhere" / "report.json")
+        (tmp_path / "folder").mkdir()
+        with pytest.raises(UsageError, match="cannot write"):
+            report.to_json(tmp_path / "folder")
+        assert [each.name for each in tmp_path.iterdir()] == ["folder"]
+
+    @pytest.mark.parametrize(
+        ("text", "said"), [(None, "cannot read"), ("{", "not JSON"), ("{}", "not a report"), ("[]", "not a report")]
+    )
+    def test_what_is_not_a_report_is_refused(self, tmp_path: Path, text: str | None, said: str) -> None:
+        file = tmp_path / "report.json"
+        if text is not None:
+            file.write_text(text)
+        with pytest.raises(UsageError, match=said):
+            Report.from_json(file)
+
+
+class TestTables:
+    @pytest.mark.parametrize("width", [60, 80, 120, 200])
+    def test_no_line_is_wider_than_the_terminal(self, report: Report, width: int) -> None:
+        assert max(map(len, as_text(report, width).splitlines())) <= width
+
+    def test_the_tree_adds_up_and_is_sorted_by_cost(self, report: Report) -> None:
+        lines = as_text(report, 120).splitlines()
+        rows = [line.split()[0] for line in lines if line.startswith("   ")]
+        assert rows.index("body") < rows.index("head")
+
+    def test_blocks_that_cost_the_same_are_opened_once(self) -> None:
+        model = LanguageModel(vocab_size=5, d_model=4, n_layers=3, n_seq=3)
+        text = as_text(analyze(model, (torch.zeros(1, 3, dtype=torch.int64),)), 120)
+        assert text.count("moe_ffn") == 1
+        assert text.count("as 0") == 2
+
+    def test_what_is_small_stays_visible(self) -> None:
+        model = nn.Sequential(nn.Linear(1000, 1000), nn.LayerNorm(1000), nn.Linear(1000, 1))
+        text = as_text(analyze(model, (torch.zeros(1, 1000),)), 120)
+        assert "<0.1" in text
+        assert not re.search(r"\b0\.00?\b", text)
