@@ -9,7 +9,7 @@ import importlib.util
 import pkgutil
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -128,7 +128,6 @@ def _marks_a_rule(decorator: ast.expr) -> bool:
 def _where(file: Path, error: Exception) -> str:
     if isinstance(error, SyntaxError):
         return f"{file}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    lines: Iterator[int | None] = (
-        each.lineno for each in reversed(traceback.extract_tb(error.__traceback__)) if each.filename == str(file)
-    )
-    return f"{file}:{next(lines, None) or 1}: {type(error).__name__}: {error}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [each.lineno for each in frames if Path(each.filename).resolve() == file.resolve()]
+    return f"{file}:{lines[-1] if lines else 1}: {type(error).__name__}: {error}"

@@ -277,9 +277,9 @@ def page(config: ResNetBKConfig | None = None) -> str:
     for line, forward, backward in hand:
         times = config.n_layers if line.per_layer else 1
         each = f" (each of {times} layers)" if line.per_layer else ""
-        by_hand = zip(line.formulas, (forward, backward), strict=True)
+        values = zip(line.formulas, (forward, backward), strict=True)
         lines.append(
-            f"| {line.name}{each} | " + " | ".join(f"{text} | {flops // times:,}" for text, flops in by_hand) + " |"
+            f"| {line.name}{each} | " + " | ".join(f"{text} | {flops // times:,}" for text, flops in values) + " |"
         )
     hand_forward, hand_backward = sum(each[1] for each in hand), sum(each[2] for each in hand)
     lines += [

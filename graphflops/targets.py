@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphflops import models
 from graphflops.errors import UsageError
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
-from graphflops.models import configuration as presets
 
 _SHORT = {"f16": "float16", "f32": "float32", "f64": "float64", "bf16": "bfloat16", "i32": "int32", "i64": "int64"}
 _INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:x\d+)*|scalar)(?::(?P<dtype>\w+))?")
@@ -127,15 +127,15 @@ def home_model(config: str | None, seq: int | None) -> ConfigurableResNetBK:
 
 
 def _preset(name: str) -> ResNetBKConfig:
-    known = [each for each in dir(presets) if each.endswith("_CONFIG")]
+    known = [each for each in dir(models) if each.endswith("_CONFIG")]
     if name not in known:
         raise UsageError(f"there is no preset {name!r}; there are: {', '.join(known)}. A field is written NAME=VALUE")
-    preset: ResNetBKConfig = getattr(presets, name)
+    preset: ResNetBKConfig = getattr(models, name)
     return preset
 
 
 def _field_value(name: str, text: str) -> object:
-    kinds = {field.name: str(field.type) for field in fields(ResNetBKConfig)}
+    kinds = {field.name: getattr(field.type, "__name__", str(field.type)) for field in fields(ResNetBKConfig)}
     if name not in kinds:
         raise UsageError(f"ResNetBKConfig has no field {name!r}; it has: {', '.join(kinds)}")
     truth = {"true": True, "1": True, "false": False, "0": False}

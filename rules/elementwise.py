@@ -34,6 +34,7 @@ inverse_trigonometric = unary(
     aten.asin, aten.acos, aten.atan, aten.sinh, aten.cosh, each=CURVE, grad=3 * ONE + 2 * DIVIDE
 )
 erf = unary(aten.erf, aten.erfc, each=CURVE, grad=CURVE + 4 * ONE)  # g·2/√π·exp(−x²)
+frexp = unary(aten.frexp, each=ONE, grad=ONE)  # mantissa and exponent: the bits are told apart
 logit = unary(aten.logit, each=ONE + DIVIDE + CURVE, grad=2 * ONE + DIVIDE)
 
 comparison = compares(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -106,7 +107,7 @@ class Tracer(fx.Tracer):
             modules={path: type(module).__name__ for path, module in self.root.named_modules()},
             called=frozenset(self.called),
             name=self.name,
-            inputs={node.name: spec_of(node.meta["val"]) for node in self.graph.find_nodes(op="placeholder")},
+            inputs=self._inputs(),
             parameters={name: spec_of(each) for name, each in parameters.items()},
             trainable=frozenset(name for name, each in parameters.items() if each.requires_grad),
         )
@@ -120,6 +121,15 @@ class Tracer(fx.Tracer):
 
         placed = tuple(place(names[i] if i < len(names) else f"input_{i}", each) for i, each in enumerate(args))
         return placed, {name: place(name, each) for name, each in kwargs.items()}
+
+    def _inputs(self) -> dict[str, Spec]:
+        """Every input tensor under its name in forward; those of a nested input under names of their own."""
+        placeholders = self.graph.find_nodes(op="placeholder")
+        uses = Counter(node.target for node in placeholders)
+        return {
+            str(node.target) if uses[node.target] == 1 else node.name: spec_of(node.meta["val"])
+            for node in placeholders
+        }
 
     def _placeholder(self, name: str, tensor: torch.Tensor) -> Any:
         return self._register(self.graph.placeholder(name), self.stand_ins.of(tensor))

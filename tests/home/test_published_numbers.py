@@ -1,5 +1,7 @@
 """ResNet-BK baseline, batch 32, sequence 128: the published hand count, part by part, to the last FLOP."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -96,7 +98,7 @@ def test_the_summary_reads_as_published(report: Report) -> None:
 def test_forward_and_backward_double_with_the_sequence_length() -> None:
     lengths = [128, 256, 512, 1024, 2048]
     reports = [step(n) for n in lengths]
-    for shorter, longer in zip(reports, reports[1:], strict=False):
+    for shorter, longer in pairwise(reports):
         assert longer.forward == 2 * shorter.forward
         assert longer.backward == 2 * shorter.backward
         bk_scale = L * 1  # a sum of B·N·D products has B·N·D − 1 additions

@@ -108,9 +108,7 @@ def test_resnet_bk_is_linear_in_batch_and_layers(
     top_k = data.draw(st.integers(1, experts))
 
     def step(layers: int, batch: int) -> Report:
-        model = LanguageModel(
-            vocab_size=11, d_model=width, n_layers=layers, n_seq=n, num_experts=experts, top_k=top_k
-        )
+        model = LanguageModel(vocab_size=11, d_model=width, n_layers=layers, n_seq=n, num_experts=experts, top_k=top_k)
         return analyze(model, (torch.zeros(batch, n, dtype=torch.int64),))
 
     one = step(layers, 2)
