@@ -48,9 +48,7 @@ def gelu(self: Spec, approximate: str = "none") -> Cost:
 @rule(aten.glu)
 def glu(self: Spec, out: Spec) -> Cost:
     """a·σ(b) of the two halves of x. Backward σ again, g·σ for a and g·a·σ·(1 − σ) for b."""
-    return Cost(
-        out.numel * (SIGMOID + Work(elementwise=1)), {"self": out.numel * (SIGMOID + Work(elementwise=5))}
-    )
+    return Cost(out.numel * (SIGMOID + Work(elementwise=1)), {"self": out.numel * (SIGMOID + Work(elementwise=5))})
 
 
 @rule(aten.clamp, aten.clamp_min, aten.clamp_max)

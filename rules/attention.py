@@ -40,5 +40,7 @@ def scaled_dot_product_attention(
         "value": weighted,
         "attn_mask": Work(accumulate=count - (attn_mask.numel if attn_mask is not None else 0)),
     }
-    again = scores + scaled + masked + count * Work(elementwise=1, transcendental=1) if attention == "flash" else NOTHING
+    again = (
+        scores + scaled + masked + count * Work(elementwise=1, transcendental=1) if attention == "flash" else NOTHING
+    )
     return Cost(scores + scaled + masked + softmax + dropped + weighted, grads, again)

@@ -79,9 +79,7 @@ def div(self: Any, other: Any, out: Spec) -> Cost:
         quotient, other_grad = Work(elementwise=9 * n, division=2 * n), Work(elementwise=26 * n, division=4 * n)
     else:
         quotient, other_grad = Work(division=2 * n), Work(elementwise=8 * n, division=4 * n)
-    return Cost(
-        quotient, {"self": quotient + summed_back(out, self), "other": other_grad + summed_back(out, other)}
-    )
+    return Cost(quotient, {"self": quotient + summed_back(out, self), "other": other_grad + summed_back(out, other)})
 
 
 @rule(aten.remainder, aten.fmod, aten.floor_divide)

@@ -47,16 +47,16 @@ def dot(self: Spec) -> Cost:
 
 @rule(aten.addmm)
 def addmm(self: Spec, mat1: Spec, out: Spec) -> Cost:
-    """β·C + α·A·B with α = β = 1: C is the first addend of each sum. Its gradient sums what broadcasting copied."""
+    """β·C + α·A·B with α = β = 1: C is the first addend of each sum. The gradient of a row for all is a bias's."""
     macs = multiply_adds(out.numel * mat1.shape[-1], out)
-    return Cost(macs, {"mat1": macs, "mat2": macs, "self": Work(accumulate=out.numel - self.numel)})
+    return Cost(macs, {"mat1": macs, "mat2": macs, "self": _bias(self, out)})
 
 
 @rule(aten.baddbmm)
 def baddbmm(self: Spec, batch1: Spec, out: Spec) -> Cost:
     """As addmm, for each of the batch."""
     macs = multiply_adds(out.numel * batch1.shape[-1], out)
-    return Cost(macs, {"batch1": macs, "batch2": macs, "self": Work(accumulate=out.numel - self.numel)})
+    return Cost(macs, {"batch1": macs, "batch2": macs, "self": _bias(self, out)})
 
 
 @rule(aten.outer, aten.ger)
@@ -74,3 +74,10 @@ def embedding(out: Spec) -> Cost:
     the published table of ResNet-BK says.
     """
     return Cost(NOTHING, {"weight": Work(elementwise=out.numel)})
+
+
+def _bias(addend: Spec, out: Spec) -> Work:
+    """The gradient of an addend: of one with fewer axes as a bias's, else what broadcasting copied is summed."""
+    if len(addend.shape) < len(out.shape):
+        return Work(accumulate=out.numel)
+    return Work(accumulate=out.numel - addend.numel)

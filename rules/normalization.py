@@ -59,9 +59,7 @@ def log_softmax(self: Spec, dim: int) -> Cost:
     """y = x − log Σ eˣ: exp, sum and subtract, a log a row. Backward g − eʸ·Σ g. The maximum is not counted."""
     n = self.numel
     rows = prod(size for i, size in enumerate(self.shape) if i != dim % len(self.shape)) if self.shape else 1
-    return Cost(
-        Work(elementwise=2 * n, transcendental=n + rows), {"self": Work(elementwise=3 * n, transcendental=n)}
-    )
+    return Cost(Work(elementwise=2 * n, transcendental=n + rows), {"self": Work(elementwise=3 * n, transcendental=n)})
 
 
 @rule(aten.dropout, aten.native_dropout)

@@ -78,9 +78,7 @@ def vector_norm(self: Spec, out: Spec) -> Cost:
 def logsumexp(self: Spec, out: Spec) -> Cost:
     """log Σ eˣ: exp and add an element, a log a result; backward g·exp(x − y). The maximum is not counted."""
     n = self.numel
-    return Cost(
-        Work(elementwise=n, transcendental=n + out.numel), {"self": Work(elementwise=2 * n, transcendental=n)}
-    )
+    return Cost(Work(elementwise=n, transcendental=n + out.numel), {"self": Work(elementwise=2 * n, transcendental=n)})
 
 
 counting = moves("sizes and flags that the host reads", aten.sym_size, aten._local_scalar_dense, aten.is_nonzero)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 from graphflops.sizes import Spec, as_size
@@ -28,7 +29,7 @@ class StandIns:
     def __init__(self, root: nn.Module, inputs: Any) -> None:
         tensors = (*root.parameters(), *root.buffers(), *filter(torch.is_tensor, tree_leaves(inputs)))
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
-        self._device = next((each.device for each in tensors), None)
+        self._device = next((each.device for each in tensors), torch.device("cpu"))
         self._names = {id(each): name for name, each in (*root.named_parameters(), *root.named_buffers())}
         self._fakes: dict[
             int, tuple[torch.Tensor, torch.Tensor]
@@ -50,15 +51,20 @@ class StandIns:
         return self._fakes[id(tensor)][1]
 
     def make(self, shape: Any, stride: Any, dtype: torch.dtype) -> torch.Tensor:
-        """A new fake tensor."""
-        with self.mode:
-            if stride is None:
-                return torch.empty(shape, dtype=dtype, device=self._device)
-            return torch.empty_strided(shape, stride, dtype=dtype, device=self._device)
+        """A new fake tensor, contiguous if no stride is given; only while ``in_charge``."""
+        if stride is None:
+            return torch.empty(shape, dtype=dtype)
+        return torch.empty_strided(shape, stride, dtype=dtype)
 
     def name_of(self, fake: torch.Tensor) -> str | None:
         """The name of the parameter or buffer that a stand-in stands for."""
         return self._names.get(id(self._originals.get(id(fake), fake)))
+
+    @contextmanager
+    def in_charge(self) -> Iterator[None]:
+        """Every tensor made from now on is fake and on the one device, whatever modes the caller has switched on."""
+        with torch.inference_mode(False), _disable_current_modes(), self._device, self.mode:
+            yield
 
     @contextmanager
     def lent_to(self, root: nn.Module) -> Iterator[None]:
@@ -83,7 +89,8 @@ def _unchanged(root: nn.Module) -> Iterator[None]:
     for module in root.modules():
         held = [(each, each.copy()) for each in vars(module).values() if isinstance(each, (dict, list, set))]
         saved.append((vars(module), dict(vars(module)), held))
-    random_state = torch.get_rng_state()
+    with _disable_current_modes():
+        random_state = torch.get_rng_state()
     try:
         yield
     finally:
@@ -93,4 +100,5 @@ def _unchanged(root: nn.Module) -> Iterator[None]:
                 container.extend(content) if isinstance(container, list) else container.update(content)
             attributes.clear()
             attributes.update(before)
-        torch.set_rng_state(random_state)
+        with _disable_current_modes():
+            torch.set_rng_state(random_state)

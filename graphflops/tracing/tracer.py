@@ -89,10 +89,10 @@ class Tracer(fx.Tracer):
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, grad: bool) -> Trace:
         """Run the root on stand-ins of its inputs, and write down what it calls."""
         parameters = dict(self.root.named_parameters())
-        with torch.inference_mode(False), torch.set_grad_enabled(grad), self.stand_ins.lent_to(self.root):
+        with self.stand_ins.in_charge(), torch.set_grad_enabled(grad), self.stand_ins.lent_to(self.root):
             placed_args, placed_kwargs = self._place(args, kwargs)
             try:
-                with self.stand_ins.mode, watching(self):
+                with watching(self):
                     result = self.root(*placed_args, **placed_kwargs)
             except GraphflopsError:
                 raise

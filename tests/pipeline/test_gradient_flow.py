@@ -1,8 +1,11 @@
 """Backward work exists where autograd computes a gradient, and nowhere else. Matmuls by arithmetic, fan-in by hand."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops import Report, analyze
 
@@ -160,3 +163,51 @@ class TestWhereGradientsMeet:
             return [first.neg(), first.exp(), second.neg()]
 
         assert self.fan_in(analyze(model, (torch.zeros(8, requires_grad=True),))) == 4
+
+
+class AutogradsAdditions(TorchDispatchMode):
+    """Counts the elements of the additions that autograd's engine runs, while it is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket in (torch.ops.aten.add, torch.ops.aten.add_):
+            self.elements += out.numel()
+        return out
+
+
+class TestAgainstAutogradsEngine:
+    """The engine's own additions are the witness of gradient fan-in; these models' formulas add nothing else."""
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(A, A) for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.layers:
+                x = x + layer(x) * layer(x).relu()
+            return x
+
+    class Reused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.layer = nn.Parameter(torch.ones(A)), nn.Linear(A, A)
+
+        def forward(self, x: Tensor) -> Tensor:
+            parts = (self.layer(x) * self.scale).chunk(A, dim=-1)
+            return torch.cat([parts[0], parts[0].exp(), *parts], dim=-1) * (x.T @ x).sum() * self.scale[0]
+
+    @pytest.mark.parametrize("model", [Residual(), Reused()], ids=["residual", "reused"])
+    @pytest.mark.parametrize("input_gradient", [True, False])
+    def test_fan_in_is_what_the_engine_adds(self, model: nn.Module, input_gradient: bool) -> None:
+        x = torch.ones(ROWS, A, requires_grad=input_gradient)
+        report = analyze(model, (x,))
+        out = model(x)
+        leaves = [*model.parameters(), *([x] if input_gradient else [])]
+        with AutogradsAdditions() as engine:
+            torch.autograd.grad(out, leaves, torch.ones_like(out))
+        assert TestWhereGradientsMeet().fan_in(report) == engine.elements > 0

@@ -184,6 +184,24 @@ class TestOneAnswer:
         with torch.inference_mode():
             assert self.answer(model, x) == outside
 
+    def test_inside_the_callers_own_fake_mode_and_under_a_default_device(self, model: nn.Module) -> None:
+        outside = self.answer(model, torch.zeros(2, 5, 16))
+        with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True):
+            assert self.answer(model, torch.zeros(2, 5, 16)) == outside
+        with torch.device("meta"):
+            assert self.answer(model, torch.zeros(2, 5, 16)) == outside
+
+    def test_on_meta_although_the_model_makes_tensors_without_a_device(self) -> None:
+        class Counts(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer = nn.Linear(4, 4)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.layer(x + torch.arange(4))
+
+        assert self.answer(Counts().to("meta"), torch.zeros(2, 4)) == self.answer(Counts(), torch.zeros(2, 4))
+
     def test_in_train_and_eval_mode_where_nothing_is_dropped(self, model: nn.Module) -> None:
         x = torch.zeros(2, 5, 16)
         assert self.answer(model.eval(), x) == self.answer(model.train(), x)
