@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import _disable_current_modes
-from torch.utils._pytree import tree_leaves
 
 from graphflops.sizes import Spec, as_size
 
@@ -23,13 +22,11 @@ def spec_of(tensor: torch.Tensor) -> Spec:
 class StandIns:
     """Fake tensors in place of a model's own and of its inputs: same shape, strides, dtype and requires_grad, no data.
 
-    All are on one device, the model's, so that a model on meta takes inputs from anywhere.
+    All say that they are on the CPU, wherever the real ones are: one device for all, and one choice of kernels.
     """
 
-    def __init__(self, root: nn.Module, inputs: Any) -> None:
-        tensors = (*root.parameters(), *root.buffers(), *filter(torch.is_tensor, tree_leaves(inputs)))
+    def __init__(self, root: nn.Module) -> None:
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
-        self._device = next((each.device for each in tensors), torch.device("cpu"))
         self._names = {id(each): name for name, each in (*root.named_parameters(), *root.named_buffers())}
         self._fakes: dict[
             int, tuple[torch.Tensor, torch.Tensor]
@@ -62,8 +59,8 @@ class StandIns:
 
     @contextmanager
     def in_charge(self) -> Iterator[None]:
-        """Every tensor made from now on is fake and on the one device, whatever modes the caller has switched on."""
-        with torch.inference_mode(False), _disable_current_modes(), self._device, self.mode:
+        """Every tensor made from now on is fake, whatever modes the caller has switched on."""
+        with torch.inference_mode(False), _disable_current_modes(), torch.device("cpu"), self.mode:
             yield
 
     @contextmanager

@@ -57,7 +57,7 @@ def trace(
         CaptureError: the model's own code refused the inputs, or needs a value that only data can tell.
     """
     root = model if isinstance(model, nn.Module) else _Function(model)
-    return Tracer(root, book, StandIns(root, (args, dict(kwargs)))).run(args, kwargs, grad=grad)
+    return Tracer(root, book, StandIns(root)).run(args, kwargs, grad=grad)
 
 
 class _Function(nn.Module):

@@ -37,7 +37,6 @@ def watching(witness: Witness) -> Iterator[None]:
     """Tell a witness of every call while this is open."""
     call = nn.Module.__call__
     function: Any = torch.autograd.function._SingleLevelFunction  # where also an `apply` taken earlier passes through
-    fast_path = torch.backends.mha.get_fastpath_enabled()
 
     def watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return witness.on_module(call, module, args, kwargs)
@@ -47,14 +46,25 @@ def watching(witness: Witness) -> Iterator[None]:
 
     nn.Module.__call__ = watched_call  # type: ignore[method-assign]
     function.apply = classmethod(watched_apply)
-    torch.backends.mha.set_fastpath_enabled(False)  # a fused kernel of eval mode, whose work is the same
     try:
-        with _Operators(witness), _Functions(witness):
+        with _plain_kernels(), _Operators(witness), _Functions(witness):
             yield
     finally:
         nn.Module.__call__ = call  # type: ignore[method-assign]
         del function.apply
+
+
+@contextmanager
+def _plain_kernels() -> Iterator[None]:
+    """No fused kernels that PyTorch picks by mode or machine: their work is that of the operators they fuse."""
+    fast_path, onednn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+        torch._C._set_mkldnn_enabled(onednn)
 
 
 class _Functions(TorchFunctionMode):
