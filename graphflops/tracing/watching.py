@@ -47,7 +47,7 @@ def watching(witness: Witness) -> Iterator[None]:
     nn.Module.__call__ = watched_call  # type: ignore[method-assign]
     function.apply = classmethod(watched_apply)
     try:
-        with _plain_kernels(), _Operators(witness), _Functions(witness):
+        with plain_kernels(), _Operators(witness), _Functions(witness):
             yield
     finally:
         nn.Module.__call__ = call  # type: ignore[method-assign]
@@ -55,7 +55,7 @@ def watching(witness: Witness) -> Iterator[None]:
 
 
 @contextmanager
-def _plain_kernels() -> Iterator[None]:
+def plain_kernels() -> Iterator[None]:
     """No fused kernels that PyTorch picks by mode or machine: their work is that of the operators they fuse."""
     fast_path, onednn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

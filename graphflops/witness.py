@@ -1,0 +1,150 @@
+"""The dispatch witness: the matrix products and convolutions that autograd really dispatches, counted by watching it.
+
+A rule is a claim; this is the independent count it is held to. It runs the model forward and backward on fake tensors
+and reads every dispatched operator's multiply-adds off the shapes of its operands. It knows nothing of rules, traces or
+graphs.
+
+    >>> import torch
+    >>> from graphflops.witness import dispatched
+    >>> dispatched(torch.nn.Linear(4, 8), (torch.zeros(2, 4),))
+    Dispatched(forward=64, backward=64)
+
+``torch.utils.flop_counter.FlopCounterMode`` is the well-known one. Where this differs, it mends it: attention by its
+mathematics on every device, no fused encoder layers, and the backward of a convolution with groups, which it counts
+as many times too high as there are groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from graphflops.tracing.lending import StandIns
+from graphflops.tracing.watching import plain_kernels
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Dispatched:
+    """Multiply-adds that were dispatched; a complex one counts as the 4 real ones that it is."""
+
+    forward: int
+    backward: int
+
+
+def dispatched(
+    model: Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    training: bool = True,
+) -> Dispatched:
+    """Run a model forward, and backward from all its outputs to whatever requires grad, on fake tensors.
+
+    Anything that the model raises on fake tensors is raised here too; the model is as it was afterwards.
+    """
+    root = model if isinstance(model, nn.Module) else None
+    stand_ins = StandIns(root or nn.Module())
+    with stand_ins.in_charge(), torch.set_grad_enabled(training), stand_ins.lent_to(root or nn.Module()):
+        given = (tuple(args), dict(kwargs or {}))
+        fake_args, fake_kwargs = tree_map(lambda each: stand_ins.of(each) if torch.is_tensor(each) else each, given)
+        with _mathematics(), Products() as forward:
+            result = model(*fake_args, **fake_kwargs)
+        ends = [each for each in _tensors(result) if each.requires_grad]
+        with _mathematics(), Products() as backward:
+            if ends:
+                torch.autograd.backward(ends, [torch.ones_like(each) for each in ends])
+    return Dispatched(forward.macs, backward.macs)
+
+
+@contextmanager
+def _mathematics() -> Iterator[None]:
+    with plain_kernels(), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+class Products(TorchDispatchMode):
+    """Counts the multiply-adds of whatever is dispatched while it is on."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.macs = 0
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = op(*args, **(kwargs or {}))
+        count = _PRODUCTS.get(op.overloadpacket)
+        if count is not None:
+            real = 4 if any(each.is_complex() for each in _tensors(args)) else 1
+            self.macs += real * count(out, *args)
+        return out
+
+
+def _pair(first: int) -> Callable[..., int]:
+    """A product of two factors that stand at ``first`` and after it in the call: (…, n, k) by (…, k, m) or (k,)."""
+
+    def count(out: Any, *args: Any) -> int:
+        left, right = args[first], args[first + 1]
+        return int(left.numel() * (right.shape[-1] if right.dim() > 1 else 1))
+
+    return count
+
+
+def _convolution(out: Any, input: Any, weight: Any, *rest: Any) -> int:
+    """Each element of the output, or of the input if it is transposed, meets one filter."""
+    transposed = rest[4]
+    return _filtered(input if transposed else out, weight)
+
+
+def _filtered(positions: Any, weight: Any) -> int:
+    return int(positions.numel() * (weight.numel() // weight.shape[0]))
+
+
+def _convolution_backward(out: Any, gradient: Any, input: Any, weight: Any, *rest: Any) -> int:
+    """Each of the two gradients that is asked for costs as much as forward did, with groups as without."""
+    transposed, wanted = rest[4], rest[7]
+    return _filtered(input if transposed else gradient, weight) * (int(wanted[0]) + int(wanted[1]))
+
+
+def _grouped(out: Any, left: Any, right: Any, *rest: Any) -> int:
+    """Rows in groups, each by the matrix of its group; or columns in groups, if both are matrices."""
+    if left.dim() == 2 and right.dim() == 3:
+        return int(left.numel() * right.shape[-1])
+    return int(left.shape[-2] * left.shape[-1] * right.shape[-1])
+
+
+_PRODUCTS: Mapping[Any, Callable[..., int]] = {
+    aten.mm: _pair(0),
+    aten.bmm: _pair(0),
+    aten.mv: _pair(0),
+    aten.dot: _pair(0),
+    aten.vdot: _pair(0),
+    aten._int_mm: _pair(0),
+    aten._scaled_mm: _pair(0),
+    aten.addmm: _pair(1),
+    aten.baddbmm: _pair(1),
+    aten.addbmm: _pair(1),
+    aten.addmv: _pair(1),
+    aten.convolution: _convolution,
+    aten.convolution_backward: _convolution_backward,
+    aten._grouped_mm: _grouped,
+}
+
+
+def _tensors(value: Any) -> list[Any]:
+    """The tensors in any container, dataclasses included."""
+    found = []
+    for each in tree_leaves(value):
+        if torch.is_tensor(each):
+            found.append(each)
+        elif hasattr(each, "__dataclass_fields__"):
+            found += _tensors([getattr(each, name) for name in each.__dataclass_fields__])
+    return found
