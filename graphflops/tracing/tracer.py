@@ -193,7 +193,7 @@ class Tracer(fx.Tracer):
         """A leaf if a rule names it, or the composite operator whose face it is."""
         if not self.recording:
             return True, function(*args, **kwargs)
-        op = self._composite(function, kwargs)
+        op = self._composite(function, args, kwargs)
         if op is not None:
             return True, self._record_operator(op, args, kwargs, function)
         if inspect.isfunction(function) and (rule := self.book.find(function)) is not None:
@@ -211,19 +211,20 @@ class Tracer(fx.Tracer):
             return op(*args, **kwargs)
         return self._record_operator(op, args, kwargs, op)
 
-    def _composite(self, function: Any, kwargs: Mapping[str, Any]) -> OpOverload | None:
+    def _composite(self, function: Any, args: Any, kwargs: Mapping[str, Any]) -> OpOverload | None:
         """The ATen operator that a function is a face of, if it is composite and a rule prices it as one piece."""
         name = getattr(function, "__name__", "")
         packet = getattr(torch.ops.aten, name.removesuffix("_"), None) if name.isidentifier() else None
         op = getattr(packet, "default", None) if isinstance(packet, OpOverloadPacket) else None
         if op is None or self.book.find(op) is None or not _is_composite(op._schema.name):
             return None
-        return op if set(kwargs) <= set(_argument_names(op)) else None
+        return op if _fits(op, args, kwargs) else None
 
     # -- writing down --------------------------------------------------------------------------------------------
 
     def _record_operator(self, op: OpOverload, args: Any, kwargs: Any, run: Callable[..., Any]) -> Any:
         """One operator call, its operands named as the operator's schema names them."""
+        assert _fits(op, args, kwargs), f"{op} does not take {len(args)} arguments and {', '.join(kwargs)}"
         offered = dict(zip(_argument_names(op), args, strict=False)) | kwargs
         for argument in op._schema.arguments:
             if argument.name not in offered and argument.has_default_value():
@@ -345,6 +346,14 @@ def _is_composite(name: str) -> bool:
     return torch._C._dispatch_has_kernel(name) and torch._C._dispatch_has_kernel_for_dispatch_key(
         name, "CompositeImplicitAutograd"
     )
+
+
+def _fits(op: OpOverload, args: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call is one of this overload: torch.where(c, a, b) is not ``aten.where.default``, which takes c alone."""
+    names = _argument_names(op)
+    given = {*names[: len(args)], *kwargs}
+    needed = {each.name for each in op._schema.arguments if not each.has_default_value()}
+    return len(args) <= len(names) and needed <= given <= set(names)
 
 
 def _argument_names(op: OpOverload) -> list[str]:

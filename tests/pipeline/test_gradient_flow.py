@@ -72,6 +72,14 @@ class TestWhereGradientsFlow:
 
         assert macs(step(Detached())) == (0, SECOND)
 
+    def test_both_branches_of_where_get_theirs(self) -> None:
+        def model(mask: Tensor, x: Tensor, y: Tensor) -> Tensor:
+            return torch.where(mask, x @ x, y @ y)
+
+        x, y = (torch.zeros(A, A, requires_grad=True) for _ in range(2))
+        report = analyze(model, (torch.zeros(A, A, dtype=torch.bool), x, y))
+        assert macs(report) == (4 * A * A * A, 0)
+
     def test_a_no_grad_region_gets_nothing(self) -> None:
         class Region(nn.Module):
             def __init__(self) -> None:
