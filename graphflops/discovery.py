@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import importlib.util
@@ -18,7 +17,7 @@ from typing import TypeAlias
 
 import graphflops.rules
 from graphflops.errors import DuplicateRule, RuleLoadError
-from graphflops.rulebook import Rule, RuleBook, rules_of
+from graphflops.rulebook import Rule, RuleBook, rules_made, rules_of
 
 ENTRY_POINTS = "graphflops.rules"
 
@@ -91,38 +90,30 @@ def _load(file: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
-    _refuse_redefinitions(file)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that dataclasses and string annotations of the file resolve
     try:
-        spec.loader.exec_module(module)
+        with rules_made() as made:
+            spec.loader.exec_module(module)
     except Exception as error:
         raise RuleLoadError(f"could not load the rule file {_where(file, error)}") from error
     finally:
         del sys.modules[name]
+    _refuse_lost(module, made)
     return module
 
 
-def _refuse_redefinitions(file: Path) -> None:
-    """Of two functions of one name Python keeps the second alone; a rule would be gone without a word."""
-    try:
-        tree = ast.parse(file.read_bytes(), str(file))
-    except SyntaxError as error:
-        raise RuleLoadError(f"could not load the rule file {_where(file, error)}") from error
-    seen: dict[str, int] = {}
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and any(map(_marks_a_rule, node.decorator_list)):
-            if node.name in seen:
-                raise DuplicateRule(
-                    f"two rules named {node.name} in {file}, lines {seen[node.name]} and {node.lineno}: "
-                    "Python would keep the second alone; give each a name of its own"
-                )
-            seen[node.name] = node.lineno
-
-
-def _marks_a_rule(decorator: ast.expr) -> bool:
-    called = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) == "rule"
+def _refuse_lost(module: ModuleType, made: Iterable[Rule]) -> None:
+    """Of two rules under one name Python keeps the second alone; the first would be gone without a word."""
+    kept = {id(each): name for name, each in vars(module).items()}
+    for rule in made:
+        if rule.file == module.__file__ and id(rule) not in kept:
+            other = next((each for each in made if id(each) in kept and each.name == rule.name), None)
+            where = f"{module.__file__}:{rule.line}" + (f" and line {other.line}" if other else "")
+            raise DuplicateRule(
+                f"two rules under one name: {rule.name}, {where}. Python keeps the second alone; "
+                "give each a name of its own"
+            )
 
 
 def _where(file: Path, error: Exception) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +27,20 @@ Target: TypeAlias = Any
 Outputs: TypeAlias = Callable[..., "Spec | tuple[Spec, ...]"]
 
 
+_MADE: ContextVar[list[Rule] | None] = ContextVar("rules made while a file loads", default=None)
+
+
+@contextmanager
+def rules_made() -> Iterator[list[Rule]]:
+    """Collect the rules made while this is open: two under one name in a file would leave only the second."""
+    made: list[Rule] = []
+    token = _MADE.set(made)
+    try:
+        yield made
+    finally:
+        _MADE.reset(token)
+
+
 @dataclass(frozen=True)
 class Rule:
     """One formula and the targets it speaks for. Made by ``@rule``; call it like the function it wraps."""
@@ -36,6 +52,10 @@ class Rule:
     line: int
     about: str
     outputs: Outputs | None = None
+
+    def __post_init__(self) -> None:
+        if (made := _MADE.get()) is not None:
+            made.append(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Cost:
         """The formula itself, called with Specs and sizes."""

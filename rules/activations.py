@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import unary
+from graphflops.laws import summed_back, unary
 from graphflops.rulebook import rule
 from graphflops.sizes import Spec
 
@@ -17,19 +19,40 @@ SIGMOID = Work(elementwise=2, transcendental=1, division=1)  # 1 / (1 + e⁻ˣ)
 relu = unary(aten.relu, each=SELECT, grad=SELECT)
 relu6 = unary(aten.hardtanh, each=2 * SELECT, grad=3 * SELECT)  # two bounds; then the gradient or zero
 leaky_relu = unary(aten.leaky_relu, each=Work(elementwise=2), grad=Work(elementwise=2))
-prelu_kernel = unary(aten.celu, aten.elu, each=Work(elementwise=3, transcendental=1), grad=Work(elementwise=3))
+celu = unary(  # α·(e^(x/α) − 1) below zero; g·e^(x/α)
+    aten.celu,
+    each=Work(elementwise=3, division=1, transcendental=1),
+    grad=Work(elementwise=2, division=1, transcendental=1),
+)
 sigmoid = unary(aten.sigmoid, each=SIGMOID, grad=Work(elementwise=3))  # g·y·(1 − y)
 tanh = unary(aten.tanh, each=Work(transcendental=1), grad=Work(elementwise=3))  # g·(1 − y²)
 silu = unary(aten.silu, each=SIGMOID + Work(elementwise=1), grad=SIGMOID + Work(elementwise=5))  # g·σ·(1 + x·(1 − σ))
 softplus = unary(aten.softplus, each=Work(elementwise=1, transcendental=2), grad=SIGMOID + Work(elementwise=1))
-log_sigmoid = unary(
-    aten.log_sigmoid_forward, each=Work(elementwise=3, transcendental=2), grad=SIGMOID + Work(elementwise=1)
+log_sigmoid = unary(  # −log(1 + e⁻ˣ); g / (1 + eˣ)
+    aten.log_sigmoid_forward,
+    each=Work(elementwise=3, transcendental=2),
+    grad=Work(elementwise=1, transcendental=1, division=1),
 )
 hardsigmoid = unary(aten.hardsigmoid, each=Work(elementwise=3, division=1), grad=Work(elementwise=3, division=1))
 hardswish = unary(aten.hardswish, each=Work(elementwise=4, division=1), grad=Work(elementwise=6, division=1))
-mish = unary(
-    aten.mish, each=Work(elementwise=2, transcendental=3), grad=SIGMOID + Work(elementwise=6, transcendental=3)
+mish = unary(  # x·t with t = tanh(log(1 + eˣ)); g·(t + x·σ·(1 − t²))
+    aten.mish, each=Work(elementwise=2, transcendental=3), grad=SIGMOID + Work(elementwise=7, transcendental=3)
 )
+
+
+@rule(aten.elu)
+def elu(self: Spec, scale: float = 1) -> Cost:
+    """x, or α·(eˣ − 1) below zero; SELU scales it too. Backward from y: g, or g·(y + α)."""
+    scaled = Work(elementwise=1) if scale != 1 else NOTHING
+    forward = Work(elementwise=3, transcendental=1) + scaled
+    return Cost(self.numel * forward, {"self": self.numel * (Work(elementwise=3) + scaled)})
+
+
+@rule(aten._prelu_kernel)
+def prelu(self: Spec, weight: Spec, out: Spec) -> Cost:
+    """x, or w·x below zero: a comparison and a product, and so for both gradients."""
+    each = Work(elementwise=2 * out.numel)
+    return Cost(each, {"self": each, "weight": each + summed_back(out, weight)})
 
 
 @rule(aten.gelu)
@@ -52,11 +75,18 @@ def glu(self: Spec, out: Spec) -> Cost:
 
 
 @rule(aten.clamp, aten.clamp_min, aten.clamp_max)
-def clamp(self: Spec, out: Spec, min: object = None, max: object = None) -> Cost:
+def clamp(self: Spec, out: Spec, min: Any = None, max: Any = None) -> Cost:
     """One comparison an element for each bound; backward the same comparisons, then the gradient or zero."""
     bounds = 2 if min is not None and max is not None else 1
     n = out.numel
     if not self.is_floating:
         return Cost(Work(integer=bounds * n), {"*": NOTHING})
     selected = Work(elementwise=(bounds + 1) * n)
-    return Cost(Work(elementwise=bounds * n), {"self": selected, "min": selected, "max": selected})
+    return Cost(
+        Work(elementwise=bounds * n),
+        {
+            "self": selected + summed_back(out, self),
+            "min": selected + summed_back(out, min),
+            "max": selected + summed_back(out, max),
+        },
+    )

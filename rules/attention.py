@@ -15,6 +15,7 @@ aten = torch.ops.aten
 def scaled_dot_product_attention(
     query: Spec,
     key: Spec,
+    value: Spec,
     out: Spec,
     attention: str,
     attn_mask: Spec | None = None,
@@ -33,11 +34,12 @@ def scaled_dot_product_attention(
     masked = Work(elementwise=count) if attn_mask is not None or is_causal else NOTHING
     softmax = count * Work(elementwise=1, transcendental=1, division=1)
     dropped = Work(elementwise=count) if dropout_p else NOTHING
+    shared = prod(query.shape[:-2]) * keys  # what of grouped keys and values is shared among queries is summed
     grads = {
-        "query|key": weighted + count * Work(elementwise=4) + dropped,
+        "query|key|attn_mask": weighted + count * Work(elementwise=4) + dropped,
         "query": scores + scaled,
-        "key": scores,
-        "value": weighted,
+        "key": scores + Work(accumulate=shared * key.shape[-1] - key.numel),
+        "value": weighted + Work(accumulate=shared * value.shape[-1] - value.numel),
         "attn_mask": Work(accumulate=count - (attn_mask.numel if attn_mask is not None else 0)),
     }
     again = (

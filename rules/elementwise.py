@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import additions, compares, multiplications, summed_back, unary
+from graphflops.errors import Unpriced
+from graphflops.laws import ANY, additions, compares, multiplications, summed_back, unary
 from graphflops.rulebook import rule
 from graphflops.sizes import Spec
 
@@ -28,11 +29,13 @@ exp = unary(aten.exp, each=CURVE, grad=ONE)
 expm1 = unary(aten.expm1, aten.exp2, each=CURVE, grad=2 * ONE)
 log = unary(aten.log, each=CURVE, grad=DIVIDE)
 log1p = unary(aten.log1p, aten.log2, aten.log10, each=CURVE, grad=ONE + DIVIDE)
-sin = unary(aten.sin, aten.cos, each=CURVE, grad=CURVE + 2 * ONE)
+sin = unary(aten.sin, each=CURVE, grad=CURVE + ONE)
+cos = unary(aten.cos, each=CURVE, grad=CURVE + 2 * ONE)  # −g·sin x
 tan = unary(aten.tan, each=CURVE, grad=3 * ONE)
-inverse_trigonometric = unary(
-    aten.asin, aten.acos, aten.atan, aten.sinh, aten.cosh, each=CURVE, grad=3 * ONE + 2 * DIVIDE
-)
+hyperbolic = unary(aten.sinh, aten.cosh, each=CURVE, grad=CURVE + ONE)
+asin = unary(aten.asin, each=CURVE, grad=2 * ONE + 2 * DIVIDE)  # g / √(1 − x²)
+acos = unary(aten.acos, each=CURVE, grad=3 * ONE + 2 * DIVIDE)
+atan = unary(aten.atan, each=CURVE, grad=2 * ONE + DIVIDE)  # g / (1 + x²)
 erf = unary(aten.erf, aten.erfc, each=CURVE, grad=CURVE + 4 * ONE)  # g·2/√π·exp(−x²)
 frexp = unary(aten.frexp, each=ONE, grad=ONE)  # mantissa and exponent: the bits are told apart
 logit = unary(aten.logit, each=ONE + DIVIDE + CURVE, grad=2 * ONE + DIVIDE)
@@ -52,51 +55,80 @@ def add(self: Any, other: Any, out: Spec, alpha: float = 1) -> Cost:
     return Cost(additions(out.numel, out) + scaled, grads)
 
 
-@rule(aten.sub, aten.rsub)
+@rule(aten.sub)
 def sub(self: Any, other: Any, out: Spec, alpha: float = 1) -> Cost:
     """a − α·b, priced as ``add``; the gradient of what is subtracted changes its sign, one operation an element."""
-    sum_ = add(self, other, out, alpha)
-    return sum_ + Cost(NOTHING, {"other": additions(out.numel, out)})
+    return add(self, other, out, alpha) + Cost(NOTHING, {"other": additions(out.numel, out)})
+
+
+@rule(aten.rsub)
+def rsub(self: Any, other: Any, out: Spec, alpha: float = 1) -> Cost:
+    """b − α·a: ``sub`` with its operands exchanged."""
+    turned = sub(other, self, out, alpha)
+    return Cost(turned.forward, {"self": turned.grads["other"], "other": turned.grads["self"]})
 
 
 @rule(aten.mul)
 def mul(self: Any, other: Any, out: Spec) -> Cost:
-    """a·b. Each gradient is one multiplication by the other factor; a real factor times a complex one is 2."""
-    product = _product(self, other, out)
-    return Cost(product, {"self": product + summed_back(out, self), "other": product + summed_back(out, other)})
+    """a·b. Each gradient is one multiplication by the other factor; a real factor times a complex one is 2.
+
+    Of a real factor the gradient is the real part of a complex product, which autograd computes as a whole.
+    """
+    n = out.numel
+    by_self, by_other = (multiplications(n, out) if _is_complex(each) else additions(n, out) for each in (self, other))
+    product = by_other if _is_complex(self) else additions(n, out)
+    return Cost(product, {"self": by_other + summed_back(out, self), "other": by_self + summed_back(out, other)})
 
 
 @rule(aten.div)
-def div(self: Any, other: Any, out: Spec) -> Cost:
+def div(self: Any, other: Any, out: Spec, rounding_mode: str | None = None) -> Cost:
     """a / b: one division. da = g / b; db = −g·(a/b)/b as autograd computes it: two divisions, a product and a sign.
 
-    A complex division is 9 + 2: z·w̄ at 6, |w|² at 3, two divisions.
+    A complex division is 9 + 2: z·w̄ at 6, |w|² at 3, two divisions. A quotient that is rounded has no gradient.
     """
     n = out.numel
+    if rounding_mode is not None:
+        rounded = Work(elementwise=n, division=n) if out.is_floating else Work(integer=2 * n)
+        return Cost(rounded, {"self": NOTHING, "other": NOTHING})
     if not out.is_complex:
         quotient, other_grad = Work(division=n), Work(elementwise=2 * n, division=2 * n)
-    elif isinstance(other, Spec) and other.is_complex:
+    elif _is_complex(other):
         quotient, other_grad = Work(elementwise=9 * n, division=2 * n), Work(elementwise=26 * n, division=4 * n)
     else:
         quotient, other_grad = Work(division=2 * n), Work(elementwise=8 * n, division=4 * n)
     return Cost(quotient, {"self": quotient + summed_back(out, self), "other": other_grad + summed_back(out, other)})
 
 
-@rule(aten.remainder, aten.fmod, aten.floor_divide)
-def remainder(self: Any, out: Spec) -> Cost:
-    """a mod b: a division, a rounding, a multiply and a subtract; integers likewise. The gradient passes to a."""
+@rule(aten.remainder, aten.fmod)
+def remainder(self: Any, other: Any, out: Spec) -> Cost:
+    """a − ⌊a/b⌋·b: a division, a rounding, a multiply and a subtract; integers likewise. The gradient passes to a.
+
+    Backward to b, −g·⌊a/b⌋: the division and the rounding again, a sign and a product.
+    """
     n = out.numel
     work = Work(elementwise=3 * n, division=n) if out.is_floating else Work(integer=4 * n)
-    return Cost(work, {"self": summed_back(out, self), "other": Work(elementwise=2 * n)})
+    other_grad = Work(elementwise=3 * n, division=n)
+    return Cost(work, {"self": summed_back(out, self), "other": other_grad + summed_back(out, other)})
+
+
+@rule(aten.floor_divide)
+def floor_divide(out: Spec) -> Cost:
+    """⌊a/b⌋: a division and a rounding; no gradient."""
+    n = out.numel
+    return Cost(Work(elementwise=n, division=n) if out.is_floating else Work(integer=2 * n), {ANY: NOTHING})
 
 
 @rule(aten.pow)
 def pow_(self: Any, exponent: Any, out: Spec) -> Cost:
     """xᵉ: squares and cubes by multiplying, roots as one division, everything else as one transcendental.
 
-    dx = g·e·xᵉ⁻¹; the gradient of an exponent that is a tensor is g·y·log x.
+    dx = g·e·xᵉ⁻¹; the gradient of an exponent that is a tensor is g·y·log x. A power of an integer is ``integer``.
     """
     n = out.numel
+    if out.is_complex:
+        raise Unpriced("a power of complex numbers has no price")
+    if not out.is_floating:
+        return Cost(Work(integer=n * sum(_power(exponent).counts())))
     grads = {
         "self": Work(elementwise=2 * n) + n * _power(exponent, minus=1) + summed_back(out, self),
         "exponent": Work(elementwise=2 * n, transcendental=n) + summed_back(out, exponent),
@@ -125,10 +157,10 @@ def where(out: Spec, self: Any = None, other: Any = None) -> Cost:
 
 
 @rule(aten.masked_fill, aten.tril, aten.triu)
-def masked_fill(self: Spec, out: Spec) -> Cost:
-    """One selection an element, and one for the gradient."""
+def masked_fill(self: Spec, out: Spec, value: Any = None) -> Cost:
+    """One selection an element, and one for each gradient."""
     chosen = additions(out.numel, out)
-    return Cost(chosen, {"self": chosen + summed_back(out, self), "value": Work(accumulate=out.numel)})
+    return Cost(chosen, {"self": chosen + summed_back(out, self), "value": chosen + summed_back(out, value)})
 
 
 @rule(aten.addcmul)
@@ -160,9 +192,8 @@ def lerp(self: Spec, end: Spec, weight: Any, out: Spec) -> Cost:
     )
 
 
-def _product(self: Any, other: Any, out: Spec) -> Work:
-    both_complex = all(isinstance(each, Spec) and each.is_complex for each in (self, other))
-    return multiplications(out.numel, out) if both_complex else additions(out.numel, out)
+def _is_complex(factor: Any) -> bool:
+    return factor.is_complex if isinstance(factor, Spec) else isinstance(factor, complex)
 
 
 def _power(exponent: Any, minus: int = 0) -> Work:

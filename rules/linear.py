@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import additions, multiply_adds
+from graphflops.laws import multiplications, multiply_adds, summed_back
 from graphflops.rulebook import rule
 from graphflops.sizes import Spec
 
@@ -21,7 +21,12 @@ def linear(input: Spec, weight: Spec, out: Spec, bias: Spec | None = None) -> Co
     Work(macs=16777216)
     """
     macs = multiply_adds(out.numel * weight.shape[-1], out)
-    return Cost(macs, {"input": macs, "weight": macs, "bias": Work(accumulate=out.numel)})
+    grads = {"input": macs, "weight": macs, "bias": Work(accumulate=out.numel)}
+    if len(weight.shape) == 1:  # a vector: y is a number for each row, as in mv and dot
+        grads["input"] = multiplications(input.numel, input)
+        if len(input.shape) == 1:
+            grads["weight"] = grads["input"]
+    return Cost(macs, grads)
 
 
 @rule(aten.mm, aten.bmm)
@@ -33,37 +38,61 @@ def mm(self: Spec, mat2: Spec, out: Spec) -> Cost:
 
 @rule(aten.mv)
 def mv(self: Spec, vec: Spec) -> Cost:
-    """y = A·v. dA = dy·vᵀ has no sum to add up: one multiplication an element, a mac as torch counts it."""
+    """y = A·v. dv = Aᵀ·dy costs as much; dA = dy·vᵀ has no sum to add up: one multiplication an element."""
     macs = multiply_adds(self.numel, self)
-    return Cost(macs, {"self": macs, "vec": macs})
+    return Cost(macs, {"self": multiplications(self.numel, self), "vec": macs})
 
 
 @rule(aten.dot, aten.vdot)
 def dot(self: Spec) -> Cost:
     """Σᵢ aᵢ·bᵢ. Each gradient is the other vector times a number: multiplications, not multiply-adds."""
-    scaled = Work(elementwise=self.numel)
+    scaled = multiplications(self.numel, self)
     return Cost(multiply_adds(self.numel, self), {"self": scaled, "tensor": scaled, "other": scaled})
 
 
 @rule(aten.addmm)
-def addmm(self: Spec, mat1: Spec, out: Spec) -> Cost:
-    """β·C + α·A·B with α = β = 1: C is the first addend of each sum. The gradient of a row for all is a bias's."""
+def addmm(self: Spec, mat1: Spec, mat2: Spec, out: Spec, alpha: float = 1, beta: float = 1) -> Cost:
+    """β·C + α·A·B: C is the first addend of each sum. The gradient of a row for all is a bias's.
+
+    A factor α or β that is not 1 is one multiplication an element of what it multiplies, forward and backward.
+    """
     macs = multiply_adds(out.numel * mat1.shape[-1], out)
-    return Cost(macs, {"mat1": macs, "mat2": macs, "self": _bias(self, out)})
+    return Cost(
+        macs + _scaled(out, alpha) + _scaled(out, beta),
+        {
+            "mat1": macs + _scaled(mat1, alpha),
+            "mat2": macs + _scaled(mat2, alpha),
+            "self": _scaled(out, beta) + _bias(self, out),
+        },
+    )
 
 
 @rule(aten.baddbmm)
-def baddbmm(self: Spec, batch1: Spec, out: Spec) -> Cost:
+def baddbmm(self: Spec, batch1: Spec, batch2: Spec, out: Spec, alpha: float = 1, beta: float = 1) -> Cost:
     """As addmm, for each of the batch."""
-    macs = multiply_adds(out.numel * batch1.shape[-1], out)
-    return Cost(macs, {"batch1": macs, "batch2": macs, "self": _bias(self, out)})
+    each = addmm(self, batch1, batch2, out, alpha, beta)
+    return Cost(each.forward, {"batch1": each.grads["mat1"], "batch2": each.grads["mat2"], "self": each.grads["self"]})
+
+
+@rule(aten.addmv)
+def addmv(self: Spec, mat: Spec, vec: Spec, out: Spec, alpha: float = 1, beta: float = 1) -> Cost:
+    """β·c + α·A·v, as addmm; dA is one multiplication an element, as in mv."""
+    macs = multiply_adds(mat.numel, mat)
+    return Cost(
+        macs + _scaled(out, alpha) + _scaled(out, beta),
+        {
+            "mat": multiplications(mat.numel, mat) + _scaled(mat, alpha),
+            "vec": macs + _scaled(vec, alpha),
+            "self": _scaled(out, beta) + _bias(self, out),
+        },
+    )
 
 
 @rule(aten.outer, aten.ger)
 def outer(self: Spec, vec2: Spec, out: Spec) -> Cost:
-    """a·bᵀ: one multiplication an element forward, a matrix-vector product for each gradient."""
-    macs = multiply_adds(out.numel, out)
-    return Cost(additions(out.numel, out), {"self": macs, "vec2": macs, "input": macs})
+    """a·bᵀ: one multiplication an element forward, and for each gradient, which is then summed over the other index."""
+    product = multiplications(out.numel, out)
+    return Cost(product, {"self": product + summed_back(out, self), "vec2": product + summed_back(out, vec2)})
 
 
 @rule(aten.embedding)
@@ -81,3 +110,7 @@ def _bias(addend: Spec, out: Spec) -> Work:
     if len(addend.shape) < len(out.shape):
         return Work(accumulate=out.numel)
     return Work(accumulate=out.numel - addend.numel)
+
+
+def _scaled(by: Spec, factor: float) -> Work:
+    return NOTHING if factor == 1 else multiplications(by.numel, by)

@@ -49,7 +49,7 @@ def rms_norm(input: Spec, normalized_shape: Sizes, weight: Spec | None = None) -
 
 @rule(aten._softmax, aten._safe_softmax)
 def softmax(self: Spec) -> Cost:
-    """y = eˣ / Σ eˣ: exp, sum, divide. Backward y·(g − Σ g·y): four. The maximum that is taken off first is not counted."""
+    """y = eˣ / Σ eˣ: exp, sum, divide. Backward y·(g − Σ g·y): four. The maximum taken off first is not counted."""
     n = self.numel
     return Cost(Work(elementwise=n, transcendental=n, division=n), {"self": Work(elementwise=4 * n)})
 

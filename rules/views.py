@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import moves, summed_back
+from graphflops.laws import ANY, additions, moves, multiplications, summed_back
 from graphflops.rulebook import rule
 from graphflops.sizes import Spec
 
@@ -13,7 +13,7 @@ aten = torch.ops.aten
 
 views = moves(
     "a view of the same data; its gradient is a view or is put into zeros",
-    aten.view, aten._unsafe_view, aten.reshape, aten.alias, aten.detach, aten.t, aten.transpose, aten.permute,
+    aten.view, aten._unsafe_view, aten.alias, aten.detach, aten.t, aten.transpose, aten.permute,
     aten.unsqueeze, aten.squeeze, aten.select, aten.slice, aten.narrow, aten.split, aten.split_with_sizes, aten.unbind,
     aten.diagonal, aten.as_strided, aten.view_as_real, aten.view_as_complex, aten._conj, aten.real, aten.imag,
     aten.movedim, aten._reshape_alias, aten.unsafe_split, aten.lift_fresh,
@@ -22,7 +22,8 @@ views = moves(
 copies = moves(
     "a copy or a cast; its gradient is one too",
     aten.clone, aten._to_copy, aten.copy, aten.contiguous, aten.cat, aten.stack, aten.roll, aten.flip,
-    aten.constant_pad_nd, aten.fill, aten.zero, aten.complex, aten.select_scatter, aten.slice_scatter, aten.pixel_shuffle,
+    aten.constant_pad_nd, aten.fill, aten.zero, aten.complex, aten.select_scatter, aten.slice_scatter,
+    aten.pixel_shuffle,
 )  # fmt: skip
 
 creation = moves(
@@ -58,14 +59,24 @@ def gather(self: Spec, out: Spec) -> Cost:
 
 
 @rule(aten.index_add, aten.scatter_add)
-def scatter_add(source: Spec | None = None, src: Spec | None = None) -> Cost:
-    """One addition for each element of the source; backward the gradient is picked by index."""
+def scatter_add(source: Spec | None = None, src: Spec | None = None, alpha: float = 1) -> Cost:
+    """One addition for each element of the source, and a product if α is not 1; backward the gradient is picked by
+    index.
+    """
     given = source if source is not None else src
     assert given is not None
-    return Cost(Work(elementwise=given.numel), {"*": NOTHING})
+    scaled = multiplications(given.numel, given) if alpha != 1 else NOTHING
+    return Cost(additions(given.numel, given) + scaled, {"source": scaled, ANY: NOTHING})
 
 
-@rule(aten.index_put, aten.scatter, aten.index_copy, aten.masked_scatter, aten.index_fill)
+@rule(aten.index_put)
+def index_put(self: Spec, values: Spec, accumulate: bool = False) -> Cost:
+    """Elements put in place by index, or added there: one addition each. The gradient is picked by index."""
+    added = additions(values.numel, values) if accumulate else NOTHING
+    return Cost(added, {ANY: NOTHING})
+
+
+@rule(aten.scatter, aten.index_copy, aten.masked_scatter, aten.index_fill)
 def scatter(out: Spec) -> Cost:
     """Elements put in place by index: no arithmetic either way."""
     return Cost(NOTHING, {"*": NOTHING})

@@ -6,6 +6,7 @@ import inspect
 import os
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,14 +14,20 @@ from torch import nn
 from graphflops.rulebook import dotted_name
 from graphflops.sizes import Spec
 
-_NOT_THE_USERS = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(__file__) + os.sep, "<")
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+_MODELS = _PACKAGE + "models" + os.sep
+_NOT_THE_USERS = (os.path.dirname(torch.__file__) + os.sep, _PACKAGE, "<")
 _NEEDS_DATA = ("DataDependentOutputException", "DynamicOutputShapeException", "GuardOnDataDependentSymNode")
+
+
+def _is_users(file: str) -> bool:
+    return file.startswith(_MODELS) or not file.startswith(_NOT_THE_USERS)
 
 
 def user_line() -> str:
     """``file:line`` of the innermost frame that is neither torch's nor the tracer's."""
     frame = inspect.currentframe()
-    while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+    while frame is not None and not _is_users(frame.f_code.co_filename):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
 

@@ -206,7 +206,9 @@ class Tracer(fx.Tracer):
         return False, None
 
     def on_operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
-        """Whatever no rule named higher up arrives here."""
+        """Whatever no rule named higher up arrives here; what asks for a device gets the one of all stand-ins."""
+        if kwargs.get("device") is not None:
+            kwargs = {**kwargs, "device": torch.device("cpu")}
         if not self.recording or op.namespace == "prim":
             return op(*args, **kwargs)
         return self._record_operator(op, args, kwargs, op)
@@ -349,7 +351,7 @@ def _is_composite(name: str) -> bool:
 
 
 def _fits(op: OpOverload, args: Any, kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call is one of this overload: torch.where(c, a, b) is not ``aten.where.default``, which takes c alone."""
+    """Whether a call is of this overload: torch.where(c, a, b) is not ``aten.where.default``, which takes c alone."""
     names = _argument_names(op)
     given = {*names[: len(args)], *kwargs}
     needed = {each.name for each in op._schema.arguments if not each.has_default_value()}

@@ -1,0 +1,473 @@
+"""Small calls of the real PyTorch API that between them reach every shipped rule.
+
+A case is a function or module and its example inputs. ``ops_of`` traces it, and gives the Ops with what they offer to
+their rules. ``OFFERED`` are the few targets that no trace calls by themselves, with what they are offered instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from graphflops import Cost, spec
+from graphflops.annotation import annotate
+from graphflops.discovery import shipped
+from graphflops.graph import Op, build, calls
+from graphflops.models import BKCore, SparseMoE
+from graphflops.pricing import offer
+from graphflops.rulebook import Rule
+from graphflops.tracing import trace
+
+OPTIONS = {"attention": "flash"}
+
+meta = partial(torch.empty, device="meta")
+reals = partial(meta, requires_grad=True)
+ints = partial(meta, dtype=torch.int64)
+bools = partial(meta, dtype=torch.bool)
+complexes = partial(meta, dtype=torch.complex64, requires_grad=True)
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    run: Callable[..., Any]
+    inputs: tuple[Any, ...]
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A rule, and one call that it speaks for: the name of its target, and what the call offers."""
+
+    case: str
+    rule: Rule
+    target: str
+    offered: Mapping[str, Any]
+    op: Op | None = None
+
+    def __repr__(self) -> str:
+        return f"{self.rule.name} in {self.case}"
+
+
+def _table(*inputs: Any, **functions: Callable[..., Any]) -> list[Case]:
+    """Cases of one shape of inputs."""
+    return [Case(name, function, inputs) for name, function in functions.items()]
+
+
+def named(module: Any, names: str) -> dict[str, Callable[..., Any]]:
+    """Functions of a module by name."""
+    return {name: getattr(module, name) for name in names.split()}
+
+
+X = reals(4, 6)
+
+ELEMENTWISE = [
+    *_table(
+        X,
+        **named(
+            torch,
+            """neg abs sign sgn floor ceil round trunc frac sqrt rsqrt reciprocal exp expm1 exp2 log log1p log2 log10
+            sin cos tan asin acos atan sinh cosh erf erfc frexp logit isnan isinf isfinite logical_not""",
+        ),
+    ),
+    *_table(
+        X, reals(6),
+        **named(
+            torch,
+            """add sub rsub mul div eq ne lt le gt ge logical_and logical_or logical_xor maximum minimum fmax fmin
+            remainder fmod""",
+        ),
+    ),
+    *_table(
+        X,
+        plus_one=lambda x: x + 1,
+        one_minus=lambda x: 1 - x,
+        times_two=lambda x: x * 2,
+        over_two=lambda x: x / 2,
+        into_two=lambda x: 2 / x,
+        squared=lambda x: x**2,
+        cubed=lambda x: x**3,
+        to_the_half=lambda x: x**0.5,
+        to_the_power=lambda x: x**2.7,
+        below_zero=lambda x: x < 0,
+        in_place=lambda x: x.neg().add_(1).mul_(2),
+        add_alpha=lambda x: torch.add(x, x, alpha=2),
+        sub_alpha=lambda x: torch.sub(x, x, alpha=2),
+        div_rounded=lambda x: torch.div(x, 2, rounding_mode="floor"),
+    ),
+    *_table(
+        X, X, X,
+        addcmul=lambda a, b, c: torch.addcmul(a, b, c, value=0.5),
+        lerp=lambda a, b, w: torch.lerp(a, b, w),
+        lerp_number=lambda a, b, _: torch.lerp(a, b, 0.25),
+    ),
+    *_table(X, reals(6), pow_tensor=torch.pow, two_to_the=lambda x, _: 2**x),
+    *_table(X, reals(6), bools(4, 1), where=lambda x, y, c: torch.where(c, x, y)),
+    *_table(
+        X, bools(6),
+        masked_fill=lambda x, m: x.masked_fill(m, 0.0),
+        masked_fill_by=lambda x, m: x.masked_fill(m, x.sum()),
+        tril=lambda x, _: x.tril(),
+        triu=lambda x, _: x.triu(),
+    ),
+    *_table(
+        ints(4, 6), ints(6),
+        add_of_integers=torch.add,
+        mul_of_integers=torch.mul,
+        mod_of_integers=torch.remainder,
+        floor_divide=torch.floor_divide,
+        square_of_integers=lambda a, _: a**2,
+        eq_of_integers=torch.eq,
+        bitwise_and=torch.bitwise_and,
+        bitwise_or=torch.bitwise_or,
+        bitwise_xor=torch.bitwise_xor,
+        bitwise_not=lambda a, _: torch.bitwise_not(a),
+        neg_of_integers=lambda a, _: -a,
+        clamp_of_integers=lambda a, _: a.clamp(0, 3),
+    ),
+    *_table(
+        complexes(4, 6), complexes(6),
+        add_of_complex=torch.add,
+        mul_of_complex=torch.mul,
+        div_of_complex=torch.div,
+        abs_of_complex=lambda a, _: a.abs(),
+        neg_of_complex=lambda a, _: -a,
+        reciprocal_of_complex=lambda a, _: a.reciprocal(),
+        sum_of_complex=lambda a, _: a.sum(0),
+    ),
+    *_table(complexes(4, 6), reals(6), mul_of_complex_by_real=torch.mul, div_of_complex_by_real=torch.div),
+]  # fmt: skip
+
+ACTIVATIONS = [
+    *_table(
+        X,
+        relu=F.relu,
+        relu6=F.relu6,
+        leaky_relu=F.leaky_relu,
+        elu=F.elu,
+        selu=F.selu,
+        celu=F.celu,
+        prelu=nn.PReLU(),
+        sigmoid=torch.sigmoid,
+        tanh=torch.tanh,
+        silu=F.silu,
+        softplus=F.softplus,
+        logsigmoid=F.logsigmoid,
+        hardsigmoid=F.hardsigmoid,
+        hardswish=F.hardswish,
+        mish=F.mish,
+        gelu=F.gelu,
+        gelu_tanh=partial(F.gelu, approximate="tanh"),
+        glu=F.glu,
+        clamp=lambda x: x.clamp(-1, 1),
+        clamp_below=lambda x: x.clamp(min=0),
+        clamp_min=lambda x: torch.clamp_min(x, 0),
+        clamp_max=lambda x: torch.clamp_max(x, 0),
+        clamp_tensor=lambda x: x.clamp(min=x[0], max=x[1]),
+    )
+]
+
+MATRICES = [
+    *_table(reals(2, 5, 6), linear=nn.Linear(6, 3), linear_no_bias=nn.Linear(6, 3, bias=False)),
+    *_table(reals(6), linear_of_a_vector=nn.Linear(6, 3)),
+    *_table(X, reals(6, 5), mm=torch.mm, matmul=torch.matmul),
+    *_table(reals(2, 4, 6), reals(6, 5), matmul_of_many=torch.matmul),
+    *_table(reals(2, 4, 6), reals(2, 6, 5), bmm=torch.bmm),
+    *_table(X, reals(6), mv=torch.mv),
+    *_table(reals(6), reals(6), dot=torch.dot, vdot=torch.vdot),
+    *_table(reals(4), reals(6), outer=torch.outer, ger=torch.ger),
+    *_table(reals(5), X, reals(6, 5), addmm=torch.addmm, addmm_scaled=partial(torch.addmm, alpha=2, beta=3)),
+    *_table(reals(4), X, reals(6), addmv=torch.addmv, addmv_scaled=partial(torch.addmv, alpha=2, beta=3)),
+    *_table(reals(4, 5), reals(2, 4, 6), reals(2, 6, 5), baddbmm=torch.baddbmm),
+    *_table(complexes(4, 6), complexes(6, 5), mm_of_complex=torch.mm),
+    *_table(ints(4, 6), ints(6, 5), mm_of_integers=torch.mm),
+    *_table(reals(2, 3, 4), reals(3, 4, 5), einsum=partial(torch.einsum, "bij,ijk->bk")),
+    *_table(ints(2, 5), embedding=nn.Embedding(10, 3)),
+]
+
+attend = F.scaled_dot_product_attention
+Q, KV = reals(2, 4, 5, 8), reals(2, 4, 7, 8)
+ATTENTION = [
+    *_table(Q, KV, KV, attention=attend, attention_with_dropout=partial(attend, dropout_p=0.1)),
+    *_table(Q, Q, Q, attention_causal=partial(attend, is_causal=True)),
+    *_table(Q, KV, KV, reals(5, 7), attention_with_mask=attend),
+    *_table(Q, reals(2, 2, 7, 8), reals(2, 2, 7, 8), attention_of_groups=partial(attend, enable_gqa=True)),
+]
+
+NORMS = [
+    *_table(
+        X,
+        layer_norm=nn.LayerNorm(6),
+        layer_norm_plain=lambda x: F.layer_norm(x, (6,)),
+        rms_norm=nn.RMSNorm(6),
+        rms_norm_plain=lambda x: F.rms_norm(x, (6,)),
+        softmax=lambda x: x.softmax(-1),
+        log_softmax=lambda x: x.log_softmax(-1),
+        dropout=nn.Dropout(0.5),
+        native_dropout=lambda x: torch.native_dropout(x, 0.5, True)[0],
+        dropout_eval=nn.Dropout(0.5).eval(),
+    ),
+    *_table(reals(2, 6, 3), group_norm=nn.GroupNorm(2, 6)),
+    *_table(reals(()), log_softmax_of_one=lambda x: x.log_softmax(0)),
+]
+
+CLASSES = ints(4)
+LOSSES = [
+    *_table(
+        X, CLASSES,
+        cross_entropy=F.cross_entropy,
+        cross_entropy_sum=partial(F.cross_entropy, reduction="sum"),
+        cross_entropy_each=partial(F.cross_entropy, reduction="none"),
+        cross_entropy_weighted=lambda x, y: F.cross_entropy(x, y, x[0].detach()),
+        cross_entropy_smooth=partial(F.cross_entropy, label_smoothing=0.1),
+    ),
+    *_table(reals(2, 6, 3, 3), ints(2, 3, 3), cross_entropy_of_images=F.cross_entropy),
+    *_table(
+        X, X,
+        mse=F.mse_loss,
+        mse_sum=partial(F.mse_loss, reduction="sum"),
+        mse_each=partial(F.mse_loss, reduction="none"),
+        huber=F.huber_loss,
+        smooth_l1=F.smooth_l1_loss,
+        bce=F.binary_cross_entropy,
+        bce_with_logits=F.binary_cross_entropy_with_logits,
+        bce_with_weights=lambda x, y: F.binary_cross_entropy_with_logits(x, y, y[0].detach(), pos_weight=y[1].detach()),
+    ),
+]  # fmt: skip
+
+REDUCTIONS = _table(
+    X,
+    sum=torch.sum,
+    sum_of_rows=lambda x: x.sum(-1),
+    mean=lambda x: x.mean(-1),
+    var=lambda x: x.var(-1),
+    std=lambda x: x.std(-1),
+    max_of_all=torch.max,
+    min_of_all=torch.min,
+    max=lambda x: x.max(-1)[0],
+    min=lambda x: x.min(-1)[0],
+    amax=lambda x: x.amax(-1),
+    amin=lambda x: x.amin(-1),
+    median=lambda x: x.median(-1)[0],
+    mode=lambda x: x.mode(-1)[0],
+    kthvalue=lambda x: x.kthvalue(2)[0],
+    argmax=torch.argmax,
+    argmin=torch.argmin,
+    any=lambda x: (x > 0).any(),
+    all=lambda x: (x > 0).all(),
+    count_nonzero=torch.count_nonzero,
+    topk=lambda x: x.topk(2)[0],
+    sort=lambda x: x.sort()[0],
+    cumsum=lambda x: x.cumsum(0),
+    logcumsumexp=lambda x: x.logcumsumexp(0),
+    cumprod=lambda x: x.cumprod(0),
+    prod=lambda x: x.prod(-1),
+    norm=lambda x: x.norm(dim=-1),
+    norm_of_order_1=lambda x: x.norm(p=1, dim=-1),
+    vector_norm=torch.linalg.vector_norm,
+    logsumexp=lambda x: x.logsumexp(-1),
+)
+
+INDICES = ints(4)
+
+
+def _write_through_a_view(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[0].zero_()
+    return y
+
+
+VIEWS = [
+    *_table(
+        X,
+        view=lambda x: x.view(2, 12),
+        reshape=lambda x: x.t().reshape(2, 12),
+        detach=lambda x: x.detach(),
+        t=lambda x: x.t(),
+        transpose=lambda x: x.transpose(0, 1),
+        permute=lambda x: x.permute(1, 0),
+        movedim=lambda x: x.movedim(0, 1),
+        unsqueeze=lambda x: x.unsqueeze(0),
+        squeeze=lambda x: x.unsqueeze(0).squeeze(0),
+        select=lambda x: x[0],
+        slice=lambda x: x[1:, ::2],
+        narrow=lambda x: x.narrow(0, 1, 2),
+        split=lambda x: x.split(2),
+        split_with_sizes=lambda x: x.split([1, 3]),
+        unsafe_split=lambda x: x.unsafe_split(2),
+        chunk=lambda x: x.chunk(2, -1),
+        unbind=lambda x: x.unbind(),
+        diagonal=lambda x: x.diagonal(),
+        as_strided=lambda x: x.as_strided((2, 3), (6, 1)),
+        expand=lambda x: x.unsqueeze(0).expand(3, 4, 6),
+    ),
+    *_table(
+        complexes(4, 6),
+        view_as_real=torch.view_as_real,
+        real=torch.real,
+        imag=torch.imag,
+        conj=torch.conj,
+        view_as_complex=lambda z: torch.view_as_complex(torch.view_as_real(z)),
+    ),
+]
+
+COPIES = [
+    *_table(
+        X,
+        clone=torch.clone,
+        contiguous=lambda x: x.t().contiguous(),
+        cast=lambda x: x.to(torch.float64),
+        cat=lambda x: torch.cat([x, x]),
+        stack=lambda x: torch.stack([x, x]),
+        roll=lambda x: x.roll(1, 0),
+        flip=lambda x: x.flip(0),
+        pad=lambda x: F.pad(x, (1, 1)),
+        fill=lambda x: x.detach().clone().fill_(1.0),
+        zero=lambda x: x.detach().clone().zero_(),
+        write_through_a_view=_write_through_a_view,
+        copy=lambda x: torch.zeros_like(x).copy_(x),
+        complex=lambda x: torch.complex(x, x),
+        select_scatter=lambda x: x.select_scatter(x[0], 0, 1),
+        slice_scatter=lambda x: x.slice_scatter(x[:2], 0, 0, 2),
+    ),
+    *_table(reals(1, 8, 2, 2), pixel_shuffle=lambda x: F.pixel_shuffle(x, 2)),
+]
+
+CREATION = _table(
+    X,
+    zeros=lambda x: torch.zeros(3),
+    ones=lambda x: torch.ones(3),
+    full=lambda x: torch.full((3,), 2.0),
+    empty=lambda x: torch.empty(3),
+    arange=lambda x: torch.arange(3),
+    linspace=lambda x: torch.linspace(0, 1, 3),
+    eye=lambda x: torch.eye(3),
+    scalar_tensor=lambda x: torch.scalar_tensor(2.0),
+    zeros_like=torch.zeros_like,
+    ones_like=torch.ones_like,
+    full_like=lambda x: torch.full_like(x, 2.0),
+    empty_like=torch.empty_like,
+    empty_strided=lambda x: torch.empty_strided((2, 3), (3, 1)),
+    new_zeros=lambda x: x.new_zeros(3),
+    new_ones=lambda x: x.new_ones(3),
+    new_full=lambda x: x.new_full((3,), 2.0),
+    new_empty=lambda x: x.new_empty(3),
+    new_empty_strided=lambda x: x.new_empty_strided((2, 3), (3, 1)),
+    tril_indices=lambda x: torch.tril_indices(3, 3),
+    triu_indices=lambda x: torch.triu_indices(3, 3),
+)
+
+RANDOMNESS = _table(
+    X,
+    rand=lambda x: torch.rand(3),
+    randn=lambda x: torch.randn(3),
+    rand_like=torch.rand_like,
+    randn_like=torch.randn_like,
+    randint=lambda x: torch.randint(0, 9, (3,)),
+    randint_like=lambda x: torch.randint_like(x, 9),
+    randperm=lambda x: torch.randperm(3),
+    bernoulli=lambda x: torch.bernoulli(x),
+    uniform=lambda x: x.detach().clone().uniform_(),
+    normal=lambda x: x.detach().clone().normal_(),
+    exponential=lambda x: x.detach().clone().exponential_(),
+    random=lambda x: x.detach().clone().random_(),
+    multinomial=lambda x: torch.multinomial(x.detach(), 2),
+)
+
+INDEXING = [
+    *_table(
+        X, INDICES,
+        index=lambda x, i: x[i],
+        index_select=lambda x, i: x.index_select(0, i),
+        gather=lambda x, i: x.gather(1, i.unsqueeze(-1)),
+        take=lambda x, i: x.take(i),
+        repeat=lambda x, i: x.repeat(2, 1),
+        repeat_interleave=lambda x, i: x.repeat_interleave(3, 0),
+        index_add=lambda x, i: x.index_add(0, i, x),
+        index_add_alpha=lambda x, i: x.index_add(0, i, x, alpha=2),
+        scatter_add=lambda x, i: x.scatter_add(1, i.unsqueeze(-1), x[:, :1]),
+        scatter=lambda x, i: x.scatter(1, i.unsqueeze(-1), x[:, :1]),
+        index_copy=lambda x, i: x.index_copy(0, i, x),
+        index_fill=lambda x, i: x.index_fill(0, i, 0.0),
+        index_put=lambda x, i: x.index_put((i,), x),
+        index_put_accumulate=lambda x, i: x.index_put((i,), x, accumulate=True),
+    ),
+    *_table(X, bools(4, 6), masked_scatter=lambda x, m: x.masked_scatter(m, x)),
+]  # fmt: skip
+
+HOME = [
+    *_table(reals(2, 5), bk_core=BKCore(5)),
+    *_table(reals(2, 5, 4), sparse_moe=SparseMoE(4, num_experts=3, top_k=2)),
+]
+
+ZERO = [*VIEWS, *COPIES, *CREATION, *RANDOMNESS]
+"""what computes nothing forward, and nothing backward but the sums of what expand repeats"""
+
+CASES = [
+    *ELEMENTWISE, *ACTIVATIONS, *MATRICES, *ATTENTION, *NORMS, *LOSSES, *REDUCTIONS, *ZERO, *INDEXING, *HOME,
+]  # fmt: skip
+
+X_SPEC = spec(4, 6)
+OFFERED: Mapping[str, Mapping[str, Any]] = {
+    **{f"optimizer.{name}": {"param": X_SPEC} for name in ("sgd", "sgd_momentum", "adam", "adamw")},
+    "aten::masked_select": {"self": X_SPEC, "out": spec(3)},  # its size depends on data
+    "aten::native_layer_norm": {"input": X_SPEC, "weight": spec(6)},
+    "aten::native_group_norm": {"input": X_SPEC},
+    "aten::_safe_softmax": {"self": X_SPEC},
+    "aten::_fused_rms_norm": {"input": X_SPEC, "normalized_shape": (6,), "weight": spec(6)},
+    "aten::_local_scalar_dense": {"self": spec()},
+    "aten::is_nonzero": {"self": spec()},
+    "aten::sym_size": {"self": X_SPEC, "dim": 0},
+}
+"""targets that a trace meets only inside of something else that a rule names, or not without data"""
+
+
+@cache
+def ops_of(case: Case) -> tuple[Op, ...]:
+    """The calls of a case, annotated."""
+    return tuple(calls(annotate(build(trace(case.run, case.inputs, {}, shipped())))))
+
+
+@cache
+def priced() -> tuple[Priced, ...]:
+    """Every rule at every case that reaches it."""
+    return (*_traced(), *_offered())
+
+
+def _traced() -> Iterator[Priced]:
+    for case in CASES:
+        for op in ops_of(case):
+            rule = shipped().find(op.call)
+            assert rule is not None, f"no rule for {op.target} in {case}"
+            yield Priced(case.name, rule, target_of(op), offer(op, OPTIONS), op)
+
+
+def _offered() -> Iterator[Priced]:
+    for target, offered in OFFERED.items():
+        yield Priced(target, shipped().rules[target], target, {**OPTIONS, **offered})
+
+
+def target_of(op: Op) -> str:
+    """The operator's name without overload and without the underscore of its in-place variant."""
+    schema = getattr(op.call, "_schema", None)
+    return op.target if schema is None else str(schema.name).removesuffix("_")
+
+
+def costs_of(run: Callable[..., Any], *inputs: Any, attention: str = "flash") -> list[Cost]:
+    """The costs of a call, Op by Op."""
+    found = [(op, shipped().find(op.call)) for op in ops_of(Case("", run, inputs))]
+    return [rule.price(offer(op, {"attention": attention})) for op, rule in found if rule is not None]
+
+
+def cost_of(run: Callable[..., Any], *inputs: Any, attention: str = "flash") -> Cost:
+    """The cost of a call that is a single Op."""
+    (cost,) = costs_of(run, *inputs, attention=attention)
+    return cost

@@ -1,0 +1,33 @@
+"""Every shipped rule is reached by a case of the table, through nearly every target it names."""
+
+from cases import CASES, priced
+
+from graphflops.discovery import shipped
+from graphflops.rulebook import Rule
+
+NOT_TRACED = {"aten::norm", "aten::movedim", "aten::_reshape_alias", "aten::lift_fresh", "aten::repeat_interleave"}
+"""what the PyTorch of today runs as something else"""
+
+
+def rules() -> dict[int, Rule]:
+    return {id(rule): rule for _, rule in shipped()}
+
+
+def test_every_rule_is_reached() -> None:
+    reached = {id(each.rule) for each in priced()}
+    assert not [f"{rule.name} ({rule.source})" for key, rule in rules().items() if key not in reached]
+
+
+def test_every_target_is_reached() -> None:
+    reached = {each.target for each in priced()} | NOT_TRACED
+    named = {str(key).replace("::", ".") for key, _ in shipped()}
+    assert not named - {each.replace("::", ".") for each in reached}
+
+
+def test_the_names_of_cases_tell_them_apart() -> None:
+    names = [case.name for case in CASES]
+    assert len(names) == len(set(names))
+
+
+def test_every_rule_says_what_it_prices() -> None:
+    assert not [rule.name for rule in rules().values() if not rule.about]

@@ -1,0 +1,165 @@
+"""A rule that is wrong is told so: where it stands, what it asked for, what there was."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from graphflops import Cost, Work, analyze, rule, spec
+from graphflops.discovery import local, rulebook, shipped
+from graphflops.errors import DuplicateRule, RuleError, RuleLoadError
+from graphflops.rulebook import Rule, RuleBook
+
+HEAD = "from graphflops import Cost, Work, rule\n"
+RULES = Path(__file__).parents[2] / "rules"
+
+
+@rule(nn.Linear)
+def asks_too_much(input, wieght) -> Cost:
+    return Cost()
+
+
+@rule(nn.Linear)
+def raises(input) -> Cost:
+    return Cost(Work(macs=input.no_such_size))
+
+
+@rule(nn.Linear)
+def returns_a_number(input) -> Cost:
+    return 42  # type: ignore[return-value]
+
+
+def here(wrong: Rule) -> str:
+    return rf"rules/test_errors\.py:{wrong.line}: rule {wrong.name}"
+
+
+class TestWhenItIsAsked:
+    OFFERED = {"input": spec(2, 3), "weight": spec(4, 3), "out": spec(2, 4)}  # noqa: RUF012
+
+    def test_for_a_name_that_is_not_offered(self) -> None:
+        with pytest.raises(
+            RuleError, match=here(asks_too_much) + r" asks for wieght, but the call offers input, out, weight"
+        ):
+            asks_too_much.price(self.OFFERED)
+
+    def test_and_raises(self) -> None:
+        with pytest.raises(RuleError, match=here(raises) + r" raised AttributeError: .*no_such_size") as refusal:
+            raises.price(self.OFFERED)
+        assert isinstance(refusal.value.__cause__, AttributeError)
+
+    def test_and_does_not_answer_with_a_cost(self) -> None:
+        with pytest.raises(RuleError, match=here(returns_a_number) + " returned int, not a Cost"):
+            returns_a_number.price(self.OFFERED)
+
+    @pytest.mark.parametrize("wrong", [asks_too_much, raises, returns_a_number], ids=lambda each: each.name)
+    def test_the_report_says_in_which_call(self, wrong: Rule) -> None:
+        model = nn.Sequential(nn.ReLU(), nn.Linear(3, 4))
+        with pytest.raises(RuleError, match=here(wrong) + r"(.|\n)*while pricing 1: .*Linear: .*float32\(2, 3\)"):
+            analyze(model, (torch.empty(2, 3),), rules=[wrong])
+
+
+class Scaled(nn.Linear):
+    """Inherits forward."""
+
+
+class LoRA(nn.Linear):
+    """Overrides forward, and does more."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.down, self.up = nn.Linear(inputs, 1, bias=False), nn.Linear(1, outputs, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) + self.up(self.down(input))
+
+
+@rule(nn.Linear)
+def free_linear(input, out) -> Cost:
+    return Cost(Work(integer=1), {"*": Work()})
+
+
+class TestInheritance:
+    book = RuleBook.of([free_linear])
+
+    def test_a_class_that_inherits_forward_inherits_the_rule(self) -> None:
+        assert self.book.find(Scaled) is free_linear
+
+    def test_a_class_that_overrides_forward_does_not(self) -> None:
+        assert self.book.find(LoRA) is None
+
+    def test_its_own_work_is_counted_instead(self) -> None:
+        report = analyze(LoRA(3, 4), (torch.empty(2, 3),), rules=[free_linear])
+        assert report.work("forward").macs == 2 * 3 * 4, "what it does by F.linear"
+        assert report.work("forward").integer == 2, "the two Linears in it, by their rule"
+        assert analyze(LoRA(3, 4), (torch.empty(2, 3),)).macs == 2 * 3 * 4 + 2 * 3 * 1 + 2 * 1 * 4
+
+
+class TestFiles:
+    def write(self, folder: Path, text: str, name: str = "mine.py") -> Path:
+        file = folder / name
+        file.write_text(text)
+        return file
+
+    @pytest.mark.parametrize(
+        ("text", "line", "what"),
+        [
+            ("x = 1\ndef broken(:\n", 2, "SyntaxError: invalid syntax"),
+            ("from nowhere_at_all import x\n", 1, "ModuleNotFoundError: No module named 'nowhere_at_all'"),
+            (HEAD + "\n\nx = 1 / 0\n", 4, "ZeroDivisionError: division by zero"),
+        ],
+    )
+    def test_one_that_does_not_load_names_file_and_line(self, tmp_path: Path, text: str, line: int, what: str) -> None:
+        file = self.write(tmp_path, text)
+        with pytest.raises(RuleLoadError) as refusal:
+            local(file)
+        assert str(refusal.value) == f"could not load the rule file {file}:{line}: {what}"
+
+    def test_one_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(RuleLoadError, match=r"there is no rule file .*absent\.py"):
+            local(tmp_path / "absent.py")
+
+    TWO = HEAD + '@rule("a.B")\ndef one():\n    return Cost()\n@rule("a.B")\ndef {}():\n    return Cost()\n'
+
+    def test_two_rules_for_one_target_name_both_lines(self, tmp_path: Path) -> None:
+        file = self.write(tmp_path, self.TWO.format("two"))
+        with pytest.raises(DuplicateRule, match=rf"two rules for a\.B: one at {file}:2 and two at {file}:5"):
+            local(file)
+
+    def test_two_rules_of_one_name_do_not_lose_the_first_in_silence(self, tmp_path: Path) -> None:
+        text = self.TWO.format("one").replace('"a.B"', '"a.C"', 1)
+        with pytest.raises(DuplicateRule, match=r"two rules under one name: one, .*mine\.py:2 and line 5"):
+            local(self.write(tmp_path, text))
+
+    def test_two_files_of_one_folder_for_one_target(self, tmp_path: Path) -> None:
+        for name in ("first.py", "second.py"):
+            self.write(tmp_path, HEAD + '@rule("a.B")\ndef one():\n    return Cost()\n', name)
+        with pytest.raises(DuplicateRule, match=r"first\.py:2 and one at .*second\.py:2"):
+            local(tmp_path)
+
+    def test_a_file_speaks_over_the_shipped_rules_and_says_over_which(self, tmp_path: Path) -> None:
+        file = self.write(
+            tmp_path, HEAD + "import torch\n@rule(torch.ops.aten.relu)\ndef mine(self):\n    return Cost()\n"
+        )
+        book = rulebook([file])
+        found = book.find(torch.ops.aten.relu.default)
+        assert found is not None
+        assert found.name == "mine"
+        assert (found, shipped().find(torch.ops.aten.relu.default)) in book.shadowed
+
+
+@pytest.mark.parametrize("file", sorted(RULES.glob("*.py")), ids=lambda file: file.name)
+def test_no_shipped_file_gives_one_name_twice(file: Path) -> None:
+    names = [
+        name
+        for node in ast.parse(file.read_text()).body
+        for name in (
+            [node.name]
+            if isinstance(node, ast.FunctionDef)
+            else [each.id for each in node.targets if isinstance(each, ast.Name)]
+            if isinstance(node, ast.Assign)
+            else []
+        )
+    ]
+    assert len(names) == len(set(names))
