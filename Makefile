@@ -1,0 +1,108 @@
+# Everything runs in an environment of its own, .venv, which the targets make when they need it.
+# Two stamps say what is installed there: the package and what it runs on, and the tools of a developer.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+CORE := $(VENV)/.installed-core
+DEV := $(VENV)/.installed-dev
+UNFINISHED := $(VENV)/.unfinished
+REPORT := graphflops-report.json
+
+# The first of these that is there and new enough makes the environment.
+BASE_PYTHON ?= $(firstword $(foreach each,python3 python3.11 python3.12 python3.13 python3.14,\
+    $(shell $(each) -c 'import sys; sys.version_info >= (3, 11) and print("$(each)")' 2>/dev/null)))
+
+# Tests of one file run in one process, and share what they set up.
+WORKERS ?= 2
+TESTS ?=
+JSON ?= $(REPORT)
+
+# Some systems ship venv without what puts pip into it.
+MAKE_VENV = { $(BASE_PYTHON) -m venv $(VENV) 2>/dev/null || { $(BASE_PYTHON) -m venv --clear --without-pip $(VENV) \
+    && touch $(UNFINISHED) && $(BASE_PYTHON) -m pip --python $(PYTHON) install --quiet pip; }; }
+
+# A value as one word of the shell, whatever is in it; and an option for it, if it is given.
+quoted = '$(subst ','\'',$(1))'
+option = $(if $(2),$(1) $(call quoted,$(2)))
+
+ANALYZE = $(strip $(if $(MODEL),$(call quoted,$(MODEL))) \
+    $(call option,--input,$(INPUT)) $(call option,--batch,$(BATCH)) $(call option,--seq,$(SEQ)) \
+    $(call option,--config,$(CONFIG)) $(call option,--optimizer,$(OPTIMIZER)) \
+    $(call option,--convention,$(CONVENTION)) $(call option,--attention,$(ATTENTION)) \
+    $(call option,--rules,$(RULES)) $(call option,--explain,$(EXPLAIN)) \
+    $(if $(filter-out 0,$(STRICT)),--strict) $(if $(filter-out 0,$(INFERENCE)),--inference) \
+    $(call option,--json,$(JSON)))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help analyze test lint docs demo reconcile clean
+
+help:  ## this list
+	@echo 'Usage: make TARGET [VARIABLE=VALUE …]'
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name about; do \
+	    printf '  %-11s%s\n' "$$name" "$$about"; done
+	@echo
+	@echo 'Variables of make analyze; without any it is ResNet-BK, batch 32, sequence 128:'
+	@echo '  MODEL=my.models:tiny              a module and, in it, what makes the model'
+	@echo '  INPUT="tokens=32x128:int64"       its inputs, with a space or a comma between them'
+	@echo '  BATCH=8                           the leading size of every input'
+	@echo '  SEQ=256                           the sequence length of ResNet-BK'
+	@echo '  CONFIG="d_model=128,n_layers=8"   the configuration of ResNet-BK'
+	@echo '  OPTIMIZER=sgd                     adamw, adam, sgd, sgd_momentum or none'
+	@echo '  CONVENTION=exact                  standard, exact or torch'
+	@echo '  ATTENTION=math                    whose backward attention has: flash or math'
+	@echo '  INFERENCE=1                       forward alone'
+	@echo '  STRICT=1                          refuse a model with an op that no rule names'
+	@echo '  RULES=my_rules.py                 a file or folder of rules of your own'
+	@echo '  EXPLAIN=lm_head                   why the numbers of a module, component or op are what they are'
+	@echo '  JSON=report.json                  where the whole report goes; $(REPORT) unless told'
+	@echo
+	@echo 'Variables of make test:'
+	@echo '  TESTS="tests/home -k published"   which tests, as pytest takes it; all unless told'
+	@echo '  WORKERS=4                         how many run at a time; $(WORKERS) unless told'
+
+analyze: $(CORE)  ## what a training step of a model costs
+	$(PYTHON) -m graphflops analyze $(ANALYZE)
+
+test: $(DEV)  ## all tests
+	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+
+lint: $(DEV)  ## style, format and types
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+docs: $(DEV)  ## the documentation as web pages, in site/
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+
+demo: $(CORE)  ## every use of the quick reference, one after the other
+	$(PYTHON) docs/examples/flops_counter_demo.py
+
+reconcile: $(CORE)  ## write docs/reconciliation.md, the hand count against the graph
+	$(PYTHON) -m graphflops.reconciliation docs/reconciliation.md
+
+clean:  ## remove what make made, the environment too
+	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis $(REPORT)
+	find graphflops rules tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What was cut off in the middle of an installation cannot be trusted: a mark stands while one runs, and who finds
+# it starts afresh. A failure that pip reports leaves no such mark: pip has then changed nothing.
+define install
+	@test ! -e $(UNFINISHED) || rm -rf $(VENV)
+	@test -x $(PYTHON) || { rm -rf $(VENV) && mkdir $(VENV) && touch $(UNFINISHED) && $(MAKE_VENV); }
+	@touch $(UNFINISHED); trap 'exit 130' INT TERM; \
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e $(1) \
+	    || { rm -f $(UNFINISHED); exit 1; }
+	@rm -f $(UNFINISHED)
+	@touch $@
+endef
+
+$(CORE): pyproject.toml constraints.txt
+	@test -n "$(BASE_PYTHON)" || { echo 'graphflops needs Python 3.11 or newer: install one, or give BASE_PYTHON=…' >&2; exit 1; }
+	@echo 'Making the environment $(VENV): graphflops and what it runs on. PyTorch is large, the first time takes a while …'
+	$(call install,.)
+
+$(DEV): $(CORE) pyproject.toml constraints.txt
+	@echo 'Adding what tests, lint and docs need …'
+	$(call install,'.[dev]')

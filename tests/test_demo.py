@@ -1,0 +1,48 @@
+"""The demonstration runs, and each of its chapters shows what its title says."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DEMO = Path(__file__).parents[1] / "docs/examples/flops_counter_demo.py"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    folder = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, str(DEMO)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60), folder
+
+
+@pytest.fixture
+def chapters(demo: tuple[subprocess.CompletedProcess[str], Path]) -> dict[str, str]:
+    return dict(re.findall(r"^\d\. ([^\n]+)\n─+\n(.*?)(?=\n\n\n\d|\Z)", demo[0].stdout, flags=re.DOTALL | re.MULTILINE))
+
+
+def test_it_runs_without_a_complaint_and_leaves_nothing(demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    result, folder = demo
+    assert (result.returncode, result.stderr) == (0, "")
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("title", "shown"),
+    [
+        ("What a training step costs", r"Total +48\.9 GFLOPs"),
+        ("What a training step costs", r"forward +16,297,377,792 FLOPs"),
+        ("Where it is spent", r"lm_head +15,728,640,000 +31,457,280,000"),
+        ("Where it is spent", "add up to 48,938,227,896 FLOPs: the total, exactly"),
+        ("Two models compared", r"costs 3\.42 times what a step of the second does"),
+        ("Saved as JSON", "model_config .*'vocab_size': 30000.*\n.*'total': 48938227896"),
+        ("Ten thousand steps", r"489\.38 TFLOPs"),
+        ("AdamW and SGD", r"7\.5 times as much"),
+        ("The three bottlenecks", r"lm_head +96\.5 %.*\n.*layer_0 +0\.9 %.*\n.*layer_1 +0\.9 %"),
+        ("Growth with the sequence length", r"N = 1024 .*2\.00 × the one before"),
+        ("Why is this number what it is?", r"forward: macs = out₀·out₁·out₂·weight₁"),
+    ],
+)
+def test_a_chapter_shows(chapters: dict[str, str], title: str, shown: str) -> None:
+    assert re.search(shown, chapters[title]), chapters[title]

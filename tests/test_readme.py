@@ -1,0 +1,140 @@
+"""What the documents print: every block of Python runs, and every output is what the command beside it gives.
+
+In a document, a ``console`` block is a command and its output, a ``text`` block is what the Python block before it
+printed, and a Python block with a title is a file. A line of output that is only ``…`` stands for any number of lines.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from graphflops import analyze
+from graphflops.cli import main
+from graphflops.models.bk_core import bk_core
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/index.md",
+    "docs/conventions.md",
+    "docs/design.md",
+    "docs/quick-reference.md",
+]
+BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', flags=re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+def blocks(document: str) -> list[tuple[str, str, str]]:
+    return BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))
+
+
+def agrees(printed: str, expected: str) -> bool:
+    """Line by line, spaces at the ends of lines and of the whole aside."""
+    pattern = "".join(
+        r"(?:.*\n)*?" if line.strip() == "…" else re.escape(line.rstrip()) + r"[ ]*\n"
+        for line in expected.strip("\n").splitlines()
+    )
+    return re.fullmatch(r"\n*" + pattern + r"\s*", printed.strip("\n") + "\n") is not None
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of one's own, from which modules can be imported and leave nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in (getattr(sys.modules[name], "__file__", None) or ""):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_blocks_run_and_print_what_the_document_says(
+    document: str, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {}
+    printed = ""
+    for language, title, text in blocks(document):
+        if title:
+            (elsewhere / title).write_text(text, encoding="utf-8")
+        elif language == "python":
+            exec(compile(text, document, "exec"), names)
+            printed = capsys.readouterr().out
+        elif language == "text":
+            assert agrees(printed, text), printed
+        elif language == "console":
+            command, _, expected = text.partition("\n")
+            printed = run(command.removeprefix("$ "), capsys)
+            assert not expected or agrees(printed, expected), printed
+
+
+def run(command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command prints; ``make analyze`` is what the Makefile makes of it."""
+    command = command.replace("make analyze", "graphflops analyze --json graphflops-report.json")
+    program, *arguments = shlex.split(command)
+    if program == "pytest":
+        tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+        result = subprocess.run(tests, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout
+        return result.stdout
+    assert program == "graphflops", command
+    main(arguments)
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+PRICES = {
+    "layer norm": nn.LayerNorm(10),
+    "softmax": nn.Softmax(dim=-1),
+    "dropout": nn.Dropout(0.5),
+    "ReLU": nn.ReLU(),
+    "GELU": nn.GELU(),
+    "BK-Core": lambda x: bk_core(x, torch.ones(9), torch.ones(9), 0.0, 1.0, 0.5),
+}
+
+
+@pytest.mark.parametrize("name", PRICES)
+def test_prices_of_an_element_are_those_of_the_rules(name: str) -> None:
+    page = (ROOT / "docs/conventions.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| {name} \| (\d+) \| (\d+) \|", page, flags=re.MULTILINE)
+    x = torch.zeros(7, 10, requires_grad=True)
+    report = analyze(PRICES[name], (x,))
+    assert (report.forward, report.backward) == tuple(int(each) * x.numel() for each in row)
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md"])
+def test_links_lead_somewhere(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for target in LINK.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+        assert (ROOT / document).parent.joinpath(target).exists(), target
+
+
+def test_the_readme_names_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "make analyze" in text
+    assert "make test" in text
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected", "same"),
+    [
+        ("a  \nb\nc\n", "a\n…\nc", True),
+        ("a\nb\nc\n", "a\nc", False),
+        ("a\nb\n", "…\nb\n…", True),
+        ("a\nb\n", "…\nc", False),
+        ("a.c\n", "abc", False),
+    ],
+)
+def test_outputs_are_compared_line_by_line(printed: str, expected: str, same: bool) -> None:
+    assert agrees(printed, expected) is same
