@@ -57,7 +57,7 @@ def analyze(
     from rich.console import Console
 
     from graphflops import analysis, targets
-    from graphflops.report_text import rendered
+    from graphflops.report_text import print_report
 
     given = [targets.Input.parse(each) for text in inputs or () for each in text.replace(",", " ").split()]
     if target is None:
@@ -85,7 +85,7 @@ def analyze(
     if explain is not None:
         typer.echo(report.explanation(explain))
     else:
-        Console().print(rendered(report))
+        print_report(report, Console())
     if json is not None:
         typer.echo(f"report     {report.to_json(json)}")
 
@@ -100,14 +100,14 @@ def show(
     from rich.console import Console
 
     from graphflops.report import Report
-    from graphflops.report_text import rendered
+    from graphflops.report_text import print_report
 
     report = Report.from_json(file)
     report = report if convention is None else report.under(convention)
     if explain is not None:
         typer.echo(report.explanation(explain))
     else:
-        Console().print(rendered(report))
+        print_report(report, Console())
 
 
 @rules_app.command("list")

@@ -138,9 +138,9 @@ class FLOPsCounter:
         console.print(
             f"[bold]FLOPs of a training step[/bold]: {report.model}, batch {self.batch_size}, sequence {self.seq_len}"
         )
-        for name, flops in (*count.to_dict().items(), ("of it MACs forward", report.macs)):
-            measure = unit(step, "MACs" if "MACs" in name else "FLOPs")
-            console.print(f"  {name.capitalize():<20}{in_step(flops, step):>10} {measure:<7}{flops:>22,}")
+        rows = [(name.capitalize(), flops, "FLOPs") for name, flops in count.to_dict().items()]
+        for name, number, measure in (*rows, ("Forward MACs", report.macs, "MACs")):
+            console.print(f"  {name:<20}{in_step(number, step):>10} {unit(step, measure):<7}{number:>22,}")
         console.print()
         for name, parts in _breakdown(report).items():
             console.print(

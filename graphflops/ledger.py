@@ -87,7 +87,7 @@ def rule_stub(unknown: Unknown) -> str:
             f'@rule("{unknown.target}")',
             "def my_rule(out):",
             '    """Say the formula here, and what it leaves out."""',
-            "    raise Unpriced(\"fill in: return Cost(Work(macs=…), grads={'*': Work(macs=…)})\")",
+            '    raise Unpriced("fill in")  # return Cost(Work(macs=…), grads={"*": Work(macs=…)})',
         ]
     )
 

@@ -171,11 +171,11 @@ class Report:
     # -- why, and where to ---------------------------------------------------------------------------------------
 
     def explanation(self, what: str = "") -> str:
-        """Why a number is what it is: for a module path, a component or the name of an Op, each Op's formula, the sizes
-        in it, the rule with file and line, and the source line of the call.
+        """Why a number is what it is: for a module path, a component, an Op or an operator, each Op's formula, the
+        sizes in it, the rule with file and line, and the source line of the call.
 
         Raises:
-            UsageError: there is no such path, component or Op.
+            UsageError: there is none of these.
         """
         from graphflops.report_text import explained
 
@@ -186,10 +186,10 @@ class Report:
         print(self.explanation(what), file=file or sys.stdout)
 
     def select(self, what: str) -> tuple[Entry, ...]:
-        """The entries of a module path (and all below it), of a component, or of one Op.
+        """The entries of a module path (and all below it), of a component, of one Op, or of all Ops of an operator.
 
         Raises:
-            UsageError: there is no such path, component or Op.
+            UsageError: there is none of these.
         """
         if what in self.modules:
             return tuple(each for each in self.entries if what in _with_parents(each.path))
@@ -197,12 +197,13 @@ class Report:
         found = tuple(
             each
             for each in self.entries
-            if each.op == what or component[_nearest(each.path, component)] == what or each.path == what
+            if what in (each.op, each.path, each.part, each.operator, component[_nearest(each.path, component)])
         )
         if not found:
             from difflib import get_close_matches
 
-            near = get_close_matches(what, [*self.modules, *component.values()], n=3)
+            named = {*self.modules, *component.values(), *(each.operator for each in self.entries)}
+            near = get_close_matches(what, named, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else 'give a path as in by_module(), "" for all'
             raise UsageError(f"{self.model} has no module, component or op {what!r}; {hint}")
         return found

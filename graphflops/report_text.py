@@ -26,13 +26,17 @@ DEPTH = 5
 def as_text(report: Report, width: int | None = None) -> str:
     """The report as plain text, as wide as the terminal unless told."""
     file = io.StringIO()
-    Console(file=file, width=width or shutil.get_terminal_size((100, 24)).columns).print(rendered(report))
+    print_report(report, Console(file=file, width=width or shutil.get_terminal_size((100, 24)).columns))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
-def rendered(report: Report) -> RenderableType:
-    """The report for a rich console: what was analysed, totals, the tree of components, coverage."""
-    return Group(_heading(report), Text(), _totals(report), Text(), _tree(report), Text(), *_coverage(report))
+def print_report(report: Report, console: Console) -> None:
+    """What was analysed, totals, the tree of components, coverage; and what has no rule, with a rule to paste."""
+    coverage = Text(f"coverage   {report.coverage}", style="bold red" if report.unknown else "")
+    console.print(Group(_heading(report), Text(), _totals(report), Text(), _tree(report), Text(), coverage))
+    if report.unknown:
+        console.print("\nThe totals are at least what is said here: some work has no rule.\n", style="bold red")
+        console.print(missing_rules(report.unknown), soft_wrap=True, markup=False, highlight=False)  # to be pasted
 
 
 def _heading(report: Report) -> RenderableType:
@@ -156,14 +160,6 @@ def _detail(row: _Row, convention: Convention) -> tuple[str, tuple[int, ...], tu
     costs = tuple(row.flops(convention, phase) for phase in PHASES)
     inside = ((child.name, _detail(child, convention)) for child in row.children)
     return row.about, costs, tuple((name, detail) for name, detail in inside if any(detail[1]))
-
-
-def _coverage(report: Report) -> Iterator[RenderableType]:
-    coverage = report.coverage
-    yield Text(f"coverage   {coverage}", style="bold red" if coverage.unknown else "")
-    if report.unknown:
-        yield Text("\nThe totals are at least what is said here: some work has no rule.\n", style="bold red")
-        yield Text(missing_rules(report.unknown))
 
 
 def explained(report: Report, entries: Iterable[Entry], what: str) -> str:

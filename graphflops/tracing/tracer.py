@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from torch import fx, nn
 from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils._pytree import tree_leaves, tree_map
@@ -88,7 +89,6 @@ class Tracer(fx.Tracer):
 
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, grad: bool) -> Trace:
         """Run the root on stand-ins of its inputs, and write down what it calls."""
-        parameters = dict(self.root.named_parameters())
         with self.stand_ins.in_charge(), torch.set_grad_enabled(grad), self.stand_ins.lent_to(self.root):
             placed_args, placed_kwargs = self._place(args, kwargs)
             try:
@@ -108,8 +108,8 @@ class Tracer(fx.Tracer):
             called=frozenset(self.called),
             name=self.name,
             inputs=self._inputs(),
-            parameters={name: spec_of(each) for name, each in parameters.items()},
-            trainable=frozenset(name for name, each in parameters.items() if each.requires_grad),
+            parameters={name: spec_of(each) for name, each in self._parameters()},
+            trainable=frozenset(name for name, each in self._parameters() if each.requires_grad),
         )
 
     def _place(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -130,6 +130,13 @@ class Tracer(fx.Tracer):
             str(node.target) if uses[node.target] == 1 else node.name: spec_of(node.meta["val"])
             for node in placeholders
         }
+
+    def _parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The root's parameters, used or not, and those that it used without holding them, as a function may."""
+        own = dict(self.root.named_parameters())
+        used = {str(each.target): each.meta for each in self.graph.find_nodes(op="get_attr")}
+        yield from own.items()
+        yield from ((name, meta["val"]) for name, meta in used.items() if meta["parameter"] and name not in own)
 
     def _placeholder(self, name: str, tensor: torch.Tensor) -> Any:
         return self._register(self.graph.placeholder(name), self.stand_ins.of(tensor))
@@ -181,7 +188,13 @@ class Tracer(fx.Tracer):
 
     def on_autograd_function(self, apply: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:
         """A leaf, rule or not: what autograd differentiates is its backward, and not the body of its forward."""
-        if not self.recording or cls.forward.__module__.split(".")[0] == "torch":
+        if not self.recording:
+            return apply(*args, **kwargs)
+        if cls is torch.utils.checkpoint.CheckpointFunction:
+            run, _, *inputs = args  # its own forward runs without grad; its backward runs the region with it
+            with torch.enable_grad():
+                return run(*inputs)
+        if cls.forward.__module__.split(".")[0] == "torch":
             return apply(*args, **kwargs)
         names = list(inspect.signature(cls.forward).parameters)
         if cls.setup_context is torch.autograd.Function.setup_context:
@@ -231,7 +244,7 @@ class Tracer(fx.Tracer):
         for argument in op._schema.arguments:
             if argument.name not in offered and argument.has_default_value():
                 offered[argument.name] = argument.default_value
-        result = self._record("call_function", op, args, kwargs, op, offered, run)
+        result = self._record("call_function", op, args, kwargs, op, offered, run, self.book.find(op))
         if op._opname in _OVERWRITING:
             self.nodes[id(result)].meta["flows"][self.nodes[id(result)].args[0]] = False
         for argument in op._schema.arguments:
@@ -274,7 +287,8 @@ class Tracer(fx.Tracer):
         )
         with self._paused():
             described = rule is not None and rule.outputs is not None
-            result = self._described(rule, offered) if described else run(*args, **kwargs)
+            # An operator seen below autograd is given its history by autograd, also if it is not run.
+            result = self._described(rule, offered, history=run is not call) if described else run(*args, **kwargs)
         return self._register(node, result)
 
     def _flows(self, operands: Any) -> dict[fx.Node, bool]:
@@ -303,12 +317,12 @@ class Tracer(fx.Tracer):
                     self._register(self.create_node("call_function", operator.getitem, (node, i), {}), part)
         return result
 
-    def _described(self, rule: Rule | None, offered: Mapping[str, Any]) -> Any:
+    def _described(self, rule: Rule | None, offered: Mapping[str, Any], *, history: bool) -> Any:
         """The outputs of a leaf that is not run, as its rule describes them."""
         assert rule is not None
         specs = rule.describe(tree_map(lambda each: spec_of(each) if torch.is_tensor(each) else each, dict(offered)))
         tensors = [each for each in tree_leaves(dict(offered)) if torch.is_tensor(each)]
-        gradient = torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
+        gradient = history and torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
 
         def made(spec: Spec) -> torch.Tensor:
             fake = self.stand_ins.make(spec.shape, None, getattr(torch, spec.dtype))
@@ -322,11 +336,13 @@ class Tracer(fx.Tracer):
 
     def _node_of(self, tensor: torch.Tensor) -> fx.Node:
         """The node a tensor came from; a parameter, a buffer or a constant gets its own at first sight."""
-        fake = self.stand_ins.of(tensor)
+        with self._paused():
+            fake = self.stand_ins.of(tensor)
         if id(fake) not in self.nodes:
-            name = self.stand_ins.name_of(fake) or "constant"
+            is_parameter = isinstance(fake, nn.Parameter)
+            name = self.stand_ins.name_of(fake) or f"{'parameter' if is_parameter else 'constant'}_{len(self.nodes)}"
             node = self.create_node("get_attr", name, (), {})
-            node.meta.update(owner=name.rpartition(".")[0], parameter=isinstance(fake, nn.Parameter))
+            node.meta.update(owner=name.rpartition(".")[0], parameter=is_parameter)
             self._register(node, fake)
         return self.nodes[id(fake)]
 

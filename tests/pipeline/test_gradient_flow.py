@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from graphflops import Report, analyze
 
@@ -71,6 +72,23 @@ class TestWhereGradientsFlow:
                 return self.second(self.first(x).detach())
 
         assert macs(step(Detached())) == (0, SECOND)
+
+    def test_a_checkpointed_region_has_the_same_gradients(self) -> None:
+        region = chain()
+        for reentrant in (True, False):
+            report = analyze(
+                lambda x, reentrant=reentrant: checkpoint(region, x, use_reentrant=reentrant),
+                (torch.zeros(ROWS, A, requires_grad=True),),
+            )
+            assert macs(report) == (FIRST + SECOND, FIRST + SECOND)
+
+    def test_parameters_that_a_function_uses_without_holding_them(self) -> None:
+        first, second = nn.Linear(A, B), nn.Linear(B, C)
+        report = analyze(lambda x: second(first(x)), (torch.zeros(ROWS, A),))
+        assert macs(report) == (SECOND, FIRST + SECOND)
+        assert sorted(report.parameters.values()) == sorted([A * B, B, B * C, C])
+        assert report.optimizer == 15 * (A * B + B + B * C + C)
+        assert report.coverage.ops == 2
 
     def test_both_branches_of_where_get_theirs(self) -> None:
         def model(mask: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -93,6 +93,12 @@ class TestCoverage:
         assert "aten.special_bessel_j0" in text
         assert '@rule("aten.special_bessel_j0")' in text
 
+    @pytest.mark.parametrize("width", [40, 80])
+    def test_the_rule_to_paste_is_whole_on_a_narrow_terminal(self, unknown: Report, width: int) -> None:
+        text = as_text(unknown, width)
+        stub = text[text.index("    from graphflops import") : text.index("then analyse with")]
+        compile("\n".join(line[4:] for line in stub.splitlines()), "stub", "exec")
+
     def test_strict_refuses_it(self) -> None:
         with pytest.raises(MissingRules) as caught:
             analyze(lambda x: torch.special.bessel_j0(x), (torch.zeros(3),), strict=True)
@@ -134,6 +140,9 @@ class TestExplanation:
         assert "forward   = 20 FLOPs" in report.explanation(mul)
         assert "forward   = 720 FLOPs" in report.explanation("body")
         assert f"forward   = {report.forward:,} FLOPs" in report.explanation()
+
+    def test_all_ops_of_an_operator_can_be_asked(self, report: Report) -> None:
+        assert "forward   = 960 FLOPs" in report.explanation("linear")
 
     def test_the_parts_of_a_composite_layer_are_told_apart(self) -> None:
         model = LanguageModel(vocab_size=5, d_model=4, n_layers=1, n_seq=3)

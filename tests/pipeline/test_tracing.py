@@ -149,6 +149,22 @@ class TestLeaves:
         assert report.coverage.unknown == 0
         assert report.work("wgrad").macs == 2 * (2 * 4 * 4), "gradients flow through it"
 
+    def test_an_operator_that_a_rule_describes_does_not_run_either(self) -> None:
+        """PyTorch's own shape function refuses grouped_mm of float32, which its kernels compute."""
+
+        @rule(torch.ops.aten._grouped_mm, outputs=lambda self, mat2: Spec((self.shape[0], mat2.shape[-1]), self.dtype))
+        def grouped(self: Spec, mat2: Spec) -> Cost:
+            macs = Work(macs=self.numel * mat2.shape[-1])
+            return Cost(macs, {"self": macs, "mat2": macs})
+
+        def model(x: Tensor, experts: Tensor, ends: Tensor) -> Tensor:
+            return F.grouped_mm(x, experts, offs=ends).relu()
+
+        x, experts = torch.zeros(8, 4, requires_grad=True), torch.zeros(2, 4, 16, requires_grad=True)
+        report = analyze(model, (x, experts, torch.zeros(2, dtype=torch.int32)), rules=[grouped])
+        assert macs(report) == 8 * 4 * 16
+        assert report.work("backward").macs == 2 * 8 * 4 * 16
+
     def test_a_rule_for_a_torch_function_written_in_python(self) -> None:
         @rule(F.gelu, F.normalize)
         def normalized(input: Spec) -> Cost:
