@@ -20,6 +20,7 @@ from graphflops.errors import CaptureError, GraphflopsError
 from graphflops.rulebook import Rule, RuleBook
 from graphflops.sizes import Spec
 from graphflops.tracing.failures import failure, user_line
+from graphflops.tracing.given import as_module, remembered_modules, replay
 from graphflops.tracing.lending import StandIns, spec_of
 from graphflops.tracing.watching import watching
 
@@ -57,7 +58,8 @@ def trace(
     Raises:
         CaptureError: the model's own code refused the inputs, or needs a value that only data can tell.
     """
-    root = model if isinstance(model, nn.Module) else _Function(model)
+    given = as_module(model)
+    root = given if isinstance(given, nn.Module) else _Function(given)
     return Tracer(root, book, StandIns(root)).run(args, kwargs, grad=grad)
 
 
@@ -84,6 +86,7 @@ class Tracer(fx.Tracer):
         self.nodes: dict[int, fx.Node] = {}  # id of a fake tensor → the node that made it
         self.owners = [""]
         self.called: set[str] = set()
+        self.line = ""  # where a given graph says that its node comes from
         self.failed_at: str | None = None
         self.recording = True
 
@@ -93,7 +96,10 @@ class Tracer(fx.Tracer):
             placed_args, placed_kwargs = self._place(args, kwargs)
             try:
                 with watching(self):
-                    result = self.root(*placed_args, **placed_kwargs)
+                    if isinstance(self.root, fx.GraphModule):
+                        result = replay(self.root, placed_args, placed_kwargs, self._at)
+                    else:
+                        result = self.root(*placed_args, **placed_kwargs)
             except GraphflopsError:
                 raise
             except Exception as error:
@@ -104,7 +110,7 @@ class Tracer(fx.Tracer):
         _drop_bookkeeping(self.graph)
         return Trace(
             graph=self.graph,
-            modules={path: type(module).__name__ for path, module in self.root.named_modules()},
+            modules=dict(self._modules()),
             called=frozenset(self.called),
             name=self.name,
             inputs=self._inputs(),
@@ -130,6 +136,24 @@ class Tracer(fx.Tracer):
             str(node.target) if uses[node.target] == 1 else node.name: spec_of(node.meta["val"])
             for node in placeholders
         }
+
+    def _modules(self) -> Iterator[tuple[str, str]]:
+        """Module path and class name: those of the root, and for a given graph those that it remembers."""
+        yield from ((path, type(module).__name__) for path, module in self.root.named_modules())
+        yield from remembered_modules(self.root)
+
+    @contextmanager
+    def _at(self, path: str, line: str) -> Iterator[None]:
+        """In a given graph, where a node says that it comes from."""
+        before = self.line
+        self.owners.append(path)
+        self.called.add(path)
+        self.line = line
+        try:
+            yield
+        finally:
+            self.owners.pop()
+            self.line = before
 
     def _parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
         """The root's parameters, used or not, and those that it used without holding them, as a function may."""
@@ -231,6 +255,7 @@ class Tracer(fx.Tracer):
         name = getattr(function, "__name__", "")
         packet = getattr(torch.ops.aten, name.removesuffix("_"), None) if name.isidentifier() else None
         op = getattr(packet, "default", None) if isinstance(packet, OpOverloadPacket) else None
+        op = function if isinstance(function, OpOverload) else op
         if op is None or self.book.find(op) is None or not _is_composite(op._schema.name):
             return None
         return op if _fits(op, args, kwargs) else None
@@ -263,7 +288,7 @@ class Tracer(fx.Tracer):
             call=op,
             offered=operands,
             owner=self.owners[-1],
-            line=user_line(),
+            line=self.line or user_line(),
             flows=dict.fromkeys(operands.values(), True),
         )
         self._register(node, base)
@@ -283,7 +308,11 @@ class Tracer(fx.Tracer):
         name = call._opname if isinstance(call, OpOverload) else None
         node = self.create_node(kind, target, self._as_nodes(tuple(args)), self._as_nodes(dict(kwargs)), name)
         node.meta.update(
-            call=call, offered=operands, owner=self.owners[-1], line=user_line(), flows=self._flows(offered)
+            call=call,
+            offered=operands,
+            owner=self.owners[-1],
+            line=self.line or user_line(),
+            flows=self._flows(offered),
         )
         with self._paused():
             described = rule is not None and rule.outputs is not None

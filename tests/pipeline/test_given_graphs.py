@@ -1,0 +1,56 @@
+"""Graphs that the user brings are taken as they are, and cost what the model costs that they came from."""
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from graphflops import Report, analyze
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, scale: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.head(self.layer(x)) * scale}
+
+
+X, SCALE = torch.zeros(2, 5, 8), torch.zeros(3)
+
+
+def works(report: Report) -> dict[str, dict[str, int]]:
+    found = {}
+    for phase in ("forward", "dgrad", "wgrad", "recompute", "optimizer"):
+        found[phase] = {path: flops for path, flops in report.by_module(phase).items() if flops}
+    return found
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_an_exported_program(strict: bool) -> None:
+    model = Net()
+    program = torch.export.export(model, (X,), {"scale": SCALE}, strict=strict)
+    report = analyze(program, (X,), {"scale": SCALE}, convention="exact")
+    assert works(report) == works(analyze(model, (X,), {"scale": SCALE}, convention="exact"))
+    assert report.modules["layer.self_attn"] == "MultiheadAttention"
+
+
+def test_an_exported_program_knows_what_is_frozen() -> None:
+    model = Net()
+    model.layer.requires_grad_(False)
+    program = torch.export.export(model, (X, SCALE))
+    assert analyze(program, (X, SCALE)).work("wgrad").macs == 2 * 5 * 8 * 3
+
+
+def test_a_graph_module() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.Sequential(nn.GELU(), nn.LayerNorm(8)), nn.Linear(8, 2))
+    x = torch.zeros(6, 4)
+    report = analyze(fx.symbolic_trace(model), (x,), convention="exact")
+    assert works(report) == works(analyze(model, (x,), convention="exact"))
+
+
+def test_a_compiled_module_is_its_model() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+    x = torch.zeros(6, 4)
+    assert works(analyze(torch.compile(model), (x,))) == works(analyze(model, (x,)))
