@@ -22,17 +22,19 @@ def attribute(
 ) -> tuple[Entry, ...]:
     """The ledger of a priced graph; its entries sum to the total, phase by phase."""
     entries: list[Entry] = []
+    reached = {op.region for op in ops(graph) if op.needs_grad}
     for op in ops(graph):
         if op.name in prices.costs:
             rule, cost = prices.costs[op.name]
-            entries += _entries(op, rule, cost, formula(rule, offer(op, options)), modules)
+            again = op.runs_again and op.region in reached
+            entries += _entries(op, rule, cost, again, formula(rule, offer(op, options)), modules)
         entries += _fan_in(op)
         if op.kind == "parameter" and op.fan_in and optimizer is not None:
             entries.append(_update(op, optimizer))
     return tuple(entries)
 
 
-def _entries(op: Op, rule: Rule, cost: Cost, why: Formula, modules: Collection[str]) -> Iterator[Entry]:
+def _entries(op: Op, rule: Rule, cost: Cost, again: bool, why: Formula, modules: Collection[str]) -> Iterator[Entry]:
     """A composite cost has an entry for each of its parts; a part named after a submodule stands under its path."""
     for name, part in (cost.parts or {"": cost}).items():
         path = f"{op.owner}.{name}".lstrip(".")
@@ -43,15 +45,15 @@ def _entries(op: Op, rule: Rule, cost: Cost, why: Formula, modules: Collection[s
             target=op.target,
             part=name,
             line=op.line,
-            work=_phases(op, part),
+            work=_phases(op, part, again),
             rule=f"{rule.name} ({rule.source})",
             about=rule.about,
             formula=why.parts.get(name, why),
         )
 
 
-def _phases(op: Op, cost: Cost) -> dict[Phase, Work]:
-    """Forward as it is; of the gradients those that autograd computes; recompute if there is any."""
+def _phases(op: Op, cost: Cost, again: bool) -> dict[Phase, Work]:
+    """Forward as it is, a second time if checkpointing says so; of the gradients those that autograd computes."""
     dgrad = wgrad = NOTHING
     for key, work in cost.grads.items():
         covered = [each for each in op.operands if covers(key, each.name)]
@@ -61,7 +63,7 @@ def _phases(op: Op, cost: Cost) -> dict[Phase, Work]:
             wgrad += work
         else:
             dgrad += work
-    recompute = cost.recompute if op.needs_grad else NOTHING
+    recompute = (cost.recompute if op.needs_grad else NOTHING) + (cost.forward if again else NOTHING)
     return _nonzero({"forward": cost.forward, "dgrad": dgrad, "wgrad": wgrad, "recompute": recompute})
 
 

@@ -54,6 +54,10 @@ class Op:
     offered: Mapping[str, Any]
     out: Spec | tuple[Spec, ...]
     requires_grad: bool
+    region: int | None = None
+    """which checkpointed region it is in"""
+    runs_again: bool = False
+    """whether it is computed again when a gradient reaches its region"""
     needs_grad: frozenset[str] = frozenset()
     fan_in: Mapping[int | None, int] = field(default_factory=dict)
 
@@ -122,6 +126,8 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
         offered={name: tree_map(_spec_if_node, each) for name, each in offered.items()},
         out=spec_of(value) if torch.is_tensor(value) else tuple(map(_spec_or_none, _several(value))),
         requires_grad=any(each.requires_grad for each in _several(value) if torch.is_tensor(each)),
+        region=node.meta["region"],
+        runs_again=node.meta["runs_again"],
     )
 
 

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from graphflops.errors import CaptureError, GraphflopsError
 from graphflops.rulebook import Rule, RuleBook
 from graphflops.sizes import Spec
+from graphflops.tracing.checkpoints import Region, open_frame
 from graphflops.tracing.failures import failure, user_line
 from graphflops.tracing.given import as_module, remembered_modules, replay
 from graphflops.tracing.lending import StandIns, spec_of
@@ -31,7 +32,7 @@ class Trace:
 
     Each node's ``meta`` has ``val`` (fake tensor, or a tuple of them), ``owner`` (module path), ``line`` (the user's
     source line) and, for calls, ``call`` (what a rule may name), ``offered`` (its operands by name, as nodes) and
-    ``flows`` (which of them required grad when it was called).
+    ``flows`` (which of them required grad when it was called); ``region`` and ``runs_again`` tell of checkpointing.
     """
 
     graph: fx.Graph
@@ -87,6 +88,9 @@ class Tracer(fx.Tracer):
         self.owners = [""]
         self.called: set[str] = set()
         self.line = ""  # where a given graph says that its node comes from
+        self.regions: dict[int, Region] = {}  # id of PyTorch's record of a checkpointed region → ours
+        self.reentrant: Region | None = None
+        self.saved = 0  # by the region that is open, when the last operator began
         self.failed_at: str | None = None
         self.recording = True
 
@@ -108,6 +112,7 @@ class Tracer(fx.Tracer):
             outputs = _opened(result)
             self.graph.output(self._as_nodes(outputs)).meta["flows"] = self._flows(outputs)
         _drop_bookkeeping(self.graph)
+        _close_regions(self.graph)
         return Trace(
             graph=self.graph,
             modules=dict(self._modules()),
@@ -215,9 +220,14 @@ class Tracer(fx.Tracer):
         if not self.recording:
             return apply(*args, **kwargs)
         if cls is torch.utils.checkpoint.CheckpointFunction:
-            run, _, *inputs = args  # its own forward runs without grad; its backward runs the region with it
-            with torch.enable_grad():
-                return run(*inputs)
+            # Its own forward runs without grad; its backward runs the region with it, if an input requires grad.
+            run, _, *inputs = args
+            outer, self.reentrant = self.reentrant, Region()
+            try:
+                with torch.set_grad_enabled(any(each.requires_grad for each in inputs if torch.is_tensor(each))):
+                    return run(*inputs)
+            finally:
+                self.reentrant = outer
         if cls.forward.__module__.split(".")[0] == "torch":
             return apply(*args, **kwargs)
         names = list(inspect.signature(cls.forward).parameters)
@@ -244,6 +254,8 @@ class Tracer(fx.Tracer):
 
     def on_operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
         """Whatever no rule named higher up arrives here; what asks for a device gets the one of all stand-ins."""
+        region = self._region()
+        self.saved = region.saved if region else 0
         if kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": torch.device("cpu")}
         if not self.recording or op.namespace == "prim":
@@ -318,7 +330,13 @@ class Tracer(fx.Tracer):
             described = rule is not None and rule.outputs is not None
             # An operator seen below autograd is given its history by autograd, also if it is not run.
             result = self._described(rule, offered, history=run is not call) if described else run(*args, **kwargs)
+        node.meta.update(region=self._region(), saved=self.saved)
         return self._register(node, result)
+
+    def _region(self) -> Region | None:
+        """The checkpointed region that is open now."""
+        frame = open_frame()
+        return self.regions.setdefault(id(frame), Region(frame)) if frame is not None else self.reentrant
 
     def _flows(self, operands: Any) -> dict[fx.Node, bool]:
         """Which operands require grad at this moment: an in-place operation may change that later."""
@@ -374,6 +392,14 @@ class Tracer(fx.Tracer):
             node.meta.update(owner=name.rpartition(".")[0], parameter=is_parameter)
             self._register(node, fake)
         return self.nodes[id(fake)]
+
+
+def _close_regions(graph: fx.Graph) -> None:
+    """Say of each node in which checkpointed region it is, and whether it runs again."""
+    for node in graph.nodes:
+        region = node.meta.pop("region", None)
+        node.meta["runs_again"] = region is not None and region.runs_again(node.meta["saved"])
+        node.meta["region"] = id(region) if region is not None else None
 
 
 def _positional_names(function: Callable[..., Any]) -> list[str]:
