@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from graphflops.costs import Cost, Work
+from graphflops.errors import RuleError
 from graphflops.ledger import Formula
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ def symbolic(rule: Rule, offered: Mapping[str, Any]) -> tuple[Cost, dict[Any, Si
 
     Every dimension of every operand has a symbol of its own (``weight₁``), and so has every attribute that the rule
     annotates as ``Size``.
+
+    Raises:
+        RuleError: the rule works on numbers and not on symbols.
     """
     import sympy
 
@@ -43,7 +47,13 @@ def symbolic(rule: Rule, offered: Mapping[str, Any]) -> tuple[Cost, dict[Any, Si
         for name, each in rule.signature.parameters.items()
         if name in offered
     }
-    return rule.price({**offered, **asked}), sizes
+    try:
+        return rule.price({**offered, **asked}), sizes
+    except RuleError as error:
+        raise RuleError(
+            f"{error}\n    when it was called with symbols for sizes: a rule uses + − × // and ** on sizes, "
+            "and does not branch on one or make a float of it"
+        ) from error
 
 
 def formula(rule: Rule, offered: Mapping[str, Any]) -> Formula:

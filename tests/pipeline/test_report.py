@@ -225,3 +225,14 @@ class TestTables:
         text = as_text(analyze(model, (torch.zeros(1, 1000),)), 120)
         assert "<0.1" in text
         assert not re.search(r"\b0\.00?\b", text)
+
+
+class TestRulesThatAreNotPure:
+    def test_a_rule_that_branches_on_a_size_is_refused_with_file_and_line(self) -> None:
+        @graphflops.rule(torch.ops.aten.exp)
+        def branches(self: graphflops.Spec) -> graphflops.Cost:
+            return graphflops.Cost(graphflops.Work(transcendental=self.numel if self.numel > 9 else 0))
+
+        with pytest.raises(graphflops.RuleError, match=r"test_report\.py:\d+: rule branches raised .*") as caught:
+            analyze(torch.exp, (torch.zeros(3),), rules=[branches])
+        assert "does not branch on one" in str(caught.value)
