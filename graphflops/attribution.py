@@ -49,6 +49,8 @@ def _entries(op: Op, rule: Rule, cost: Cost, again: bool, why: Formula, modules:
             rule=f"{rule.name} ({rule.source})",
             about=rule.about,
             formula=why.parts.get(name, why),
+            elements=op.elements,
+            nbytes=op.nbytes,
         )
 
 

@@ -71,6 +71,16 @@ class Op:
         """The output Specs, a single one as a tuple of one."""
         return self.out if isinstance(self.out, tuple) else (self.out,)
 
+    @property
+    def elements(self) -> int:
+        """How many elements the outputs have together."""
+        return sum(int(each.numel) for each in self.outputs)
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the outputs take together."""
+        return sum(int(each.nbytes) for each in self.outputs)
+
     def result(self, index: int | None) -> Spec:
         """The output that an Operand's ``index`` means."""
         return self.outputs[index or 0]

@@ -37,6 +37,9 @@ class Entry:
     rule: str
     about: str
     formula: Formula
+    elements: int = 0
+    """output elements of the call; 0 for what is no call"""
+    nbytes: int = 0
 
     @property
     def operator(self) -> str:
@@ -56,19 +59,21 @@ class Unknown:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     why: str
+    elements: int = 0
+    nbytes: int = 0
 
 
 def missing_rules(unknown: Sequence[Unknown]) -> str:
-    """One message for all misses: once each with a count, the first place, and what to do."""
+    """One message for all misses: once each with a count, the largest outputs first; the first place; what to do."""
     groups: dict[tuple[str, str], list[Unknown]] = {}
     for each in unknown:
         groups.setdefault((each.target, each.why), []).append(each)
     lines = [f"no rule for {len(groups)} kind{'s' if len(groups) > 1 else ''} of call in this model", ""]
-    for (target, why), members in sorted(groups.items(), key=lambda group: -len(group[1])):
+    for (target, why), members in sorted(groups.items(), key=lambda group: -sum(each.elements for each in group[1])):
         first = members[0]
         lines += [
             f"    {len(members)}×  {target}",
-            f"        {why}",
+            f"        {why}; {sum(each.elements for each in members):,} output elements",
             f"        first at {first.owner or 'the model itself'}: {_arrow(first)}",
             f"        {first.line}",
         ]

@@ -61,7 +61,15 @@ def describe(op: Op) -> str:
 
 def _unknown(op: Op, why: str) -> Unknown:
     return Unknown(
-        op.name, op.target, op.owner, op.line, _texts(each.spec for each in op.operands), _texts(op.outputs), why
+        op=op.name,
+        target=op.target,
+        owner=op.owner,
+        line=op.line,
+        inputs=_texts(each.spec for each in op.operands),
+        outputs=_texts(op.outputs),
+        why=why,
+        elements=op.elements,
+        nbytes=op.nbytes,
     )
 
 

@@ -14,6 +14,7 @@ from graphflops.conventions import Convention, convention_named
 from graphflops.costs import NOTHING, Work
 from graphflops.errors import UsageError
 from graphflops.ledger import PHASES, Entry, Phase, Unknown
+from graphflops.units import percent
 
 Query: TypeAlias = Literal["forward", "backward", "optimizer", "total", "dgrad", "wgrad", "recompute"]
 
@@ -25,12 +26,28 @@ _PHASES_OF: Mapping[str, tuple[Phase, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Shares:
+    """A quantity of a graph by what is known of the Ops that have it."""
+
+    counted: int = 0
+    zero: int = 0
+    unknown: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.counted + self.zero + self.unknown
+
+
+@dataclass(frozen=True, slots=True)
 class Coverage:
-    """How many Ops are counted, zero because a rule says so, or unknown."""
+    """How many Ops are counted, zero because a rule says so, or unknown; and how much they put out."""
 
     counted: int
     zero: int
     unknown: int
+    elements: Shares = Shares()
+    nbytes: Shares = Shares()
 
     @property
     def ops(self) -> int:
@@ -38,7 +55,11 @@ class Coverage:
         return self.counted + self.zero + self.unknown
 
     def __str__(self) -> str:
-        return f"{self.ops} ops: {self.counted} counted, {self.zero} zero by rule, {self.unknown} unknown"
+        text = f"{self.ops} ops: {self.counted} counted, {self.zero} zero by rule, {self.unknown} unknown"
+        if self.unknown:
+            elements = percent(self.elements.unknown, self.elements.total)
+            text += f" ({elements} of output elements, {percent(self.nbytes.unknown, self.nbytes.total)} of bytes)"
+        return text
 
 
 @dataclass(frozen=True)
@@ -155,14 +176,25 @@ class Report:
 
     @property
     def coverage(self) -> Coverage:
-        """How much of the graph the totals cover."""
-        unknown = {each.op for each in self.unknown}
-        worked: dict[str, bool] = {}
+        """How much of the graph the totals cover: by Ops, by output elements and by bytes."""
+        unknown = {each.op: each for each in self.unknown}
+        calls: dict[str, Entry] = {}
+        worked: set[str] = set()
         for entry in self.entries:
-            if entry.kind == "call":
-                worked[entry.op] = worked.get(entry.op, False) or bool(entry.work)
-        known = [counted for op, counted in worked.items() if op not in unknown]
-        return Coverage(sum(known), len(known) - sum(known), len(unknown))
+            if entry.kind == "call" and entry.op not in unknown:
+                calls[entry.op] = entry
+                if entry.work:
+                    worked.add(entry.op)
+        counted = [entry for op, entry in calls.items() if op in worked]
+        zero = [entry for op, entry in calls.items() if op not in worked]
+        kinds = (counted, zero, unknown.values())
+        return Coverage(
+            counted=len(counted),
+            zero=len(zero),
+            unknown=len(unknown),
+            elements=Shares(*(sum(each.elements for each in kind) for kind in kinds)),
+            nbytes=Shares(*(sum(each.nbytes for each in kind) for kind in kinds)),
+        )
 
     def under(self, convention: str | Convention) -> Report:
         """The same work under another convention."""

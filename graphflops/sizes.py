@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -54,6 +55,12 @@ class Spec:
     def is_floating(self) -> bool:
         """Whether an element is a real or complex floating-point number, so that a gradient can exist."""
         return self.is_complex or "float" in self.dtype
+
+    @property
+    def nbytes(self) -> Size:
+        """How many bytes the elements take, by the width that the dtype's name says; a bool takes one."""
+        bits = re.search(r"\d+", self.dtype)
+        return self.numel * (int(bits.group()) // 8 if bits else int(self.dtype == "bool"))
 
     def __str__(self) -> str:
         return f"{self.dtype}({', '.join(map(str, self.shape))})"
