@@ -5,6 +5,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
+ZOO := $(VENV)/.installed-zoo
 UNFINISHED := $(VENV)/.unfinished
 REPORT := graphflops-report.json
 
@@ -35,13 +36,13 @@ ANALYZE = $(strip $(if $(MODEL),$(call quoted,$(MODEL))) \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help analyze test lint docs demo reconcile clean
+.PHONY: help analyze test lint docs demo reconcile conformance clean
 
 help:  ## this list
 	@echo 'Usage: make TARGET [VARIABLE=VALUE …]'
 	@echo
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name about; do \
-	    printf '  %-11s%s\n' "$$name" "$$about"; done
+	    printf '  %-13s%s\n' "$$name" "$$about"; done
 	@echo
 	@echo 'Variables of make analyze; without any it is ResNet-BK, batch 32, sequence 128:'
 	@echo '  MODEL=my.models:tiny              a module and, in it, what makes the model'
@@ -82,6 +83,9 @@ demo: $(CORE)  ## every use of the quick reference, one after the other
 reconcile: $(CORE)  ## write docs/reconciliation.md, the hand count against the graph
 	$(PYTHON) -m graphflops.reconciliation docs/reconciliation.md
 
+conformance: $(ZOO)  ## hundreds of public models against what autograd dispatches, in docs/conformance.md
+	$(PYTHON) tests/conformance $(MODELS)
+
 clean:  ## remove what make made, the environment too
 	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis $(REPORT)
 	find graphflops rules tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -106,3 +110,10 @@ $(CORE): pyproject.toml constraints.txt
 $(DEV): $(CORE) pyproject.toml constraints.txt
 	@echo 'Adding what tests, lint and docs need …'
 	$(call install,'.[dev]')
+
+# torchvision's wheel is built against CUDA: its Python is all that the models need, and timm asks for it.
+$(ZOO): $(CORE) pyproject.toml constraints.txt
+	@echo 'Adding the models of the zoo …'
+	$(call install,'.[zoo]')
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt torchvision timm
+	@touch $@

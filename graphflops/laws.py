@@ -81,5 +81,27 @@ def moves(reason: str, *targets: Target) -> Rule:
     return law(_name(targets), f"zero: {reason}", targets, formula)
 
 
+def ceil_log2(size: Size) -> Size:
+    """⌈log₂ n⌉, exact for numbers of any length; of a symbol as a formula that is a whole number wherever it is put in.
+
+    >>> [ceil_log2(n) for n in (1, 2, 3, 1024, 1025)]
+    [0, 1, 2, 10, 11]
+    """
+    if isinstance(size, int):
+        return (size - 1).bit_length()
+    import sympy
+
+    return sympy.ceiling(sympy.log(size, 2))
+
+
+def least(a: Size, b: Size) -> Size:
+    """The smaller of two sizes, as a formula if one is a symbol."""
+    if isinstance(a, int) and isinstance(b, int):
+        return min(a, b)
+    import sympy
+
+    return sympy.Min(a, b)
+
+
 def _name(targets: tuple[Target, ...]) -> str:
     return dotted_name(targets[0]).split(".")[-1]

@@ -82,9 +82,16 @@ class Rule:
         """The cost of a call that offers these operands, parameters and attributes.
 
         Raises:
-            RuleError: the rule asks for a name that is not offered, raises, or does not return a Cost.
+            RuleError: the rule asks for a name that is not offered, raises, does not return a Cost, or counts in
+                floats or negative numbers.
         """
         cost: Cost = self._apply(self.cost, self.signature, offered, Cost)
+        for work in (cost.forward, cost.recompute, *cost.grads.values()):
+            wrong = [count for _, count in work.items() if isinstance(count, float) or (count < 0) is True]
+            if wrong:
+                raise RuleError(
+                    f"{self.source}: rule {self.name} gave {wrong[0]}: counts are exact, whole, not negative"
+                )
         return cost
 
     def describe(self, offered: Mapping[str, Any]) -> tuple[Spec, ...]:
@@ -209,7 +216,7 @@ class RuleBook:
         if isinstance(target, type):
             return self._for_class(target)
         if isinstance(target, (OpOverload, OpOverloadPacket)):
-            return self._for_operator(target)
+            return self._for_operator(target) or self._by_schema(target)
         return self.rules.get(key_of(target)) or self.rules.get(dotted_name(target))
 
     def _for_class(self, cls: type) -> Rule | None:
@@ -232,6 +239,15 @@ class RuleBook:
             if key in self.rules:
                 return self.rules[key]
         return None
+
+    def _by_schema(self, op: OpOverload | OpOverloadPacket) -> Rule | None:
+        """What no rule names: the rule of what it is a copying variant of, else a generic one."""
+        from graphflops.generic import base_names, generic_rule  # which is made of rules itself
+
+        if isinstance(op, OpOverloadPacket):
+            return None
+        named = (self.rules[name] for name in base_names(op) if name in self.rules)
+        return next(named, None) or generic_rule(op)
 
 
 def rules_of(module: ModuleType) -> Iterator[Rule]:

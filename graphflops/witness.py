@@ -115,8 +115,8 @@ def _convolution_backward(out: Any, gradient: Any, input: Any, weight: Any, *res
 
 
 def _grouped(out: Any, left: Any, right: Any, *rest: Any) -> int:
-    """Rows in groups, each by the matrix of its group; or columns in groups, if both are matrices."""
-    if left.dim() == 2 and right.dim() == 3:
+    """A matrix for each group, whatever the left is; else the groups share what is summed over, or the columns."""
+    if right.dim() == 3:
         return int(left.numel() * right.shape[-1])
     return int(left.shape[-2] * left.shape[-1] * right.shape[-1])
 
@@ -127,7 +127,6 @@ _PRODUCTS: Mapping[Any, Callable[..., int]] = {
     aten.mv: _pair(0),
     aten.dot: _pair(0),
     aten.vdot: _pair(0),
-    aten._int_mm: _pair(0),
     aten._scaled_mm: _pair(0),
     aten.addmm: _pair(1),
     aten.baddbmm: _pair(1),

@@ -18,6 +18,10 @@ SIGMOID = Work(elementwise=2, transcendental=1, division=1)  # 1 / (1 + e⁻ˣ)
 
 relu = unary(aten.relu, each=SELECT, grad=SELECT)
 relu6 = unary(aten.hardtanh, each=2 * SELECT, grad=3 * SELECT)  # two bounds; then the gradient or zero
+threshold = unary(aten.threshold, each=SELECT, grad=SELECT)
+hardshrink = unary(aten.hardshrink, each=2 * SELECT, grad=3 * SELECT)  # two bounds; then the gradient or zero
+softshrink = unary(aten.softshrink, each=Work(elementwise=3), grad=3 * SELECT)  # two bounds and x ∓ λ
+rrelu = unary(aten.rrelu_with_noise, each=Work(elementwise=2), grad=Work(elementwise=2))
 leaky_relu = unary(aten.leaky_relu, each=Work(elementwise=2), grad=Work(elementwise=2))
 celu = unary(  # α·(e^(x/α) − 1) below zero; g·e^(x/α)
     aten.celu,

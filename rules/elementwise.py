@@ -38,6 +38,12 @@ acos = unary(aten.acos, each=CURVE, grad=3 * ONE + 2 * DIVIDE)
 atan = unary(aten.atan, each=CURVE, grad=2 * ONE + DIVIDE)  # g / (1 + x²)
 erf = unary(aten.erf, aten.erfc, each=CURVE, grad=CURVE + 4 * ONE)  # g·2/√π·exp(−x²)
 frexp = unary(aten.frexp, each=ONE, grad=ONE)  # mantissa and exponent: the bits are told apart
+asinh = unary(aten.asinh, aten.acosh, each=CURVE, grad=2 * ONE + 2 * DIVIDE)  # g / √(x² ± 1)
+atanh = unary(aten.atanh, each=CURVE, grad=ONE + ONE + DIVIDE)  # g / (1 − x²)
+gamma = unary(aten.lgamma, aten.digamma, each=CURVE, grad=CURVE + ONE)  # g·ψ(x)
+erfinv = unary(aten.erfinv, each=CURVE, grad=CURVE + 3 * ONE)  # g·√π/2·exp(y²)
+angle = unary(aten.angle, each=ONE, grad=NOTHING, on_complex=(CURVE, 6 * ONE + DIVIDE))  # g·(−im, re) / |z|²
+degrees = unary(aten.deg2rad, aten.rad2deg, each=ONE, grad=ONE)
 logit = unary(aten.logit, each=ONE + DIVIDE + CURVE, grad=2 * ONE + DIVIDE)
 
 comparison = compares(
@@ -136,6 +142,35 @@ def pow_(self: Any, exponent: Any, out: Spec) -> Cost:
     return Cost(n * _power(exponent), grads)
 
 
+@rule(aten.polar)
+def polar(abs: Spec, angle: Spec, out: Spec) -> Cost:
+    """r·(cos θ + i·sin θ): two functions, two products. Backward two products and a sum for each, cos and sin kept."""
+    n = out.numel
+    turned = Work(elementwise=3 * n)
+    grads = {"abs": turned + _back(out, abs), "angle": turned + _back(out, angle)}
+    return Cost(Work(elementwise=2 * n, transcendental=2 * n), grads)
+
+
+@rule(aten.atan2)
+def atan2(self: Spec, other: Spec, out: Spec) -> Cost:
+    """The angle of (x, y): one function. Backward g / (x² + y²) once, then a product for each, and a sign for x."""
+    n = out.numel
+    grads = {
+        "self|other": Work(elementwise=3 * n, division=n),
+        "self": Work(elementwise=n) + summed_back(out, self),
+        "other": Work(elementwise=2 * n) + summed_back(out, other),
+    }
+    return Cost(Work(transcendental=n), grads)
+
+
+@rule(aten.linalg_cross)
+def cross(self: Spec, other: Spec, out: Spec) -> Cost:
+    """a × b: two products and a difference an element; each gradient is a cross product too."""
+    n = out.numel
+    each = multiplications(2 * n, out) + additions(n, out)
+    return Cost(each, {"self": each + summed_back(out, self), "other": each + summed_back(out, other)})
+
+
 @rule(aten.maximum, aten.minimum, aten.fmax, aten.fmin)
 def maximum(self: Spec, other: Spec, out: Spec) -> Cost:
     """One comparison an element; backward a comparison and a selection for each operand."""
@@ -178,6 +213,20 @@ def addcmul(self: Spec, tensor1: Spec, tensor2: Spec, out: Spec) -> Cost:
     )
 
 
+@rule(aten.addcdiv)
+def addcdiv(self: Spec, tensor1: Spec, tensor2: Spec, out: Spec) -> Cost:
+    """a + v·b/c: a product, a division and an addition; v·g/c for b, and −v·g·b/c² for c as two divisions."""
+    n = out.numel
+    return Cost(
+        Work(elementwise=2 * n, division=n),
+        {
+            "self": summed_back(out, self),
+            "tensor1": Work(elementwise=n, division=n) + summed_back(out, tensor1),
+            "tensor2": Work(elementwise=3 * n, division=2 * n) + summed_back(out, tensor2),
+        },
+    )
+
+
 @rule(aten.lerp)
 def lerp(self: Spec, end: Spec, weight: Any, out: Spec) -> Cost:
     """a + w·(b − a): three operations; backward 1 − w and a product for a, a product for b, two for w."""
@@ -190,6 +239,10 @@ def lerp(self: Spec, end: Spec, weight: Any, out: Spec) -> Cost:
             "weight": Work(elementwise=2 * n) + summed_back(out, weight),
         },
     )
+
+
+def _back(out: Spec, operand: Spec) -> Work:
+    return Work(accumulate=out.numel - operand.numel)
 
 
 def _is_complex(factor: Any) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import multiplications, multiply_adds, summed_back
+from graphflops.laws import additions, multiplications, multiply_adds, summed_back
 from graphflops.rulebook import rule
-from graphflops.sizes import Spec
+from graphflops.sizes import Size, Spec, prod
 
 aten = torch.ops.aten
 
@@ -95,6 +97,83 @@ def outer(self: Spec, vec2: Spec, out: Spec) -> Cost:
     return Cost(product, {"self": product + summed_back(out, self), "vec2": product + summed_back(out, vec2)})
 
 
+@rule(aten.addbmm)
+def addbmm(self: Spec, batch1: Spec, batch2: Spec, out: Spec, alpha: float = 1, beta: float = 1) -> Cost:
+    """β·C + α·Σ A·B over the batch, as addmm: the batch is one more index to sum over."""
+    macs = multiply_adds(batch1.numel * batch2.shape[-1], out)
+    return Cost(
+        macs + _scaled(out, alpha) + _scaled(out, beta),
+        {
+            "batch1": macs + _scaled(batch1, alpha),
+            "batch2": macs + _scaled(batch2, alpha),
+            "self": _scaled(out, beta) + _bias(self, out),
+        },
+    )
+
+
+@rule(aten.addr)
+def addr(self: Spec, vec1: Spec, vec2: Spec, out: Spec, alpha: float = 1, beta: float = 1) -> Cost:
+    """β·C + α·a·bᵀ: a product and a sum an element. Backward dC·b and dCᵀ·a, each a matrix by a vector."""
+    macs = multiply_adds(out.numel, out)
+    product = multiplications(out.numel, out) + additions(out.numel, out)
+    return Cost(
+        product + _scaled(out, alpha) + _scaled(out, beta),
+        {
+            "vec1": macs + _scaled(vec1, alpha),
+            "vec2": macs + _scaled(vec2, alpha),
+            "self": _scaled(out, beta) + _bias(self, out),
+        },
+    )
+
+
+@rule(aten._int_mm)
+def int_mm(self: Spec, out: Spec) -> Cost:
+    """C = A·B of integers, a product and a sum each; no gradient."""
+    return Cost(multiply_adds(out.numel * self.shape[-1], out))
+
+
+@rule(aten._scaled_mm)
+def scaled_mm(self: Spec, out: Spec) -> Cost:
+    """C = sₐ·s_b·A·B of narrow floats: two products an element for the scales; no gradient."""
+    return Cost(multiply_adds(out.numel * self.shape[-1], out) + Work(elementwise=2 * out.numel))
+
+
+def _of_groups(self: Spec, mat2: Spec, offs: Spec | None = None, out_dtype: Any = None) -> Spec:
+    rows, columns = self.shape[-2], mat2.shape[-1]
+    dtype = self.dtype if out_dtype is None else str(out_dtype).removeprefix("torch.")
+    if len(self.shape) == len(mat2.shape):
+        groups = self.shape[:-2] if offs is None else offs.shape
+        return Spec((*groups, rows, columns), dtype)
+    return Spec((rows, columns), dtype)
+
+
+@rule(aten._grouped_mm, outputs=_of_groups)
+def grouped_mm(self: Spec, mat2: Spec) -> Cost:
+    """A product for each group. Rows, columns or the index that is summed are split among groups, or there is a batch.
+
+    What is split does not depend on how: n·k·m in all, as if it were one product. Each gradient costs the same.
+    """
+    batch = self.shape[:-2] if len(mat2.shape) == 3 else ()
+    macs = multiply_adds(prod(batch) * self.shape[-2] * self.shape[-1] * mat2.shape[-1], self)
+    return Cost(macs, {"self": macs, "mat2": macs})
+
+
+@rule(aten._trilinear)
+def trilinear(
+    i1: Spec, i2: Spec, i3: Spec, out: Spec, expand1: list[int], expand2: list[int], expand3: list[int]
+) -> Cost:
+    """Σ a·b·c over what they share, the middle of nn.Bilinear, y = x₁ᵀ·W·x₂: a product and a multiply-add at each
+    combination of indices, and so for each gradient.
+    """
+    given = [(list(each.shape), expand) for each, expand in ((i1, expand1), (i2, expand2), (i3, expand3))]
+    points: Size = 1
+    for axis in range(len(i1.shape) + len(expand1)):
+        sizes = [shape.pop(0) for shape, expand in given if axis not in expand]
+        points = points * sizes[0]
+    each = multiply_adds(points, out) + multiplications(points, out)
+    return Cost(each, {"i1": each, "i2": each, "i3": each})
+
+
 @rule(aten.embedding)
 def embedding(out: Spec) -> Cost:
     """Rows of a table: looking up is free; the gradient adds every row looked up into the table's.
@@ -103,6 +182,18 @@ def embedding(out: Spec) -> Cost:
     the published table of ResNet-BK says.
     """
     return Cost(NOTHING, {"weight": Work(elementwise=out.numel)})
+
+
+@rule(aten._embedding_bag, aten._embedding_bag_forward_only)
+def embedding_bag(weight: Spec, indices: Spec, per_sample_weights: Spec | None = None) -> Cost:
+    """Rows of a table, added up in bags: one addition an element looked up, and so the gradient of the table.
+
+    Weights of the rows are one product each way, and their gradient a product and a sum. What a mean divides by, once
+    for each bag, is left out; of a maximum the additions are comparisons.
+    """
+    looked_up = Work(elementwise=indices.numel * weight.shape[-1])
+    weighted = looked_up if per_sample_weights is not None else NOTHING
+    return Cost(looked_up + weighted, {"weight": looked_up + weighted, "per_sample_weights": 2 * looked_up})
 
 
 def _bias(addend: Spec, out: Spec) -> Work:

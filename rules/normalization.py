@@ -32,6 +32,36 @@ def group_norm(input: Spec) -> Cost:
     return layer_norm(input)
 
 
+@rule(
+    aten.native_batch_norm, aten._native_batch_norm_legit, aten._native_batch_norm_legit_functional,
+    aten.cudnn_batch_norm, aten.miopen_batch_norm,
+)  # fmt: skip
+def batch_norm(input: Spec, training: bool) -> Cost:
+    """In training as layer norm, over the batch: 5 an element forward, 4 + 1 backward; instance norm is one too.
+
+    In eval mode x·s + t, a product and a sum an element, with s = w/√(var + ε) and t = b − mean·s; backward g·s, and
+    Σ g·(x − mean)·rstd for w at two. What is done once a channel, the running averages among it, is left out.
+    """
+    if training:
+        return layer_norm(input)
+    n = input.numel
+    summed = Work(accumulate=n)
+    grads = {"input": Work(elementwise=n), "weight": Work(elementwise=2 * n) + summed, "bias": summed}
+    return Cost(Work(elementwise=2 * n), grads)
+
+
+@rule(aten._batch_norm_with_update, aten._batch_norm_with_update_functional)
+def batch_norm_with_update(input: Spec) -> Cost:
+    """Batch norm in training."""
+    return batch_norm(input, training=True)
+
+
+@rule(aten._native_batch_norm_legit_no_training, aten._batch_norm_no_update)
+def batch_norm_no_update(input: Spec) -> Cost:
+    """Batch norm in eval mode."""
+    return batch_norm(input, training=False)
+
+
 @rule(aten.rms_norm, aten._fused_rms_norm)
 def rms_norm(input: Spec, normalized_shape: Sizes, weight: Spec | None = None) -> Cost:
     """y = x·rsqrt(mean(x²) + ε)·w: square, sum, scale; mean, ε and rsqrt once a row; w if there is one.

@@ -6,9 +6,9 @@ import torch
 
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.errors import Unpriced
-from graphflops.laws import ANY, additions, moves, multiplications
+from graphflops.laws import ANY, additions, least, moves, multiplications
 from graphflops.rulebook import rule
-from graphflops.sizes import Spec
+from graphflops.sizes import Size, Spec
 
 aten = torch.ops.aten
 
@@ -17,6 +17,12 @@ aten = torch.ops.aten
 def sum_(self: Spec) -> Cost:
     """Σ x: n additions. The gradient is copied to every element, which is no arithmetic."""
     return Cost(additions(self.numel, self), {"self": NOTHING})
+
+
+@rule(aten.trace)
+def trace(self: Spec) -> Cost:
+    """Σ of the diagonal: as many additions as it is long. Backward the gradient is put there."""
+    return Cost(additions(least(*self.shape), self), {"self": NOTHING})
 
 
 @rule(aten.mean)
@@ -50,9 +56,9 @@ def extremum(self: Spec) -> Cost:
     return Cost(chosen, {"self": chosen, "other": chosen})
 
 
-@rule(aten.argmax, aten.argmin, aten.any, aten.all, aten.count_nonzero)
+@rule(aten.argmax, aten.argmin, aten.any, aten.all, aten.count_nonzero, aten.histc)
 def search(self: Spec) -> Cost:
-    """One comparison an element, and no gradient."""
+    """One comparison an element, and no gradient; a histogram finds each element's bin with one."""
     return Cost(additions(self.numel, self), {ANY: NOTHING})
 
 
@@ -106,6 +112,47 @@ def vector_norm(self: Spec, out: Spec, ord: float | None = None, p: float | None
         Work(elementwise=2 * self.numel, division=out.numel),
         {"self": Work(elementwise=self.numel, division=self.numel)},
     )
+
+
+@rule(aten._cdist_forward)
+def cdist(x1: Spec, x2: Spec, out: Spec, p: float = 2.0) -> Cost:
+    """√Σ (x − y)² for each pair: subtract, multiply, add at each of d coordinates, and a root.
+
+    Norms of order 1 and ∞: an absolute value for the product, and no root. Backward g/|x − y|·(x − y), added up:
+    three a coordinate and a division a pair, or with a sign four.
+    """
+    return _distances(out, x1.shape[-1], p, ("x1", "x2"))
+
+
+@rule(aten._euclidean_dist)
+def euclidean_dist(x1: Spec, x2: Spec, out: Spec) -> Cost:
+    """Distances by the same formula as ``cdist``, which PyTorch computes by a matrix product if there are many.
+
+    Backward is a product too, r = g/|x − y| and Σ r·x − r·y: a division a pair, a sum, the product r·y, then two
+    for each element of x. Autograd computes both gradients also where one is wanted.
+    """
+    n = out.numel
+    forward = _distances(out, x1.shape[-1], 2, ()).forward
+    macs = Work(macs=n * x1.shape[-1], elementwise=n)
+    both = 2 * macs + Work(elementwise=2 * (x1.numel + x2.numel), division=n)
+    return Cost(forward, {"x1|x2": both})
+
+
+@rule(aten._pdist_forward)
+def pdist(self: Spec, out: Spec, p: float = 2.0) -> Cost:
+    """As ``cdist``, once for each pair; backward a pair's gradient is added to one, subtracted from the other."""
+    d = self.shape[-1]
+    return _distances(out, d, p, ("self",)) + Cost(NOTHING, {"self": Work(elementwise=d * out.numel)})
+
+
+def _distances(out: Spec, d: Size, p: float, operands: tuple[str, ...]) -> Cost:
+    if p not in (1, 2, float("inf")):
+        raise Unpriced(f"distances of order {p} have no price")
+    n = out.numel
+    forward, backward = Work(elementwise=3 * d * n), Work(elementwise=4 * d * n)
+    if p == 2:
+        forward, backward = forward + Work(division=n), Work(elementwise=3 * d * n, division=n)
+    return Cost(forward, dict.fromkeys(operands, backward))
 
 
 @rule(aten.logsumexp)

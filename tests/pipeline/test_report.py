@@ -102,6 +102,22 @@ class TestCoverage:
         assert "test_report.Mystery" in text
         assert '@rule("test_report.Mystery")' in text
 
+    def test_by_output_elements_and_bytes_too(self, unknown: Report) -> None:
+        coverage = unknown.coverage
+        assert (coverage.elements.counted, coverage.elements.zero, coverage.elements.unknown) == (9, 0, 9)
+        assert (coverage.nbytes.counted, coverage.nbytes.unknown) == (36, 36)
+        assert "1 unknown (50.0 % of output elements, 50.0 % of bytes)" in str(coverage)
+
+    def test_what_puts_out_most_is_named_first(self) -> None:
+        class Small(Mystery):
+            pass
+
+        def model(x: Tensor) -> list[Tensor]:
+            return [*(Small.apply(x[0]) for _ in range(5)), Mystery.apply(x)]
+
+        text = str(analyze(model, (torch.zeros(9, 3),)))
+        assert text.index("1×  test_report.Mystery") < text.index("5×  test_report.TestCoverage")
+
     @pytest.mark.parametrize("width", [40, 80])
     def test_the_rule_to_paste_is_whole_on_a_narrow_terminal(self, unknown: Report, width: int) -> None:
         text = as_text(unknown, width)
@@ -236,3 +252,14 @@ class TestRulesThatAreNotPure:
         with pytest.raises(graphflops.RuleError, match=r"test_report\.py:\d+: rule branches raised .*") as caught:
             analyze(torch.exp, (torch.zeros(3),), rules=[branches])
         assert "does not branch on one" in str(caught.value)
+
+    @pytest.mark.parametrize(("count", "said"), [(0.5, "0.5"), (-3, "-3")])
+    def test_counts_are_whole_and_not_negative(self, count: float, said: str) -> None:
+        @graphflops.rule(torch.ops.aten.exp)
+        def wrong() -> graphflops.Cost:
+            return graphflops.Cost(graphflops.Work(transcendental=count))
+
+        with pytest.raises(
+            graphflops.RuleError, match=rf"test_report\.py:\d+: rule wrong gave {said}: counts are exact"
+        ):
+            analyze(torch.exp, (torch.zeros(3),), rules=[wrong])

@@ -219,6 +219,155 @@ NORMS = [
     *_table(reals(()), log_softmax_of_one=lambda x: x.log_softmax(0)),
 ]
 
+LINE, IMAGE, VOLUME = reals(2, 4, 9), reals(2, 4, 9, 8), reals(2, 4, 5, 6, 7)
+CONVOLUTIONS = [
+    *_table(
+        LINE,
+        conv1d=nn.Conv1d(4, 6, 3),
+        conv1d_same=nn.Conv1d(4, 6, 3, padding="same"),
+        conv1d_same_even=nn.Conv1d(4, 6, 5, dilation=2, padding="same"),
+        conv1d_transposed=nn.ConvTranspose1d(4, 6, 3, stride=2),
+    ),
+    *_table(
+        IMAGE,
+        conv2d=nn.Conv2d(4, 6, 3, stride=2, padding=1),
+        conv2d_no_bias=nn.Conv2d(4, 6, (1, 3), dilation=(1, 2), bias=False),
+        conv2d_grouped=nn.Conv2d(4, 6, 3, groups=2),
+        conv2d_depthwise=nn.Conv2d(4, 8, 3, groups=4),
+        conv2d_transposed_grouped=nn.ConvTranspose2d(4, 6, 3, groups=2, stride=2, output_padding=1),
+    ),
+    *_table(VOLUME, conv3d=nn.Conv3d(4, 6, 3), conv3d_transposed=nn.ConvTranspose3d(4, 6, 2)),
+]
+CHANNELS = [
+    *_table(
+        IMAGE,
+        batch_norm=nn.BatchNorm2d(4),
+        batch_norm_eval=nn.BatchNorm2d(4).eval(),
+        batch_norm_plain=nn.BatchNorm2d(4, affine=False, track_running_stats=False),
+        instance_norm=nn.InstanceNorm2d(4),
+        instance_norm_eval=nn.InstanceNorm2d(4, affine=True, track_running_stats=True).eval(),
+    ),
+]
+
+POOLS = [
+    *_table(LINE, max_pool1d=nn.MaxPool1d(2), avg_pool1d=nn.AvgPool1d(2), adaptive_avg_pool1d=nn.AdaptiveAvgPool1d(3)),
+    *_table(
+        IMAGE,
+        max_pool2d=nn.MaxPool2d((2, 3), 1),
+        max_pool2d_of_one_number=lambda x: torch.ops.aten.max_pool2d_with_indices(x, [2])[0],
+        max_unpool2d=lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2),
+        fractional_max_pool2d=nn.FractionalMaxPool2d(2, output_size=3),
+        avg_pool2d=nn.AvgPool2d(3, 2, 1),
+        lp_pool=nn.LPPool2d(2, 2),
+        adaptive_avg_pool2d=nn.AdaptiveAvgPool2d(3),
+        adaptive_max_pool2d=nn.AdaptiveMaxPool2d((3, 4)),
+        local_response_norm=nn.LocalResponseNorm(2),
+    ),
+    *_table(
+        VOLUME,
+        max_pool3d=nn.MaxPool3d(2),
+        max_unpool3d=lambda x: F.max_unpool3d(*F.max_pool3d(x, 2, return_indices=True), 2),
+        fractional_max_pool3d=nn.FractionalMaxPool3d(2, output_size=3),
+        avg_pool3d=nn.AvgPool3d(2),
+        adaptive_avg_pool3d=nn.AdaptiveAvgPool3d(3),
+        adaptive_max_pool3d=nn.AdaptiveMaxPool3d(3),
+    ),
+]
+
+
+def _scaled(mode: str) -> Callable[..., Any]:
+    return partial(F.interpolate, scale_factor=2, mode=mode)
+
+
+def _padded(mode: str) -> Callable[..., Any]:
+    return lambda x: F.pad(x, (1, 1) * (x.dim() - 2), mode=mode)
+
+
+def _sampled(mode: str) -> Callable[..., Any]:
+    return partial(F.grid_sample, mode=mode, align_corners=False)
+
+
+def _each(name: str, *inputs: Any, run: Callable[..., Any]) -> list[Case]:
+    """The same of a line, of an image and of a volume."""
+    return [Case(f"{name}{i + 1}d", run, (each,)) for i, each in enumerate(inputs)]
+
+
+RESAMPLING = [
+    *_each("nearest", LINE, IMAGE, VOLUME, run=_scaled("nearest")),
+    *_each("nearest_exact", LINE, IMAGE, VOLUME, run=_scaled("nearest-exact")),
+    *_each("reflected", LINE, IMAGE, VOLUME, run=_padded("reflect")),
+    *_each("replicated", LINE, IMAGE, VOLUME, run=_padded("replicate")),
+    *_table(LINE, linear_interpolation=_scaled("linear"), unfold_of_a_line=lambda x: x.unfold(-1, 3, 2)),
+    *_table(
+        IMAGE,
+        bilinear_interpolation=_scaled("bilinear"),
+        bicubic_interpolation=_scaled("bicubic"),
+        unfold=nn.Unfold(2),
+        circular=_padded("circular"),
+        channel_shuffle=nn.ChannelShuffle(2),
+    ),
+    *_table(reals(2, 16, 16), fold=nn.Fold((9, 8), 2, stride=2)),
+    *_table(reals(1, 2, 4, 4), pixel_unshuffle=nn.PixelUnshuffle(2)),
+    *_table(VOLUME, trilinear_interpolation=_scaled("trilinear")),
+    *_table(IMAGE, reals(2, 5, 3, 2), grid_sample=_sampled("bilinear"), grid_sample_nearest=_sampled("nearest")),
+    *_table(IMAGE, meta(2, 5, 3, 2), grid_sample_bicubic=_sampled("bicubic")),
+    *_table(VOLUME, reals(2, 5, 3, 2, 3), grid_sample3d=_sampled("bilinear")),
+    *_table(reals(2, 2, 3), affine_grid=lambda theta: F.affine_grid(theta, [2, 1, 4, 5], align_corners=False)),
+]
+
+SQUARES, COLUMNS = reals(2, 5, 5), reals(2, 5, 3)
+FIXED = meta(2, 5, 5)
+LONG_TAIL = [
+    *_table(X, **named(torch, "asinh acosh atanh lgamma digamma erfinv angle deg2rad rad2deg trace")),
+    *_table(
+        X, threshold=lambda x: F.threshold(x, 0.1, 0.0), hardshrink=F.hardshrink, softshrink=F.softshrink, rrelu=F.rrelu
+    ),
+    *_table(X, reals(6), polar=torch.polar, atan2=torch.atan2),
+    *_table(complexes(4, 6), angle_of_complex=torch.angle),
+    *_table(X, X, X, addcdiv=torch.addcdiv),
+    *_table(reals(4, 3), reals(4, 3), cross=torch.linalg.cross),
+    *_table(reals(4, 5), reals(2, 4, 6), reals(2, 6, 5), addbmm=torch.addbmm),
+    *_table(reals(5), reals(2, 4, 6), reals(2, 6, 5), addbmm_scaled=partial(torch.addbmm, alpha=2, beta=3)),
+    *_table(reals(4, 5), reals(4), reals(5), addr=torch.addr, addr_scaled=partial(torch.addr, alpha=2, beta=3)),
+    *_table(meta(32, 8, dtype=torch.int8), meta(8, 8, dtype=torch.int8), int_mm=torch._int_mm),
+    *_table(
+        meta(3, 8, 8, dtype=torch.bfloat16, requires_grad=True),
+        meta(3, 8, 16, dtype=torch.bfloat16, requires_grad=True),
+        grouped_mm_of_a_batch=F.grouped_mm,
+    ),
+    *_table(
+        meta(8, 8, dtype=torch.bfloat16, requires_grad=True),
+        meta(3, 8, 16, dtype=torch.bfloat16, requires_grad=True),
+        meta(3, dtype=torch.int32),
+        grouped_mm=lambda a, b, ends: F.grouped_mm(a, b, offs=ends),
+    ),
+    *_table(reals(3, 4), reals(3, 5), bilinear_layer=nn.Bilinear(4, 5, 6)),
+    *_table(reals(2, 4, 5), reals(2, 6, 5), cdist=torch.cdist, cdist_of_order_1=partial(torch.cdist, p=1.0)),
+    *_table(reals(40, 5), reals(60, 5), cdist_by_matrices=torch.cdist),
+    *_table(reals(4, 5), pdist=F.pdist),
+    *_table(ints(4, 5), embedding_bag=nn.EmbeddingBag(10, 3, mode="sum")),
+    *_table(reals(2, 4, 8), rfft=torch.fft.rfft, rfft2=torch.fft.rfft2, fft_of_reals=torch.fft.fft),
+    *_table(complexes(4, 6), fft=torch.fft.fft, ifft2=torch.fft.ifft2, irfft=torch.fft.irfft),
+    *_table(
+        SQUARES,
+        **named(torch.linalg, "inv cholesky det slogdet"),
+    ),
+    *_table(
+        FIXED,
+        **named(torch.linalg, "qr svd svdvals eigh eigvalsh eig eigvals lu lu_factor"),
+        qr_complete=partial(torch.linalg.qr, mode="complete"),
+        qr_without_q=partial(torch.linalg.qr, mode="r"),
+        cholesky_inverse=torch.cholesky_inverse,
+    ),
+    *_table(
+        SQUARES, COLUMNS, solve=torch.linalg.solve, solve_triangular=partial(torch.linalg.solve_triangular, upper=True)
+    ),
+    *_table(FIXED, COLUMNS, cholesky_solve=lambda a, b: torch.cholesky_solve(b, a)),
+    *_table(
+        FIXED, meta(2, 5, dtype=torch.int32), COLUMNS, lu_solve=torch.linalg.lu_solve,
+    ),
+]  # fmt: skip
+
 CLASSES = ints(4)
 LOSSES = [
     *_table(
@@ -261,6 +410,7 @@ REDUCTIONS = _table(
     kthvalue=lambda x: x.kthvalue(2)[0],
     argmax=torch.argmax,
     argmin=torch.argmin,
+    histc=lambda x: torch.histc(x, bins=4, min=0, max=3),
     any=lambda x: (x > 0).any(),
     all=lambda x: (x > 0).all(),
     count_nonzero=torch.count_nonzero,
@@ -412,7 +562,8 @@ ZERO = [*VIEWS, *COPIES, *CREATION, *RANDOMNESS]
 """what computes nothing forward, and nothing backward but the sums of what expand repeats"""
 
 CASES = [
-    *ELEMENTWISE, *ACTIVATIONS, *MATRICES, *ATTENTION, *NORMS, *LOSSES, *REDUCTIONS, *ZERO, *INDEXING, *HOME,
+    *ELEMENTWISE, *ACTIVATIONS, *MATRICES, *ATTENTION, *NORMS, *CONVOLUTIONS, *CHANNELS, *POOLS,
+    *RESAMPLING, *LOSSES,    *REDUCTIONS, *LONG_TAIL, *ZERO, *INDEXING, *HOME,
 ]  # fmt: skip
 
 X_SPEC = spec(4, 6)
@@ -421,12 +572,23 @@ OFFERED: Mapping[str, Mapping[str, Any]] = {
     "aten::masked_select": {"self": X_SPEC, "out": spec(3)},  # its size depends on data
     "aten::native_layer_norm": {"input": X_SPEC, "weight": spec(6)},
     "aten::native_group_norm": {"input": X_SPEC},
+    **{
+        f"aten::{name}": {"input": spec(4, 6, 3), "training": True}
+        for name in (
+            "_native_batch_norm_legit", "_native_batch_norm_legit_functional", "cudnn_batch_norm",
+            "miopen_batch_norm", "_batch_norm_with_update", "_batch_norm_with_update_functional",
+            "_native_batch_norm_legit_no_training", "_batch_norm_no_update",
+        )
+    },
+    "aten::_scaled_mm": {"self": spec(16, 32, dtype="float8_e4m3fn"), "out": spec(16, 48, dtype="bfloat16")},
+    "aten::_embedding_bag_forward_only": {"weight": spec(10, 3), "indices": spec(20, dtype="int64")},
+    "aten::_linalg_eigvals": {"self": spec(2, 5, 5)},
     "aten::_safe_softmax": {"self": X_SPEC},
     "aten::_fused_rms_norm": {"input": X_SPEC, "normalized_shape": (6,), "weight": spec(6)},
     "aten::_local_scalar_dense": {"self": spec()},
     "aten::is_nonzero": {"self": spec()},
     "aten::sym_size": {"self": X_SPEC, "dim": 0},
-}
+}  # fmt: skip
 """targets that a trace meets only inside of something else that a rule names, or not without data"""
 
 

@@ -51,6 +51,12 @@ def _at(value: Any, sizes: Mapping[Any, int]) -> Any:
     return int(number) if number.is_Integer else number
 
 
+def at_any(call: Priced, other: Mapping[str, Any]) -> Cost:
+    """The bare formula: shapes that no tensors could have together may give counts that a book would refuse."""
+    offered = {**call.offered, **other}
+    return call.rule.cost(**{name: offered[name] for name in call.rule.asks_for() if name in offered})
+
+
 def asked_in_symbols(call: Priced) -> tuple[Cost, dict[Any, Size], dict[str, Any]]:
     """The symbolic cost, the sizes of its symbols, and what the rule was given."""
     given: dict[str, Any] = {}
@@ -85,7 +91,7 @@ def test_the_law_gives_the_number_at_any_other_sizes(call: Priced) -> None:
     for largest in (1, 3, 1000, 10**9):
         sizes = {symbol: draw.randint(1, largest) for symbol in symbols}
         other = {name: _at(value, sizes) for name, value in given.items()}
-        numbers = counts(call.rule.price({**call.offered, **other}))
+        numbers = counts(at_any(call, other))
         assert at(cost, sizes) == numbers, sizes
         assert {type(count) for count in numbers.values()} == {int}
 
@@ -96,4 +102,4 @@ def test_the_law_gives_the_number_wherever_hypothesis_looks(call: Priced, data: 
     cost, symbols, given = asked_in_symbols(call)
     sizes = {symbol: data.draw(st.integers(1, 2**40), label=str(symbol)) for symbol in symbols}
     other = {name: _at(value, sizes) for name, value in given.items()}
-    assert at(cost, sizes) == counts(call.rule.price({**call.offered, **other}))
+    assert at(cost, sizes) == counts(at_any(call, other))

@@ -1,0 +1,107 @@
+"""Generic rules: what PyTorch itself says of an ATen operator that no rule names, by its tags and its schema.
+
+They price the long tail, one operation an element, so that what is cheap is not unknown. Their names begin with
+"generic", and a report shows them; a rule that names the operator always speaks over them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+
+from graphflops.costs import NOTHING, Cost, Work
+from graphflops.errors import Unpriced
+from graphflops.laws import ANY, additions, summed_back
+from graphflops.rulebook import Rule
+from graphflops.sizes import Spec
+
+_VARIANTS = ("_copy", "_functional")
+
+
+def base_names(op: OpOverload) -> Iterator[str]:
+    """What a variant that copies or mutates otherwise is a variant of: ``aten::view`` of ``aten::view_copy``."""
+    name = op._schema.name
+    for suffix in _VARIANTS:
+        if name.endswith(suffix) and name.removesuffix(suffix) != name:
+            yield name.removesuffix(suffix)
+
+
+@cache
+def generic_rule(op: OpOverload) -> Rule | None:
+    """The rule for an operator by what PyTorch says of it, or None if it does not say enough.
+
+    A composite operator has none: the operators that it runs are priced instead.
+    """
+    if op.namespace != "aten" or _is_composite(op):
+        return None
+    operands, tags = _tensor_arguments(op), op.tags
+    if torch.Tag.pointwise in tags and operands:
+        return _rule(op, "pointwise", "one elementwise operation an element, and one for each gradient", _pointwise)
+    if torch.Tag.reduction in tags and operands:
+        return _rule(op, "reduction", "one elementwise operation an element of the input, each way", _reduction)
+    if _is_view(op) or torch.Tag.view_copy in tags or torch.Tag.inplace_view in tags:
+        return _rule(op, "view", "zero: a view of the same data, or a copy of one, by its schema", _nothing)
+    if not operands and op._schema.returns:
+        return _rule(op, "creation", "zero: made from no tensor, by its schema", _nothing)
+    if not op._schema.returns and not op._schema.is_mutable:
+        return _rule(op, "check", "zero: returns nothing and writes nothing, by its schema", _nothing)
+    return None
+
+
+def _pointwise(op: OpOverload, operands: Mapping[str, Any], out: Any) -> Cost:
+    out = out[0] if isinstance(out, tuple) else out
+    given = {name: each for name, each in operands.items() if isinstance(each, Spec)}
+    if out.is_complex or any(each.is_complex for each in given.values()):
+        raise Unpriced(f"{op} of complex numbers has no generic price")
+    counted = additions(out.numel, next((each for each in given.values() if each.is_floating), out))
+    gradient = Work(elementwise=out.numel)
+    if not out.is_floating:
+        return Cost(counted, {ANY: NOTHING})
+    return Cost(counted, {name: gradient + summed_back(out, each) for name, each in given.items()})
+
+
+def _reduction(op: OpOverload, operands: Mapping[str, Any], out: Any) -> Cost:
+    name, reduced = next((name, each) for name, each in operands.items() if isinstance(each, Spec))
+    if reduced.is_complex:
+        raise Unpriced(f"{op} of complex numbers has no generic price")
+    return Cost(additions(reduced.numel, reduced), {name: Work(elementwise=reduced.numel)})
+
+
+def _nothing(op: OpOverload, operands: Mapping[str, Any], out: Any) -> Cost:
+    return Cost(grads={ANY: NOTHING})
+
+
+def _rule(op: OpOverload, kind: str, about: str, formula: Callable[[OpOverload, Mapping[str, Any], Any], Cost]) -> Rule:
+    """A rule that asks for the tensors of a schema, by their names, and for ``out``."""
+
+    def cost(out: Any = None, **operands: Any) -> Cost:
+        return formula(op, operands, out)
+
+    asked = [*_tensor_arguments(op), "out"]
+    cost.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in asked]
+    )
+    name = f"generic {kind}"
+    return Rule(name, (op,), cost, __file__, formula.__code__.co_firstlineno, f"generic, no rule names it: {about}")
+
+
+def _tensor_arguments(op: OpOverload) -> list[str]:
+    return [each.name for each in op._schema.arguments if "Tensor" in str(each.type) and not each.is_out]
+
+
+def _is_view(op: OpOverload) -> bool:
+    """Whether all that it returns is an argument's memory, which it does not write to."""
+    infos = [each.alias_info for each in op._schema.returns]
+    return bool(infos) and all(info is not None and not info.is_write for info in infos)
+
+
+def _is_composite(op: OpOverload) -> bool:
+    name = op._schema.name
+    return not torch._C._dispatch_has_kernel(name) or torch._C._dispatch_has_kernel_for_dispatch_key(
+        name, "CompositeImplicitAutograd"
+    )

@@ -1,0 +1,52 @@
+"""Fourier transforms by the published 5·N·log₂ N (Cooley & Tukey 1965): real operations for N complex numbers.
+
+Of a real signal half of it. Where a length is no power of two log₂ is taken as the next whole number, so that counts
+stay exact; what other algorithms do for such a length is left out.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from graphflops.costs import Cost, Work
+from graphflops.laws import ceil_log2
+from graphflops.rulebook import rule
+from graphflops.sizes import Size, Spec
+
+aten = torch.ops.aten
+
+
+@rule(aten._fft_c2c)
+def fft(self: Spec, dim: list[int], normalization: int) -> Cost:
+    """5·N·log₂ N, with N·log₂ N over all axes that are transformed; two products an element for a normalisation.
+
+    The gradient is a transform again.
+    """
+    each = Work(elementwise=5 * self.numel * _stages(self, dim)) + _normalised(2 * self.numel, normalization)
+    return Cost(each, {"self": each})
+
+
+@rule(aten._fft_r2c)
+def rfft(self: Spec, dim: list[int], normalization: int, out: Spec) -> Cost:
+    """Of real numbers, as symmetry lets half of the work do: 5/2·N·log₂ N."""
+    each = Work(elementwise=5 * self.numel * _stages(self, dim) // 2) + _normalised(2 * out.numel, normalization)
+    return Cost(each, {"self": each})
+
+
+@rule(aten._fft_c2r)
+def irfft(dim: list[int], normalization: int, out: Spec) -> Cost:
+    """To real numbers: 5/2·N·log₂ N."""
+    each = Work(elementwise=5 * out.numel * _stages(out, dim) // 2) + _normalised(out.numel, normalization)
+    return Cost(each, {"self": each})
+
+
+def _stages(signal: Spec, dim: list[int]) -> Size:
+    """log₂ N of the axes together."""
+    stages: Size = 0
+    for axis in dim:
+        stages = stages + ceil_log2(signal.shape[axis])
+    return stages
+
+
+def _normalised(numbers: Size, normalization: int) -> Work:
+    return Work(elementwise=numbers) if normalization else Work()

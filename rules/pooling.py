@@ -1,0 +1,82 @@
+"""Pooling: a window of K elements for each element of the output. Padding counts as if it were data."""
+
+from __future__ import annotations
+
+import torch
+
+from graphflops.costs import NOTHING, Cost, Work
+from graphflops.laws import additions, moves
+from graphflops.rulebook import rule
+from graphflops.sizes import Size, Sizes, Spec, prod
+
+aten = torch.ops.aten
+
+
+@rule(aten.max_pool2d_with_indices)
+def max_pool2d(self: Spec, kernel_size: Sizes, out: tuple[Spec, ...]) -> Cost:
+    """K comparisons an element of the output; backward each gradient is added to where its maximum came from."""
+    return _largest(self, out[0], _window(kernel_size, 2))
+
+
+@rule(aten.max_pool3d_with_indices)
+def max_pool3d(self: Spec, kernel_size: Sizes, out: tuple[Spec, ...]) -> Cost:
+    """As ``max_pool2d``."""
+    return _largest(self, out[0], _window(kernel_size, 3))
+
+
+@rule(aten.fractional_max_pool2d)
+def fractional_max_pool2d(self: Spec, kernel_size: Sizes, out: tuple[Spec, ...]) -> Cost:
+    """As ``max_pool2d``; where the windows lie is drawn at random, once for all elements of a row."""
+    return _largest(self, out[0], _window(kernel_size, 2))
+
+
+@rule(aten.fractional_max_pool3d)
+def fractional_max_pool3d(self: Spec, kernel_size: Sizes, out: tuple[Spec, ...]) -> Cost:
+    """As ``fractional_max_pool2d``."""
+    return _largest(self, out[0], _window(kernel_size, 3))
+
+
+@rule(aten.avg_pool2d)
+def avg_pool2d(self: Spec, kernel_size: Sizes, out: Spec) -> Cost:
+    """K additions and a division an element of the output; backward the division, and K sums: windows may overlap."""
+    return _average(out, _window(kernel_size, 2))
+
+
+@rule(aten.avg_pool3d)
+def avg_pool3d(self: Spec, kernel_size: Sizes, out: Spec) -> Cost:
+    """As ``avg_pool2d``."""
+    return _average(out, _window(kernel_size, 3))
+
+
+@rule(aten._adaptive_avg_pool2d, aten._adaptive_avg_pool3d)
+def adaptive_avg_pool(self: Spec, out: Spec) -> Cost:
+    """One addition an element of the input, one division an element of the output; backward the division.
+
+    Left out: where the sizes do not divide, windows share an element with their neighbour.
+    """
+    divided = Work(division=out.numel)
+    return Cost(Work(elementwise=self.numel) + divided, {"self": divided})
+
+
+@rule(aten.adaptive_max_pool2d, aten.adaptive_max_pool3d)
+def adaptive_max_pool(self: Spec) -> Cost:
+    """One comparison an element of the input; backward each gradient goes to where its maximum came from."""
+    return Cost(additions(self.numel, self), {"self": NOTHING})
+
+
+unpool = moves("puts elements in place by index; backward they are picked", aten.max_unpool2d, aten.max_unpool3d)
+
+
+def _window(kernel_size: Sizes, dimensions: int) -> Size:
+    """How many elements a window has; one number stands for a cube."""
+    return prod(kernel_size) if len(kernel_size) == dimensions else kernel_size[0] ** dimensions
+
+
+def _largest(self: Spec, out: Spec, window: Size) -> Cost:
+    return Cost(additions(window * out.numel, self), {"self": Work(accumulate=out.numel)})
+
+
+def _average(out: Spec, window: Size) -> Cost:
+    divided = Work(division=out.numel)
+    forward = Work(elementwise=window * out.numel) + divided
+    return Cost(forward, {"self": divided + Work(accumulate=window * out.numel)})

@@ -1,0 +1,111 @@
+"""Resampling: an element of the output is a neighbour of the input, or is interpolated between some.
+
+What is computed once for a row, a column or a whole axis (which neighbours, with what weights) is left out.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from graphflops.costs import NOTHING, Cost, Work
+from graphflops.laws import additions, moves
+from graphflops.rulebook import rule
+from graphflops.sizes import Spec, prod
+
+aten = torch.ops.aten
+
+LERP = 3  # (1 − t)·a + t·b
+LERP_BACK = 2  # (1 − t)·g and t·g; they are added where they came from
+CUBIC = 7  # four products, three additions
+CUBIC_BACK = 4
+NEAREST, BICUBIC = 1, 2  # as PyTorch numbers the modes of grid_sample
+
+
+@rule(
+    aten.upsample_nearest1d, aten.upsample_nearest2d, aten.upsample_nearest3d,
+    aten._upsample_nearest_exact1d, aten._upsample_nearest_exact2d, aten._upsample_nearest_exact3d,
+    aten.reflection_pad1d, aten.reflection_pad2d, aten.reflection_pad3d,
+    aten.replication_pad1d, aten.replication_pad2d, aten.replication_pad3d,
+    aten.im2col, aten.unfold,
+)  # fmt: skip
+def nearest(out: Spec) -> Cost:
+    """Elements picked by position: no arithmetic forward; backward each is added to where it came from."""
+    return Cost(NOTHING, {"self|input": Work(accumulate=out.numel)})
+
+
+@rule(aten.upsample_linear1d)
+def linear(out: Spec) -> Cost:
+    """(1 − t)·a + t·b: three an element; backward the two products, and two sums."""
+    return _interpolated(out, 1)
+
+
+@rule(aten.upsample_bilinear2d)
+def bilinear(out: Spec) -> Cost:
+    """Linear between two that are linear each: 3·3 an element; backward 3·2 products, and four sums."""
+    return _interpolated(out, 2)
+
+
+@rule(aten.upsample_trilinear3d)
+def trilinear(out: Spec) -> Cost:
+    """Linear between two that are bilinear each: 7·3 an element; backward 7·2 products, and eight sums."""
+    return _interpolated(out, 3)
+
+
+@rule(aten.upsample_bicubic2d)
+def bicubic(out: Spec) -> Cost:
+    """A cubic through four that are cubic each: 5·(4 products + 3 additions); backward 5·4 products, and 16 sums."""
+    n = out.numel
+    return Cost(
+        Work(elementwise=5 * CUBIC * n), {"self|input": Work(elementwise=5 * CUBIC_BACK * n, accumulate=16 * n)}
+    )
+
+
+@rule(aten.col2im)
+def col2im(self: Spec) -> Cost:
+    """Columns are added into an image: one addition an element of theirs; backward each is picked."""
+    return Cost(additions(self.numel, self), {"self": NOTHING})
+
+
+@rule(aten.grid_sampler_2d, aten.grid_sampler_3d)
+def grid_sampler(input: Spec, grid: Spec, out: Spec, interpolation_mode: int) -> Cost:
+    """A coordinate ((x + 1)·W − 1)/2 at 4, then a neighbour, or 2ᵈ corners weighed: a product and an addition each.
+
+    Bilinear weights are ⌊x⌋, t and 1 − t a coordinate and d − 1 products a corner, once for all channels. Backward to
+    the input a product a corner, and a sum; to the coordinates d products and an addition a corner, for each of d.
+    Bicubic: the polynomials of four weights, 25 a coordinate, and 16 corners; the gradient of its coordinates has no
+    price here.
+    """
+    axes = len(input.shape) - 2
+    n, points = out.numel, prod(grid.shape[:-1])
+    placed = Work(elementwise=3 * axes * points, division=axes * points)
+    if interpolation_mode == NEAREST:
+        rounded = Work(elementwise=axes * points)
+        return Cost(placed + rounded, {"input": Work(accumulate=n), "grid": NOTHING})
+    if interpolation_mode == BICUBIC:
+        weighed = Work(elementwise=(2 + 25) * axes * points + 5 * CUBIC * n)
+        return Cost(placed + weighed, {"input": Work(elementwise=5 * CUBIC_BACK * n, accumulate=16 * n)})
+    corners = 2**axes
+    weights = Work(elementwise=(3 * axes + (axes - 1) * corners) * points)
+    scaled = Work(elementwise=axes * points)
+    grads = {
+        "input": Work(elementwise=corners * n, accumulate=corners * n),
+        "grid": Work(elementwise=axes * corners * (axes + 1) * n) + scaled,
+    }
+    return Cost(placed + weights + Work(elementwise=2 * corners * n), grads)
+
+
+@rule(aten.affine_grid_generator)
+def affine_grid(theta: Spec, out: Spec) -> Cost:
+    """θ·(x, y, 1) at every point: d + 1 products and additions a coordinate; backward the same."""
+    moved = Work(elementwise=2 * theta.shape[-1] * out.numel)
+    return Cost(moved, {"theta": moved})
+
+
+shuffles = moves("a copy in another order; its gradient is one too", aten.pixel_unshuffle, aten.channel_shuffle)
+
+
+def _interpolated(out: Spec, axes: int) -> Cost:
+    """2ᵃ − 1 interpolations between two, an element; backward their two products each, and 2ᵃ sums."""
+    n, steps = out.numel, 2**axes - 1
+    grads = {"self|input": Work(elementwise=steps * LERP_BACK * n, accumulate=2**axes * n)}
+    return Cost(Work(elementwise=steps * LERP * n), grads)

@@ -1,0 +1,1 @@
+"""The zoo, a module for each family."""

@@ -1,0 +1,164 @@
+"""docs/conformance.md, from the rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+Row = Mapping[str, Any]
+
+TITLES = {
+    "layers": "torch.nn, layer by layer",
+    "training": "Training variants",
+    "torchvision": "torchvision",
+    "causal_lm": "transformers: language models, two layers or one of each kind",
+    "transformers": "transformers: encoders, encoders with decoders, vision, audio, several senses",
+    "timm": "timm, one model of each of its files",
+}
+
+ABOUT = """# Conformance
+
+Whole models, forward and backward, held to the **dispatch witness** (`graphflops.witness`): it runs each model and its
+backward on fake tensors, and reads the multiply-adds of every matrix product and convolution that autograd dispatches
+off the shapes. It knows nothing of rules or graphs.
+
+There is no tolerance: a row is *exact* if both integers are equal, forward and backward, and no Op is unknown. Backward
+is that of all outputs to whatever requires grad, with the mathematics of attention (`attention="math"`), and includes
+what checkpoints recompute. A ratio is graphflops' count by the witness'.
+
+Models are built to train; torchvision's at batch 1, and those of transformers that drop layers or spans of their
+input at random, in evaluation mode. Language models are built in bfloat16, all others in float32.
+
+`make conformance` writes this page. It runs what is not finished yet; `python tests/conformance --help` tells how to
+run less, or all again.
+"""
+
+
+DATA_DECIDES = "this line needs a value that only data can tell"
+"""What graphflops says of Python that branches on data, or sizes that data decides: nothing static can count it."""
+
+FINE = ("exact", "refused", "data decides")
+
+
+def verdict(row: Row) -> str:
+    """One of: exact, refused, data decides, unknown ops, differs, not traced, or where else it failed."""
+    if "refused" in row:
+        return "refused"
+    if row.get("failed") == "graphflops":
+        return "data decides" if row["error"].startswith(DATA_DECIDES) else "not traced"
+    if "failed" in row:
+        return f"{row['failed']} failed"
+    if any(ours != theirs for ours, theirs in (row["forward"], row["backward"])):
+        return "differs"
+    return "unknown ops" if row["unknown"] else "exact"
+
+
+def write(rows: Sequence[Row]) -> str:
+    """The page."""
+    families = [each for each in TITLES if any(row["family"] == each for row in rows)]
+    of = {family: [row for row in rows if row["family"] == family] for family in families}
+    lines = [ABOUT, _versions(), "", *_totals(of), *_reasons(rows)]
+    for family in families:
+        lines += ["", f"## {TITLES[family]}", "", *_table(of[family])]
+    return "\n".join(lines) + "\n"
+
+
+def _versions() -> str:
+    found = []
+    for package in ("torch", "torchvision", "transformers", "timm"):
+        try:
+            found.append(f"{package} {version(package).partition('+')[0]}")
+        except PackageNotFoundError:
+            continue
+    return f"Held to {', '.join(found)}."
+
+
+def _totals(of: Mapping[str, Sequence[Row]]) -> list[str]:
+    lines = [
+        "## Totals",
+        "",
+        "| family | models | exact | forward equal | backward equal | unknown ops | refused | data decides "
+        "| not traced | failed |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    everything = [row for rows in of.values() for row in rows]
+    for family, rows in [*of.items(), ("**all**", everything)]:
+        verdicts = Counter(map(verdict, rows))
+        numbers = (
+            len(rows),
+            verdicts["exact"],
+            sum(_equal(row, "forward") for row in rows),
+            sum(_equal(row, "backward") for row in rows),
+            sum(bool(row.get("unknown")) for row in rows),
+            verdicts["refused"],
+            verdicts["data decides"],
+            verdicts["not traced"],
+            sum(count for each, count in verdicts.items() if each.endswith(" failed")),
+        )
+        lines.append(f"| {family} | {' | '.join(f'{each:,}' for each in numbers)} |")
+    return lines
+
+
+def _equal(row: Row, phase: str) -> bool:
+    return phase in row and row[phase][0] == row[phase][1]
+
+
+def _reasons(rows: Sequence[Row]) -> list[str]:
+    """What does not agree, with its reason."""
+    lines = []
+    differing = [row for row in rows if verdict(row) == "differs"]
+    if differing:
+        lines += ["", "### Different", "", "| model | phase | graphflops | witness |", "|---|---|--:|--:|"]
+        for row in differing:
+            for phase in ("forward", "backward"):
+                if not _equal(row, phase):
+                    ours, theirs = row[phase]
+                    lines.append(f"| {row['family']}: {row['name']} | {phase} | {ours:,} | {theirs:,} |")
+    unknown = Counter[str]()
+    models = Counter[str]()
+    for row in rows:
+        unknown.update(row.get("unknown") or {})
+        models.update(list(row.get("unknown") or {}))
+    if unknown:
+        lines += ["", "### Unknown ops", "", "| op | times | in models |", "|---|--:|--:|"]
+        lines += [f"| `{op}` | {count:,} | {models[op]:,} |" for op, count in unknown.most_common()]
+    said: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if reason := row.get("refused") or row.get("error"):
+            said.setdefault((verdict(row), reason), []).append(row["name"])
+    if said:
+        lines += ["", "### Refused, or failed", "", "| | reason | models |", "|---|---|---|"]
+        for (kind, reason), names in sorted(said.items()):
+            lines.append(f"| {kind} | {_cell(reason)} | {', '.join(names)} |")
+    return lines
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    lines = [
+        "| model | ops | counted | zero | unknown | forward, multiply-adds | ratio | backward | ratio | seconds | |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|",
+    ]
+    for row in rows:
+        cells = [row["name"], *(f"{row[each]:,}" if each in row else "" for each in ("ops", "counted", "zero"))]
+        cells.append(f"{sum(row['unknown'].values()):,}" if "unknown" in row else "")
+        for phase in ("forward", "backward"):
+            cells += [f"{row[phase][0]:,}", _ratio(*row[phase])] if phase in row else ["", ""]
+        cells += [f"{row['seconds']:.2f}" if "seconds" in row else "", verdict(row)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _ratio(ours: int, theirs: int) -> str:
+    """1 if and only if they are equal; never rounded to it."""
+    if ours == theirs:
+        return "1"
+    if not theirs:
+        return "∞"
+    near = f"{ours / theirs:.4f}"
+    return near if near != "1.0000" else ("just below 1" if ours < theirs else "just above 1")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")

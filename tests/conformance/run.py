@@ -1,0 +1,223 @@
+"""Runs entries in worker processes: each is counted by graphflops and by the witness, and makes one row of JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
+from typing import Any
+
+from page import FINE, verdict
+from zoo import Entry, entries
+
+Row = dict[str, Any]
+
+
+def measure(entry: Entry, rules: Sequence[str] = ()) -> Row:
+    """The row of an entry. Whatever goes wrong is in it, with the stage that it went wrong in."""
+    from graphflops import analyze
+    from graphflops.witness import dispatched
+
+    row: Row = {"family": entry.family, "name": entry.name}
+    if entry.refused:
+        return {**row, "refused": entry.refused}
+    stage = "zoo"
+    try:
+        case = entry.build()
+        stage, start = "graphflops", time.perf_counter()
+        report = analyze(case.model, case.args, case.kwargs, attention="math", rules=rules or None)
+        row["seconds"] = round(time.perf_counter() - start, 2)
+        coverage = report.coverage
+        row |= {"ops": coverage.ops, "counted": coverage.counted, "zero": coverage.zero}
+        row["unknown"] = dict(report.unsupported_ops())
+        stage = "witness"
+        seen = dispatched(case.model, case.args, case.kwargs)
+        # a checkpoint's recomputed forward is dispatched during backward
+        backward = report.work("backward") + report.work("recompute")
+        row["forward"] = [int(report.work("forward").macs), seen.forward]
+        row["backward"] = [int(backward.macs), seen.backward]
+    except Exception as error:
+        row |= {"failed": stage, "error": one_line(error)}
+    return row
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without the line breaks, and without the folders of this machine."""
+    text = str(error)
+    told = dict(re.findall(r"^ {4}(where|why) +(.*)$", text, re.MULTILINE))
+    text = " ".join(text.split())
+    if told.keys() == {"where", "why"}:
+        text = f"{told['why']} (in {told['where']})"
+    else:
+        text = f"{type(error).__name__}: {text}"
+    text = re.sub(r"(?:/[^\s/:]+)+/(?:site-packages|lib/python[\d.]+)/", "", text)
+    text = text.replace(f"{Path(__file__).parents[2]}/", "")
+    return text if len(text) <= 400 else text[:399] + "…"
+
+
+# -- in the worker -------------------------------------------------------------------------------------------------
+
+
+def serve(rules: Sequence[str]) -> None:
+    """Read keys of entries from standard input, answer each with its row; nothing else comes out of standard output."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    known: dict[str, Entry] = {}
+    for line in sys.stdin:
+        family, _, _ = (key := line.strip()).partition("/")
+        if key not in known:
+            known |= {each.key: each for each in entries([family])}
+        print(json.dumps(measure(known[key], rules)), file=answers, flush=True)
+
+
+# -- in the parent -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Runner:
+    """Runs entries in ``jobs`` workers, and replaces a worker that dies or takes longer than ``limit`` seconds."""
+
+    jobs: int = 2
+    limit: float = 60
+    rules: Sequence[str] = ()
+    starting: float = 60
+    """Seconds that the imports of a family may take, on top of its first entry's."""
+
+    def run(self, chosen: Sequence[Entry], done: Callable[[Row], None]) -> None:
+        """Call ``done`` with each row, in this thread, as they come."""
+        waiting: Queue[Entry] = Queue()
+        finished: Queue[Row] = Queue()
+        for each in chosen:
+            waiting.put(each)
+        hands = [Thread(target=self._work, args=(waiting, finished), daemon=True) for _ in range(self.jobs)]
+        for hand in hands:
+            hand.start()
+        for _ in chosen:
+            done(finished.get())
+        for hand in hands:
+            hand.join()
+
+    def _work(self, waiting: Queue[Entry], finished: Queue[Row]) -> None:
+        worker: Worker | None = None
+        while True:
+            try:
+                entry = waiting.get_nowait()
+            except Empty:
+                break
+            if entry.refused:
+                finished.put(measure(entry))
+                continue
+            worker = worker or Worker(self.rules, self.starting)
+            row = worker.ask(entry, self.limit)
+            if "failed" in row and row["failed"] == "worker":
+                worker.dismiss()
+                worker = None
+            finished.put(row)
+        if worker:
+            worker.dismiss()
+
+
+class Worker:
+    """A process that measures one entry after the other."""
+
+    def __init__(self, rules: Sequence[str], starting: float) -> None:
+        self.starting = starting
+        options = [part for each in rules for part in ("--rules", each)]
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent), "--worker", *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.answers: Queue[str] = Queue()
+        self.families: set[str] = set()
+        self.ear = Thread(target=self._listen, daemon=True)
+        self.ear.start()
+
+    def _listen(self) -> None:
+        with self.process.stdout as lines:
+            for line in lines:
+                self.answers.put(line)
+        self.answers.put("")
+
+    def ask(self, entry: Entry, limit: float) -> Row:
+        """The row of an entry."""
+        fresh = entry.family not in self.families
+        self.families.add(entry.family)
+        reason = f"took longer than {limit:g} s"
+        try:
+            print(entry.key, file=self.process.stdin, flush=True)
+            if answer := self.answers.get(timeout=limit + (self.starting if fresh else 0)):
+                return json.loads(answer)
+            reason = f"the process died, with code {self.process.wait()}"
+        except Empty:
+            pass
+        except OSError as error:
+            reason = f"the process died: {error}"
+        return {"family": entry.family, "name": entry.name, "failed": "worker", "error": reason}
+
+    def dismiss(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.wait()
+        self.ear.join()
+        with suppress(OSError):
+            self.process.stdin.close()
+
+
+class Rows:
+    """The finished rows, in a file of JSON lines: what is there already need not be run again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: dict[str, Row] = {}
+        text = path.read_text() if path.exists() else ""
+        self.cut_off = bool(text) and not text.endswith("\n")
+        for line in text.splitlines():
+            with suppress(json.JSONDecodeError):  # the line that an interruption cut off
+                self._keep(json.loads(line))
+
+    def add(self, row: Row) -> None:
+        """Keep a row, on disk at once; a later row of the same entry replaces an earlier one."""
+        self._keep(row)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write("\n" * self.cut_off + json.dumps(row) + "\n")
+        self.cut_off = False
+
+    def _keep(self, row: Row) -> None:
+        self.found[f"{row['family']}/{row['name']}"] = row
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[Row], None]]:
+    """A bar on a terminal, a line for each row elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, highlight=False)
+    with Progress(
+        TextColumn("{task.description:32.32}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as bar:
+        task = bar.add_task("the zoo", total=total)
+
+        def step(row: Mapping[str, Any]) -> None:
+            bar.update(task, advance=1, description=row["name"])
+            if verdict(row) not in FINE:
+                console.print(f"{row['family']}/{row['name']}: {verdict(row)}", markup=False)
+
+        yield step

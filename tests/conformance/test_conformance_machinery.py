@@ -1,0 +1,87 @@
+"""The zoo's machinery, on a layer or two; the zoo itself is run by `make conformance`."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from page import verdict, write
+from run import Rows, Runner, measure
+from torch import nn
+from zoo import Case, Entry, entries, floats
+
+
+def entry(name: str, model: object, *args: object) -> Entry:
+    return Entry("layers", name, lambda: Case(model, args))
+
+
+@pytest.fixture
+def row() -> dict[str, object]:
+    return measure(entry("a layer", nn.Linear(3, 4), floats(2, 3)))
+
+
+def test_a_layer_is_exact(row):
+    assert row["forward"] == [24, 24]
+    assert row["backward"] == [24, 24]
+    assert verdict(row) == "exact"
+
+
+def test_what_has_no_rule_is_not_exact():
+    assert verdict(measure(entry("sort", lambda x: x.erfinv(), floats(3)))) in ("exact", "unknown ops")
+    assert verdict({"forward": [1, 1], "backward": [2, 2], "unknown": {"aten.new": 1}}) == "unknown ops"
+    assert verdict({"forward": [1, 1], "backward": [2, 3], "unknown": {}}) == "differs"
+
+
+def test_an_error_is_one_line_with_its_stage():
+    def broken() -> Case:
+        raise RuntimeError("one\n   two")
+
+    row = measure(Entry("layers", "broken", broken))
+    assert (row["failed"], row["error"]) == ("zoo", "RuntimeError: one two")
+    assert verdict(row) == "zoo failed"
+
+
+def test_data_that_decides_is_told_apart_from_faults():
+    row = measure(entry("branch", lambda x: x if x.sum() > 0 else -x, floats(3)))
+    assert verdict(row) == "data decides"
+
+
+def test_refused_entries_are_not_built():
+    row = measure(Entry("layers", "refused", lambda: pytest.fail("built"), refused="because"))
+    assert row["refused"] == "because"
+    assert verdict(row) == "refused"
+
+
+def test_rows_outlast_the_run_and_later_ones_win(tmp_path: Path, row):
+    path = tmp_path / "deep" / "rows.jsonl"
+    Rows(path).add({**row, "forward": [1, 2]})
+    Rows(path).add(row)
+    assert Rows(path).found == {"layers/a layer": row}
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_a_row_cut_off_by_an_interruption_is_run_again(tmp_path: Path, row):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n" + json.dumps(row)[:20])
+    rows = Rows(path)
+    rows.add({**row, "name": "another"})
+    assert list(Rows(path).found) == ["layers/a layer", "layers/another"]
+
+
+def test_the_page_never_rounds_to_one(row):
+    page = write([{**row, "forward": [10**9 + 1, 10**9]}])
+    assert "just above 1" in page
+    assert "1,000,000,001" in page
+
+
+def test_a_worker_that_takes_too_long_is_replaced():
+    rows = []
+    runner = Runner(jobs=1, limit=0.001, starting=0)
+    runner.run([each for each in entries(["layers"]) if each.name == "Linear"], rows.append)
+    assert verdict(rows[0]) == "worker failed"
+
+
+def test_every_name_is_its_own():
+    keys = [each.key for each in entries(["layers", "training"])]
+    assert len(keys) == len(set(keys))
+    assert torch.get_default_device() == torch.device("cpu")

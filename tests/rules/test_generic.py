@@ -1,0 +1,141 @@
+"""Operators that no rule names, priced by what PyTorch says of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sympy
+import torch
+from cases import Case, complexes, ints, ops_of, reals
+
+from graphflops import Cost, Spec, Unpriced, Work, analyze, rule, spec
+from graphflops.discovery import shipped
+from graphflops.generic import generic_rule
+from graphflops.rulebook import Rule, RuleBook
+
+aten = torch.ops.aten
+
+
+def generic(op: Any) -> Rule:
+    found = generic_rule(op)
+    assert found is not None
+    return found
+
+
+def price(op: Any, **offered: Any) -> Cost:
+    return generic(op).price(offered)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        torch.special.bessel_j0,
+        torch.special.bessel_y1,
+        torch.special.airy_ai,
+        torch.special.scaled_modified_bessel_k0,
+        torch.special.spherical_bessel_j0,
+        lambda x: torch.special.chebyshev_polynomial_t(x, 3),
+    ],
+)
+def test_the_long_tail_of_functions_is_one_operation_an_element(run: Callable[..., Any]) -> None:
+    report = analyze(run, (torch.empty(4, 6),))
+    assert report.coverage.unknown == 0
+    assert report.forward == 4 * 6
+    (entry,) = (each for each in report.entries if each.kind == "call")
+    assert "generic" in str(entry.rule)
+
+
+def test_a_gradient_is_one_operation_an_element_and_the_sums_of_what_was_broadcast() -> None:
+    cost = price(aten.logaddexp.default, self=spec(4, 6), other=spec(6), out=spec(4, 6))
+    assert cost.forward == Work(elementwise=24)
+    assert dict(cost.grads) == {"self": Work(elementwise=24), "other": Work(elementwise=24, accumulate=24 - 6)}
+
+
+def test_a_reduction_is_one_operation_an_element_of_the_input() -> None:
+    cost = price(aten.nansum.default, self=spec(4, 6), out=spec())
+    assert (cost.forward, dict(cost.grads)) == (Work(elementwise=24), {"self": Work(elementwise=24)})
+
+
+@pytest.mark.parametrize(
+    ("op", "kind"),
+    [
+        (aten.view_as_real.default, "view"),
+        (aten.squeeze_.default, "view"),
+        (aten.unfold_copy.default, "view"),
+        (aten.logspace.default, "creation"),
+        (aten._linalg_check_errors.default, "check"),
+    ],
+)
+def test_what_the_schema_says_is_free(op: Any, kind: str) -> None:
+    found = generic(op)
+    assert found.name == f"generic {kind}"
+    assert found.about.startswith("generic")
+    cost = found.price({"out": spec(2)})
+    assert not cost.forward
+    assert not any(cost.grads.values())
+
+
+def test_a_rule_that_names_the_operator_speaks_over_the_generic_one() -> None:
+    @rule(aten.special_bessel_j0)
+    def mine(self: Spec) -> Any:
+        """Mine."""
+
+    assert RuleBook.of([mine]).find(aten.special_bessel_j0.default) is mine
+
+
+@pytest.mark.parametrize(("variant", "base"), [("view_copy", "view"), ("expand_copy", "expand"), ("relu_", "relu")])
+def test_a_variant_has_the_rule_of_its_base(variant: str, base: str) -> None:
+    book = shipped()
+    assert book.find(getattr(aten, variant).default) is book.rules[f"aten::{base}"]
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        aten.matmul.default,  # composite: what it runs is priced instead
+        aten.linalg_matrix_exp.default,
+        aten._foreach_add_.List,  # returns nothing, but writes
+        aten.renorm.default,
+    ],
+)
+def test_what_pytorch_says_too_little_of_stays_unknown(op: Any) -> None:
+    assert generic_rule(op) is None
+
+
+def test_an_operator_of_somebody_else_is_never_generic() -> None:
+    assert generic_rule(torch.ops.prims.sin.default) is None
+
+
+def test_complex_numbers_have_no_generic_price() -> None:
+    with pytest.raises(Unpriced, match="complex"):
+        price(aten.acosh.default, self=spec(2, dtype="complex64"), out=spec(2, dtype="complex64"))
+    with pytest.raises(Unpriced, match="complex"):
+        price(aten.nansum.default, self=spec(2, dtype="complex64"), out=spec(dtype="complex64"))
+
+
+def test_integers_stay_integers_and_have_no_gradient() -> None:
+    cost = price(
+        aten.gcd.default, self=spec(3, dtype="int64"), other=spec(3, dtype="int64"), out=spec(3, dtype="int64")
+    )
+    assert cost.forward == Work(integer=3)
+    assert not any(cost.grads.values())
+
+
+def test_generic_rules_are_pure_in_their_sizes() -> None:
+    n, m = sympy.symbols("n m", positive=True)
+    assert price(aten.hypot.default, self=spec(n, m), other=spec(n, m), out=spec(n, m)).forward.elementwise == n * m
+
+
+def test_what_is_traced_finds_them() -> None:
+    (op,) = ops_of(Case("", lambda x: torch.gcd(x, x), (ints(4),)))
+    found = shipped().find(op.call)
+    assert found is not None
+    assert found.name == "generic pointwise"
+    (op,) = ops_of(Case("", torch.special.i1e, (reals(4),)))
+    assert op.needs_grad == {"self"}
+    assert analyze(torch.special.i1e, (reals(4),)).coverage.unknown == 0
+
+
+def test_a_complex_call_is_unknown_with_the_reason() -> None:
+    report = analyze(torch.acosh, (complexes(4),))
+    assert report.coverage.unknown == 1
