@@ -258,3 +258,16 @@ def _power(exponent: Any, minus: int = 0) -> Work:
     if e in (0.5, -0.5, -1):
         return DIVIDE
     return CURVE
+
+
+@rule(aten.xlogy)
+def xlogy(self: Any, other: Any, out: Spec) -> Cost:
+    """x·log y: a log and a product; dx = g·log y, dy = g·x / y."""
+    n = out.numel
+    return Cost(
+        Work(elementwise=n, transcendental=n),
+        {
+            "self": Work(elementwise=n, transcendental=n) + summed_back(out, self),
+            "other": Work(elementwise=n, division=n) + summed_back(out, other),
+        },
+    )

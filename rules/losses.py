@@ -100,3 +100,20 @@ def _reduced(work: Work, n: Size, reduction: int) -> Work:
     if reduction == NO_REDUCTION:
         return work
     return work + Work(elementwise=n, division=1 if reduction == MEAN else 0)
+
+
+@rule(aten.soft_margin_loss)
+def soft_margin_loss(self: Spec, reduction: int = 1) -> Cost:
+    """log(1 + e⁻ʸˣ): a product, a sign, an exp, an addition, a log; backward −y·g·σ(−y·x): the exp again."""
+    n = self.numel
+    return Cost(
+        _reduced(Work(elementwise=3 * n, transcendental=2 * n), n, reduction),
+        {"self": Work(elementwise=5 * n, transcendental=n, division=n)},
+    )
+
+
+@rule(aten.multi_margin_loss)
+def multi_margin_loss(self: Spec, target: Spec, reduction: int = 1) -> Cost:
+    """Σᵢ max(0, 1 − x[y] + xᵢ) / C: subtract, add, compare and sum a class, a division a row; backward 3 a class."""
+    n, rows = self.numel, target.numel
+    return Cost(_reduced(Work(elementwise=4 * n, division=rows), rows, reduction), {"self": Work(elementwise=3 * n)})

@@ -100,3 +100,16 @@ def dropout(input: Spec, p: float, train: bool) -> Cost:
     """
     scaled = Work(elementwise=input.numel) if train and p else NOTHING
     return Cost(scaled, {"input": scaled})
+
+
+@rule(aten._weight_norm_interface)
+def weight_norm(v: Spec, g: Spec) -> Cost:
+    """w = g·v / ‖v‖: square and add an element, a root and a quotient a row, then a product an element.
+
+    Backward with s = Σ dw·v of each row: dg = s / ‖v‖, dv = (g/‖v‖)·(dw − v·s/‖v‖²).
+    """
+    n, rows = v.numel, g.numel
+    return Cost(
+        Work(elementwise=3 * n, division=2 * rows),
+        {"v|g": Work(elementwise=2 * n), "v": Work(elementwise=3 * n, division=2 * rows), "g": Work(division=rows)},
+    )

@@ -206,6 +206,7 @@ NORMS = [
     *_table(
         X,
         layer_norm=nn.LayerNorm(6),
+        weight_norm=nn.utils.parametrizations.weight_norm(nn.Linear(6, 5)),
         layer_norm_plain=lambda x: F.layer_norm(x, (6,)),
         rms_norm=nn.RMSNorm(6),
         rms_norm_plain=lambda x: F.rms_norm(x, (6,)),
@@ -377,6 +378,13 @@ LOSSES = [
         cross_entropy_each=partial(F.cross_entropy, reduction="none"),
         cross_entropy_weighted=lambda x, y: F.cross_entropy(x, y, x[0].detach()),
         cross_entropy_smooth=partial(F.cross_entropy, label_smoothing=0.1),
+        multi_margin=F.multi_margin_loss,
+        multi_margin_each=partial(F.multi_margin_loss, reduction="none"),
+    ),
+    *_table(
+        X, meta(*X.shape),
+        soft_margin=F.soft_margin_loss,
+        kl_div=partial(F.kl_div, reduction="sum"),
     ),
     *_table(reals(2, 6, 3, 3), ints(2, 3, 3), cross_entropy_of_images=F.cross_entropy),
     *_table(
@@ -386,6 +394,7 @@ LOSSES = [
         mse_each=partial(F.mse_loss, reduction="none"),
         huber=F.huber_loss,
         smooth_l1=F.smooth_l1_loss,
+        xlogy=torch.xlogy,
         bce=F.binary_cross_entropy,
         bce_with_logits=F.binary_cross_entropy_with_logits,
         bce_with_weights=lambda x, y: F.binary_cross_entropy_with_logits(x, y, y[0].detach(), pos_weight=y[1].detach()),
