@@ -95,7 +95,7 @@ def _update(op: Op, optimizer: Rule) -> Entry:
     return Entry(
         kind="update",
         path=op.owner,
-        op=op.name,
+        op=op.call,
         target=str(optimizer.targets[0]),
         part="",
         line="",

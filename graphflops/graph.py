@@ -38,7 +38,7 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One node: a call, or where tensors come from and go to.
+    """One node: a call, or where tensors come from and go to. ``call`` is what is called, or a parameter's own name.
 
     ``operands`` stand in the order of the call, repeats and all: ``matmul(x, x)`` has two. ``needs_grad`` names the
     operands whose gradients autograd computes; ``fan_in`` is, for each result, how many gradients meet there.
@@ -123,9 +123,9 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
         kind = "parameter" if node.meta["parameter"] else "constant"
     offered = node.meta.get("offered", {})
     return Op(
-        name=_name(node),
+        name=node.name,
         kind=kind,
-        call=node.meta.get("call"),
+        call=str(node.target) if kind == "parameter" else node.meta.get("call"),
         owner=node.meta["owner"],
         line=node.meta["line"],
         operands=tuple(
@@ -149,17 +149,12 @@ def _operands(name: str, value: Any, flows: Mapping[fx.Node, bool], from_inputs:
             maker, index = _origin(leaf)
             yield Operand(
                 name=name if structure.is_leaf() else f"{name}.{i}",
-                source=_name(maker),
+                source=maker.name,
                 index=index,
                 spec=spec_of(leaf.meta["val"]),
                 requires_grad=flows[leaf],
-                is_weight=_name(maker) not in from_inputs,
+                is_weight=maker.name not in from_inputs,
             )
-
-
-def _name(node: fx.Node) -> str:
-    """A parameter goes by its own name, everything else by its node's."""
-    return str(node.target) if node.op == "get_attr" and node.meta["parameter"] else node.name
 
 
 def _is_part(node: fx.Node) -> bool:

@@ -10,8 +10,8 @@ graphs.
     Dispatched(forward=64, backward=64)
 
 ``torch.utils.flop_counter.FlopCounterMode`` is the well-known one. Where this differs, it mends it: attention by its
-mathematics on every device, no fused encoder layers, and the backward of a convolution with groups, which it counts
-as many times too high as there are groups.
+mathematics on every device, no fused encoder layers, and the backward of a convolution with groups, of which it
+counts one of the two gradients as many times as there are groups.
 """
 
 from __future__ import annotations

@@ -28,9 +28,8 @@ class StandIns:
     def __init__(self, root: nn.Module) -> None:
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._names = {id(each): name for name, each in (*root.named_parameters(), *root.named_buffers())}
-        self._fakes: dict[
-            int, tuple[torch.Tensor, torch.Tensor]
-        ] = {}  # id of a tensor → itself, kept alive, and its fake
+        # id of a tensor → itself, so that the id stays its own, and its stand-in
+        self._fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._originals: dict[int, torch.Tensor] = {}
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 _QUESTIONS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
 
-class Witness(Protocol):
+class Listener(Protocol):
     """Who is told what the watchers see; each answers with the result of the call."""
 
     def on_module(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -33,21 +33,21 @@ class Witness(Protocol):
 
 
 @contextmanager
-def watching(witness: Witness) -> Iterator[None]:
-    """Tell a witness of every call while this is open."""
+def watching(listener: Listener) -> Iterator[None]:
+    """Tell a listener of every call while this is open."""
     call = nn.Module.__call__
     function: Any = torch.autograd.function._SingleLevelFunction  # where also an `apply` taken earlier passes through
 
     def watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return witness.on_module(call, module, args, kwargs)
+        return listener.on_module(call, module, args, kwargs)
 
     def watched_apply(cls: type, *args: Any, **kwargs: Any) -> Any:
-        return witness.on_autograd_function(super(function, cls).apply, cls, args, kwargs)
+        return listener.on_autograd_function(super(function, cls).apply, cls, args, kwargs)
 
     nn.Module.__call__ = watched_call  # type: ignore[method-assign]
     function.apply = classmethod(watched_apply)
     try:
-        with plain_kernels(), _Operators(witness), _Functions(witness):
+        with plain_kernels(), _Operators(listener), _Functions(listener):
             yield
     finally:
         nn.Module.__call__ = call  # type: ignore[method-assign]
@@ -70,14 +70,14 @@ def plain_kernels() -> Iterator[None]:
 class _Functions(TorchFunctionMode):
     """Sees calls of torch functions and tensor methods."""
 
-    def __init__(self, witness: Witness) -> None:
+    def __init__(self, listener: Listener) -> None:
         super().__init__()
-        self.witness = witness
+        self.listener = listener
         self.inside: set[Any] = set()
 
     def __torch_function__(self, function: Any, types_: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        is_leaf, result = self.witness.on_function(function, args, kwargs)
+        is_leaf, result = self.listener.on_function(function, args, kwargs)
         if is_leaf:
             return result
         if isinstance(function, types.FunctionType) and function not in self.inside:
@@ -95,12 +95,12 @@ class _Functions(TorchFunctionMode):
 class _Operators(TorchDispatchMode):
     """Sees the operators that autograd differentiates, below everything composite."""
 
-    def __init__(self, witness: Witness) -> None:
+    def __init__(self, listener: Listener) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.witness = witness
+        self.listener = listener
 
     def __torch_dispatch__(self, op: OpOverload, types_: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return self.witness.on_operator(op, args, kwargs or {})
+        return self.listener.on_operator(op, args, kwargs or {})
 
 
 def _body(function: types.FunctionType) -> types.FunctionType:

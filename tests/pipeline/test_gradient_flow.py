@@ -82,6 +82,25 @@ class TestWhereGradientsFlow:
             )
             assert macs(report) == (FIRST + SECOND, FIRST + SECOND)
 
+    def test_a_parameter_may_have_the_name_of_an_input_or_of_an_operation(self) -> None:
+        class Named(nn.Module):
+            def __init__(self, first: str, second: str) -> None:
+                super().__init__()
+                self.names = first, second
+                for name in self.names:
+                    self.register_parameter(name, nn.Parameter(torch.zeros(A, A)))
+
+            def forward(self, x: Tensor) -> Tensor:
+                first, second = (getattr(self, name) for name in self.names)
+                return x @ first @ second
+
+        product = ROWS * A * A
+        for names in (("x", "mm"), ("p", "q")):
+            report = step(Named(*names))
+            assert report.work("forward").macs == 2 * product
+            assert macs(report) == (product, 2 * product)
+            assert report.optimizer == 15 * 2 * A * A
+
     def test_parameters_that_a_function_uses_without_holding_them(self) -> None:
         first, second = nn.Linear(A, B), nn.Linear(B, C)
         report = analyze(lambda x: second(first(x)), (torch.zeros(ROWS, A),))
