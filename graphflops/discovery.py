@@ -9,6 +9,7 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,6 +17,7 @@ from types import ModuleType
 from typing import TypeAlias
 
 import graphflops.rules
+from graphflops import generic
 from graphflops.errors import DuplicateRule, RuleLoadError
 from graphflops.rulebook import Rule, RuleBook, rules_made, rules_of
 
@@ -26,10 +28,11 @@ RuleSource: TypeAlias = "Rule | ModuleType | str | Path"
 
 @cache
 def shipped() -> RuleBook:
-    """The rules of the package, one file for one family."""
+    """The rules of the package, one file for one family, and below them the generic ones."""
     names = sorted(each.name for each in pkgutil.iter_modules(graphflops.rules.__path__))
     modules = [importlib.import_module(f"graphflops.rules.{name}") for name in names]
-    return RuleBook.of(rule for module in modules for rule in rules_of(module))
+    book = RuleBook.of(rule for module in modules for rule in rules_of(module))
+    return replace(book, beyond=generic.beyond)
 
 
 def installed() -> RuleBook:

@@ -12,15 +12,23 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch._ops import OpOverload
+from torch._ops import OpOverload, OpOverloadPacket
 
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.errors import Unpriced
 from graphflops.laws import ANY, additions, summed_back
-from graphflops.rulebook import Rule
+from graphflops.rulebook import Rule, RuleBook
 from graphflops.sizes import Spec
 
 _VARIANTS = ("_copy", "_functional")
+
+
+def beyond(book: RuleBook, op: OpOverload | OpOverloadPacket) -> Rule | None:
+    """For an operator that no rule names: the rule of what it is a copying variant of, else a generic one."""
+    if isinstance(op, OpOverloadPacket):
+        return None
+    named = (book.rules[name] for name in base_names(op) if name in book.rules)
+    return next(named, None) or generic_rule(op)
 
 
 def base_names(op: OpOverload) -> Iterator[str]:

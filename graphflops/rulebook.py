@@ -179,6 +179,8 @@ class RuleBook:
     rules: Mapping[object, Rule] = field(default_factory=dict)
     shadowed: tuple[tuple[Rule, Rule], ...] = ()
     """pairs (the rule that speaks, the rule it shadows)"""
+    beyond: Callable[[RuleBook, OpOverload | OpOverloadPacket], Rule | None] | None = None
+    """who is asked about an operator that no rule names"""
 
     @classmethod
     def of(cls, rules: Iterable[Rule]) -> RuleBook:
@@ -206,7 +208,11 @@ class RuleBook:
 
     def __or__(self, other: RuleBook) -> RuleBook:
         shadowed = tuple((rule, self.rules[key]) for key, rule in other.rules.items() if key in self.rules)
-        return RuleBook(MappingProxyType({**self.rules, **other.rules}), self.shadowed + other.shadowed + shadowed)
+        return RuleBook(
+            MappingProxyType({**self.rules, **other.rules}),
+            self.shadowed + other.shadowed + shadowed,
+            other.beyond or self.beyond,
+        )
 
     def __iter__(self) -> Iterator[tuple[object, Rule]]:
         return iter(self.rules.items())
@@ -216,7 +222,7 @@ class RuleBook:
         if isinstance(target, type):
             return self._for_class(target)
         if isinstance(target, (OpOverload, OpOverloadPacket)):
-            return self._for_operator(target) or self._by_schema(target)
+            return self._for_operator(target) or (self.beyond(self, target) if self.beyond else None)
         return self.rules.get(key_of(target)) or self.rules.get(dotted_name(target))
 
     def _for_class(self, cls: type) -> Rule | None:
@@ -239,15 +245,6 @@ class RuleBook:
             if key in self.rules:
                 return self.rules[key]
         return None
-
-    def _by_schema(self, op: OpOverload | OpOverloadPacket) -> Rule | None:
-        """What no rule names: the rule of what it is a copying variant of, else a generic one."""
-        from graphflops.generic import base_names, generic_rule  # which is made of rules itself
-
-        if isinstance(op, OpOverloadPacket):
-            return None
-        named = (self.rules[name] for name in base_names(op) if name in self.rules)
-        return next(named, None) or generic_rule(op)
 
 
 def rules_of(module: ModuleType) -> Iterator[Rule]:
