@@ -131,6 +131,20 @@ def multi_margin_loss(self: Spec, target: Spec, reduction: int = 1) -> Cost:
     return Cost(_reduced(Work(elementwise=4 * n, division=rows), rows, reduction), {"self": Work(elementwise=3 * n)})
 
 
+@rule(aten.multilabel_margin_loss_forward)
+def multilabel_margin_loss(self: Spec, target: Spec, reduction: int = 1) -> Cost:
+    """Σⱼᵢ max(0, 1 − x[yⱼ] + xᵢ) / C, of each label j and each class i that is none: subtract, add, compare and sum.
+
+    Backward is as long: a margin that counts is added at one class and taken off at the other. How many of the C
+    classes are labels is data; it is counted for the half of them, which makes the most pairs.
+    """
+    *batch, classes = self.shape
+    rows = prod(batch)
+    pairs = rows * (classes * classes // 4)
+    forward = _reduced(Work(elementwise=4 * pairs, division=rows), rows, reduction)
+    return Cost(forward, {"self": Work(elementwise=5 * pairs)})
+
+
 def _ctc_states(log_probs: Spec, targets: Spec, target_lengths: Any) -> tuple[Spec, Spec]:
     """A loss for each sequence, and the states that backward reads."""
     times, batch = log_probs.shape[:2]

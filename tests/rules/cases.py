@@ -404,6 +404,11 @@ LOSSES = [
         multi_margin_each=partial(F.multi_margin_loss, reduction="none"),
     ),
     *_table(
+        X, ints(*X.shape),
+        multilabel_margin=F.multilabel_margin_loss,
+        multilabel_margin_each=partial(F.multilabel_margin_loss, reduction="none"),
+    ),
+    *_table(
         reals(5, 2, 4), ints(2, 3),
         ctc=lambda x, y: torch.ops.aten._ctc_loss(x, y, [5, 4], [3, 2])[0],
         ctc_loss=lambda x, y: F.ctc_loss(x, y, [5, 4], [3, 2]),

@@ -9,7 +9,7 @@ import pytest
 import sympy
 import torch
 import torch.nn.functional as F
-from cases import complexes, cost_of, meta, reals
+from cases import complexes, cost_of, ints, meta, reals
 from counted import Real, claimed, tallied
 from torch import nn
 
@@ -173,3 +173,43 @@ class TestDecompositions:
     def test_the_smaller_of_two_sizes_in_symbols(self) -> None:
         n = sympy.Symbol("n", integer=True, positive=True)
         assert least(n, 5).subs(n, 3) == least(3, 5) == 3
+
+
+def margins(x: list[Any], labels: list[int]) -> Any:
+    """The loss of one row in which every margin counts."""
+    total, others = 0.0, [i for i in range(len(x)) if i not in labels]
+    for label in labels:
+        for other in others:
+            margin = 1 - x[label] + x[other]
+            if margin > 0:
+                total = total + margin
+    return total / len(x)
+
+
+def margins_back(x: list[Any], labels: list[int]) -> list[Any]:
+    gradient: list[Any] = [Real(0) for _ in x]
+    for label in labels:
+        for other in (i for i in range(len(x)) if i not in labels):
+            if 1 - x[label] + x[other] > 0:
+                gradient[label] = gradient[label] - 1 / len(x)
+                gradient[other] = gradient[other] + 1 / len(x)
+    return gradient
+
+
+@pytest.mark.parametrize("classes", [4, 5])
+def test_multilabel_margins_are_those_between_half_of_the_classes_and_the_rest(classes: int) -> None:
+    row = torch.linspace(0.3, 0.5, classes, dtype=torch.float64, requires_grad=True)
+    labels = list(range(classes // 2))
+    target = torch.tensor([*labels, *[-1] * (classes - len(labels))])
+    loss = F.multilabel_margin_loss(row, target)
+    (gradient,) = torch.autograd.grad(loss, row)
+    counting = [Real(each) for each in row.tolist()]
+
+    found, forward = tallied(margins, counting, labels)
+    back, backward = tallied(margins_back, counting, labels)
+    assert float(found) == pytest.approx(loss.item())
+    assert [float(each) for each in back] == pytest.approx(gradient.tolist())
+
+    each = cost_of(partial(F.multilabel_margin_loss, reduction="none"), reals(1, classes), ints(1, classes))
+    assert claimed(each.forward) == forward
+    assert claimed(each.grads["self"]) == backward
