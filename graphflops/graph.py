@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import networkx as nx
@@ -135,7 +135,7 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
             for name, each in offered.items()
             for operand in _operands(name, each, node.meta["flows"], from_inputs)
         ),
-        offered={name: tree_map(_spec_if_node, each) for name, each in offered.items()},
+        offered={name: tree_map(_spec_if_node, each) for name, each in offered.items()} | dict(_masks(node)),
         out=spec_of(value) if torch.is_tensor(value) else tuple(map(_spec_or_none, _several(value))),
         requires_grad=any(each.requires_grad for each in _several(value) if torch.is_tensor(each)),
         region=node.meta["region"],
@@ -172,6 +172,12 @@ def _origin(node: fx.Node) -> tuple[fx.Node, int | None]:
     assert isinstance(maker, fx.Node)
     assert isinstance(index, int)
     return maker, index
+
+
+def _masks(node: fx.Node) -> Iterator[tuple[str, Spec]]:
+    """The operands that are masks, with how much they let through."""
+    for name, passing in node.meta.get("stored", {}).items():
+        yield name, replace(_spec_if_node(node.meta["offered"][name]), stored=passing)
 
 
 def _spec_if_node(value: Any) -> Any:

@@ -41,7 +41,7 @@ class Spec:
     shape: Sizes
     dtype: str = "float32"
     stored: Size | None = None
-    """how many numbers a sparse matrix holds; None of what is dense"""
+    """how many numbers a sparse matrix holds, or a mask of attention lets through; None of what is dense or unknown"""
 
     @property
     def numel(self) -> Size:
@@ -50,7 +50,7 @@ class Spec:
 
     @property
     def held(self) -> Size:
-        """The number of elements that are there: those that a sparse matrix holds, else all."""
+        """The number of elements that are there: those that a sparse matrix holds or a mask lets through, else all."""
         return self.numel if self.stored is None else self.stored
 
     @property

@@ -33,21 +33,21 @@ def scaled_dot_product_attention(
     Backward, the math way, is dP = dO·Vᵀ, softmax, dQ, dK and dV: four matmuls for the two of forward. The flash way
     does not keep the scores and recomputes them, one matmul and their softmax (Dao et al. 2022): 2.5 × forward.
 
-    Causal attention is counted dense, every query with every key; what of it is useful has query i with the first
-    i + 1 keys alone.
+    Attention is counted dense, every query with every key. Of it are useful the pairs that are let through: of causal
+    attention query i with the first i + 1 keys, of a mask that does not depend on data what it says, such as a window.
     """
     queries, keys = query.shape[-2], key.shape[-2]
-    causal = _triangle(queries, keys) if is_causal else None
+    heads = prod(query.shape[:-2])
+    useful = heads * _triangle(queries, keys) if is_causal else _let_through(attn_mask, heads * queries * keys)
 
-    def of(pairs: Size) -> Cost:
-        """Attention in which each head has so many pairs of a query and a key."""
-        count = prod(query.shape[:-2]) * pairs
+    def of(count: Size) -> Cost:
+        """Attention that has so many pairs of a query and a key, all heads together."""
         scores, weighted = Work(macs=count * query.shape[-1]), Work(macs=count * value.shape[-1])
         scaled = Work(elementwise=query.numel)
         masked = Work(elementwise=count) if attn_mask is not None or is_causal else NOTHING
         softmax = count * Work(elementwise=1, transcendental=1, division=1)
         dropped = Work(elementwise=count) if dropout_p else NOTHING
-        shared = prod(query.shape[:-2]) * keys  # what of grouped keys and values is shared among queries is summed
+        shared = heads * keys  # what of grouped keys and values is shared among queries is summed
         grads = {
             "query|key|attn_mask": weighted + count * Work(elementwise=4) + dropped,
             "query": scores + scaled,
@@ -59,7 +59,12 @@ def scaled_dot_product_attention(
         again = flash if attention == "flash" else NOTHING
         return Cost(scores + scaled + masked + softmax + dropped + weighted, grads, again)
 
-    return replace(of(queries * keys), useful=None if causal is None else of(causal))
+    return replace(of(heads * queries * keys), useful=None if useful is None else of(useful))
+
+
+def _let_through(mask: Spec | None, pairs: Size) -> Size | None:
+    """Pairs of a query and a key that a known mask lets through, in all the heads that it is the mask of."""
+    return None if mask is None or mask.stored is None else mask.stored * (pairs // mask.numel)
 
 
 def _triangle(queries: Size, keys: Size) -> Size:

@@ -34,7 +34,7 @@ class Trace:
     Each node's ``meta`` has ``val`` (fake tensor, or a tuple of them), ``owner`` (module path), ``line`` (the user's
     source line) and, for calls, ``call`` (what a rule may name), ``run`` (what was called with the node's arguments),
     ``offered`` (its operands by name, as nodes) and ``flows`` (which of them required grad when it was called);
-    ``region`` and ``runs_again`` tell of checkpointing.
+    ``region`` and ``runs_again`` tell of checkpointing, ``stored`` of operands that are masks, what they let through.
     """
 
     graph: fx.Graph
@@ -315,6 +315,9 @@ class Tracer(fx.Tracer):
         result = self._record("call_function", op, args, kwargs, op, offered, run, self.book.find(op))
         if op._opname in _OVERWRITING:
             self.nodes[id(result)].meta["flows"][self.nodes[id(result)].args[0]] = False
+        if torch.is_tensor(mask := offered.get("attn_mask")):
+            with self._paused():
+                self.nodes[id(result)].meta["stored"] = {"attn_mask": self.values.let_through(mask)}
         for argument in op._schema.arguments:
             if argument.alias_info is not None and argument.alias_info.is_write:
                 self._written_through(offered[argument.name])

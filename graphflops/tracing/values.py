@@ -124,6 +124,22 @@ class Values:
                 value = Value(torch.ones((), dtype=torch.bool), frozenset({"mask"}))
         return bool(self._answer(value, where))
 
+    def let_through(self, mask: torch.Tensor) -> int | None:
+        """How many elements of a mask are true, or of one that is added above the least number; None if data decides.
+
+        A mask that is the same for a whole batch is looked at once.
+        """
+        seen = mask
+        while (made := self._made.get(id(seen))) is not None and made.op.overloadpacket is aten.expand:
+            seen = made.args[0]
+        value = self.of(seen)
+        if value is None or value.assumed:
+            return None
+        with _really():
+            real = value.tensor
+            passing = real if real.dtype == torch.bool else real > torch.finfo(real.dtype).min
+            return int(passing.sum()) * (mask.numel() // max(1, seen.numel()))
+
     def copied(self, tensor: torch.Tensor, value: Value) -> None:
         """Say what a tensor holds."""
         self._ordinal += 1

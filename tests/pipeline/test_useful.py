@@ -1,5 +1,7 @@
 """Causal attention, counted dense; beside it what of it is useful."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -54,3 +56,38 @@ def test_a_convention_may_count_it_so(tmp_path) -> None:
     path.write_text('about = "what is needed"\ncausal = "useful"\nweights = { macs = 2 }\n')
     report = attention(6, 6)
     assert report.under(path).total == report.useful
+
+
+WINDOW = 3
+
+
+def windowed(q: Tensor) -> Tensor:
+    """Which of the last WINDOW keys each query sees."""
+    place = torch.arange(q.shape[-2])
+    behind = place[:, None] - place[None, :]
+    return (behind >= 0) & (behind < WINDOW)
+
+
+def of_window(mask: Callable[[Tensor], Tensor], length: int = 7) -> Report:
+    q = torch.zeros(2, HEADS, length, WIDTH, requires_grad=True)
+    return analyze(lambda q: F.scaled_dot_product_attention(q, q, q, mask(q)), (q,), attention="math")
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        pytest.param(windowed, id="true where a key is seen"),
+        pytest.param(lambda q: windowed(q).expand(len(q), 1, -1, -1), id="the same for the whole batch"),
+        pytest.param(lambda q: torch.zeros(7, 7).masked_fill(~windowed(q), -torch.inf), id="infinity is added"),
+        pytest.param(lambda q: torch.zeros(7, 7).masked_fill(~windowed(q), torch.finfo().min), id="the least is added"),
+    ],
+)
+def test_of_a_window_the_pairs_inside_of_it_are_useful(mask: Callable[[Tensor], Tensor]) -> None:
+    report = of_window(mask).under("torch")
+    assert report.useful == 6 * 2 * 2 * HEADS * int(windowed(torch.empty(7, 1)).sum()) * WIDTH
+    assert report.total == 6 * 2 * 2 * HEADS * 7 * 7 * WIDTH
+
+
+def test_of_a_mask_that_data_decides_all_is_useful() -> None:
+    report = of_window(lambda q: q[:, :, :, 0, None] > 0)
+    assert report.useful == report.total
