@@ -43,9 +43,6 @@ Foreign: TypeAlias = Callable[..., Any]
 Backward: TypeAlias = "Foreign | Mapping[str, Foreign] | None"
 """One formula for all gradients together, or one for each operand. It takes what the forward one takes."""
 
-REGISTERED = "torch:registered"
-"""what stands for ``from_torch()`` on a command line: ``--rules torch:registered``"""
-
 
 # -- torch: register_flop_formula ---------------------------------------------------------------------------------
 

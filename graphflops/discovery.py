@@ -14,16 +14,18 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import graphflops.rules
-from graphflops import generic
-from graphflops.adapters import REGISTERED, from_torch
 from graphflops.errors import DuplicateRule, RuleError, RuleLoadError
-from graphflops.offering import never_offered
 from graphflops.rulebook import Rule, RuleBook, rules_made, rules_of
 
+if TYPE_CHECKING:
+    from torch._ops import OpOverload, OpOverloadPacket
+
 ENTRY_POINTS = "graphflops.rules"
+REGISTERED = "torch:registered"
+"""what stands for ``adapters.from_torch()`` on a command line: ``--rules torch:registered``"""
 
 RuleSource: TypeAlias = "Rule | ModuleType | str | Path"
 
@@ -34,7 +36,13 @@ def shipped() -> RuleBook:
     names = sorted(each.name for each in pkgutil.iter_modules(graphflops.rules.__path__))
     modules = [importlib.import_module(f"graphflops.rules.{name}") for name in names]
     book = RuleBook.of((rule for module in modules for rule in rules_of(module)), "shipped")
-    return replace(book, beyond=generic.beyond)
+    return replace(book, beyond=_beyond)
+
+
+def _beyond(book: RuleBook, op: OpOverload | OpOverloadPacket) -> Rule | None:
+    from graphflops.generic import beyond
+
+    return beyond(book, op)
 
 
 def installed(*, strict: bool = False) -> RuleBook:
@@ -54,7 +62,7 @@ def installed(*, strict: bool = False) -> RuleBook:
             if not isinstance(module, ModuleType):
                 raise RuleLoadError(f"{point.value} is a {type(module).__name__}, not a module that holds rules")
             _refuse_lost(module, made)
-            book = book | _checked(RuleBook.from_module(module, f"package {owner}"))
+            book = book | RuleBook.of(_checked(rules_of(module)), f"package {owner}")
         except Exception as error:
             message = (
                 f'could not load the rules "{point.name}" that the package {owner} announces ({point.value}): '
@@ -81,7 +89,7 @@ def local(path: str | Path, *, strict: bool = False) -> RuleBook:
         warnings: list[str] = []
         for file in sorted(path.glob("*.py")):
             try:
-                found += rules_of(_load(file))
+                found += _load(file)
             except RuleError as error:
                 if strict:
                     raise
@@ -89,7 +97,7 @@ def local(path: str | Path, *, strict: bool = False) -> RuleBook:
         return replace(RuleBook.of(found, str(path)), warnings=tuple(warnings))
     if not path.is_file():
         raise RuleLoadError(f"there is no rule file {path}; give a Python file, or a folder of them")
-    return RuleBook.from_module(_load(path), str(path))
+    return RuleBook.of(_load(path), str(path))
 
 
 def rulebook(rules: Iterable[RuleSource] | None = None, *, strict: bool = False) -> RuleBook:
@@ -105,37 +113,40 @@ def rulebook(rules: Iterable[RuleSource] | None = None, *, strict: bool = False)
     book = shipped() | installed(strict=strict)
     for each in given:
         if str(each) == REGISTERED:
-            book = book | _checked(RuleBook.of(from_torch(), REGISTERED))
+            from graphflops.adapters import from_torch
+
+            book = book | RuleBook.of(_checked(from_torch()), REGISTERED)
         elif isinstance(each, (str, Path)):
             book = book | local(each, strict=strict)
         elif isinstance(each, ModuleType):
-            book = book | _checked(RuleBook.from_module(each))
+            book = book | RuleBook.of(_checked(rules_of(each)), str(each.__file__))
     single = [each for each in given if isinstance(each, Rule)]
     unusable = [each for each in given if not isinstance(each, (str, Path, ModuleType, Rule))]
     if unusable:
         raise RuleLoadError(
             f"{unusable[0]!r} is not a rule: give a path, a module, or a function marked with @graphflops.rule"
         )
-    return book | _checked(RuleBook.of(single, "given"))
+    return book | RuleBook.of(_checked(single), "given")
 
 
-def _checked(book: RuleBook) -> RuleBook:
-    """The same, if its rules ask for what calls can offer, as far as that is known.
+def _checked(rules: Iterable[Rule]) -> list[Rule]:
+    """The same rules, if they ask for what calls can offer, as far as that is known.
+
+    To know that takes torch, which is imported for any rule that is not shipped; those are held to it by a test.
 
     Raises:
         RuleLoadError: one of them does not; the message names rule, file and line, and what is offered.
     """
-    for rule in {id(rule): rule for _, rule in book}.values():
-        _refuse_never_offered(rule)
-    return book
+    checked = list(rules)
+    for rule in checked:
+        from graphflops.offering import never_offered
+
+        if wrong := never_offered(rule):
+            raise RuleLoadError(f"{rule.file}:{rule.line}: rule {rule.name} {wrong}")
+    return checked
 
 
-def _refuse_never_offered(rule: Rule) -> None:
-    if wrong := never_offered(rule):
-        raise RuleLoadError(f"{rule.file}:{rule.line}: rule {rule.name} {wrong}")
-
-
-def _load(file: Path) -> ModuleType:
+def _load(file: Path) -> list[Rule]:
     name = f"graphflops_local_rules_{file.stem}_{hashlib.sha1(str(file.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
@@ -150,9 +161,7 @@ def _load(file: Path) -> ModuleType:
     finally:
         del sys.modules[name]
     _refuse_lost(module, made)
-    for rule in rules_of(module):
-        _refuse_never_offered(rule)
-    return module
+    return _checked(rules_of(module))
 
 
 def _refuse_lost(module: ModuleType, made: Iterable[Rule]) -> None:

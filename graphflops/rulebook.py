@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,16 +12,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleType
-from typing import Any, TypeAlias
-
-import torch
-from torch import nn
-from torch._library.custom_ops import CustomOpDef
-from torch._ops import OpOverload, OpOverloadPacket
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphflops.costs import Cost
 from graphflops.errors import DuplicateRule, RuleError, Unpriced
 from graphflops.sizes import Spec
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload, OpOverloadPacket
 
 Target: TypeAlias = Any
 """A module class, an autograd.Function, a function, an operator (packet or overload), or a dotted name of one."""
@@ -170,19 +169,30 @@ def _about(formula: Callable[..., Cost]) -> str:
 
 def key_of(target: Target) -> object:
     """What a target is filed under: operators by their qualified name, everything else as it is."""
+    if isinstance(target, str):
+        return _key_of_name(target)
+    import torch
+    from torch._library.custom_ops import CustomOpDef
+    from torch._ops import OpOverload, OpOverloadPacket
+
     if isinstance(target, OpOverload):
         return f"{target.namespace}::{target._schema.name.split('::')[1]}.{target._overloadname}"
     if isinstance(target, OpOverloadPacket):
         return target._qualified_op_name
     if isinstance(target, CustomOpDef):
         return target._qualname
-    if isinstance(target, str):
-        found = resolved(target)
-        key = spelled(found) if found is target or isinstance(found, (type, FunctionType)) else key_of(found)
-        return key if str(key).startswith("aten::") else spelled(key)  # the same, whatever is imported by now
     if isinstance(target, BuiltinFunctionType) and hasattr(torch.ops.aten, target.__name__):
         return f"aten::{target.__name__}"  # F.linear is the face of aten.linear
     return target
+
+
+def _key_of_name(name: str) -> object:
+    """The same, whatever is imported by now: an ATen operator is known by its prefix, without torch."""
+    if aten := _ATEN.fullmatch(name):
+        return f"aten::{aten[1]}"
+    found = resolved(name)
+    key = spelled(found) if found is name or isinstance(found, (type, FunctionType)) else key_of(found)
+    return key if str(key).startswith("aten::") else spelled(key)
 
 
 def dotted_name(target: Target) -> str:
@@ -200,6 +210,7 @@ def spelled(key: object) -> str:
     return key.replace("::", ".") if isinstance(key, str) else dotted_name(key)
 
 
+_ATEN = re.compile(r"(?:torch\.ops\.)?aten(?:\.|::)(\w+(?:\.\w+)?)")
 _SHORT = {"F": "torch.nn.functional", "nn": "torch.nn", "aten": "torch.ops.aten"}
 
 
@@ -219,7 +230,8 @@ def resolved(target: Target) -> Target:
                 found = getattr(found, part, None)
             if callable(found):
                 return found
-    if rest and torch._C._jit_get_schemas_for_operator(f"{head}::{rest[0]}"):
+    torch = sys.modules.get("torch")  # without it there is no operator
+    if torch and rest and torch._C._jit_get_schemas_for_operator(f"{head}::{rest[0]}"):
         found = getattr(getattr(torch.ops, head), rest[0])
         return getattr(found, rest[1], target) if rest[1:] else found
     return target
@@ -267,11 +279,6 @@ class RuleBook:
                 spellings[spelled(key)] = key
         return cls((Layer(origin, MappingProxyType(layer)),))
 
-    @classmethod
-    def from_module(cls, module: ModuleType, origin: str = "") -> RuleBook:
-        """The rules in a module's namespace."""
-        return cls.of(rules_of(module), origin or str(module.__file__))
-
     def __or__(self, other: RuleBook) -> RuleBook:
         return RuleBook(self.layers + other.layers, other.beyond or self.beyond, self.warnings + other.warnings)
 
@@ -300,6 +307,8 @@ class RuleBook:
         """The rule that speaks for a call of ``target``, or None."""
         if isinstance(target, type):
             return self._for_class(target)
+        from torch._ops import OpOverload, OpOverloadPacket
+
         if isinstance(target, (OpOverload, OpOverloadPacket)):
             return self._for_operator(target) or (self.beyond(self, target) if self.beyond else None)
         return self._first(key_of(target), dotted_name(target))
@@ -317,6 +326,8 @@ class RuleBook:
 
         A LoRA layer that extends Linear and overrides forward does not get Linear's price by accident.
         """
+        from torch import nn
+
         for base in cls.__mro__:
             if base is not cls and getattr(base, "forward", None) is not getattr(cls, "forward", None):
                 continue
@@ -327,6 +338,8 @@ class RuleBook:
 
     def _for_operator(self, op: OpOverload | OpOverloadPacket) -> Rule | None:
         """The overload, then the operator, then what an in-place variant is a variant of; by dotted names too."""
+        from torch._ops import OpOverload
+
         name = op._schema.name if isinstance(op, OpOverload) else op._qualified_op_name
         return self._first(key_of(op), dotted_name(op), name, name.replace("::", "."), name.removesuffix("_"))
 

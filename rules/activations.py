@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.laws import summed_back, unary
+from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Spec
-
-aten = torch.ops.aten
 
 SELECT = Work(elementwise=1)
 CHOICE = "To compare and choose is one operation here; PyTorch's kernels are described as two."

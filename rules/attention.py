@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.laws import least
+from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Size, Spec, prod
-
-aten = torch.ops.aten
 
 
 @rule(aten.scaled_dot_product_attention)

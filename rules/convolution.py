@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
 from graphflops.costs import Cost, Work
 from graphflops.laws import multiply_adds
+from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Spec, prod
-
-aten = torch.ops.aten
 
 
 @rule(aten.convolution)

@@ -11,14 +11,11 @@ derivative results (2008); Walter & Lehmann, Algorithmic differentiation of the 
 
 from __future__ import annotations
 
-import torch
-
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.laws import least, multiply_adds
+from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Size, Spec, prod
-
-aten = torch.ops.aten
 
 _Q, _R = 0, 1
 _U_OF_SVD, _VH = 0, 2

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.errors import Unpriced
 from graphflops.laws import ANY, additions, compares, multiplications, summed_back, unary
+from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Spec
-
-aten = torch.ops.aten
 
 ONE = Work(elementwise=1)
 DIVIDE = Work(division=1)
@@ -209,7 +206,7 @@ def maximum(self: Spec, other: Spec, out: Spec) -> Cost:
     )
 
 
-@rule(aten.where.self)
+@rule("aten.where.self")
 def where(out: Spec, self: Any = None, other: Any = None) -> Cost:
     """One selection an element, and one for each gradient."""
     chosen = additions(out.numel, out)

@@ -6,14 +6,11 @@ stay exact; what other algorithms do for such a length is left out.
 
 from __future__ import annotations
 
-import torch
-
 from graphflops.costs import Cost, Work
 from graphflops.laws import ceil_log2
+from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Size, Spec
-
-aten = torch.ops.aten
 
 
 @rule(aten._fft_c2c)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.errors import Unpriced
 from graphflops.laws import additions, multiplications, multiply_adds, summed_back
+from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Size, Spec, prod
-
-aten = torch.ops.aten
 
 
 @rule(aten.linear)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from graphflops.costs import NOTHING, Cost, Work
+from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Size, Spec, prod
-
-aten = torch.ops.aten
 
 NO_REDUCTION, MEAN = 0, 1
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
 from graphflops.costs import NOTHING, Cost, Work
+from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Sizes, Spec, prod
-
-aten = torch.ops.aten
 
 
 @rule(aten.layer_norm, aten.native_layer_norm)

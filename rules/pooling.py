@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.laws import additions, moves
+from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Size, Sizes, Spec, prod
-
-aten = torch.ops.aten
 
 
 @rule(aten.max_pool2d_with_indices)

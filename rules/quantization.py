@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.laws import ANY
+from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Spec
-
-aten = torch.ops.aten
 
 
 @rule(

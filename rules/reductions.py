@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.errors import Unpriced
 from graphflops.laws import ANY, additions, ceil_log2, least, moves, multiplications
+from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Size, Spec
-
-aten = torch.ops.aten
 
 
 @rule(aten.sum)

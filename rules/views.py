@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.laws import ANY, additions, moves, multiplications, summed_back
+from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Spec
-
-aten = torch.ops.aten
 
 views = moves(
     "a view of the same data; its gradient is a view or is put into zeros",

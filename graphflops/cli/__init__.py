@@ -5,7 +5,6 @@ Exit codes: 0 done · 1 usage or capture error · 2 unknown ops under --strict �
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -35,6 +34,8 @@ def root(
 ) -> None:
     """What a PyTorch model costs, read from its graph."""
     if show_version:
+        from importlib.metadata import version
+
         typer.echo(f"graphflops {version('graphflops')}")
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -1,0 +1,93 @@
+"""What needs no torch does not import it: that is most of the time that a command takes to answer."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import graphflops.models  # noqa: F401  # which registers operators that shipped rules name
+from graphflops import analyze
+from graphflops.discovery import shipped
+from graphflops.names import aten
+from graphflops.rulebook import key_of, resolved
+
+
+def output_without_torch(code: str) -> str:
+    """What the code prints in a process of its own; it fails if torch was imported on the way."""
+    code += "\nimport sys; assert 'torch' not in sys.modules, 'torch was imported'"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def command(*arguments: str) -> str:
+    return f"from graphflops.cli import main; assert main({list(arguments)!r}) == 0"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("reports") / "report.json"
+    return analyze(torch.nn.Linear(3, 4), (torch.empty(2, 3),)).to_json(file)
+
+
+def test_what_rules_are_written_with() -> None:
+    output_without_torch("from graphflops import Cost, Report, Spec, Unpriced, Work, rule, spec")
+
+
+def test_every_public_name_is_listed_before_it_is_imported() -> None:
+    listed = output_without_torch("import graphflops; print(*set(graphflops.__all__) - set(dir(graphflops)))")
+    assert listed.split() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["--help"], "Commands"),
+        (["--version"], "graphflops 0"),
+        (["analyze", "--help"], "--optimizer"),
+        (["rules", "list"], "aten.linear"),
+        (["rules", "list", "optimizer"], "optimizer.adamw"),
+    ],
+    ids=" ".join,
+)
+def test_commands(arguments: list[str], answer: str) -> None:
+    assert answer in output_without_torch(command(*arguments))
+
+
+def test_a_saved_report_is_shown(saved: Path) -> None:
+    assert "backward" in output_without_torch(command("show", str(saved)))
+
+
+def test_a_saved_report_is_explained(saved: Path) -> None:
+    assert "Linear" in output_without_torch(command("explain", str(saved)))
+
+
+def test_a_saved_report_is_read(saved: Path) -> None:
+    read = output_without_torch(f"from graphflops import Report; print(Report.from_json({str(saved)!r}).forward)")
+    assert int(read) == 2 * 2 * 3 * 4
+
+
+class TestShippedRules:
+    """They name their targets; what a name names is found when torch is there."""
+
+    def test_stand_under_the_same_keys_with_torch_and_without(self) -> None:
+        listed = "from graphflops.discovery import shipped; print(*shipped().rules, sep='\\n')"
+        assert set(output_without_torch(listed).splitlines()) == {key_of(target) for target in targets()}
+
+    def test_name_operators_that_there_are(self) -> None:
+        named = [target for target in targets() if target.startswith("aten.")]
+        assert named
+        assert not [target for target in named if resolved(target) is target]
+        assert all(key_of(target) == key_of(resolved(target)) for target in named)
+
+
+def targets() -> set[str]:
+    return {target for _, rule in shipped() for target in rule.targets}
+
+
+@pytest.mark.parametrize("spelling", ["aten.mm", "aten::mm", "torch.ops.aten.mm", aten.mm, torch.ops.aten.mm])
+def test_all_spellings_of_an_operator_are_one_target(spelling: object) -> None:
+    assert key_of(spelling) == "aten::mm"
+    assert shipped().find(torch.ops.aten.mm.default) is shipped().rules[key_of(spelling)]
