@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
+
 
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.names import aten
@@ -184,3 +186,65 @@ def ctc_loss(log_probs: Spec, targets: Spec, input_lengths: Any, target_lengths:
         return cost
     divided = Work(division=batch + 1) if reduction == "mean" else NOTHING
     return cost + Cost(Work(elementwise=batch) + divided, {"log_probs": divided})
+
+
+def _scored(rows: Size, classes: int) -> tuple[Work, Work]:
+    """Log-softmax, forward and backward, at the price of ``aten._log_softmax``."""
+    n = rows * classes
+    return Work(elementwise=2 * n, transcendental=n + rows), Work(elementwise=3 * n, transcendental=n)
+
+
+class _Adaptive(NamedTuple):
+    output: Spec
+    loss: Spec
+
+
+def _adaptive_loss(input_: Spec, target_: Spec) -> _Adaptive:
+    return _Adaptive(Spec(target_.shape, input_.dtype), Spec((), input_.dtype))
+
+
+@rule("torch.nn.AdaptiveLogSoftmaxWithLoss", outputs=_adaptive_loss, example=lambda: _adaptive_call())
+def adaptive_log_softmax_with_loss(
+    input_: Spec,
+    target_: Spec,
+    in_features: int,
+    shortlist_size: int,
+    cutoffs: Any,
+    div_value: float,
+    head_bias: bool,
+) -> Cost:
+    """Frequent classes by one layer, the rest by a narrower one for each cluster (Grave et al. 2017).
+
+    Which rows' target lies in which cluster is data: all of them are counted in each, and a rate for ``tail.0``,
+    ``tail.1``, … says how many are. A row is a linear layer, log-softmax, a pick and an addition.
+    """
+    rows = target_.numel
+    width = shortlist_size + len(cutoffs) - 1
+    macs = Work(macs=rows * in_features * width)
+    scores, gradient = _scored(rows, width)
+    head = {"input_": macs, "head.weight": macs, "input_|head.*": gradient}
+    if head_bias:
+        head["head.bias"] = Work(accumulate=rows * width)
+    parts = {"head": Cost(macs + scores, head)}
+    for i, (low, high) in enumerate(pairwise(cutoffs)):
+        narrow = int(in_features // div_value ** (i + 1))
+        down, up = Work(macs=rows * in_features * narrow), Work(macs=rows * narrow * (high - low))
+        scores, gradient = _scored(rows, high - low)
+        gradients = {
+            "input_": down + Work(accumulate=rows * in_features),
+            f"tail.{i}.0.weight": down,
+            f"input_|tail.{i}.0.weight": up,
+            f"tail.{i}.1.weight": up,
+            f"input_|tail.{i}.*": gradient,
+        }
+        parts[f"tail.{i}"] = Cost(down + up + scores + Work(elementwise=rows), gradients)
+    mean = Cost(Work(elementwise=2 * rows, division=1), {"input_|head.*|tail.*": Work(elementwise=rows, division=1)})
+    return Cost.of(**parts, loss=mean)
+
+
+def _adaptive_call() -> tuple[tuple[Any, ...], dict[str, Any]]:
+    import torch
+    from torch import nn
+
+    layer = nn.AdaptiveLogSoftmaxWithLoss(32, 20, [5, 10])
+    return (layer, torch.zeros(6, 32, requires_grad=True), torch.zeros(6, dtype=torch.int64)), {}

@@ -18,6 +18,7 @@ _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 _MODELS = _PACKAGE + "models" + os.sep
 _NOT_THE_USERS = (os.path.dirname(torch.__file__) + os.sep, _PACKAGE, "<")
 _NEEDS_DATA = ("DataDependentOutputException", "DynamicOutputShapeException", "GuardOnDataDependentSymNode")
+_OF_NUMPY = ".numpy() is not supported"
 
 
 def _is_users(file: str) -> bool:
@@ -40,7 +41,7 @@ def failure(
     ``blank`` are the buffers that hold no value, being on the meta device, and were asked for one.
     """
     module = root.get_submodule(path)
-    needs_data = type(error).__name__ in _NEEDS_DATA
+    needs_data = type(error).__name__ in _NEEDS_DATA or _OF_NUMPY in str(error)
     reason = "this line needs a value that only data can tell" if needs_data else f"{type(error).__name__}: {error}"
     lines = [
         f"could not trace {name}",

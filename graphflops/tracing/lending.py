@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import _disable_current_modes
 
 from graphflops.errors import CaptureError
@@ -68,6 +69,20 @@ def refusal(tensor: torch.Tensor, name: str | None = None) -> CaptureError:
     )
 
 
+def _refuse_lazy(root: nn.Module) -> None:
+    """A lazy layer makes its parameters at its first call, which would change the model.
+
+    Raises:
+        CaptureError: there is one that has not been called.
+    """
+    lazy = [name for name, each in (*root.named_parameters(), *root.named_buffers()) if is_lazy(each)]
+    if lazy:
+        raise CaptureError(
+            f"{', '.join(lazy)} {'has' if len(lazy) == 1 else 'have'} no shape yet: run the model once on inputs like "
+            "yours, so that its lazy layers make their parameters, or build these layers with their sizes"
+        )
+
+
 def _numbers_in(sparse: torch.Tensor) -> int:
     with _disable_current_modes():
         return int((sparse._values() if sparse.layout == torch.sparse_coo else sparse.values()).numel())
@@ -90,6 +105,7 @@ class StandIns:
     """
 
     def __init__(self, root: nn.Module) -> None:
+        _refuse_lazy(root)
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._names = {id(each): name for name, each in (*root.named_parameters(), *root.named_buffers())}
         # id of a tensor → itself, so that the id stays its own, and its stand-in

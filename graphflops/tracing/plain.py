@@ -28,7 +28,8 @@ Decide = Callable[[torch.Tensor], bool]
 @contextmanager
 def plainly(decide: Decide) -> Iterator[None]:
     """Everything plain while this is open; ``decide`` says which branch a ``cond`` takes."""
-    with plain_kernels(), _uncompiled(), _replaced(nn.Module, "_apply", _converted), _Plain(decide):
+    printed = _replaced(torch.SymFloat, "__format__", lambda number, how: str(number))  # however it is to be rounded
+    with plain_kernels(), _uncompiled(), _replaced(nn.Module, "_apply", _converted), printed, _Plain(decide):
         yield
 
 
@@ -60,12 +61,12 @@ def _uncompiled() -> Iterator[None]:
 
 @contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(owner, name)
+    own, before = name in vars(owner), getattr(owner, name)
     setattr(owner, name, value)
     try:
         yield
     finally:
-        setattr(owner, name, before)
+        setattr(owner, name, before) if own else delattr(owner, name)
 
 
 def _as_it_is(model: Any = None, **options: Any) -> Any:

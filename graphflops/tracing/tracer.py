@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -281,7 +282,7 @@ class Tracer(fx.Tracer):
             op = torch.ops.aten.zeros.default  # the other kind hides from whoever watches the sums that it is in
         if kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": torch.device("cpu")}
-        if not self.recording or op.namespace == "prim":
+        if not self.recording or op.namespace in ("prim", "profiler"):
             return self._run(op, args, kwargs)
         return self._record_operator(op, args, kwargs, op)
 
@@ -422,10 +423,17 @@ class Tracer(fx.Tracer):
             return fake.requires_grad_().clone() if gradient and spec.is_floating else fake
 
         results = tuple(made(spec) for spec in specs)
+        if hasattr(specs, "_fields"):
+            return type(specs)(*results)  # a named tuple stays one
         return results[0] if len(results) == 1 else results
 
     def _as_nodes(self, value: Any) -> Any:
-        return fx.node.map_aggregate(value, lambda each: self._node_of(each) if torch.is_tensor(each) else each)
+        def as_node(each: Any) -> Any:
+            if isinstance(each, torch.SymFloat):
+                return math.nan  # a number that data decides: not 1, nor any other that a rule may look for
+            return self._node_of(each) if torch.is_tensor(each) else each
+
+        return fx.node.map_aggregate(value, as_node)
 
     def _node_of(self, tensor: torch.Tensor) -> fx.Node:
         """The node a tensor came from; a parameter, a buffer or a constant gets its own at first sight."""

@@ -7,9 +7,10 @@ left is decided by data. Of it three things are taken as given, and a report say
 * numbers are numbers: nothing is infinite or NaN;
 * what is chosen by rank (``topk``, ``argmax``, ``sort``) is chosen evenly, so that a loop over experts sees as many
   tokens in all as it would with any data;
-* a mask that is asked how many it has, or whether it has any, has all.
+* a mask that is asked how many it has, or whether it has any, has all; and numbers that are counted by ``bincount`` are
+  below the least length that it is given.
 
-Everything else is refused.
+A number that Python only calculates with may be any. Everything else is refused.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class Values:
         self._written: dict[int, int] = {}
         self._counts: dict[int, tuple[torch.Tensor, int]] = {}
         self._ordinal = 0
+        self._numbers: Any = None
 
     def run(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: Callable[[], str]) -> Any:
         """The result of an operator on fake tensors, also if its shape or value depends on data.
@@ -99,8 +101,11 @@ class Values:
         Raises:
             DataDependentOutputException, DynamicOutputShapeException: data decides it, and nothing is assumed of it.
         """
-        if op is aten._local_scalar_dense.default and (value := self.of(args[0])) is not None:
-            return self._answer(value, where)
+        if op is aten._local_scalar_dense.default:
+            if (value := self.of(args[0])) is not None:
+                return self._answer(value, where)
+            if args[0].is_floating_point():
+                return self._some_number()
         if op.overloadpacket in _PUT:
             self._count(*args[:3])
         if op in _INDEXED and (indices := self._positions(args[1], where)) is not None:
@@ -161,6 +166,13 @@ class Values:
             self._assume(where, _HOW["rank" if "rank" in value.assumed else "mask"])
         return answer
 
+    def _some_number(self) -> Any:
+        """A number that Python may calculate with; PyTorch refuses to compare it, or to take a size from it."""
+        from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+        self._numbers = self._numbers or ShapeEnv()
+        return self._numbers.create_unbacked_symfloat()
+
     def _assume(self, where: Callable[[], str], what: str) -> None:
         self.assumed.setdefault(f"{where()}: data decides {what}")
 
@@ -177,9 +189,9 @@ class Values:
         if op is aten._pack_padded_sequence.default and (lengths := self.of(args[1])) is not None:
             return self._packed(args[0], lengths.tensor, *args[2:])
         largest = _LARGEST_RESULTS.get(op._schema.name)
-        if largest is None:
+        if largest is None or (largest is _below_the_least_length and not _least_length(*args, **kwargs)):
             return op(*args, **kwargs)
-        self._assume(where, _HOW["mask"])
+        self._assume(where, _HOW["range" if largest is _below_the_least_length else "mask"])
         return largest(self, *args, **kwargs)
 
     def _packed(self, padded: torch.Tensor, lengths: torch.Tensor, batch_first: bool) -> Any:
@@ -439,7 +451,11 @@ _FILLS: Mapping[Any, int | _Place] = {
 }
 """what is made with one number everywhere, of any size, and after whatever it is shaped like"""
 _SAME_NUMBERS = (aten.t.default, aten.transpose.int, aten.detach.default, aten.alias.default)
-_HOW = {"rank": "which; taken evenly", "mask": "how many; taken as all"}
+_HOW = {
+    "rank": "which; taken evenly",
+    "mask": "how many; taken as all",
+    "range": "up to where; taken as the least length",
+}
 _OF_MASKS = (aten.any, aten.all, aten.sum, aten.count_nonzero)
 _UNCHANGED = (aten.any, aten.all, aten.amax, aten.amin, aten.max, aten.min, aten.expand, aten.view, aten.reshape)
 """of elements that are all the same, each result is one of them"""
@@ -482,6 +498,16 @@ def _all_kept(values: Values, boxes: torch.Tensor, *args: Any, **kwargs: Any) ->
     return values.stand_ins.make((boxes.shape[0],), None, torch.int64)
 
 
+def _least_length(self: torch.Tensor, weights: torch.Tensor | None = None, minlength: int = 0) -> int:
+    return minlength
+
+
+def _below_the_least_length(values: Values, self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    weights = next((each for each in (*args, *kwargs.values()) if torch.is_tensor(each)), None)
+    dtype = torch.int64 if weights is None else weights.dtype if weights.dtype == torch.float32 else torch.float64
+    return values.stand_ins.make((_least_length(self, *args, **kwargs),), None, dtype)
+
+
 _LARGEST_RESULTS: dict[Any, Callable[..., Any]] = {
     "aten::nonzero": _all_positions,
     "aten::masked_select": _whole(torch.Tensor.numel),
@@ -489,5 +515,6 @@ _LARGEST_RESULTS: dict[Any, Callable[..., Any]] = {
     "aten::unique_dim": _all_rows_different,
     "aten::unique_consecutive": _all_different,
     "torchvision::nms": _all_kept,
+    "aten::bincount": _below_the_least_length,
 }
 """Operator → its result when everything is chosen and everything is different."""

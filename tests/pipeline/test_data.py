@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 import pytest
@@ -144,6 +145,27 @@ class TestAssumptions:
         assert analyze(model, (x, target, variance)).forward > 0
         assert assumed(model, x, target, variance) == ("data decides whether; taken as False",)
 
+    def test_what_bincount_counts_lies_below_the_least_length(self) -> None:
+        def load(x: Tensor, chosen: Tensor) -> Tensor:
+            return x @ chosen.bincount(minlength=4).to(x.dtype)
+
+        assert analyze(load, (torch.zeros(3, 4), torch.zeros(9, dtype=torch.int64))).macs == 12
+        assert assumed(load, torch.zeros(3, 4), torch.zeros(9, dtype=torch.int64)) == (
+            "data decides up to where; taken as the least length",
+        )
+        with pytest.raises(CaptureError, match="only data can tell"):
+            analyze(lambda chosen: chosen.bincount(), (torch.zeros(9, dtype=torch.int64),))
+
+    def test_a_number_that_is_only_calculated_with_may_be_any(self) -> None:
+        def scaled(x: Tensor) -> Tensor:
+            peak = x.abs().max().item()
+            print(f"{peak:.3f}, {x.mean():.1f}", file=io.StringIO())
+            return (x @ x).add(x, alpha=peak / 127 + 1e-6)
+
+        assert analyze(scaled, (torch.zeros(3, 3),)).macs == 27
+        with pytest.raises(CaptureError, match="only data can tell"):
+            analyze(lambda x: x * max(x.std().item(), 1e-6), (torch.zeros(3, 3),))
+
     def test_a_comparison_of_numbers_is_refused(self) -> None:
         def branches(x: Tensor) -> Tensor:
             return x if x.sum() > 0 else -x
@@ -157,3 +179,16 @@ class TestAssumptions:
 
         with pytest.raises(CaptureError, match="ValueError: yes"):
             analyze(hopeless, (torch.zeros(3),))
+
+
+class TestRefusals:
+    def test_numpy_needs_numbers(self) -> None:
+        with pytest.raises(CaptureError, match="only data can tell"):
+            analyze(lambda x: x * float(x.detach().numpy().sum()), (torch.zeros(3),))
+
+    def test_a_lazy_layer_would_change_the_model(self) -> None:
+        model = nn.Sequential(nn.LazyLinear(4))
+        with pytest.raises(CaptureError, match=r"0\.weight, 0\.bias have no shape yet: run the model once"):
+            analyze(model, (torch.zeros(2, 3),))
+        model(torch.zeros(2, 3))
+        assert analyze(model, (torch.zeros(2, 3),)).macs == 24

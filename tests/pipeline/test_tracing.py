@@ -78,6 +78,13 @@ class TestWhatPythonMayDo:
 
         assert analyze(model, (torch.zeros(2, 2),)).forward == 4
 
+    def test_what_a_profiler_is_told_is_no_operation(self) -> None:
+        def profiled(x: Tensor) -> Tensor:
+            with torch.profiler.record_function("product"):
+                return x @ x
+
+        assert analyze(profiled, (torch.zeros(3, 3),)).coverage.ops == 1
+
     def test_hooks_are_part_of_the_model(self) -> None:
         layer = nn.Linear(4, 4)
         layer.register_forward_hook(lambda module, args, out: out @ torch.ones(4, 4))

@@ -408,6 +408,7 @@ LOSSES = [
         multilabel_margin=F.multilabel_margin_loss,
         multilabel_margin_each=partial(F.multilabel_margin_loss, reduction="none"),
     ),
+    *_table(reals(6, 32), ints(6), adaptive=nn.AdaptiveLogSoftmaxWithLoss(32, 20, [5, 10], head_bias=True)),
     *_table(
         reals(5, 2, 4), ints(2, 3),
         ctc=lambda x, y: torch.ops.aten._ctc_loss(x, y, [5, 4], [3, 2])[0],

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from cases import complexes, cost_of, ints, meta, reals
 from counted import Real, claimed, tallied
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from graphflops import Work, analyze, spec
 from graphflops.discovery import shipped
@@ -213,3 +214,22 @@ def test_multilabel_margins_are_those_between_half_of_the_classes_and_the_rest(c
     each = cost_of(partial(F.multilabel_margin_loss, reduction="none"), reals(1, classes), ints(1, classes))
     assert claimed(each.forward) == forward
     assert claimed(each.grads["self"]) == backward
+
+
+@pytest.mark.parametrize("cluster", [0, 1, 2])
+def test_adaptive_softmax_is_its_head_and_the_clusters_of_its_targets(cluster: int) -> None:
+    """All rows are counted in each cluster; with targets in one of them, that is what runs on real data."""
+    layer, cutoffs = nn.AdaptiveLogSoftmaxWithLoss(32, 20, [5, 10], head_bias=True), [0, 5, 10, 20]
+    x, target = torch.randn(6, 32, requires_grad=True), torch.full((6,), cutoffs[cluster])
+    with FlopCounterMode(display=False) as forward:
+        loss = layer(x, target).loss
+    with FlopCounterMode(display=False) as backward:
+        loss.backward()
+
+    report = analyze(layer, (x, target), optimizer=None)
+    at = ["head", *(f"tail.{cluster - 1}" for _ in range(cluster > 0))]
+    entries = [entry for entry in report.entries if entry.path in at]
+    assert 2 * sum(entry.work["forward"].macs for entry in entries) == forward.get_total_flops()
+    gradients = sum(entry.work[phase].macs for entry in entries for phase in ("dgrad", "wgrad") if phase in entry.work)
+    assert 2 * gradients == backward.get_total_flops()
+    assert not report.unknown
