@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.names import aten
 from graphflops.rulebook import rule
