@@ -15,6 +15,8 @@ from graphflops.expansion import expand_ops
 from graphflops.graph import build
 from graphflops.ledger import missing_rules
 from graphflops.pricing import price
+from graphflops.rates.application import at_rates
+from graphflops.rates.patterns import RateLike, found_rates
 from graphflops.report import Report
 from graphflops.rulebook import Rule, RuleBook
 from graphflops.tracing import trace
@@ -32,6 +34,7 @@ def analyze(
     attention: Literal["flash", "math"] = "flash",
     strict: bool = False,
     expand: bool | Iterable[str] = False,
+    rates: Mapping[str, RateLike] | None = None,
 ) -> Report:
     """What one step of a model costs: traced on fake tensors, priced by rules, nothing executed, nothing changed.
 
@@ -48,6 +51,9 @@ def analyze(
         expand: count the single operations of Ops instead of asking their rules: patterns of targets, such as
             ``"aten.softmax*"`` or ``"my.module.*"``, or True for all. An ``autograd.Function`` without a rule is
             counted so by its own forward and backward code. The report says which Ops were.
+        rates: how often modules run in a step, where data decides: a pattern of module paths, such as
+        ``"blocks.3.*"``, to
+            a number, an expression in attributes (``"top_k/num_experts"``), bounds, or what ``graphflops.rates`` has.
 
     Raises:
         CaptureError: the model could not be traced on these inputs.
@@ -69,6 +75,8 @@ def analyze(
     if strict and prices.unknown:
         raise MissingRules(missing_rules(prices.unknown), prices.unknown)
     ledger = attribute(graph, prices, traced.modules, update, options)
+    given = found_rates(rates or {}, traced.modules, traced.called, ledger, model)
+    ledger = at_rates(ledger, traced.modules, given, traced.routed)
     return Report(
         model=traced.name,
         inputs={name: str(spec) for name, spec in traced.inputs.items()},
@@ -83,6 +91,8 @@ def analyze(
         warnings=(*book.warnings, *not_expanded),
         capture=traced.capture,
         assumed=traced.assumed,
+        rates={**given.modules, **given.operators},
+        routed=traced.routed,
     ).under(chosen)
 
 

@@ -9,7 +9,7 @@ from graphflops.answers import Answers
 from graphflops.costs import NOTHING, Cost, Work, covers
 from graphflops.formulas import formula
 from graphflops.graph import Op, OpGraph, ops
-from graphflops.ledger import Entry, Formula, Phase
+from graphflops.ledger import Amount, Entry, Formula, Phase, Range
 from graphflops.pricing import Prices, asked_about, offer
 from graphflops.rulebook import Rule
 from graphflops.sizes import Spec
@@ -61,7 +61,19 @@ def _entries(op: Op, rule: Rule, cost: Cost, again: bool, why: Formula, modules:
             outputs=tuple(map(_shape, op.outputs)),
             useful=_phases(op, part.useful, again) if part.useful else {},
             flags=tuple(name for name, value in op.offered.items() if value is True),
+            rate="by its rule" if part.full else "",
+            ranges=_ranges(op, part, again),
         )
+
+
+def _ranges(op: Op, cost: Cost, again: bool) -> dict[Range, Amount]:
+    """What else it would cost, where its rule says that data decides."""
+    others: dict[Range, Cost | None] = {"full": cost.full, "least": cost.least, "most": cost.most}
+    return {
+        name: Amount(_phases(op, other, again), _phases(op, other.useful, again) if other.useful else {})
+        for name, other in others.items()
+        if other is not None
+    }
 
 
 def _phases(op: Op, cost: Cost, again: bool) -> dict[Phase, Work]:

@@ -8,7 +8,9 @@ from fnmatch import fnmatchcase
 from fractions import Fraction
 from operator import add
 from types import MappingProxyType
+from typing import Any
 
+from graphflops.rates.numbers import Rate
 from graphflops.sizes import Size
 
 
@@ -63,6 +65,8 @@ class Work:
 
 WORK_CLASSES = tuple(each.name for each in fields(Work))
 NOTHING = Work()
+_RANGES = ("full", "least", "most")
+_UNSAID: dict[str, Any] = dict.fromkeys(_RANGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ class Cost:
     as work does; ``a | b`` and ``cost.abreast(n)`` are at the same time: work adds, and the longest chain stays.
 
     ``useful`` is what the call costs if nothing is computed to be thrown away, where that is less: causal attention as
-    its triangle.
+    its triangle. ``full`` is what it would cost if data never had it do less, ``least`` and ``most`` are what data
+    can make of it: ``cost.at(…)`` says all three.
 
     >>> step = Cost(Work(elementwise=2), span=2)
     >>> (8 * step).span, step.abreast(8).span, (step | 3 * step).span
@@ -97,6 +102,9 @@ class Cost:
     span: Size | None = None
     backward_span: Size | None = None
     useful: Cost | None = None
+    full: Cost | None = field(default=None, compare=False)
+    least: Cost | None = field(default=None, compare=False)
+    most: Cost | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grads", MappingProxyType(dict(self.grads)))
@@ -132,17 +140,32 @@ class Cost:
             {name: part.abreast(times) for name, part in self.parts.items()},
             self.span,
             self.backward_span,
-            None if self.useful is None else self.useful.abreast(times),
+            **self._others(lambda other: other.abreast(times)),
         )
 
-    def at(self, rate: Fraction) -> Cost:
+    def at(self, rate: Rate | Fraction | float | str | tuple[Any, ...]) -> Cost:
         """What it costs on average if data has it run at a rate, such as ``Fraction(3, 8)`` of the steps.
 
-        Counts stay whole, and are rounded down. The span is that of a step in which it runs.
+        ``(0.3, 0.8)`` are bounds: what it costs is then the most, and the report's totals are intervals. Three
+        numbers are the least, what is expected, and the most. Counts stay whole, and are rounded down. The span is
+        that of a step in which it runs.
 
         >>> Cost(Work(macs=80), {"x": Work(macs=80)}).at(Fraction(3, 8)).forward
         Work(macs=30)
         """
+        rate = rate if isinstance(rate, Rate) else Rate(*(rate if isinstance(rate, tuple) else (rate,)))
+        parts = {name: part.at(rate) for name, part in self.parts.items()}
+        if rate.is_point and rate.expected == 1:
+            return replace(self, parts=parts)
+        bounds: dict[str, Any] = {}
+        if self.least or self.most or not rate.is_point:
+            bounds["least"] = (self.least or self)._times(rate.least)
+            bounds["most"] = (self.most or self)._times(rate.most)
+        full = self.full or self
+        return replace(self._times(rate.expected), parts=parts, full=replace(full, **_UNSAID), **bounds)
+
+    def _times(self, rate: Fraction) -> Cost:
+        """That share of it, in whole counts."""
 
         def share(work: Work) -> Work:
             return Work(*(count * rate.numerator // rate.denominator for count in work.counts()))
@@ -152,9 +175,15 @@ class Cost:
             forward=share(self.forward),
             grads={key: share(work) for key, work in self.grads.items()},
             recompute=share(self.recompute),
-            parts={name: part.at(rate) for name, part in self.parts.items()},
-            useful=None if self.useful is None else self.useful.at(rate),
+            parts={name: part._times(rate) for name, part in self.parts.items()},
+            useful=None if self.useful is None else self.useful._times(rate),
+            **_UNSAID,
         )
+
+    def _others(self, of: Callable[[Cost], Cost]) -> dict[str, Any]:
+        """What else it would cost, where that is said."""
+        others = {name: getattr(self, name) for name in ("useful", *_RANGES)}
+        return {name: None if other is None else of(other) for name, other in others.items()}
 
     def _with(self, other: Cost, join: Callable[[Size, Size], Size]) -> Cost:
         """Both together; a span that one of them does not say is not said of both, unless it has no work at all."""
@@ -175,8 +204,16 @@ class Cost:
             self.recompute + other.recompute,
             span=joined(self.span, other.span, forward=True),
             backward_span=joined(self.backward_span, other.backward_span, forward=False),
-            useful=(self.useful or self) + (other.useful or other) if self.useful or other.useful else None,
+            **self._others_with(other, join),
         )
+
+    def _others_with(self, other: Cost, join: Callable[[Size, Size], Size]) -> dict[str, Any]:
+        names = ("useful", *_RANGES)
+        mine, theirs = ({name: getattr(each, name) for name in names} for each in (self, other))
+        return {
+            name: (mine[name] or self)._with(theirs[name] or other, join) if mine[name] or theirs[name] else None
+            for name in names
+        }
 
     def _works(self, forward: bool) -> bool:
         return bool(self.forward) if forward else any(self.grads.values()) or bool(self.recompute)

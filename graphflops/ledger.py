@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from graphflops.costs import Work
 
 Phase: TypeAlias = Literal["forward", "dgrad", "wgrad", "recompute", "optimizer"]
 EntryKind: TypeAlias = Literal["call", "fan-in", "update"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
+Range: TypeAlias = Literal["full", "least", "most"]
+
+
+class Amount(NamedTuple):
+    """The work of an Op in each phase, and what of it is not computed to be thrown away, where that is less."""
+
+    work: Mapping[Phase, Work]
+    useful: Mapping[Phase, Work] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,18 @@ class Entry:
     """the options of the call that are set, such as ``is_causal`` and ``training``"""
     useful: Mapping[Phase, Work] = field(default_factory=dict)
     """the work without what is computed to be thrown away, where that is less; empty where it is the same"""
+
+    rate: str = ""
+    """how often it runs in a step, where data decides: ``31/50``, or ``3/10 – 4/5``"""
+    ranges: Mapping[Range, Amount] = field(default_factory=dict)
+    """where data decides: what it would cost if it always ran, and at the least and the most, where they differ"""
+
+    def at(self, range: Range) -> Entry:
+        """The same at another rate: as if it always ran, or at the least or the most that data can make of it."""
+        if range not in self.ranges:
+            return self
+        amount = self.ranges[range]
+        return replace(self, work=amount.work, useful=amount.useful, rate="", ranges={})
 
     @property
     def operator(self) -> str:

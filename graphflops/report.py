@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO, TypeAlias
 
 from graphflops.components import REST, components
 from graphflops.conventions import Convention, convention_named
 from graphflops.costs import NOTHING, Work
 from graphflops.errors import UsageError
-from graphflops.ledger import PHASES, Entry, Phase, Unknown
+from graphflops.ledger import PHASES, Entry, Phase, Range, Unknown
+from graphflops.rates.numbers import Rate, product
 from graphflops.units import percent
 
 if TYPE_CHECKING:
@@ -65,6 +67,13 @@ class Coverage:
         return text
 
 
+class Interval(NamedTuple):
+    """FLOPs where data decides: the least and the most."""
+
+    least: int
+    most: int
+
+
 @dataclass(frozen=True)
 class Report:
     """What one step of a model costs, where, and why. Numbers are exact integers, in FLOPs of ``convention``."""
@@ -86,6 +95,10 @@ class Report:
     """how the graph came about, and what of it was described by its rule instead of run"""
     assumed: tuple[str, ...] = ()
     """what was taken as given where data decides, each with the user's source line"""
+    rates: Mapping[str, Rate] = field(default_factory=dict)
+    """module path or operator → the rate that was given for it"""
+    routed: Mapping[str, Fraction] = field(default_factory=dict)
+    """path of each module whose rows data chooses → the share of them that was taken to reach it, 1 for all"""
 
     # -- totals --------------------------------------------------------------------------------------------------
 
@@ -141,6 +154,48 @@ class Report:
     def macs(self) -> int:
         """Multiply-adds of matmul and convolution in the forward pass, the number that many papers call FLOPs."""
         return _int(self.work("forward").macs)
+
+    # -- where data decides --------------------------------------------------------------------------------------
+
+    @property
+    def full(self) -> Report:
+        """The same graph if everything in it ran: at rate 1. What is here against it is active against total."""
+        return self._at("full")
+
+    @property
+    def least(self) -> Report:
+        """The same at the least that data can make of it, as far as rates say it."""
+        return self._at("least")
+
+    @property
+    def most(self) -> Report:
+        """The same at the most that data can make of it, as far as rates say it."""
+        return self._at("most")
+
+    @property
+    def is_interval(self) -> bool:
+        """Whether data decides between a least and a most: then ``forward``, ``total``, … are one number between."""
+        return any("most" in entry.ranges for entry in self.entries)
+
+    def interval(self, phase: Query = "total") -> Interval:
+        """The least and the most FLOPs of a phase. The plain numbers are what is expected, or where no rate says what
+        to expect, the most.
+        """
+        return Interval(self.least.flops(phase), self.most.flops(phase))
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters at the rates of the modules that hold them, each rounded down: those that one token meets."""
+        return sum(self._active(name, size) for name, size in self.parameters.items())
+
+    def _active(self, name: str, size: int) -> int:
+        paths = _with_parents(name.rpartition(".")[0])
+        rate = product(self.rates.get(path, self.routed.get(path, Fraction(1))) for path in paths).expected
+        return size * rate.numerator // rate.denominator
+
+    def _at(self, range: Range) -> Report:
+        rates = {} if range == "full" else self.rates
+        return replace(self, entries=tuple(entry.at(range) for entry in self.entries), rates=rates)
 
     # -- queries, by fvcore's names ------------------------------------------------------------------------------
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from graphflops.conventions import as_data, from_data
 from graphflops.costs import Work
 from graphflops.errors import UsageError
-from graphflops.ledger import Entry, Formula, Unknown
+from graphflops.ledger import Amount, Entry, Formula, Unknown
+from graphflops.rates.numbers import Rate
 from graphflops.report import Query, Report
 
-SCHEMA = "graphflops.report/1"
+SCHEMA = "graphflops.report/2"
+"""what is written; a file of the first version, which knew of no rates, is read as well"""
+READABLE = ("graphflops.report/1", SCHEMA)
 
 
 def dumps(report: Report) -> str:
@@ -32,12 +36,15 @@ def as_dict(report: Report) -> dict[str, Any]:
         "inputs": dict(report.inputs),
         "optimizer": report.optimizer_name,
         "total_flops": {phase: report.flops(phase) for phase in phases},
+        "full_flops": {phase: report.full.flops(phase) for phase in phases},
+        "interval_flops": {phase: list(report.interval(phase)) for phase in phases},
         "macs": report.macs,
         "component_breakdown": {
             name: {phase: report.by_component(phase)[name] for phase in phases} for name in report.by_component()
         },
         "coverage": asdict(report.coverage),
         "parameters": dict(report.parameters),
+        "active_parameters": report.active_parameters,
         "trainable": sorted(report.trainable),
         "modules": dict(report.modules),
         "called": sorted(report.called),
@@ -46,6 +53,8 @@ def as_dict(report: Report) -> dict[str, Any]:
         "warnings": list(report.warnings),
         "capture": list(report.capture),
         "assumed": list(report.assumed),
+        "rates": {path: list(map(str, rate.bounds)) for path, rate in report.rates.items()},
+        "routed": {path: str(share) for path, share in report.routed.items()},
     }
 
 
@@ -61,7 +70,7 @@ def load(path: str | Path) -> Report:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"{path} is not JSON: {error}") from error
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+    if not isinstance(data, dict) or data.get("schema") not in READABLE:
         raise UsageError(f"{path} is not a report that this version of graphflops reads (its schema is not {SCHEMA})")
     return Report(
         model=data["model"],
@@ -77,15 +86,25 @@ def load(path: str | Path) -> Report:
         warnings=tuple(data.get("warnings", ())),
         capture=tuple(data.get("capture", ())),
         assumed=tuple(data.get("assumed", ())),
+        rates={path: Rate(*bounds) for path, bounds in data.get("rates", {}).items()},
+        routed={path: Fraction(share) for path, share in data.get("routed", {}).items()},
     )
 
 
 def _plain_entry(entry: Entry) -> dict[str, Any]:
     plain = {name: getattr(entry, name) for name in Entry.__slots__}
     for name in ("work", "useful"):
-        plain[name] = {phase: {each: int(count) for each, count in work.items()} for phase, work in plain[name].items()}
+        plain[name] = _plain_phases(plain[name])
+    plain["ranges"] = {
+        name: {"work": _plain_phases(amount.work), "useful": _plain_phases(amount.useful)}
+        for name, amount in entry.ranges.items()
+    }
     plain["formula"] = asdict(entry.formula)
     return plain
+
+
+def _plain_phases(phases: Any) -> dict[str, dict[str, int]]:
+    return {phase: {each: int(count) for each, count in work.items()} for phase, work in phases.items()}
 
 
 def _entry(data: dict[str, Any]) -> Entry:
@@ -95,6 +114,10 @@ def _entry(data: dict[str, Any]) -> Entry:
         "outputs": tuple(map(tuple, data.get("outputs", ()))),
         "flags": tuple(data.get("flags", ())),
         "useful": _phases(data.get("useful", {})),
+        "ranges": {
+            name: Amount(_phases(amount["work"]), _phases(amount["useful"]))
+            for name, amount in data.get("ranges", {}).items()
+        },
     }
     return Entry(**{**data, **shapes, "work": work, "formula": _formula(data["formula"])})
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from graphflops.conventions import Convention
 from graphflops.costs import Work
-from graphflops.ledger import PHASES, Entry, Formula, Phase, missing_rules
+from graphflops.ledger import PHASES, Entry, Formula, Phase, Range, missing_rules
 from graphflops.report import Query, Report
 from graphflops.units import in_step, percent, si, step_of, unit
 
@@ -36,6 +36,8 @@ def print_report(report: Report, console: Console) -> None:
     """What was analysed, totals, the tree of components, coverage; and what has no rule, with a rule to paste."""
     coverage = Text(f"coverage   {report.coverage}", style="bold red" if report.unknown else "")
     console.print(Group(_heading(report), Text(), _totals(report), Text(), _tree(report), Text(), coverage))
+    for line in _rates(report):
+        console.print(Text(line, style="yellow"), soft_wrap=True)
     for line in report.assumed[:ASSUMED]:
         console.print(Text(f"assumed    {line}", style="yellow"), soft_wrap=True)
     if len(report.assumed) > ASSUMED:
@@ -52,10 +54,29 @@ def _heading(report: Report) -> RenderableType:
     trainable = sum(size for name, size in report.parameters.items() if name in report.trainable)
     table = Table.grid(padding=(0, 2))
     table.add_row("model", Text(report.model, style="bold"))
-    table.add_row("parameters", f"{parameters:,}" + (f", {trainable:,} trainable" if trainable != parameters else ""))
+    active = report.active_parameters
+    others = [(trainable, "trainable"), (active, "active")]
+    said = [f"{parameters:,}", *(f"{number:,} {name}" for number, name in others if number != parameters)]
+    table.add_row("parameters", ", ".join(said))
     table.add_row("input", ", ".join(f"{name} {spec}" for name, spec in report.inputs.items()) or "none")
     table.add_row("convention", f"{report.convention.name}: {report.convention.about}")
     return table
+
+
+def _rates(report: Report) -> Iterator[str]:
+    """The rates that were given, and what of routed work none was given for, by their numbers."""
+    for rate in dict.fromkeys(report.rates.values()):
+        paths = [path or report.model for path, its in report.rates.items() if its == rate]
+        yield f"rate       {rate}: {_few(paths)}"
+    for share in dict.fromkeys(report.routed.values()):
+        paths = [path for path, its in report.routed.items() if its == share and path not in report.rates]
+        if paths:
+            taken = "all of them" if share == 1 else f"{share} of them, evenly"
+            yield f"routed     data decides on which rows; taken are {taken}, as no rate is given: {_few(paths)}"
+
+
+def _few(paths: list[str]) -> str:
+    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def _totals(report: Report) -> Table:
@@ -63,7 +84,10 @@ def _totals(report: Report) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("one step" if report.optimizer_name else "one pass")
     counted = f"{report.convention.unit}s"
-    for heading in (unit(step, counted), "share", counted, *(() if counted == "MACs" else ("MACs",))):
+    least, most, full = report.least, report.most, report.full
+    ranged, rated = report.is_interval, _is_rated(report)
+    beside = (*(("least – most",) if ranged else ()), *(("full",) if rated else ()))
+    for heading in (unit(step, counted), "share", *beside, counted, *(() if counted == "MACs" else ("MACs",))):
         table.add_column(heading, justify="right", no_wrap=True)
     optimizer = f"optimizer ({report.optimizer_name})"
     rows: list[tuple[str, Query, str]] = [
@@ -82,11 +106,20 @@ def _totals(report: Report) -> Table:
         if phase == "optimizer" and not report.optimizer_name:
             continue
         numbers = (f"{flops:,}", *(() if counted == "MACs" else (f"{macs:,}",)))
-        table.add_row(name, in_step(flops, step), percent(flops, report.total), *numbers, style=style or None)
+        bounds = f"{in_step(least.flops(phase), step)} – {in_step(most.flops(phase), step)}"
+        others = (*((bounds,) if ranged else ()), *((in_step(full.flops(phase), step),) if rated else ()))
+        share = percent(flops, report.total)
+        table.add_row(name, in_step(flops, step), share, *others, *numbers, style=style or None)
     if any(entry.useful for entry in report.entries):
-        useful = (in_step(report.useful, step), percent(report.useful, report.total), f"{report.useful:,}")
-        table.add_row("useful: causal attention as its triangle", *useful, style="dim")
+        useful = report.useful
+        numbers = (in_step(useful, step), percent(useful, report.total), *("" for _ in beside), f"{useful:,}")
+        table.add_row("useful: causal attention as its triangle", *numbers, style="dim")
     return table
+
+
+def _is_rated(report: Report) -> bool:
+    """Whether data has something not always run, so that active and total are two numbers."""
+    return any("full" in entry.ranges for entry in report.entries)
 
 
 @dataclass(frozen=True)
@@ -101,11 +134,18 @@ class _Row:
     def flops(self, report: Report, *phases: Phase) -> int:
         return sum(report.convention.of(each, phases, report.modules.get(each.path, "")) for each in self.entries)
 
+    def at(self, range: Range) -> _Row:
+        """The row itself at another rate."""
+        return _Row(self.name, tuple(entry.at(range) for entry in self.entries), ())
+
 
 def _tree(report: Report) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("component")
-    for heading in ("forward", "backward", "optimizer", "total", "%"):
+    least, most, full = report.least, report.most, report.full
+    ranged, rated = report.is_interval, _is_rated(report)
+    beside = (*(("least – most",) if ranged else ()), *(("full",) if rated else ()))
+    for heading in ("forward", "backward", "optimizer", "total", "%", *beside):
         table.add_column(heading, justify="right", no_wrap=True, min_width=max(len(heading), 6))
     root = _row(report, "", report.model, report.entries, 0)
     total = report.total
@@ -124,7 +164,9 @@ def _tree(report: Report) -> Table:
         if same_as:
             name.append(f" as {same_as}", style="dim italic")
         share = percent(numbers[-1], total).removesuffix(" %")
-        table.add_row(name, *(si(number) for number in numbers), share, style="" if row.children else None)
+        bounds = f"{si(row.at('least').flops(least, *PHASES))} – {si(row.at('most').flops(most, *PHASES))}"
+        others = (*((bounds,) if ranged else ()), *((si(row.at("full").flops(full, *PHASES)),) if rated else ()))
+        table.add_row(name, *(si(number) for number in numbers), share, *others, style="" if row.children else None)
     return table
 
 
@@ -143,7 +185,8 @@ def _row(report: Report, path: str, name: str, entries: tuple[Entry, ...], depth
             children.append(_row(report, f"{prefix}{child}", child, tuple(members), depth + 1))
         else:
             children.append(_Row(f"· {child}", tuple(members), ()))
-    return _Row(name, entries, tuple(children), report.modules.get(path, "") if path else "")
+    about = report.modules.get(path, "") if path else ""
+    return _Row(name, entries, tuple(children), f"{about}, routed" if path in report.routed else about)
 
 
 def _worth_opening(groups: Mapping[tuple[bool, str], list[Entry]]) -> bool:
@@ -200,6 +243,8 @@ def _op(parts: list[Entry], rule: str, convention: Convention) -> Iterator[str]:
     yield f"    says       {' '.join(first.about.split())}"
     if first.line:
         yield f"    called at  {first.line}"
+    if first.rate:
+        yield f"    rate       {first.rate}, of what the formula says"
     for part in parts:
         indent = "    "
         if part.part:

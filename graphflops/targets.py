@@ -122,6 +122,21 @@ def model_and_inputs(
     return model, *bind(model, given)
 
 
+def rates(texts: Iterable[str] | None) -> dict[str, str]:
+    """``blocks.3.*=0.62`` as pattern and rate.
+
+    Raises:
+        UsageError: there is no pattern, or no rate.
+    """
+    found = {}
+    for text in texts or ():
+        pattern, _, rate = map(str.strip, text.partition("="))
+        if not (pattern and rate):
+            raise UsageError(f"cannot read the rate {text!r}: write PATTERN=RATE, for example 'blocks.3.*=0.62'")
+        found[pattern] = rate
+    return found
+
+
 def bind(model: nn.Module, inputs: Iterable[Input]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword inputs for a model's forward.
 

@@ -29,6 +29,12 @@ def analyze(
     expand: Annotated[
         list[str] | None, typer.Option(help="count the single operations of these, by target: 'my.module.*', or '*'")
     ] = None,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="how often modules run, where data decides: '*.experts.*=top_k/num_experts', 'blocks.3=0.3..0.8'"
+        ),
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="write the whole report to this file")] = None,
     explain: Annotated[
         str | None, typer.Option(help="say why the numbers of this module path, component or op are what they are")
@@ -52,6 +58,7 @@ def analyze(
         attention=attention,  # type: ignore[arg-type]
         strict=strict,
         expand=expand or False,
+        rates=targets.rates(rate),
     )
     if explain is not None:
         typer.echo(report.explanation(explain))

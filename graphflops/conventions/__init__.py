@@ -95,6 +95,7 @@ class Convention:
         return number
 
     def _work(self, entry: Entry) -> Mapping[Phase, Work]:
+        entry = entry.at("full") if self.counts else entry  # no tool knows of rates
         return entry.useful or entry.work if self.causal == "useful" else entry.work
 
     def count_of(self, entry: Entry, module: str = "") -> Count | None:
@@ -107,7 +108,7 @@ class Convention:
         return self.why if spoken is None else spoken.why
 
     def _counted(self, count: Count, entry: Entry) -> int:
-        work = entry.work.get("forward", NOTHING)
+        work = self._work(entry).get("forward", NOTHING)
         names = {**dict(zip(WORK_CLASSES, map(int, work.counts()), strict=True)), **dict.fromkeys(entry.flags, 1)}
         try:
             return count.expression({**names, **entry.operands, "out": entry.outputs[0] if entry.outputs else ()})

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -53,6 +54,8 @@ class Trace:
     """how the graph came about: of a given one, or of a run on fake tensors; and what of it was described, not run"""
     assumed: tuple[str, ...] = ()
     """what was taken as given where data decides, each with the user's source line"""
+    routed: Mapping[str, Fraction] = field(default_factory=dict)
+    """path of each module whose rows data chooses → the share of them that was taken to reach it"""
 
 
 def trace(
@@ -138,6 +141,7 @@ class Tracer(fx.Tracer):
             trainable=frozenset(name for name, each in self._parameters() if each.requires_grad),
             capture=(captured_from(self.root), *self.described.values()),
             assumed=tuple(self.values.assumed),
+            routed=self.values.routing.shares,
         )
 
     def _place(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -199,6 +203,7 @@ class Tracer(fx.Tracer):
             return call(module, *args, **kwargs)
         path = self.paths.get(id(module), self.owners[-1])
         self.called.add(path)
+        self.values.routing.called(path, self.owners, (args, kwargs))
         self.owners.append(path)
         try:
             if self.is_leaf_module(module, path):

@@ -33,6 +33,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_any, tree_leaves, tree_map
 
 from graphflops.tracing.lending import StandIns, passes_on_what_is_stored
+from graphflops.tracing.routing import Routing
 
 aten = torch.ops.aten
 
@@ -88,6 +89,7 @@ class Values:
         """what was assumed, in order, once each, after the user's line"""
         self.blank: dict[str, None] = {}
         """buffers that were asked for a value, and have none on the meta device"""
+        self.routing = Routing()
         self._made: dict[int, _Made] = {}
         self._known: dict[int, Value | None] = {}
         self._written: dict[int, int] = {}
@@ -114,6 +116,8 @@ class Values:
             result = op(*args, **kwargs)
         except _DATA_DECIDES:
             result = self._decided(op, args, kwargs, where)
+            self.routing.decided(result)
+        self.routing.ran(op, args, result)
         self._remember(op, args, kwargs, result)
         return result
 

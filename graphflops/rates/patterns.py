@@ -1,0 +1,177 @@
+"""Which modules a pattern of rates means, and which number a rate is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+from graphflops.components import components
+from graphflops.errors import UsageError
+from graphflops.ledger import Entry
+from graphflops.rates.expressions import evaluated
+from graphflops.rates.numbers import Rate, exactly
+from graphflops.rates.spellings import Layers, layers
+
+RateLike: TypeAlias = "Rate | Layers | int | float | Fraction | str | tuple[Any, ...]"
+"""A number, an expression, bounds, an average depth, or a Rate."""
+
+Attributes: TypeAlias = Callable[[str], Mapping[str, Any]]
+"""Module path → the numbers among its attributes."""
+
+AVERAGE_DEPTH = "avg_layers_executed="
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Rates as they were found: of modules, by path, and of operators, by target."""
+
+    modules: Mapping[str, Rate]
+    operators: Mapping[str, Rate]
+
+
+def found_rates(
+    rates: Mapping[str, RateLike],
+    modules: Mapping[str, str],
+    called: Collection[str],
+    entries: Sequence[Entry],
+    model: Any,
+) -> Rates:
+    """What the patterns mean in a model.
+
+    A pattern is looked for among module paths, then among components, then among targets of calls and operators.
+    ``blocks.3.*`` is the module ``blocks.3`` with all in it; of a list of modules, which does no work itself, each
+    member. Of two patterns that mean the same module, that with more letters speaks, and of two with as many the
+    later. Names in expressions are attributes of ``model``'s modules.
+
+    Raises:
+        UsageError: a pattern matches nothing, or a rate is none.
+    """
+    working = {*called, *(each.path for each in entries if each.kind == "call")}
+    operators = {name: None for each in entries if each.kind == "call" for name in (each.target, each.operator)}
+    attributes = numbers_of(model)
+    paths: dict[str, tuple[int, Rate]] = {}
+    targets: dict[str, tuple[int, Rate]] = {}
+    for pattern, rate in rates.items():
+        letters = sum(each not in "*?[]" for each in pattern)
+        matched = _modules(pattern, modules)
+        if matched:
+            for outer in matched:
+                members = list(_members(outer, modules, working))
+                for index, path in enumerate(members):
+                    said = _rate(pattern, rate, path, attributes, index, len(members))
+                    if letters >= paths.get(path, (0, said))[0]:
+                        paths[path] = letters, said
+        else:
+            matched = [each for each in operators if fnmatchcase(each, pattern)]
+            if not matched:
+                raise UsageError(_nothing(pattern, modules, operators))
+            for each in matched:
+                said = _rate(pattern, rate, "", attributes, 0, 1)
+                if letters >= targets.get(each, (0, said))[0]:
+                    targets[each] = letters, said
+    return Rates(
+        {path: rate for path, (_, rate) in paths.items()}, {target: rate for target, (_, rate) in targets.items()}
+    )
+
+
+def _modules(pattern: str, modules: Mapping[str, str]) -> list[str]:
+    """The outermost modules that a pattern matches, as paths; ``*.`` before them may be nothing."""
+    name = pattern.removesuffix(".*") or pattern
+    matched = {each for each in modules if fnmatchcase(each, name) or (each and fnmatchcase(f".{each}", name))}
+    if not matched:
+        component = components(modules)
+        matched = {each for each in modules if each and fnmatchcase(component[each], name)}
+    return [each for each in modules if each in matched and not any(outer in matched for outer in around(each))]
+
+
+def _members(path: str, modules: Mapping[str, str], working: Collection[str]) -> Iterator[str]:
+    """The module itself, or what a list of modules holds."""
+    inside = [each for each in modules if each and each != path and each.rpartition(".")[0] == path]
+    if path in working or not inside:
+        yield path
+    else:
+        for each in inside:
+            yield from _members(each, modules, working)
+
+
+def around(path: str) -> Iterator[str]:
+    """The paths of the modules that a module is in, the nearest first."""
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
+
+
+def numbers_of(model: Any) -> Attributes:
+    """What gives the numbers among a module's attributes, those of its ``config`` under ``config.`` among them."""
+
+    def numbers(path: str) -> dict[str, Any]:
+        module = getattr(model, "_orig_mod", model)
+        for name in filter(None, path.split(".")):
+            module = getattr(module, name, None)
+        found: dict[str, Any] = {}
+        for prefix, owner in (("", module), ("config.", getattr(module, "config", None))):
+            for name, value in {**vars(type(owner)), **getattr(owner, "__dict__", {})}.items():
+                if isinstance(value, (int, float, Fraction)) and not isinstance(value, bool) and name[:1] != "_":
+                    found[prefix + name] = value
+        return found
+
+    return numbers
+
+
+def _rate(pattern: str, rate: RateLike, path: str, attributes: Attributes, index: int, count: int) -> Rate:
+    try:
+        if isinstance(rate, str) and rate.strip().startswith(AVERAGE_DEPTH):
+            rate = layers(*_numbers(rate.strip().removeprefix(AVERAGE_DEPTH), path, attributes))
+        if isinstance(rate, Layers):
+            return rate.of(index, count)
+        if isinstance(rate, Rate):
+            return rate
+        if isinstance(rate, str):
+            numbers = _numbers(rate, path, attributes)
+        elif isinstance(rate, (tuple, list)):
+            numbers = [number for each in rate for number in _numbers(each, path, attributes)]
+        else:
+            numbers = [exactly(rate)]
+        said = Rate(*numbers)
+        if said.most > 1:
+            raise UsageError(
+                f"{said} is more than 1: a rate is of what would run always. "
+                f"Of what data repeats, say graphflops.rates.Rate({float(said.most):g})"
+            )
+        return said
+    except UsageError as error:
+        raise UsageError(f"the rate of {pattern!r}: {error}") from error
+
+
+def _numbers(rate: Any, path: str, attributes: Attributes) -> list[Fraction]:
+    if not isinstance(rate, str):
+        return [exactly(rate)]
+    return [evaluated(each, lambda name: _attribute(name, path, attributes)) for each in rate.split("..")]
+
+
+def _attribute(name: str, path: str, attributes: Attributes) -> Fraction:
+    """A number of the nearest module, from the one concerned outwards, that has it."""
+    there: dict[str, str] = {}
+    for each in (path, *around(path)):
+        has = attributes(each)
+        if name in has:
+            return exactly(has[name])
+        there |= {key: each for key in has if key not in there}
+    listed = ", ".join(f"{key} of {owner or 'the model'}" for key, owner in there.items()) or "none"
+    near = get_close_matches(name, there, n=2)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise UsageError(
+        f"neither {path or 'the model'} nor a module around it has a number {name!r}{hint} There are: {listed}"
+    )
+
+
+def _nothing(pattern: str, modules: Mapping[str, str], operators: Iterable[str]) -> str:
+    known = list(dict.fromkeys((*filter(None, modules), *components(modules).values(), *operators)))
+    plain = pattern.replace("*", "").strip(".")
+    near = list(dict.fromkeys([*get_close_matches(pattern, known, n=3), *get_close_matches(plain, known, n=3)]))[:3]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known[:8])}, …"
+    return f"the rate of {pattern!r} is of nothing: no module, component or operator is called so; {hint}"
