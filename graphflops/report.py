@@ -252,7 +252,7 @@ class Report:
         for entry in self.entries:
             if entry.kind == "call" and entry.op not in unknown:
                 calls[entry.op] = entry
-                if entry.work:
+                if entry.at("full").work:
                     worked.add(entry.op)
         counted = [entry for op, entry in calls.items() if op in worked]
         zero = [entry for op, entry in calls.items() if op not in worked]

@@ -200,7 +200,7 @@ def _walk(row: _Row, report: Report, depth: int) -> Iterator[tuple[int, _Row, st
     yield depth, row, ""
     opened: dict[object, str] = {}
     for child in sorted(row.children, key=lambda each: -each.flops(report, *PHASES)):
-        if not child.flops(report, *PHASES):
+        if not child.flops(report, *PHASES) and not child.at("full").flops(report, *PHASES):
             continue
         detail = _detail(child, report)
         if child.children and detail in opened:
@@ -211,7 +211,7 @@ def _walk(row: _Row, report: Report, depth: int) -> Iterator[tuple[int, _Row, st
 
 
 def _detail(row: _Row, report: Report) -> tuple[str, tuple[int, ...], tuple[object, ...]]:
-    costs = tuple(row.flops(report, phase) for phase in PHASES)
+    costs = tuple(each.flops(report, phase) for each in (row, row.at("full")) for phase in PHASES)
     inside = ((child.name, _detail(child, report)) for child in row.children)
     return row.about, costs, tuple((name, detail) for name, detail in inside if any(detail[1]))
 

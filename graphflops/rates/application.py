@@ -37,7 +37,7 @@ def at_rates(
     each count is rounded down once.
 
     A parameter is updated in each step that has a gradient for it, at whatever rate: only a rate of 0 leaves the
-    update out. Gradients that meet at a tensor are added where the tensor is made.
+    update out, unless it comes of an average depth. Gradients that meet at a tensor are added where the tensor is made.
     """
     return tuple(_at(entry, _share(entry, modules, rates, taken or {})) for entry in entries)
 
@@ -47,6 +47,8 @@ def _share(entry: Entry, modules: Mapping[str, str], rates: Rates, taken: Mappin
     for path in (entry.path, *around(entry.path)):
         share = taken.get(path) or Fraction(1)
         full /= share
+        if path in rates.averaged and entry.kind == "update":
+            continue
         if path in rates.modules:
             said.append(rates.modules[path])
         elif share != 1:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from graphflops.errors import UsageError
@@ -150,8 +151,9 @@ def _full(rows: Mapping[str, int], routed: Mapping[str, Fraction]) -> dict[str, 
     """Rows at rate 1: those of the trace, and where it took a share of them, all of which it took that share."""
     full = {}
     for path, count in rows.items():
-        share = next((routed[each] for each in (path, *around(path)) if routed.get(each)), Fraction(1))
-        full[path] = count / share
+        full[path] = count / prod(
+            (routed.get(each) or Fraction(1) for each in (path, *around(path))), start=Fraction(1)
+        )
     return full
 
 

@@ -31,6 +31,8 @@ class Rates:
 
     modules: Mapping[str, Rate]
     operators: Mapping[str, Rate]
+    averaged: frozenset[str] = frozenset()
+    """paths of the modules of which an average depth was said, so that a rate of 0 does not mean that they never run"""
 
 
 def found_rates(
@@ -54,6 +56,7 @@ def found_rates(
     operators = {name: None for each in entries if each.kind == "call" for name in (each.target, each.operator)}
     attributes = numbers_of(model)
     paths: dict[str, tuple[int, Rate]] = {}
+    averaged: set[str] = set()
     targets: dict[str, tuple[int, Rate]] = {}
     for pattern, rate in rates.items():
         letters = sum(each not in "*?[]" for each in pattern)
@@ -65,6 +68,7 @@ def found_rates(
                     said = _rate(pattern, rate, path, attributes, index, len(members))
                     if letters >= paths.get(path, (0, said))[0]:
                         paths[path] = letters, said
+                        (averaged.add if _is_average(rate) else averaged.discard)(path)
         else:
             matched = [each for each in operators if fnmatchcase(each, pattern)]
             if not matched:
@@ -74,7 +78,9 @@ def found_rates(
                 if letters >= targets.get(each, (0, said))[0]:
                     targets[each] = letters, said
     return Rates(
-        {path: rate for path, (_, rate) in paths.items()}, {target: rate for target, (_, rate) in targets.items()}
+        {path: rate for path, (_, rate) in paths.items()},
+        {target: rate for target, (_, rate) in targets.items()},
+        frozenset(averaged),
     )
 
 
@@ -122,9 +128,13 @@ def numbers_of(model: Any) -> Attributes:
     return numbers
 
 
+def _is_average(rate: RateLike) -> bool:
+    return isinstance(rate, Layers) or (isinstance(rate, str) and rate.strip().startswith(AVERAGE_DEPTH))
+
+
 def _rate(pattern: str, rate: RateLike, path: str, attributes: Attributes, index: int, count: int) -> Rate:
     try:
-        if isinstance(rate, str) and rate.strip().startswith(AVERAGE_DEPTH):
+        if isinstance(rate, str) and _is_average(rate):
             rate = layers(*_numbers(rate.strip().removeprefix(AVERAGE_DEPTH), path, attributes))
         if isinstance(rate, Layers):
             return rate.of(index, count)

@@ -73,7 +73,8 @@ class SparseMoELayer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        assert x.dim() == 3 and x.shape[-1] == self.d_model, f"expected (B, N, {self.d_model}), got {tuple(x.shape)}"
+        assert x.dim() == 3, f"expected (B, N, D), got {tuple(x.shape)}"
+        assert x.shape[-1] == self.d_model, f"the width is {x.shape[-1]}, not {self.d_model}"
         b, n, d = x.shape
         flat = x.reshape(b * n, d)
         scores = self.gating_network(flat)
