@@ -45,3 +45,28 @@ def test_a_rate_of_one_changes_nothing_and_of_none_leaves_nothing() -> None:
 def test_on_symbols_it_is_a_formula() -> None:
     n = sympy.Symbol("n", integer=True, positive=True)
     assert Cost(Work(macs=8 * n)).at(Fraction(3, 8)).forward == Work(macs=3 * n)
+
+
+@rule(Sometimes)
+def between(x: Spec, weight: Spec) -> Cost:
+    """A matrix product in 30 to 80 of a hundred steps, in 50 on average; and its input negated in each."""
+    product = Work(macs=x.numel * weight.shape[-1])
+    rated = Cost(product, {"x": product, "weight": product}).at((0.3, 0.5, 0.8))
+    return Cost.of(product=rated, always=Cost(Work(elementwise=x.numel), {"*": Work()}))
+
+
+def test_bounds_are_in_the_report_as_an_interval_and_full_beside_it() -> None:
+    report = analyze(Sometimes(), (torch.zeros(25, 4, requires_grad=True),), rules=[between])
+    product, always = 2 * 25 * 4 * 4, 100
+    assert report.forward == product // 2 + always
+    assert report.interval("forward") == (product * 3 // 10 + always, product * 8 // 10 + always)
+    assert report.full.forward == product + always
+
+
+def test_costs_at_rates_add_up_and_scale_with_their_bounds() -> None:
+    rated, always = Cost(Work(macs=100)).at((0.1, 0.5)), Cost(Work(macs=7))
+    both = 2 * (rated + always)
+    assert both.least is not None
+    assert both.most is not None
+    assert both.full is not None
+    assert [each.forward.macs for each in (both.least, both, both.most, both.full)] == [34, 114, 114, 214]

@@ -1,0 +1,95 @@
+"""A ResNet-BK of somebody's own, analysed as it is, with the rules that the documents show."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from published import LanguageModel
+
+from graphflops import Report, analyze
+from graphflops.rates import measure
+from graphflops.witness import Dispatched, dispatched
+
+RULES = Path(__file__).parents[2] / "docs/examples/published_resnet_bk_rules.py"
+TOKENS = torch.randint(0, 200, (4, 12), generator=torch.Generator().manual_seed(0))
+TWO = {"num_experts": 4, "top_k": 2}
+
+
+def analysed(**sizes: int) -> Report:
+    return analyze(LanguageModel(**sizes), (TOKENS,), rules=[RULES], strict=True)
+
+
+def products(report: Report) -> Dispatched:
+    return Dispatched(int(report.work("forward").macs), int(report.work("backward").macs))
+
+
+def test_it_runs_and_trains() -> None:
+    torch.manual_seed(0)
+    model = LanguageModel()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(5):
+        loss = F.cross_entropy(model(TOKENS).flatten(0, 1), TOKENS.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert all(each.grad is not None for name, each in model.named_parameters() if "experts" not in name)
+
+
+@pytest.mark.parametrize("sizes", [{}, TWO, {"d_model": 8, "n_layers": 3}])
+def test_nothing_is_unknown_and_products_are_those_that_autograd_dispatches(sizes: dict[str, int]) -> None:
+    report = analysed(**sizes)
+    assert report.coverage.unknown == 0
+    assert products(report) == dispatched(LanguageModel(**sizes), (TOKENS,))
+
+
+def test_bk_core_is_the_published_count() -> None:
+    report = analysed()
+    assert report.by_operator("forward")["BKCoreFunction"] == 2 * 4 * 34 * 12
+    assert report.by_operator("backward")["BKCoreFunction"] == 2 * 4 * 26 * 12
+
+
+def test_its_experts_are_routed_and_there_are_more_in_full() -> None:
+    report = analysed()
+    active, full = (each.by_module()["blocks.0.bk_layer.moe_ffn.experts"] for each in (report, report.full))
+    assert full == 4 * active == 4 * 48 * (8 * 16**2 + 2 * 16)
+
+
+def test_a_rate_speaks_over_that_of_the_rule() -> None:
+    given = analyze(LanguageModel(), (TOKENS,), rules=[RULES], rates={"*.experts.*": "top_k/num_experts"})
+    assert (given.total, given.full.total) == (analysed().total, analysed().full.total)
+    half = analyze(LanguageModel(), (TOKENS,), rules=[RULES], rates={"*.experts.*": 0.5})
+    assert (
+        half.by_module()["blocks.0.bk_layer.moe_ffn.experts"] * 2
+        == (half.full.by_module()["blocks.0.bk_layer.moe_ffn.experts"])
+    )
+
+
+def test_without_the_rule_of_its_experts_the_loop_is_seen_and_marked() -> None:
+    report = analyze(LanguageModel(), (TOKENS,))
+    assert {each.target for each in report.unknown} == {"published.BKCoreFunction"}
+    assert products(report) == products(analysed())
+    assert set(report.routed) == {f"blocks.{i}.bk_layer.moe_ffn.experts.{e}" for i in range(2) for e in range(4)}
+    assert "routed     data decides on which rows; taken are 1/4 of them, evenly" in str(report)
+
+
+def test_what_really_runs_is_what_measured_rates_give() -> None:
+    torch.manual_seed(1)
+    model = LanguageModel(**TWO)
+    rates = measure(model, [TOKENS])
+    report = analyze(model, (TOKENS,), rates=rates)
+    rows = []
+    for block in model.blocks:
+        for expert in block.bk_layer.moe_ffn.experts:
+            expert.register_forward_hook(lambda module, args, out: rows.append(len(out)))
+    model(TOKENS)
+    assert sum(rows) == 2 * 2 * TOKENS.numel()
+    experts = sum(report.by_module()[f"blocks.{i}.bk_layer.moe_ffn.experts"] for i in range(2))
+    assert experts == sum(rows) * (8 * 16**2 + 2 * 16)
+
+
+def test_the_rules_are_short() -> None:
+    assert len(RULES.read_text(encoding="utf-8").splitlines()) <= 30
