@@ -31,7 +31,7 @@ ANALYZE = $(strip $(if $(MODEL),$(call quoted,$(MODEL))) \
     $(call option,--input,$(INPUT)) $(call option,--batch,$(BATCH)) $(call option,--seq,$(SEQ)) \
     $(call option,--config,$(CONFIG)) $(call option,--optimizer,$(OPTIMIZER)) \
     $(call option,--convention,$(CONVENTION)) $(call option,--attention,$(ATTENTION)) \
-    $(call option,--rules,$(RULES)) $(call option,--explain,$(EXPLAIN)) \
+    $(call option,--rules,$(RULES)) $(call option,--rate,$(RATE)) $(call option,--explain,$(EXPLAIN)) \
     $(if $(filter-out 0,$(STRICT)),--strict) $(if $(filter-out 0,$(INFERENCE)),--inference) \
     $(call option,--json,$(JSON)))
 
@@ -57,6 +57,7 @@ help:  ## this list
 	@echo '  INFERENCE=1                       forward alone'
 	@echo '  STRICT=1                          refuse a model with an op that no rule names'
 	@echo '  RULES=my_rules.py                 a file or folder of rules of your own'
+	@echo '  RATE="blocks.3.*=0.62"            how often modules run, where data decides'
 	@echo '  EXPLAIN=lm_head                   why the numbers of a module, component or op are what they are'
 	@echo '  JSON=report.json                  where the whole report goes; $(REPORT) unless told'
 	@echo

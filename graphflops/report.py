@@ -194,8 +194,10 @@ class Report:
         return size * rate.numerator // rate.denominator
 
     def _at(self, range: Range) -> Report:
-        rates = {} if range == "full" else self.rates
-        return replace(self, entries=tuple(entry.at(range) for entry in self.entries), rates=rates)
+        entries = tuple(entry.at(range) for entry in self.entries)
+        if range == "full":
+            return replace(self, entries=entries, rates={}, routed={})
+        return replace(self, entries=entries)
 
     # -- queries, by fvcore's names ------------------------------------------------------------------------------
 

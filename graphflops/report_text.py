@@ -21,6 +21,7 @@ from graphflops.units import in_step, percent, si, step_of, unit
 
 ASSUMED = 5
 """how many of the places are printed where data decides"""
+_BOUNDS: tuple[Range, Range] = ("least", "most")
 DEPTH = 5
 """how deep the tree of components is printed; deeper work is in the row of its parent"""
 
@@ -106,7 +107,7 @@ def _totals(report: Report) -> Table:
         if phase == "optimizer" and not report.optimizer_name:
             continue
         numbers = (f"{flops:,}", *(() if counted == "MACs" else (f"{macs:,}",)))
-        bounds = f"{in_step(least.flops(phase), step)} – {in_step(most.flops(phase), step)}"
+        bounds = _between(in_step(least.flops(phase), step), in_step(most.flops(phase), step))
         others = (*((bounds,) if ranged else ()), *((in_step(full.flops(phase), step),) if rated else ()))
         share = percent(flops, report.total)
         table.add_row(name, in_step(flops, step), share, *others, *numbers, style=style or None)
@@ -115,6 +116,10 @@ def _totals(report: Report) -> Table:
         numbers = (in_step(useful, step), percent(useful, report.total), *("" for _ in beside), f"{useful:,}")
         table.add_row("useful: causal attention as its triangle", *numbers, style="dim")
     return table
+
+
+def _between(least: str, most: str) -> str:
+    return least if least == most else f"{least} – {most}"
 
 
 def _is_rated(report: Report) -> bool:
@@ -142,7 +147,6 @@ class _Row:
 def _tree(report: Report) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("component")
-    least, most, full = report.least, report.most, report.full
     ranged, rated = report.is_interval, _is_rated(report)
     beside = (*(("least – most",) if ranged else ()), *(("full",) if rated else ()))
     for heading in ("forward", "backward", "optimizer", "total", "%", *beside):
@@ -164,8 +168,8 @@ def _tree(report: Report) -> Table:
         if same_as:
             name.append(f" as {same_as}", style="dim italic")
         share = percent(numbers[-1], total).removesuffix(" %")
-        bounds = f"{si(row.at('least').flops(least, *PHASES))} – {si(row.at('most').flops(most, *PHASES))}"
-        others = (*((bounds,) if ranged else ()), *((si(row.at("full").flops(full, *PHASES)),) if rated else ()))
+        bounds = _between(*(si(row.at(each).flops(report, *PHASES)) for each in _BOUNDS))
+        others = (*((bounds,) if ranged else ()), *((si(row.at("full").flops(report, *PHASES)),) if rated else ()))
         table.add_row(name, *(si(number) for number in numbers), share, *others, style="" if row.children else None)
     return table
 

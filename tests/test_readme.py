@@ -28,6 +28,7 @@ DOCUMENTS = [
     "docs/conventions.md",
     "docs/design.md",
     "docs/quick-reference.md",
+    "docs/rates.md",
     "docs/verification.md",
     "docs/writing-rules.md",
 ]

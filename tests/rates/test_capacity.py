@@ -6,9 +6,9 @@ from math import ceil
 
 import pytest
 import torch
+from data_dependent import WIDTH, EagerMoE
 from hypothesis import given
 from hypothesis import strategies as st
-from routed import WIDTH, EagerMoE
 
 from graphflops import UsageError, analyze
 from graphflops.rates import Rate, capacity

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from data_dependent import WIDTH, Deep, Dense, EagerMoE, Masked
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from routed import WIDTH, Deep, Dense, EagerMoE, Masked
 
 from graphflops import Report, UsageError, analyze
 from graphflops.rates import Rate, layers
