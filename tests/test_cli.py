@@ -132,6 +132,13 @@ class TestAnalyze:
         assert "one pass" in out
         assert "optimizer (" not in out
 
+    def test_rates_are_of_what_data_decides(self, capsys: pytest.CaptureFixture[str]) -> None:
+        code, out, _ = run(capsys, "analyze", "--rate", "blocks.*=0.3..0.8", "--rate", "blocks.3.*=0.62")
+        assert code == 0
+        assert "least – most" in out
+        assert "rate       31/50: blocks.3" in out
+        assert "rate       3/10 – 4/5: blocks.0, blocks.1, blocks.2" in out
+
     def test_a_number_is_explained(self, capsys: pytest.CaptureFixture[str]) -> None:
         code, out, _ = run(capsys, "analyze", "--explain", "blocks.0.bk_layer.bk_core")
         assert code == 0
@@ -205,6 +212,10 @@ WRONG = [
     pytest.param(["--convention", "cubits"], 1, ["cubits", "standard, exact"], id="no convention"),
     pytest.param(["--attention", "slow"], 1, ["slow", "flash"], id="no attention"),
     pytest.param(["--explain", "blocks.9"], 1, ["blocks.9", "did you mean"], id="no such path"),
+    pytest.param(["--rate", "block.3=0.5"], 1, ["block.3", "did you mean blocks.3"], id="rate of nothing"),
+    pytest.param(["--rate", "blocks.3"], 1, ["blocks.3", "PATTERN=RATE"], id="no rate"),
+    pytest.param(["--rate", "blocks.3=half"], 1, ["blocks.3", "half", "num_experts"], id="rate that is none"),
+    pytest.param(["--rate", "blocks.3=62"], 1, ["blocks.3", "more than 1"], id="rate in percent"),
     pytest.param(["--batch", "0"], 1, ["--batch"], id="no batch"),
     pytest.param(["--bogus"], 1, ["--bogus"], id="no option"),
     pytest.param(["users_models:Tiny", "--seq", "3"], 1, ["--seq", "--input"], id="length of another model"),

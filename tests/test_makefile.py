@@ -105,6 +105,7 @@ def test_variables_are_shown_by_a_dry_run(checkout: Checkout) -> None:
         (["OPTIMIZER=sgd", "CONVENTION=exact"], ["--optimizer", "sgd", "--convention", "exact"]),
         (["ATTENTION=math", "STRICT=1"], ["--attention", "math", "--strict"]),
         (["STRICT=0", "INFERENCE=1"], ["--inference"]),
+        (["RATE=blocks.*=0.3..0.8"], ["--rate", "blocks.*=0.3..0.8"]),
         (["RULES=my rules.py", "EXPLAIN=it's"], ["--rules", "my rules.py", "--explain", "it's"]),
     ],
     ids=lambda value: " ".join(value),
