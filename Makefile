@@ -37,7 +37,7 @@ ANALYZE = $(strip $(if $(MODEL),$(call quoted,$(MODEL))) \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help analyze test lint docs demo reconcile rules conformance tools clean
+.PHONY: help analyze test lint docs demo reconcile rules conformance tools bench clean
 
 help:  ## this list
 	@echo 'Usage: make TARGET [VARIABLE=VALUE …]'
@@ -64,6 +64,9 @@ help:  ## this list
 	@echo 'Variables of make test:'
 	@echo '  TESTS="tests/home -k published"   which tests, as pytest takes it; all unless told'
 	@echo '  WORKERS=4                         how many run at a time; $(WORKERS) unless told'
+	@echo
+	@echo 'Variables of make bench:'
+	@echo '  ROWS="llama* start_up"            which rows are measured again; all unless told'
 
 analyze: $(CORE)  ## what a training step of a model costs
 	$(PYTHON) -m graphflops analyze $(ANALYZE)
@@ -93,6 +96,9 @@ conformance: $(ZOO)  ## hundreds of public models against what autograd dispatch
 
 tools: $(TOOLS)  ## other counters, run and compared with their imitations
 	$(PYTHON) -m pytest tests/tools
+
+bench: $(TOOLS)  ## how long an analysis takes beside torch's counter and others, in docs/benchmarks.md
+	$(PYTHON) tests/benchmarks $(foreach each,$(ROWS),$(call quoted,$(each)))
 
 clean:  ## remove what make made, the environment too
 	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis $(REPORT)

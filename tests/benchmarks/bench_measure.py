@@ -1,0 +1,203 @@
+"""What is measured in a process of its own: seconds of each job, peak memory, the seconds of other counters."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gc
+import io
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench_rows import Case, Row
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from graphflops import analyze
+
+Measured = dict[str, Any]
+
+MIB = 2**20
+
+
+def seconds(row: Row, *, ours_first: bool) -> Measured:
+    """Of building, and of each phase by both, in this order or that; ``counted`` holds both counts of a step, in FLOPs.
+
+    What goes wrong is under ``failed``, by the job.
+    """
+    warm_up()
+    row.case()  # what the first build imports
+    measured: Measured = {"failed": {}}
+    case = _timed(measured, "build", row.case)
+    if case is None:
+        return measured
+    jobs: list[tuple[str, Callable[[], Any]]] = [
+        ("forward", lambda: analyze(*case, training=False)),
+        ("torch_forward", lambda: counted_forward(case)),
+        ("step", lambda: analyze(*case)),
+        ("torch_step", lambda: counted_step(case)),
+    ]
+    if not ours_first:
+        jobs = [jobs[1], jobs[0], jobs[3], jobs[2]]
+    done = {name: _timed(measured, name, job) for name, job in jobs}
+    if (report := done["step"]) is not None and done["torch_step"] is not None:
+        ours = 2 * (report.work("forward").macs + report.work("backward").macs)
+        measured["counted"] = [done["torch_step"], int(ours)]
+    return measured
+
+
+def warm_up() -> None:
+    """Have both import what they import when they are first used."""
+    case = Case(nn.Linear(3, 4, device="meta"), (torch.zeros(2, 3, device="meta"),), {})
+    analyze(*case)
+    counted_step(case)
+
+
+def _timed(measured: Measured, name: str, job: Callable[[], Any]) -> Any:
+    gc.collect()
+    start = time.perf_counter()
+    try:
+        answer = job()
+    except Exception as error:
+        measured["failed"][name] = one_line(error)
+        return None
+    measured[name] = time.perf_counter() - start
+    return answer
+
+
+def one_line(error: BaseException) -> str:
+    """Kind and message of an error, the message's first line."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"
+
+
+# -- torch's counter ----------------------------------------------------------------------------------------------
+
+
+def counted_forward(case: Case) -> int:
+    """FLOPs of forward, by torch's counter."""
+    with torch.no_grad(), _torch_counter() as counter:
+        case.model(*case.args, **case.kwargs)
+    return counter.get_total_flops()
+
+
+def counted_step(case: Case) -> int:
+    """FLOPs of forward and backward, by torch's counter."""
+    with _torch_counter() as counter:
+        answers = tree_leaves(dict(out) if hasattr(out := case.model(*case.args, **case.kwargs), "items") else out)
+        outputs = [each for each in answers if isinstance(each, Tensor) and each.requires_grad]
+        torch.autograd.backward(outputs, [torch.empty_like(each) for each in outputs])
+    return counter.get_total_flops()
+
+
+@contextlib.contextmanager
+def _torch_counter() -> Iterator[FlopCounterMode]:
+    """Torch's counter, and its own switch for models that ask which elements are not zero: as if all were."""
+    from torch.fx.experimental import _config
+
+    with _config.patch(meta_nonzero_assume_all_nonzero=True), FlopCounterMode(display=False) as counter:
+        yield counter
+
+
+# -- memory -------------------------------------------------------------------------------------------------------
+
+
+def memory(row: Row) -> Measured:
+    """MiB of the highest use beyond what is there when everything is imported: by building, and with the analysis."""
+    warm_up()
+    row.load()
+    gc.collect()
+    before = _fresh_peak()
+    case = row.case()
+    built = _peak()
+    analyze(*case)
+    return {"memory_build": (built - before) / MIB, "memory": (_peak() - before) / MIB}
+
+
+def _fresh_peak() -> int:
+    """The memory that is used now, from which the highest use is counted afresh, where the system can do that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak()
+
+
+def _peak() -> int:
+    """The highest use of memory so far, in bytes."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+# -- other counters, which run the model on real tensors ----------------------------------------------------------
+
+
+def fvcore(model: nn.Module, args: tuple[Any, ...]) -> None:
+    from fvcore.nn import FlopCountAnalysis
+
+    FlopCountAnalysis(model, args).unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()
+
+
+def ptflops(model: nn.Module, args: tuple[Any, ...]) -> None:
+    from ptflops import get_model_complexity_info
+
+    given = lambda _: dict(zip(_names(model), args, strict=False))  # noqa: E731
+    get_model_complexity_info(model, (1,), input_constructor=given, as_strings=False, print_per_layer_stat=False)
+
+
+def calflops(model: nn.Module, args: tuple[Any, ...]) -> None:
+    from calflops import calculate_flops
+
+    calculate_flops(model, args=list(args), print_results=False, output_as_string=False)
+
+
+def thop(model: nn.Module, args: tuple[Any, ...]) -> None:
+    from thop import profile
+
+    profile(model, args, verbose=False)
+
+
+def torchinfo(model: nn.Module, args: tuple[Any, ...]) -> None:
+    from torchinfo import summary
+
+    summary(model, input_data=args, verbose=0)
+
+
+TOOLS = {each.__name__: each for each in (fvcore, ptflops, calflops, thop, torchinfo)}
+
+
+def tools(row: Row, rounds: int) -> Measured:
+    """Seconds of each other counter and of ours, forward, on a model with real weights: a list for each."""
+    warnings.simplefilter("ignore")
+    warm_up()
+    case = row.case("cpu")
+    # a mask is for what has no data, and most of them take positional inputs alone
+    jobs = {"graphflops": lambda model, args: analyze(model, args, training=False), **TOOLS}
+    found: dict[str, list[float]] = {}
+    failed: dict[str, str] = {}
+    for number in range(-1, rounds):  # before the first round each runs once, for what it imports and sets up
+        for name, job in jobs.items():
+            if name in failed:
+                continue
+            model = copy.deepcopy(case.model).eval()  # some leave their hooks and buffers behind
+            measured: Measured = {"failed": failed}
+            with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+                _timed(measured, name, lambda job=job, model=model: job(model, case.args))
+            if number >= 0 and name in measured:
+                found.setdefault(name, []).append(measured[name])
+    return {"tools": found, "failed": failed}
+
+
+def _names(model: nn.Module) -> list[str]:
+    import inspect
+
+    return list(inspect.signature(model.forward).parameters)

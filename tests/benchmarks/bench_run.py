@@ -1,0 +1,133 @@
+"""Runs the measurements, each in a fresh process, and keeps what they found in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+Measured = dict[str, Any]
+
+LIMIT = 600
+"""seconds that one process may take"""
+
+
+def code_state() -> str:
+    """A name for the state of the code: measurements of another one are not held against this one's bars."""
+    digest = hashlib.sha256()
+    for file in sorted([*(ROOT / "graphflops").rglob("*.py"), *(ROOT / "rules").glob("*.py")]):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+class Found:
+    """What was measured, by the row, in a file of JSON that is written after each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.rows: dict[str, Measured] = json.loads(path.read_text())
+        except (OSError, ValueError):  # not there yet, or cut off: it is measured again
+            self.rows = {}
+
+    def keep(self, name: str, measured: Measured) -> None:
+        """Keep a row, on disk at once."""
+        self.rows[name] = measured
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        half = self.path.with_suffix(".half")
+        half.write_text(json.dumps(self.rows, indent=1))
+        half.replace(self.path)
+
+
+def measured_apart(kind: str, row: str, *options: str) -> Measured:
+    """What a fresh process measures; if it dies, or takes too long, that is what failed."""
+    command = [sys.executable, str(Path(__file__).parent), "--measure", kind, row, *options]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+        if done.returncode == 0:
+            return json.loads(done.stdout.splitlines()[-1])
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:200]
+    except subprocess.TimeoutExpired:
+        reason = f"took longer than {LIMIT} s"
+    return {"failed": {kind: reason}}
+
+
+def measure_row(name: str, *, rounds: int, tools: bool, step: Callable[[str], None]) -> Measured:
+    """All of one row: rounds that alternate who is first, memory, other counters."""
+    runs = []
+    for number in range(rounds):
+        step(f"{name}: round {number + 1}")
+        runs.append(measured_apart("seconds", name, *(["--ours-first"] if number % 2 == 0 else [])))
+    step(f"{name}: memory")
+    measured = {"code": code_state(), "runs": runs, "memory": measured_apart("memory", name)}
+    if tools:
+        step(f"{name}: other counters")
+        measured["tools"] = measured_apart("tools", name, "--rounds", str(rounds))
+    return measured
+
+
+# -- start-up -----------------------------------------------------------------------------------------------------
+
+PYTHON, TORCH = "python -c pass", "import torch"
+
+
+def commands(report: Path) -> dict[str, Sequence[str]]:
+    """What is started, by what the page calls it."""
+    one_layer = "analyze(torch.nn.Linear(3, 4), (torch.zeros(2, 3),))"
+    return {
+        PYTHON: ["-c", "pass"],
+        TORCH: ["-c", "import torch"],
+        "import graphflops": ["-c", "import graphflops"],
+        "import torch, graphflops": ["-c", "import torch, graphflops"],
+        "from graphflops import analyze": ["-c", "from graphflops import analyze"],
+        "analyze one layer": ["-c", f"import torch; from graphflops import analyze; {one_layer}"],
+        "graphflops --help": ["-m", "graphflops", "--help"],
+        "graphflops rules list": ["-m", "graphflops", "rules", "list"],
+        "graphflops show report.json": ["-m", "graphflops", "show", str(report)],
+        "Report.from_json": ["-c", f"from graphflops import Report; Report.from_json({str(report)!r}).total"],
+    }
+
+
+def start_up(report: Path, *, rounds: int, step: Callable[[str], None]) -> Measured:
+    """Seconds from start to end of each, round by round."""
+    started = commands(report)
+    runs: list[dict[str, float]] = []
+    failed: dict[str, str] = {}
+    for number in range(-1, rounds):  # before the first round each runs once, for the caches of files
+        step(f"start-up: round {number + 1}")
+        run = {}
+        for name, arguments in started.items():
+            start = time.perf_counter()
+            done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+            run[name] = time.perf_counter() - start
+            if done.returncode:
+                failed[name] = (done.stderr.strip().splitlines() or ["failed"])[-1][:200]
+        if number >= 0:
+            runs.append(run)
+    return {"code": code_state(), "runs": runs, "failed": failed}
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on a terminal; each call is one step, and says what is done next."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description:32.32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("benchmarks", total=total, completed=-1)
+        yield lambda text: bar.update(task, advance=1, description=text)
+        bar.update(task, advance=1, description="benchmarks")
+
+
+def steps_of(tools: Mapping[str, bool], rounds: int) -> int:
+    """How many steps ``measure_row`` takes for these rows."""
+    return sum(rounds + 1 + has for has in tools.values())
