@@ -51,9 +51,9 @@ class Work:
     def __bool__(self) -> bool:
         return any(count != 0 for count in self.counts())
 
-    def counts(self) -> Iterator[Size]:
+    def counts(self) -> tuple[Size, ...]:
         """The counts in the order of ``WORK_CLASSES``."""
-        return (getattr(self, name) for name in WORK_CLASSES)
+        return self.macs, self.elementwise, self.division, self.transcendental, self.accumulate, self.integer
 
     def items(self) -> Iterator[tuple[str, Size]]:
         """Class and count, for the classes that are not zero."""

@@ -202,7 +202,7 @@ def _adaptive_loss(input_: Spec, target_: Spec) -> _Adaptive:
     return _Adaptive(Spec(target_.shape, input_.dtype), Spec((), input_.dtype))
 
 
-@rule("torch.nn.AdaptiveLogSoftmaxWithLoss", outputs=_adaptive_loss, example=lambda: _adaptive_call())
+@rule("torch.nn.modules.adaptive.AdaptiveLogSoftmaxWithLoss", outputs=_adaptive_loss, example=lambda: _adaptive_call())
 def adaptive_log_softmax_with_loss(
     input_: Spec,
     target_: Spec,

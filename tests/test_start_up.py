@@ -70,7 +70,7 @@ def test_a_saved_report_is_read(saved: Path) -> None:
 
 
 class TestShippedRules:
-    """They name their targets; what a name names is found when torch is there."""
+    """They name their targets, as these call themselves; what a name names is found when torch is there."""
 
     def test_stand_under_the_same_keys_with_torch_and_without(self) -> None:
         listed = "from graphflops.discovery import shipped; print(*shipped().rules, sep='\\n')"

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from graphflops.rulebook import RuleBook
 
 app = typer.Typer(help="The rules that price each kind of operation.")
@@ -32,26 +30,22 @@ def list_rules(
     """
     from fnmatch import fnmatch
 
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("target", overflow="fold")
-    table.add_column("rule", no_wrap=True)
-    table.add_column("from", overflow="fold")
-    table.add_column("shadows", overflow="fold")
     wanted = pattern if pattern is None or set(pattern) & set("*?[") else f"*{pattern}*"
+    lines = []
     for target, speakers in sorted(_book(rules, strict).by_target().items()):
         (layer, rule), *shadowed = speakers
         said = (target, rule.name, rule.source, layer.origin)
         if wanted is None or any(fnmatch(each, wanted) for each in said):
             hidden = ", ".join(f"{each.source} ({where.origin})" for where, each in shadowed)
             source = rule.source + (f" (adapted from {rule.adapted})" if rule.adapted else "")
-            table.add_row(Text(target), Text(source), Text(layer.origin), Text(hidden))
-    if not table.row_count:
+            lines.append((target, source, layer.origin, hidden))
+    if not lines:
         typer.echo(f"no target, rule or source has {pattern!r} in it")
         return
-    _console().print(table)
+    lines.insert(0, ("target", "rule", "from", "shadows"))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:  # one line each, however long, for people who search in it
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _book(rules: list[Path] | None, strict: bool) -> RuleBook:
@@ -62,12 +56,6 @@ def _book(rules: list[Path] | None, strict: bool) -> RuleBook:
     for warning in book.warnings:
         typer.echo(f"warning: {warning}", err=True)
     return book
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False)
 
 
 @app.command("show")

@@ -72,9 +72,9 @@ def _timed(measured: Measured, name: str, job: Callable[[], Any]) -> Any:
 
 
 def one_line(error: BaseException) -> str:
-    """Kind and message of an error, the message's first line."""
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:200]}"
+    """Kind and message of an error, in one line that is not too long."""
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return said if len(said) <= 240 else f"{said[:239]}…"
 
 
 # -- torch's counter ----------------------------------------------------------------------------------------------

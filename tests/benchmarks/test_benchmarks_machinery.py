@@ -52,7 +52,7 @@ def test_a_counter_that_does_not_run_says_why(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("bench_measure.TOOLS", {"broken": broken})
     found = tools(TINY, 1)
-    assert found["failed"] == {"broken": "ValueError: no such layer"}
+    assert found["failed"] == {"broken": "ValueError: no such layer and more"}
     assert len(found["tools"]["graphflops"]) == 1
 
 
