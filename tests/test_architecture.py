@@ -33,7 +33,9 @@ def test_a_stage_never_imports_a_later_one(stage: str) -> None:
     assert not set().union(*map(imports_of, files)) & later
 
 
-@pytest.mark.parametrize("part", ["sizes", "costs", "conventions", "ledger", "rates", "report", "report_json", "report_text"])
+@pytest.mark.parametrize(
+    "part", ["sizes", "costs", "conventions", "ledger", "rates", "report", "report_json", "report_text"]
+)
 def test_what_a_saved_report_needs_does_not_import_torch(part: str) -> None:
     code = f"import sys, graphflops.{part}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
