@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from graphflops.errors import CaptureError as CaptureError
     from graphflops.errors import DuplicateRule as DuplicateRule
     from graphflops.errors import GraphflopsError as GraphflopsError
+    from graphflops.errors import LawError as LawError
     from graphflops.errors import MissingRules as MissingRules
     from graphflops.errors import RuleError as RuleError
     from graphflops.errors import RuleLoadError as RuleLoadError
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from graphflops.report import Report as Report
     from graphflops.rulebook import Rule as Rule
     from graphflops.rulebook import rule as rule
+    from graphflops.scaling import Law as Law
+    from graphflops.scaling import law as law
+    from graphflops.scaling import multiples as multiples
     from graphflops.sizes import Spec as Spec
     from graphflops.sizes import spec as spec
 
@@ -42,6 +46,7 @@ _HOMES = {
         "CaptureError",
         "DuplicateRule",
         "GraphflopsError",
+        "LawError",
         "MissingRules",
         "RuleError",
         "RuleLoadError",
@@ -50,6 +55,7 @@ _HOMES = {
     ],
     "report": ["Coverage", "Report"],
     "rulebook": ["Rule", "rule"],
+    "scaling": ["Law", "law", "multiples"],
     "sizes": ["Spec", "spec"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

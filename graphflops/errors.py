@@ -5,6 +5,7 @@ GraphflopsError
   CaptureError    the model could not be traced
   MissingRules    strict, and Ops that no rule names
   Contradicted    a witness counts something else than a rule claims
+  LawError        no law in the sizes holds at every point that was looked at
   RuleError       a rule is wrong, or asks for what the call does not offer
     RuleLoadError   a rule file does not load
     Unpriced        what a rule raises to say "not this case": the Op is unknown then, with the reason
@@ -13,7 +14,7 @@ GraphflopsError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,6 +43,18 @@ class MissingRules(GraphflopsError):
 
 class Contradicted(GraphflopsError):
     """A witness counts something else than a rule claims, or a check of rules found something."""
+
+
+class LawError(GraphflopsError):
+    """A cost follows no law in the sizes that could be found and held to points of its own.
+
+    ``quantity`` says what of the model it is, ``points`` are the sizes at which it does not hold.
+    """
+
+    def __init__(self, message: str, quantity: str = "", points: Sequence[Mapping[str, int]] = ()) -> None:
+        super().__init__(message)
+        self.quantity = quantity
+        self.points = tuple(dict(each) for each in points)
 
 
 class RuleError(GraphflopsError):

@@ -1,0 +1,114 @@
+"""law: from a factory of models to the law of what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+from graphflops.errors import GraphflopsError, UsageError
+from graphflops.report import Report
+from graphflops.scaling.discovery import find
+from graphflops.scaling.observation import Quantity, observe
+from graphflops.scaling.points import Points, written
+from graphflops.scaling.polynomials import Polynomial
+from graphflops.scaling.ranges import Multiples, as_ranges
+from graphflops.scaling.record import Law
+
+
+def law(factory: Callable[..., Any], sizes: Mapping[str, int | Multiples], **options: Any) -> Law:
+    """What a model costs at any sizes: exact polynomials, found from a few traces and held to others.
+
+    Which sizes a number depends on and in which powers is found out, not assumed; what strides and windows leave of a
+    size, ⌊(N + a)/s⌋, is among it. Then the whole law is compared with the model at fresh random points, near and far,
+    that had no part in finding it; it is returned only if every number is right at each of them.
+
+    Args:
+        factory: ``factory(**sizes)`` returns ``(model, args)`` or ``(model, args, kwargs)``, as for ``analyze``. It is
+            called with the meta device as the default, so that large models take no memory; if the model cannot be had
+            there, without. Sizes at which it raises are left out, and ``law.refused`` has them.
+        sizes: the sizes by name, each a number, its base value, or ``multiples(64)`` where something has to divide it.
+        options: those of ``analyze``: ``optimizer``, ``training``, ``rules``, ``convention``, ``attention``, …
+
+    Raises:
+        LawError: a number follows no law that was found; the error says which, at which sizes, and where one holds.
+        UsageError: an argument is wrong.
+        CaptureError: the model cannot be traced at the base sizes.
+    """
+    ranges = as_ranges(sizes)
+    if not callable(factory):
+        raise UsageError(f"factory must be a function of the sizes, not a {type(factory).__name__}")
+    report, base = _reporter(factory, {name: each.at for name, each in ranges.items()}, options)
+    points = Points(ranges, lambda **at: observe(report(at)), {tuple(each.at for each in ranges.values()): observe(base)})
+    found = find(points)
+    return Law(
+        model=base.model,
+        sizes=ranges,
+        terms=_together(found.laws, points.table().quantities),
+        convention=base.convention,
+        traces=len(points.seen),
+        checked=tuple(points.named(point) for point in found.checked),
+        refused=tuple(f"{written(points.named(point))} {reason}" for point, reason in points.refused.items()),
+        unknown=tuple(base.unsupported_ops()),
+    )
+
+
+def _together(laws: Mapping[Quantity, Polynomial], order: Iterable[Quantity]) -> dict[Quantity, Polynomial]:
+    """The calls of one operator in a module as one term."""
+    members: dict[Quantity, list[Polynomial]] = {}
+    for each in order:
+        if each in laws:
+            members.setdefault(each._replace(nth=0), []).append(laws[each])
+    return {each: Polynomial.sum((1, law) for law in those) for each, those in members.items()}
+
+
+Reporter: TypeAlias = Callable[[Mapping[str, int]], Report]
+
+
+def _reporter(
+    factory: Callable[..., Any], base: Mapping[str, int], options: Mapping[str, Any]
+) -> tuple[Reporter, Report]:
+    """What makes a report at some sizes, on the meta device if the model can be had there; and that of the base."""
+    import torch
+
+    from graphflops.analysis import analyze
+
+    def on_meta(sizes: Mapping[str, int]) -> Report:
+        with torch.device("meta"):
+            model, args, kwargs = _made(factory, sizes)
+        return analyze(model, args, kwargs, **options)
+
+    def as_it_is(sizes: Mapping[str, int]) -> Report:
+        model, args, kwargs = _made(factory, sizes)
+        return analyze(model, args, kwargs, **options)
+
+    try:
+        return on_meta, on_meta(base)
+    except Exception:
+        pass  # some models need values while they are built
+    try:
+        return as_it_is, as_it_is(base)
+    except GraphflopsError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"the factory raised {type(error).__name__} at {written(base)}: {error}; it is called with the sizes by "
+            "name, and returns (model, args) or (model, args, kwargs)"
+        ) from error
+
+
+def _made(factory: Callable[..., Any], sizes: Mapping[str, int]) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
+    made = factory(**sizes)
+    match made:
+        case (model, tuple() | list() as args):
+            return model, tuple(args), {}
+        case (model, tuple() | list() as args, Mapping() as kwargs):
+            return model, tuple(args), kwargs
+    raise UsageError(
+        f"the factory returned {_kind(made)}: it must return (model, args) or (model, args, kwargs), with args a tuple"
+    )
+
+
+def _kind(made: Any) -> str:
+    if isinstance(made, tuple):
+        return f"({', '.join(type(each).__name__ for each in made)})"
+    return type(made).__name__

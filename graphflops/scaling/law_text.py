@@ -1,0 +1,83 @@
+"""A Law for people: its expressions by component, on a terminal of any width."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from graphflops.scaling.notation import ranges_of, written
+from graphflops.scaling.observation import PARAMETERS
+from graphflops.scaling.polynomials import Polynomial
+from graphflops.scaling.record import Law, Query
+
+REFUSED = 3
+"""how many of the refused sizes are printed"""
+
+
+def as_text(law: Law, width: int | None = None) -> str:
+    """The law as plain text, as wide as the terminal unless told."""
+    file = io.StringIO()
+    print_law(law, Console(file=file, width=width or shutil.get_terminal_size((100, 24)).columns))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def print_law(law: Law, console: Console) -> None:
+    """What the law is of and how it was held to the model, then each phase by component."""
+    console.print(_heading(law))
+    for phase in phases_of(law):
+        console.print(Group(Text(), _phase(law, phase)))
+    for refused in law.refused[:REFUSED]:
+        console.print(Text(f"refused    {refused}", style="dim"))
+    for target in law.unknown:
+        console.print(Text(f"unknown    {target}: the law is at least what is said here", style="bold red"))
+
+
+def phases_of(law: Law) -> list[Query]:
+    """The phases that have a law."""
+    known: tuple[Query, ...] = ("forward", "backward", "recompute", "optimizer", "parameters")
+    return [phase for phase in known if law.polynomial(phase)]
+
+
+def _heading(law: Law) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_row("law of", Text(law.model, style="bold"))
+    table.add_row("in", Text(", ".join(_size(law, name) for name in law.sizes)))
+    table.add_row("counts", Text(f"{law.convention.unit}s, {law.convention.name}: {law.convention.about}"))
+    table.add_row("found", Text(f"from {law.traces} traces, {len(law.checked)} of them at sizes only to hold it to"))
+    return table
+
+
+def _size(law: Law, name: str) -> str:
+    each = law.sizes[name]
+    kinds = f" ({each})" if each.of > 1 or each.most else ""
+    return f"{name} = {each.at:,}{kinds}"
+
+
+def _phase(law: Law, phase: Query) -> Table:
+    table = Table.grid(padding=(0, 2), pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(Text("parameters, numbers" if phase == PARAMETERS else phase, style="bold"))
+    names = tuple(law.sizes)
+    for label, each in rows(law, phase):
+        table.add_row(f"  {label}", Text(written(each, names)))
+    table.add_row("  in all", Text(written(law.polynomial(phase), names)))
+    return table
+
+
+def rows(law: Law, phase: Query) -> Iterator[tuple[str, Polynomial]]:
+    """Components and their laws; those in a row that have the same stand together: ``layer_0 … layer_3, each``."""
+    runs: list[tuple[Polynomial, list[str]]] = []
+    for component in law.components:
+        each = law.polynomial(phase, component)
+        if runs and runs[-1][0] == each and ranges_of([runs[-1][1][-1], component]).count(",") == 0:
+            runs[-1][1].append(component)
+        elif each:
+            runs.append((each, [component]))
+    for each, components in runs:
+        yield ranges_of(components) + (", each" if len(components) > 1 else ""), each

@@ -1,0 +1,184 @@
+"""Where a model is looked at: points of sizes, each traced once, and those that the model refuses."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from graphflops.errors import GraphflopsError, LawError
+from graphflops.scaling.observation import Observation, Quantity, aligned
+from graphflops.scaling.ranges import Multiples
+
+Point: TypeAlias = tuple[int, ...]
+"""a value for each size, in their order"""
+
+PATIENCE = 64
+"""how many points in a row may be refused before it is said that these sizes do not go together"""
+NEAR, FAR = 2, 48
+"""how many times its base value a size is at fresh points, at the most"""
+STRUCTURAL = 3
+"""and a size that changes how many Ops there are: their trace takes time"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Points, and the values of each quantity at them; quantities that are the same at all of them stand together."""
+
+    points: tuple[Point, ...]
+    quantities: tuple[Quantity, ...]
+    """in the order of the report"""
+    columns: Mapping[tuple[int, ...], tuple[Quantity, ...]]
+
+    @classmethod
+    def of(cls, seen: Mapping[Point, Observation]) -> Table:
+        """The table of what was seen at some points."""
+        rows = aligned(seen.values())
+        columns: dict[tuple[int, ...], list[Quantity]] = {}
+        quantities = tuple(dict.fromkeys(each for row in rows for each in row))
+        for quantity in quantities:
+            columns.setdefault(tuple(row.get(quantity, 0) for row in rows), []).append(quantity)
+        return cls(tuple(seen), quantities, {values: tuple(each) for values, each in columns.items()})
+
+    def line(self, base: Point, axis: int) -> dict[int, int]:
+        """The points on the line through a base along one size: value of the size → position in the columns."""
+        return {
+            point[axis]: position
+            for position, point in enumerate(self.points)
+            if all(point[i] == base[i] for i in range(len(base)) if i != axis)
+        }
+
+
+class Points:
+    """A model seen at points of its sizes. Each point is traced once; what raises there is kept as refused."""
+
+    def __init__(
+        self,
+        ranges: Mapping[str, Multiples],
+        observe: Callable[..., Observation],
+        seen: Mapping[Point, Observation] | None = None,
+    ) -> None:
+        self.ranges = dict(ranges)
+        self.seen: dict[Point, Observation] = dict(seen or {})
+        self.refused: dict[Point, str] = {}
+        self.centers: list[Point] = []
+        """points through which it was looked along each size"""
+        self._observe = observe
+        self._table: Table | None = None
+        self._random = random.Random(0)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the sizes."""
+        return tuple(self.ranges)
+
+    @property
+    def base(self) -> Point:
+        """The point that the user gave."""
+        return tuple(each.at for each in self.ranges.values())
+
+    def named(self, point: Point) -> dict[str, int]:
+        """A point as sizes by name."""
+        return dict(zip(self.ranges, point, strict=True))
+
+    def at(self, point: Point) -> Observation | None:
+        """What the model costs there; None if it refuses these sizes."""
+        if point in self.refused:
+            return None
+        if point not in self.seen:
+            try:
+                self.seen[point] = self._observe(**self.named(point))
+            except Exception as error:
+                if point == self.base:
+                    raise
+                self.refused[point] = _reason(error)
+                return None
+        return self.seen[point]
+
+    def table(self) -> Table:
+        """All that was seen, under names that are the same at all points."""
+        if self._table is None or len(self._table.points) < len(self.seen):
+            self._table = Table.of(self.seen)
+        return self._table
+
+    def first(self, candidates: Iterator[Point], what: str) -> Point:
+        """The first of some points at which the model can be had.
+
+        Raises:
+            LawError: it refuses so many that the sizes must be given otherwise.
+        """
+        refused = []
+        for point in candidates:
+            if self.at(point) is not None:
+                return point
+            refused.append(point)
+            if len(refused) >= PATIENCE:
+                break
+        reason = f": at {written(self.named(refused[0]))} {self.refused[refused[0]]}" if refused else ""
+        raise LawError(
+            f"there are not enough sizes at which the model can be had to find a law {what}{reason}. Give sizes that go "
+            "together: multiples(8) for what a number must divide, or a base value that leaves room",
+            points=[self.named(each) for each in refused[:3]],
+        )
+
+    def generic(self) -> Point:
+        """A point that is nowhere special: at one head, one expert or one layer, terms vanish that a law has."""
+        bumped = tuple(each.near(each.at + each.of * (1 + i % 3)) for i, each in enumerate(self.ranges.values()))
+        if self.at(bumped) is not None:
+            return bumped
+        point = self.base
+        for i, value in enumerate(bumped):  # as many sizes as go
+            moved = (*point[:i], value, *point[i + 1 :])
+            point = moved if self.at(moved) is not None else point
+        return point
+
+    def along(self, base: Point, axis: int) -> Iterator[Point]:
+        """Points on the line through a base: near ones, above and below, in steps of what divides the size."""
+        size = list(self.ranges.values())[axis]
+        for k in range(1, 4 * PATIENCE):
+            for value in (base[axis] + k * size.of, base[axis] - k * size.of):
+                if size.allows(value):
+                    yield (*base[:axis], value, *base[axis + 1 :])
+
+    def far_along(self, base: Point, axis: int) -> Iterator[Point]:
+        """And far ones, which are neither multiples nor powers of two of it; not as far where depth is what grows."""
+        size = list(self.ranges.values())[axis]
+        far = ((2, 1), (1, 4), (1, 7), (2, 3)) if axis in self.structural() else ((3, 1), (5, 2), (2, 3), (4, 5), (2, 7))
+        for factor, steps in far:
+            value = size.near(base[axis] * factor + steps * size.of)
+            if value != base[axis]:
+                yield (*base[:axis], value, *base[axis + 1 :])
+
+    def structural(self) -> frozenset[int]:
+        """The sizes that change how much there is of a model, and not only how large it is."""
+        found = set()
+        for center in (self.base, *self.centers):
+            for point, seen in self.seen.items():
+                changed = [axis for axis, (one, other) in enumerate(zip(point, center, strict=True)) if one != other]
+                if len(changed) == 1 and len(seen) != len(self.seen[center]):
+                    found.add(changed[0])
+        return frozenset(found)
+
+    def fresh(self, far: bool) -> Iterator[Point]:
+        """Random points that were not looked at before, the same ones in each run."""
+        structural = self.structural()
+        for _ in range(4 * PATIENCE):
+            point = []
+            for axis, size in enumerate(self.ranges.values()):
+                most = min(FAR, STRUCTURAL if axis in structural else FAR) if far else NEAR
+                lowest = size.at if far else max(size.at // 2, size.of)
+                value = lowest * (most * size.at / lowest) ** self._random.random()  # as many small as large
+                point.append(size.near(round(value) + self._random.randrange(size.of)))
+            if (made := tuple(point)) not in self.seen and made not in self.refused:
+                yield made
+
+
+def written(sizes: Mapping[str, int]) -> str:
+    """Sizes as people write them: ``(B = 32, N = 128)``."""
+    return f"({', '.join(f'{name} = {value:,}' for name, value in sizes.items())})"
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).splitlines()[0] if str(error) else ""
+    return text if isinstance(error, GraphflopsError) else f"{type(error).__name__}: {text}"
