@@ -35,9 +35,16 @@ ANALYZE = $(strip $(if $(MODEL),$(call quoted,$(MODEL))) \
     $(if $(filter-out 0,$(STRICT)),--strict) $(if $(filter-out 0,$(INFERENCE)),--inference) \
     $(call option,--json,$(JSON)))
 
+SCALE = $(strip $(if $(MODEL),$(call quoted,$(MODEL))) \
+    $(call option,--size,$(SIZE)) $(call option,--input,$(INPUT)) $(call option,--config,$(CONFIG)) \
+    $(call option,--phase,$(PHASE)) $(call option,--optimizer,$(OPTIMIZER)) \
+    $(call option,--convention,$(CONVENTION)) $(call option,--attention,$(ATTENTION)) \
+    $(call option,--rules,$(RULES)) $(if $(filter-out 0,$(INFERENCE)),--inference) \
+    $(call option,--budget,$(BUDGET)) $(call option,--plot,$(PLOT)))
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help analyze test lint docs demo reconcile rules conformance tools bench clean
+.PHONY: help analyze scale test lint docs demo reconcile rules conformance tools bench clean
 
 help:  ## this list
 	@echo 'Usage: make TARGET [VARIABLE=VALUE …]'
@@ -61,6 +68,12 @@ help:  ## this list
 	@echo '  EXPLAIN=lm_head                   why the numbers of a module, component or op are what they are'
 	@echo '  JSON=report.json                  where the whole report goes; $(REPORT) unless told'
 	@echo
+	@echo 'Variables of make scale, beside MODEL, INPUT, CONFIG, OPTIMIZER, CONVENTION, ATTENTION, INFERENCE, RULES:'
+	@echo '  SIZE="N=128..2048 D=64"           sizes: a value, a range, or LOW..HIGH:32 for multiples of 32'
+	@echo '  PHASE=forward                     of what: total, forward, backward, optimizer or parameters'
+	@echo '  BUDGET=1e18                       say the largest size within so many FLOPs'
+	@echo '  PLOT=scale.svg                    draw it: .png, .svg or .pdf'
+	@echo
 	@echo 'Variables of make test:'
 	@echo '  TESTS="tests/home -k published"   which tests, as pytest takes it; all unless told'
 	@echo '  WORKERS=4                         how many run at a time; $(WORKERS) unless told'
@@ -70,6 +83,9 @@ help:  ## this list
 
 analyze: $(CORE)  ## what a training step of a model costs
 	$(PYTHON) -m graphflops analyze $(ANALYZE)
+
+scale: $(CORE)  ## how what a model costs grows with its sizes
+	$(PYTHON) -m graphflops scale $(SCALE)
 
 test: $(DEV)  ## all tests
 	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(TESTS)

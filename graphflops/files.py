@@ -9,7 +9,7 @@ from pathlib import Path
 from graphflops.errors import UsageError
 
 
-def write_whole(path: str | Path, text: str) -> Path:
+def write_whole(path: str | Path, content: str | bytes) -> Path:
     """Write beside, then rename: a reader never meets half a file, and a failure leaves the old one.
 
     Raises:
@@ -19,8 +19,8 @@ def write_whole(path: str | Path, text: str) -> Path:
     beside = ""
     try:
         handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         os.chmod(beside, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
         os.replace(beside, path)
     except OSError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Iterator
 
 from rich.console import Console, Group
 from rich.table import Table
@@ -64,20 +63,19 @@ def _phase(law: Law, phase: Query) -> Table:
     table.add_column(overflow="fold")
     table.add_row(Text("parameters, numbers" if phase == PARAMETERS else phase, style="bold"))
     names = tuple(law.sizes)
-    for label, each in rows(law, phase):
-        table.add_row(f"  {label}", Text(written(each, names)))
+    for label, members, each in runs(law, phase):
+        table.add_row(f"  {label}{', each' if len(members) > 1 else ''}", Text(written(each, names)))
     table.add_row("  in all", Text(written(law.polynomial(phase), names)))
     return table
 
 
-def rows(law: Law, phase: Query) -> Iterator[tuple[str, Polynomial]]:
-    """Components and their laws; those in a row that have the same stand together: ``layer_0 … layer_3, each``."""
-    runs: list[tuple[Polynomial, list[str]]] = []
+def runs(law: Law, phase: Query) -> list[tuple[str, list[str], Polynomial]]:
+    """Components and their laws; numbered ones in a row that have the same stand together, as ``layer_0 … layer_3``."""
+    found: list[tuple[list[str], Polynomial]] = []
     for component in law.components:
         each = law.polynomial(phase, component)
-        if runs and runs[-1][0] == each and ranges_of([runs[-1][1][-1], component]).count(",") == 0:
-            runs[-1][1].append(component)
+        if found and found[-1][1] == each and "," not in ranges_of([found[-1][0][-1], component]):
+            found[-1][0].append(component)
         elif each:
-            runs.append((each, [component]))
-    for each, components in runs:
-        yield ranges_of(components) + (", each" if len(components) > 1 else ""), each
+            found.append(([component], each))
+    return [(ranges_of(members), members, each) for members, each in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -73,3 +74,42 @@ def as_ranges(sizes: Mapping[str, int | Multiples]) -> dict[str, Multiples]:
         else:
             made[name] = Multiples(1, value)
     return made
+
+
+_WRITTEN = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<low>\d+)(?:\.\.(?P<high>\d+))?(?::(?P<of>\d+))?")
+
+
+def parse(text: str) -> tuple[str, Multiples, int | None]:
+    """A size as the command line has it: its name, its values and, of a range, where it ends.
+
+    >>> parse("I=224..896:32")
+    ('I', Multiples(of=32, at=224, most=None), 896)
+
+    Raises:
+        UsageError: the text is no size.
+    """
+    match = _WRITTEN.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(
+            f"cannot read the size {text!r}: write NAME=VALUE, NAME=LOW..HIGH, or NAME=LOW..HIGH:32 for multiples of 32"
+        )
+    low, high, of = int(match["low"]), match["high"] and int(match["high"]), int(match["of"] or 1)
+    made = multiples(of, at=low)
+    if high is not None and not (high > low and made.allows(high)):
+        raise UsageError(f"{text}: a range ends above {low}, in {made}")
+    return match["name"], made, high or None
+
+
+def steps(low: int, high: int, of: int = 1) -> list[int]:
+    """Values to show of a range: each twice the one before, and the last one.
+
+    >>> steps(128, 2048), steps(224, 384, 32)
+    ([128, 256, 512, 1024, 2048], [224, 256, 288, 320, 352, 384])
+    """
+    if high >= 4 * low:
+        made = [low]
+        while made[-1] * 2 <= high:
+            made.append(made[-1] * 2)
+    else:
+        made = list(range(low, high + 1, of * max(1, -(-(high - low) // (of * 8)))))
+    return made if made[-1] == high else [*made, high]
