@@ -11,14 +11,19 @@ import typer
 def scale(
     target: Annotated[
         str | None,
-        typer.Argument(help="PACKAGE.MODULE:FACTORY, a function of the sizes; ResNet-BK if left out", show_default=False),
+        typer.Argument(
+            help="PACKAGE.MODULE:FACTORY, a function of the sizes; ResNet-BK if left out", show_default=False
+        ),
     ] = None,
     sizes: Annotated[
         list[str] | None,
-        typer.Option("--size", "-s", help="NAME=VALUE, NAME=LOW..HIGH, or NAME=LOW..HIGH:32 for multiples; each size once"),
+        typer.Option(
+            "--size", "-s", help="NAME=VALUE, NAME=LOW..HIGH, or NAME=LOW..HIGH:32 for multiples; each size once"
+        ),
     ] = None,
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="NAME=SIZExSIZE:DTYPE with names of sizes: tokens=BxN:int64")
+        list[str] | None,
+        typer.Option("--input", "-i", help="NAME=SIZExSIZE:DTYPE with names of sizes: tokens=BxN:int64"),
     ] = None,
     config: Annotated[
         str | None, typer.Option(help="configuration of ResNet-BK: a preset, FIELD=VALUE, or both, with commas")
@@ -29,7 +34,9 @@ def scale(
     convention: Annotated[str, typer.Option(help="standard, exact, torch, fvcore, …, or a file.toml")] = "standard",
     attention: Annotated[str, typer.Option(help="whose backward attention has: flash or math")] = "flash",
     rules: Annotated[list[Path] | None, typer.Option(help="a file or folder of rules of your own")] = None,
-    budget: Annotated[float | None, typer.Option(help="say the largest size within so many FLOPs, such as 1e18")] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="say the largest size within so many FLOPs, such as 1e18")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="draw it into this file: .png, .svg or .pdf")] = None,
     json: Annotated[Path | None, typer.Option(help="write the law to this file")] = None,
 ) -> None:

@@ -2,8 +2,8 @@
 
     ranges ─▶ points ─▶ lines ─▶ interpolation ─▶ Law ─▶ growth, arrays, text, JSON, plots
 
-``points`` looks at the model, ``lines`` finds the powers of each size, ``interpolation`` the coefficients in all of them,
-``discovery`` composes these and holds what was found to points that took no part.
+``points`` looks at the model, ``lines`` finds the powers of each size, ``interpolation`` the coefficients in all of
+them, ``discovery`` composes these and holds what was found to points that took no part.
 """
 
 from graphflops.scaling.finding import law

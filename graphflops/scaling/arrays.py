@@ -1,4 +1,4 @@
-"""A law at millions of sizes at once, exact: in 63 bits where that is proved to be enough, else in Python's integers."""
+"""A law at millions of sizes at once, exact: in 63 bits where that is proved enough, else in Python's integers."""
 
 from __future__ import annotations
 
@@ -119,9 +119,7 @@ def _with_care(
         out[~few] = rest
 
 
-def _sum_up(
-    terms: list[tuple[Any, int]], scale: int, part: Mapping[str, numpy.ndarray], out: numpy.ndarray
-) -> None:
+def _sum_up(terms: list[tuple[Any, int]], scale: int, part: Mapping[str, numpy.ndarray], out: numpy.ndarray) -> None:
     import numpy
 
     powers: dict[tuple[Atom, int], numpy.ndarray] = {}

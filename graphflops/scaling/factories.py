@@ -1,4 +1,4 @@
-"""What the command line names, as factories of sizes: the home model by its configuration, any other by its arguments."""
+"""What the command line names, as factories of sizes: the home model by its fields, others by their arguments."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def of_target(target: str, inputs: Iterable[str] | None, sizes: Mapping[str, Mul
     asked = _arguments(made, sizes)
     unused = set(sizes) - asked - {name for text in texts for name in _sizes_in(text, sizes)}
     if unused:
-        raise UsageError(f"neither {target} nor an input takes {', '.join(sorted(unused))}: name it in --input, as in BxN")
+        raise UsageError(
+            f"neither {target} nor an input takes {', '.join(sorted(unused))}: name it in --input, as in BxN"
+        )
 
     def factory(**values: int) -> tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]:
         built = made(**{name: value for name, value in values.items() if name in asked})

@@ -38,7 +38,9 @@ def law(factory: Callable[..., Any], sizes: Mapping[str, int | Multiples], **opt
     if not callable(factory):
         raise UsageError(f"factory must be a function of the sizes, not a {type(factory).__name__}")
     report, base = _reporter(factory, {name: each.at for name, each in ranges.items()}, options)
-    points = Points(ranges, lambda **at: observe(report(at)), {tuple(each.at for each in ranges.values()): observe(base)})
+    points = Points(
+        ranges, lambda **at: observe(report(at)), {tuple(each.at for each in ranges.values()): observe(base)}
+    )
     found = find(points)
     return Law(
         model=base.model,

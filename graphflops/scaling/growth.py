@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from graphflops.scaling.record import Law, Query
 
 
+PRINTED = 6
+"""how many of the parts that carry an order are printed"""
+
+
 @dataclass(frozen=True)
 class Carrier:
     """A part of a model that grows with the highest power of a size."""
@@ -60,7 +64,12 @@ def order(law: Law, size: str, phase: Query) -> Order:
         if part and part.degree(size) == degree:
             found.setdefault((what, part.leading(size) * power), []).append(component)
     base = {name: each.at for name, each in law.sizes.items()}
-    ranked = sorted(found.items(), key=lambda each: -abs(each[0][1](base)) * len(each[1]))
+
+    def weight(each: tuple[tuple[str, Polynomial], list[str]]) -> Fraction:
+        (_, term), components = each
+        return Fraction(term(base)) * len(components)
+
+    ranked = sorted(found.items(), key=weight, reverse=True)
     carriers, lines = [], []
     for (what, term), components in ranked:
         where = ranges_of(components)
@@ -69,8 +78,10 @@ def order(law: Law, size: str, phase: Query) -> Order:
         lines.append(text)
     leading = whole.leading(size)
     head = f"O({size}{exponent(degree)})" if degree else "O(1)"
-    said = f"{head} in {size}: {written(leading * power, names)}"
-    return Order(size, degree, leading.as_sympy(), tuple(carriers), "\n".join([said, *(f"    {each}" for each in lines)]))
+    said = [f"{head}: {written(leading * power, names)}", *(f"    {each}" for each in lines[:PRINTED])]
+    if len(lines) > PRINTED:
+        said.append(f"    and {len(lines) - PRINTED} more")
+    return Order(size, degree, leading.as_sympy(), tuple(carriers), "\n".join(said))
 
 
 def _power(size: str, degree: int) -> Polynomial:
@@ -149,7 +160,8 @@ def largest(law: Law, size: str, budget: float, phase: Query, sizes: Mapping[str
     if best is None:
         least = left({size: allowed.of})
         raise UsageError(
-            f"no {size} keeps {law.model} within {budget:,} {law.convention.unit}s: at {size} = {allowed.of} it is {least:,}"
+            f"no {size} keeps {law.model} within {budget:,} {law.convention.unit}s: "
+            f"at {size} = {allowed.of} it is {least:,}"
         )
     return best
 
@@ -207,7 +219,8 @@ def crossover(one: Law, other: Law, size: str, phase: Query, sizes: Mapping[str,
     """Where two laws are the same: the signs of their difference, which is a polynomial in the size."""
     if one.convention != other.convention:
         raise UsageError(
-            f"they count differently, {one.convention.name} and {other.convention.name}: compare law.under(…) of one convention"
+            f"they count differently, {one.convention.name} and {other.convention.name}: "
+            "compare law.under(…) of one convention"
         )
     for name in sizes:
         if name not in one.sizes and name not in other.sizes:

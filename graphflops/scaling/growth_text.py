@@ -28,9 +28,10 @@ def print_growth(law: Law, size: str, values: Sequence[int], console: Console, p
     room = max(16, console.width - 14 * (len(shown) + 2) - 8)
     table.add_column(f"{law.convention.unit}s", no_wrap=True)
     parts = grouped(law, size, values, phase)[: len(COLOURS)]
-    totals = [law.at(phase, **{size: each}) for each in values]
+    totals = law.along(size, values, phase)
+    columns = [law.along(size, values, each) for each in shown]
     for i, value in enumerate(values):
-        row = [f"{value:,}", *(si(law.at(each, **{size: value})) for each in shown), si(totals[i])]
+        row = [f"{value:,}", *(si(column[i]) for column in columns), si(totals[i])]
         grown = f"{totals[i] / totals[i - 1]:.2f}" if i and totals[i - 1] else ""
         table.add_row(*row, grown, _bar([costs[i] for _, costs in parts], totals[i], max(totals), room))
     console.print(table)

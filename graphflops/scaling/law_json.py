@@ -73,7 +73,10 @@ def load(path: str | Path) -> Law:
 def _plain(monomial: Monomial, coefficient: Fraction) -> dict[str, Any]:
     return {
         "coefficient": coefficient.numerator if coefficient.denominator == 1 else str(coefficient),
-        "powers": [[atom.size, power, *((atom.step, atom.shift) if atom != Atom(atom.size) else ())] for atom, power in monomial],
+        "powers": [
+            [atom.size, power, *((atom.step, atom.shift) if atom != Atom(atom.size) else ())]
+            for atom, power in monomial
+        ],
     }
 
 

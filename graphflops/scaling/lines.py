@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from typing import TypeAlias
 
 from graphflops.scaling.polynomials import Atom, Monomial
@@ -53,8 +54,7 @@ def _divided_differences(values: Sequence[tuple[int, int]]) -> list[Fraction]:
     found = [row[0]]
     for gap in range(1, len(values)):
         row = [
-            (after - before) / (values[i + gap][0] - values[i][0])
-            for i, (before, after) in enumerate(zip(row, row[1:], strict=False))
+            (after - before) / (values[i + gap][0] - values[i][0]) for i, (before, after) in enumerate(pairwise(row))
         ]
         found.append(row[0])
     return found

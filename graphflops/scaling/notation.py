@@ -108,7 +108,9 @@ def _divided(law: Polynomial, by: Monomial) -> Polynomial:
     divisor = dict(by)
     return Polynomial(
         {
-            tuple((atom, power - divisor.get(atom, 0)) for atom, power in monomial if power > divisor.get(atom, 0)): each
+            tuple(
+                (atom, power - divisor.get(atom, 0)) for atom, power in monomial if power > divisor.get(atom, 0)
+            ): each
             for monomial, each in law
         }
     )

@@ -1,4 +1,4 @@
-"""A picture of a law, to be put on a slide: the cost over a size, both on logarithmic scales, and what it is made of."""
+"""A picture of a law, for a slide: the cost over a size, both on logarithmic scales, and what it is made of."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def plot(law: Law, size: str, values: Sequence[int], path: str | Path, phase: Qu
 
 
 def _draw(axes: Axes, law: Law, size: str, values: Sequence[int], phase: Query) -> None:
-    lines = [("whole step" if phase == "total" else phase, [law.at(phase, **{size: each}) for each in values])]
+    whole: str = "whole step" if phase == "total" else phase
+    lines = [(whole, law.along(size, values, phase))]
     parts = [each for each in grouped(law, size, values, phase) if all(each[1])]
     if len(parts) > 1:
         lines += parts[:SHOWN]
@@ -62,7 +63,9 @@ def _draw(axes: Axes, law: Law, size: str, values: Sequence[int], phase: Query) 
     ends = []
     for i, (label, costs) in enumerate(lines):
         colour = INK if i == 0 else COLOURS[i - 1]
-        axes.plot(values, costs, color=colour, linewidth=3 if i == 0 else 1.8, marker="o", markersize=5 if i == 0 else 3.5)
+        axes.plot(
+            values, costs, color=colour, linewidth=3 if i == 0 else 1.8, marker="o", markersize=5 if i == 0 else 3.5
+        )
         ends.append((costs[-1], f"{label}  {si(costs[-1])}", colour, i == 0))
     lowest, highest = min(min(costs) for _, costs in lines), max(max(costs) for _, costs in lines)
     axes.set_ylim(lowest / 1.6, highest * 2)
@@ -85,14 +88,23 @@ def _draw(axes: Axes, law: Law, size: str, values: Sequence[int], phase: Query) 
     axes.set_title(f"{law.model}: {what} {grows}", loc="left", fontsize=15, fontweight="bold", color=INK, pad=26)
     fixed = law.polynomial(phase).put({name: each.at for name, each in law.sizes.items() if name != size})
     formula = f"{written(fixed, [size])} {law.convention.unit}s"
-    axes.text(0, 1.02, f"{formula}" + (f"  at {others}" if others else ""), transform=axes.transAxes, color=FAINT, fontsize=10.5)
+    axes.text(
+        0,
+        1.02,
+        f"{formula}" + (f"  at {others}" if others else ""),
+        transform=axes.transAxes,
+        color=FAINT,
+        fontsize=10.5,
+    )
 
 
 def grouped(law: Law, size: str, values: Sequence[int], phase: Query) -> list[tuple[str, list[int]]]:
-    """What components cost at the values of a size, the largest at the last value first; equal ones in a row together."""
+    """What components cost at the values of a size, the largest first; equal ones in a row together."""
     found = []
     for label, members, _ in runs(law, phase):
-        costs = [sum(law.at(phase, name, **{size: each}) for name in members) for each in values]
+        each_of = (law.along(size, values, phase, name) for name in members)
+        costs = [sum(at_once) for at_once in zip(*each_of, strict=True)]
+        label = label.replace("layer_*", "all layers")
         found.append((label if len(members) == 1 else f"{label} ({len(members)})", costs))
     return sorted(found, key=lambda each: -each[1][-1])
 

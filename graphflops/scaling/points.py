@@ -117,8 +117,8 @@ class Points:
                 break
         reason = f": at {written(self.named(refused[0]))} {self.refused[refused[0]]}" if refused else ""
         raise LawError(
-            f"there are not enough sizes at which the model can be had to find a law {what}{reason}. Give sizes that go "
-            "together: multiples(8) for what a number must divide, or a base value that leaves room",
+            f"there are not enough sizes at which the model can be had to find a law {what}{reason}. Give sizes that "
+            "go together: multiples(8) for what a number must divide, or a base value that leaves room",
             points=[self.named(each) for each in refused[:3]],
         )
 
@@ -144,7 +144,9 @@ class Points:
     def far_along(self, base: Point, axis: int) -> Iterator[Point]:
         """And far ones, which are neither multiples nor powers of two of it; not as far where depth is what grows."""
         size = list(self.ranges.values())[axis]
-        far = ((2, 1), (1, 4), (1, 7), (2, 3)) if axis in self.structural() else ((3, 1), (5, 2), (2, 3), (4, 5), (2, 7))
+        far = (
+            ((2, 1), (1, 4), (1, 7), (2, 3)) if axis in self.structural() else ((3, 1), (5, 2), (2, 3), (4, 5), (2, 7))
+        )
         for factor, steps in far:
             value = size.near(base[axis] * factor + steps * size.of)
             if value != base[axis]:

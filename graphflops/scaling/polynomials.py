@@ -1,4 +1,4 @@
-"""Polynomials in sizes, with exact coefficients; a size may stand in them by what a stride leaves of it, ⌊(N + a)/s⌋."""
+"""Polynomials in sizes, with exact coefficients; a size may stand in them as what a stride leaves of it."""
 
 from __future__ import annotations
 

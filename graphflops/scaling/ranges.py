@@ -93,11 +93,12 @@ def parse(text: str) -> tuple[str, Multiples, int | None]:
         raise UsageError(
             f"cannot read the size {text!r}: write NAME=VALUE, NAME=LOW..HIGH, or NAME=LOW..HIGH:32 for multiples of 32"
         )
-    low, high, of = int(match["low"]), match["high"] and int(match["high"]), int(match["of"] or 1)
+    low, of = int(match["low"]), int(match["of"] or 1)
+    high = int(match["high"]) if match["high"] else None
     made = multiples(of, at=low)
     if high is not None and not (high > low and made.allows(high)):
         raise UsageError(f"{text}: a range ends above {low}, in {made}")
-    return match["name"], made, high or None
+    return match["name"], made, high
 
 
 def steps(low: int, high: int, of: int = 1) -> list[int]:

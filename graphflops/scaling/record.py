@@ -22,16 +22,15 @@ if TYPE_CHECKING:
 
     from graphflops.scaling.growth import Crossover, Order
 
-Query: TypeAlias = Literal[
-    "forward", "backward", "optimizer", "total", "dgrad", "wgrad", "recompute", "parameters"
-]
+Query: TypeAlias = Literal["forward", "backward", "optimizer", "total", "dgrad", "wgrad", "recompute", "parameters"]
 
 
 @dataclass(frozen=True)
 class Law:
     """What a model costs, as a function of its sizes: one exact polynomial for each number of its report.
 
-    Whatever is asked without a size takes that size's base value, ``sizes[name].at``. Numbers are in ``convention.unit``.
+    Whatever is asked without a size takes that size's base value, ``sizes[name].at``. Numbers are in
+    ``convention.unit``.
     """
 
     model: str
@@ -88,7 +87,7 @@ class Law:
     @property
     def parameters(self) -> sympy.Expr:
         """How many numbers the parameters are."""
-        return self.expression(PARAMETERS)
+        return self.expression("parameters")
 
     def expression(self, phase: Query = "total", component: str | None = None) -> sympy.Expr:
         """A phase, of the model or of one component, in sympy; symbols are positive whole numbers by the sizes' names.
@@ -183,7 +182,8 @@ class Law:
 
         self._known(sizes)
         fixed = {name: each.at for name, each in self.sizes.items() if name not in sizes}
-        return evaluated(self.polynomial(phase, component).put(fixed), {name: self.sizes[name] for name in sizes}, sizes)
+        free = {name: self.sizes[name] for name in sizes}
+        return evaluated(self.polynomial(phase, component).put(fixed), free, sizes)
 
     def filled(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """All sizes: those that are given, and the base values of the others.
@@ -196,6 +196,17 @@ class Law:
             if isinstance(value, bool) or not isinstance(value, int) or not self.sizes[name].allows(value):
                 raise UsageError(f"{name} = {value!r}: this law holds for whole numbers, {self.sizes[name]}")
         return {name: sizes.get(name, each.at) for name, each in self.sizes.items()}
+
+    def along(
+        self, size: str, values: Iterable[int], phase: Query = "total", component: str | None = None
+    ) -> list[int]:
+        """The exact numbers at some values of one size, the others as at the base; of any length.
+
+        Raises:
+            UsageError: as ``at``.
+        """
+        law = self.polynomial(phase, component)
+        return [_whole(law(self.filled({size: each}))) for each in values]
 
     # -- how it grows --------------------------------------------------------------------------------------------
 

@@ -1,0 +1,197 @@
+"""Laws are found from few points, or refused with a reason: on costs that are written down as formulas."""
+
+from collections.abc import Mapping
+from math import ceil
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from synthetic import law_of, points_of, polynomial
+
+from graphflops import LawError, UsageError, multiples
+from graphflops.scaling.notation import written
+from graphflops.scaling.points import Points
+from graphflops.scaling.polynomials import Polynomial
+
+NAMES = ("B", "N", "D")
+QUICK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def text(law: Polynomial, *names: str) -> str:
+    return written(law, names or NAMES)
+
+
+@st.composite
+def polynomials(draw: st.DrawFn) -> Polynomial:
+    powers = st.tuples(*(st.integers(0, most) for most in (1, 3, 2)))
+    terms = draw(st.dictionaries(powers, st.integers(-50, 200).filter(bool), min_size=1, max_size=5))
+    return polynomial({tuple(zip(NAMES, each, strict=True)): value for each, value in terms.items()})
+
+
+class TestWhatIsFound:
+    @QUICK
+    @given(polynomials(), st.tuples(*(st.integers(1, 64),) * 3))
+    def test_any_polynomial_with_whole_coefficients(self, cost: Polynomial, base: tuple[int, ...]) -> None:
+        law = law_of(dict(zip(NAMES, base, strict=True)), cost=lambda **at: int(cost(at)))
+        assert law.polynomial("forward") == cost
+
+    @QUICK
+    @given(
+        st.integers(2, 32),
+        st.integers(0, 40),
+        st.integers(1, 3),
+        st.integers(1, 300),
+        st.integers(1, 50),
+        st.booleans(),
+    )
+    def test_any_stride_and_any_padding(
+        self, stride: int, padding: int, power: int, base: int, factor: int, also: bool
+    ) -> None:
+        def cost(B: int, I: int) -> int:  # noqa: E741
+            return factor * B * ((I + padding) // stride) ** power + also * 7 * B
+
+        law = law_of({"B": 2, "I": base + stride}, cost=cost)
+        for size in range(base + stride, base + 4 * stride):
+            assert law.at("forward", I=size) == cost(2, size)
+
+    def test_sizes_that_a_cost_does_not_depend_on_are_not_in_it(self) -> None:
+        law = law_of({"B": 4, "N": 9, "D": 3}, cost=lambda B, N, D: 6 * B * D)
+        assert text(law.polynomial("forward")) == "6·B·D"
+
+    def test_terms_that_vanish_at_one_head_or_one_layer(self) -> None:
+        law = law_of({"B": 1, "N": 1, "D": 1}, cost=lambda B, N, D: (B - 1) * N * D + (D - 1) * (N - 1))
+        assert text(law.polynomial("forward")) == "B·N·D − N − D + 1"
+
+    def test_a_triangle_has_halves_and_is_whole(self) -> None:
+        law = law_of({"B": 4, "N": 16}, cost=lambda B, N: B * N * (N + 1) // 2)
+        assert text(law.polynomial("forward"), "B", "N") == "B·(N²/2 + N/2)"
+        assert law.at("forward", B=3, N=5) == 45
+
+    def test_strides_one_in_another_are_one_floor(self) -> None:
+        law = law_of({"I": 224}, cost=lambda I: ceil(ceil(ceil(I / 2) / 2) / 8) ** 2)  # noqa: E741
+        assert text(law.polynomial("forward"), "I") == "⌈I/32⌉²"
+
+    def test_several_strides_each_in_a_call_of_its_own(self) -> None:
+        law = law_of({"I": 100}, one=lambda I: 3 * (I // 2), two=lambda I: ((I + 3) // 4) ** 2)  # noqa: E741
+        assert text(law.polynomial("forward"), "I") == "⌈I/4⌉² + 3·⌊I/2⌋"
+
+    def test_multiples_make_floors_plain(self) -> None:
+        law = law_of({"I": multiples(32, at=224)}, cost=lambda I: (I // 32) ** 2)  # noqa: E741
+        assert text(law.polynomial("forward"), "I") == "I²/1024"
+
+    def test_few_points_are_enough(self) -> None:
+        law = law_of(dict.fromkeys("BNDVEKL", 8), cost=lambda B, N, D, V, E, K, L: B * N * K * L * (8 * D**2 + 2 * D))
+        assert law.traces <= 40
+
+    def test_the_same_every_time(self) -> None:
+        first, second = (law_of({"B": 5, "N": 7}, cost=lambda B, N: 3 * B * N) for _ in range(2))
+        assert first == second
+
+    def test_points_that_the_model_refuses_are_left_out(self) -> None:
+        def cost(E: int, K: int) -> int:
+            if K > E:
+                raise ValueError("K is at most E")
+            return 5 * E + K
+
+        points = points_of({"E": 4, "K": 1}, cost=cost)
+        from graphflops.scaling.discovery import find
+
+        (law,) = find(points).laws.values()
+        assert text(law, "E", "K") == "5·E + K"
+        assert all(sizes["K"] > sizes["E"] for sizes in map(points.named, points.refused))
+        assert set(points.refused.values()) == {"ValueError: K is at most E"}
+
+    def test_a_step_that_nobody_told_is_found_by_what_is_refused(self) -> None:
+        def cost(D: int) -> int:
+            if D % 12:
+                raise ValueError("12 heads")
+            return D // 12 * D
+
+        assert text(law_of({"D": 24}, cost=cost).polynomial("forward"), "D") == "D²/12"
+
+
+class TestWhatIsChecked:
+    def test_at_points_that_had_no_part_in_finding_it(self) -> None:
+        seen: list[tuple[int, ...]] = []
+
+        def cost(B: int, N: int) -> int:
+            seen.append((B, N))
+            return B * N
+
+        law = law_of({"B": 4, "N": 64}, cost=cost)
+        checked = [tuple(each.values()) for each in law.checked]
+        assert checked == seen[-len(checked) :]
+        assert len(checked) >= 6
+        assert len(set(seen)) == len(seen) == law.traces
+        assert max(n for _, n in checked) > 4 * 64  # far
+        assert min(n for _, n in checked) < 2 * 64  # and near
+
+    @pytest.mark.parametrize("bound", [80, 400, 700])
+    def test_a_cost_that_goes_another_way_further_on_is_no_law(self, bound: int) -> None:
+        with pytest.raises(LawError, match="holds") as caught:
+            law_of({"B": 4, "N": 64}, cost=lambda B, N: B * min(N, bound))
+        assert "cost" in caught.value.quantity
+        assert any(each["N"] > bound for each in caught.value.points)
+
+    def test_the_error_says_in_which_multiples_it_would_hold(self) -> None:
+        with pytest.raises(LawError, match=r"multiples of 16: give I=multiples\(16\)") as caught:
+            law_of({"I": 50}, sum=lambda I: I // 2 + (I // 16) ** 2 * I)  # noqa: E741
+        assert caught.value.points
+
+    def test_logarithms_are_refused_and_the_size_is_named(self) -> None:
+        with pytest.raises(LawError, match=r"spectrum · op, forward \(elementwise\) follows no law in N"):
+            law_of({"B": 2, "N": 100}, spectrum=lambda B, N: 5 * B * N * (N - 1).bit_length())
+
+    @QUICK
+    @given(polynomials(), st.integers(0, 2), st.integers(3, 9))
+    def test_a_wrong_law_never_passes(self, cost: Polynomial, axis: int, much: int) -> None:
+        """What differs from a polynomial beyond the lines is found out by the far points, or else is right there."""
+
+        def other(**at: int) -> int:
+            return int(cost(at)) + (at[NAMES[axis]] > 24 * much)
+
+        try:
+            law = law_of(dict.fromkeys(NAMES, 24), cost=other)
+        except LawError:
+            return
+        assert all(law.at("forward", **sizes) == other(**sizes) for sizes in law.checked)
+
+
+WRONG: list[tuple[Mapping[str, object], str]] = [
+    ({}, "by name"),
+    ({"N": 0}, "at least 1"),
+    ({"N": True}, "at least 1"),
+    ({"N": 1.5}, "at least 1"),
+    ({"no name": 3}, "no name"),
+]
+
+
+class TestSizes:
+    @pytest.mark.parametrize(("sizes", "said"), WRONG)
+    def test_wrong_ones_are_told(self, sizes: Mapping[str, object], said: str) -> None:
+        with pytest.raises(UsageError, match=said):
+            points_of(sizes, cost=lambda **at: 1)  # type: ignore[arg-type]
+
+    def test_a_base_is_a_multiple(self) -> None:
+        with pytest.raises(UsageError, match="100 is not among the multiples of 64"):
+            multiples(64, at=100)
+
+    def test_only_what_is_allowed_is_looked_at(self) -> None:
+        points: Points = points_of({"D": multiples(64, at=256, most=1024), "N": 10}, cost=lambda D, N: D * N)
+        from graphflops.scaling.discovery import find
+
+        find(points)
+        assert all(d % 64 == 0 and d <= 1024 for d, _ in points.seen)
+
+    def test_too_little_room_is_told(self) -> None:
+        with pytest.raises(LawError, match="not enough sizes"):
+            law_of({"D": multiples(64, at=64, most=128)}, cost=lambda D: D)
+
+    def test_a_model_that_goes_with_nothing_else_is_told_with_its_own_words(self) -> None:
+        def cost(N: int) -> int:
+            if N != 128:
+                raise ValueError("N is 128")
+            return 1
+
+        with pytest.raises(LawError, match="N is 128"):
+            law_of({"N": 128}, cost=cost)
