@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -22,7 +22,7 @@ from graphflops.scaling.lines import (
 from graphflops.scaling.observation import Quantity
 from graphflops.scaling.points import Point, Points
 from graphflops.scaling.polynomials import Polynomial
-from graphflops.scaling.refusals import Wrong, contradicted, off_the_line
+from graphflops.scaling.refusals import Wrong, contradicted, off_the_line, too_many_terms
 
 NEAR, FAR = 2, 2
 """how many values of a size are looked at first, near to a base and far from it"""
@@ -32,6 +32,8 @@ QUESTIONS = 40
 """how many more values of one size are looked at to tell strides apart"""
 CHECKS = 3
 """how many fresh points near the base, and how many far from it, a law is held to"""
+TRACES = 250
+"""how many points are looked at, at the most, to tell the coefficients"""
 ROUNDS = 4
 """how many times what contradicts a law is taken to find a better one"""
 
@@ -138,30 +140,39 @@ def _tell_strides(points: Points, base: Point, axis: int) -> None:
 
 def _fitted(points: Points, shapes: Mapping[Quantity, list[Shape]]) -> dict[Quantity, Polynomial] | Wrong:
     """A polynomial for each quantity through all that was seen; more points are looked at until they tell it."""
+    laws: dict[Quantity, Polynomial] = {}
+    known = 0
     while True:
         table = points.table()
-        sizes = [points.named(point) for point in table.points]
-        laws: dict[Quantity, Polynomial] = {}
-        enough = True
+        rows = [points.named(point) for point in table.points]
+        undetermined = None
         for column, quantities in table.columns.items():
-            groups: dict[tuple[Shape, ...], list[Quantity]] = {}
-            for each in quantities:
-                groups.setdefault(tuple(shapes.get(each, ())), []).append(each)
-            for group, members in groups.items():
+            for members in _alike(quantities, shapes):
+                law = laws.get(members[0])
+                if law is not None and all(law(rows[i]) == column[i] for i in range(known, len(rows))):
+                    continue
                 try:
-                    found = solve(candidates(group) if group else [], list(zip(sizes, column, strict=True)))
+                    found = solve(candidates(shapes.get(members[0], ())), list(zip(rows, column, strict=True)))
                 except Undetermined:
-                    enough = False
-                    break
+                    undetermined = members[0]
                 except Contradiction as wrong:
-                    at = tuple(wrong.sizes.values())
-                    return Wrong(members[0], at, wrong.value, wrong.said)
-                laws.update(dict.fromkeys(members, found))
-            if not enough:
-                break
-        if enough:
+                    return Wrong(members[0], tuple(wrong.sizes.values()), wrong.value, wrong.said)
+                else:
+                    laws.update(dict.fromkeys(members, found))
+        if undetermined is None:
             return laws
+        if len(rows) > TRACES:
+            raise too_many_terms(points, undetermined, len(candidates(shapes[undetermined])))
+        known = len(rows)
         points.first(points.fresh(far=False), "in all of them")
+
+
+def _alike(quantities: Iterable[Quantity], shapes: Mapping[Quantity, list[Shape]]) -> Iterable[list[Quantity]]:
+    """Those among quantities of the same values that lines show to have the same powers."""
+    groups: dict[tuple[Shape, ...], list[Quantity]] = {}
+    for each in quantities:
+        groups.setdefault(tuple(shapes.get(each, ())), []).append(each)
+    return groups.values()
 
 
 def _check(points: Points, laws: Mapping[Quantity, Polynomial]) -> tuple[tuple[Point, ...], Wrong | None]:

@@ -31,8 +31,9 @@ def candidates(shapes: Iterable[Shape]) -> list[Monomial]:
     Through a point that is nowhere special, a monomial of the quantity shows in the line along each of its sizes. So
     its monomials are among the products of what the lines show: few, where a grid of all powers would be many.
     """
-    made = []
-    for chosen in combinations(*(sorted(shape) for shape in shapes)):
+    shapes = list(shapes)
+    made: list[Monomial] = []
+    for chosen in combinations(*(sorted(shape) for shape in shapes)) if shapes else ():
         monomial: Monomial = ()
         for each in chosen:
             monomial = product(monomial, each)

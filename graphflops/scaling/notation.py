@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import gcd
+from math import gcd, lcm
 
 from graphflops.scaling.polynomials import Atom, Monomial, Polynomial
 
@@ -25,9 +25,10 @@ def written(law: Polynomial, names: Sequence[str]) -> str:
     common = _common(law)
     if len(law.terms) == 1 or not common:
         return _sum(law, names)
-    number = gcd(*(each.numerator for _, each in law)) if all(each.denominator == 1 for _, each in law) else 1
-    inside = _sum(_divided(law, common) * Fraction(1, number), names)
-    return f"{_term(Fraction(number), common, names)}·({inside})"
+    number = gcd(*(each.numerator for _, each in law))
+    below = lcm(*(each.denominator for _, each in law))
+    inside = _sum(_divided(law, common) * Fraction(below, number), names)
+    return f"{_term(Fraction(number), common, names)}·({inside})" + (f"/{below}" if below > 1 else "")
 
 
 def exponent(power: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import gcd
 from typing import TypeAlias
 
 from graphflops.errors import GraphflopsError, LawError
@@ -20,6 +21,9 @@ NEAR, FAR = 2, 48
 """how many times its base value a size is at fresh points, at the most"""
 STRUCTURAL = 3
 """and a size that changes how many Ops there are: their trace takes time"""
+ROOM = 8
+"""how many steps there are to choose among at the least, however small the base value is"""
+THREE = 3
 
 
 @dataclass(frozen=True)
@@ -163,17 +167,30 @@ class Points:
         return frozenset(found)
 
     def fresh(self, far: bool) -> Iterator[Point]:
-        """Random points that were not looked at before, the same ones in each run."""
+        """Random points that were not looked at before, the same ones in each run.
+
+        They come in threes, of which each size is small in one, middling in one and large in one.
+        """
         structural = self.structural()
-        for _ in range(4 * PATIENCE):
-            point = []
-            for axis, size in enumerate(self.ranges.values()):
-                most = min(FAR, STRUCTURAL if axis in structural else FAR) if far else NEAR
-                lowest = size.at if far else max(size.at // 2, size.of)
-                value = lowest * (most * size.at / lowest) ** self._random.random()  # as many small as large
-                point.append(size.near(round(value) + self._random.randrange(size.of)))
-            if (made := tuple(point)) not in self.seen and made not in self.refused:
-                yield made
+        for _ in range(PATIENCE):
+            parts = [self._random.sample(range(THREE), THREE) for _ in self.ranges]
+            for i in range(THREE):
+                point = []
+                for axis, size in enumerate(self.ranges.values()):
+                    deep, step = axis in structural, self._step(axis)
+                    times = (STRUCTURAL if deep else FAR) if far else NEAR
+                    lowest = size.at if far else max(size.at // 2, size.of)
+                    highest = size.at * times + step * (ROOM // 2 if deep else ROOM)
+                    share = (parts[axis][i] + self._random.random()) / THREE
+                    value = lowest * (highest / lowest) ** share  # as many small as large
+                    point.append(size.near((round(value) + self._random.randrange(step)) // step * step or step))
+                if (made := tuple(point)) not in self.seen and made not in self.refused:
+                    yield made
+
+    def _step(self, axis: int) -> int:
+        """What divides a size; where points were refused, what divides all values that were not."""
+        step = list(self.ranges.values())[axis].of
+        return gcd(*(point[axis] for point in self.seen)) if self.refused else step
 
 
 def written(sizes: Mapping[str, int]) -> str:

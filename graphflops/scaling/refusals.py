@@ -14,8 +14,8 @@ from graphflops.scaling.polynomials import Polynomial
 
 DIVISORS = (2, 4, 8, 16, 32, 64, 3, 6, 12, 5, 10, 7, 14, 28)
 """the multiples that are tried for where a law holds"""
-TRIED = 6
-"""and how many values of each"""
+TRIED = (0, 1, 2, 3, 5, 8, 13, 21)
+"""and at which of them"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,15 @@ def off_the_line(points: Points, quantity: Quantity, base: Point, axis: int) -> 
     )
 
 
+def too_many_terms(points: Points, quantity: Quantity, terms: int) -> LawError:
+    """The error for what could be told by more points than are looked at."""
+    return LawError(
+        f"{quantity} may have {terms} terms, which {len(points.seen)} points do not tell apart: give fewer sizes",
+        str(quantity),
+        [points.named(points.base)],
+    )
+
+
 def contradicted(points: Points, wrong: Wrong, laws: Mapping[Quantity, Polynomial]) -> LawError:
     """The error for a law that does not hold at a point that had no part in finding it."""
     law = laws.get(wrong.quantity, Polynomial())
@@ -68,7 +77,7 @@ def _where(points: Points, quantity: Quantity, base: Point, axis: int) -> str:
     for divisor in DIVISORS:
         of = divisor * size.of
         start = -(-base[axis] // of)
-        chosen = [(*base[:axis], (start + k) * of, *base[axis + 1 :]) for k in range(TRIED)]
+        chosen = [(*base[:axis], (start + k) * of, *base[axis + 1 :]) for k in TRIED]
         if all(size.allows(point[axis]) and points.at(point) is not None for point in chosen):
             rows = aligned(points.seen.values())
             at = dict(zip(points.seen, rows, strict=True))

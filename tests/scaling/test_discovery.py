@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import ceil
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from synthetic import law_of, points_of, polynomial
 
@@ -14,7 +14,12 @@ from graphflops.scaling.points import Points
 from graphflops.scaling.polynomials import Polynomial
 
 NAMES = ("B", "N", "D")
-QUICK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(
+    max_examples=25,
+    deadline=None,
+    phases=(Phase.reuse, Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
 
 
 def text(law: Polynomial, *names: str) -> str:
@@ -64,7 +69,7 @@ class TestWhatIsFound:
 
     def test_a_triangle_has_halves_and_is_whole(self) -> None:
         law = law_of({"B": 4, "N": 16}, cost=lambda B, N: B * N * (N + 1) // 2)
-        assert text(law.polynomial("forward"), "B", "N") == "B·(N²/2 + N/2)"
+        assert text(law.polynomial("forward"), "B", "N") == "B·N·(N + 1)/2"
         assert law.at("forward", B=3, N=5) == 45
 
     def test_strides_one_in_another_are_one_floor(self) -> None:

@@ -1,0 +1,177 @@
+"""Laws of models, beside formulas that others wrote down: a hand count, a paper, a closed form."""
+
+import pytest
+import sympy
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import graphflops
+from graphflops import Law, multiples
+from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
+from graphflops.reconciliation import HAND_COUNT, HandSizes
+
+Made = tuple[nn.Module, tuple[Tensor, ...]]
+B, N, D, V, E, K, L, H, S = sympy.symbols("B N D V E K L H S", integer=True, positive=True)
+
+
+def resnet_bk(B: int, N: int, D: int, V: int, E: int, K: int, L: int) -> Made:
+    config = ResNetBKConfig(vocab_size=V, d_model=D, n_layers=L, n_seq=N, num_experts=E, top_k=K)
+    return ConfigurableResNetBK(config), (torch.empty(B, N, dtype=torch.int64),)
+
+
+@pytest.fixture(scope="module")
+def resnet_bk_law() -> Law:
+    return graphflops.law(resnet_bk, {"B": 8, "N": 32, "D": 16, "V": 100, "E": 4, "K": 1, "L": 2})
+
+
+class TestResNetBK:
+    def of(self, law: Law, path: str, what: str, *phases: str) -> sympy.Expr:
+        """The law of an operation, under the standard convention."""
+        chosen = [each for each in law.terms if each.path.endswith(path) and each.what == what]
+        assert chosen
+        return sympy.expand(sum(law.summed(phase, chosen).as_sympy() for phase in phases))  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("line", HAND_COUNT, ids=lambda each: each.name)
+    def test_the_published_hand_count_comes_out(self, resnet_bk_law: Law, line: object) -> None:
+        """Part by part, in all seven sizes, for all layers: 34·B·N of BK-Core a layer, and the others."""
+        sizes = HandSizes(B=B, N=N, D=D, V=V, E=E, K=K, L=L)
+        times = L if line.per_layer else 1
+        for by_hand, phases in ((line.forward, {"forward"}), (line.backward, {"dgrad", "wgrad"})):
+            found = 0
+            for path, what, phase in line.entries:
+                if phase in ("*", "forward" if phases == {"forward"} else "backward"):
+                    place = path.removeprefix("blocks.*.")
+                    found += self.of(resnet_bk_law, place, what, *phases)
+            assert sympy.expand(found - times * by_hand(sizes)) == 0
+
+    def test_few_traces_were_enough_and_it_says_how_many(self, resnet_bk_law: Law) -> None:
+        assert resnet_bk_law.traces < 50
+        assert f"from {resnet_bk_law.traces} traces" in str(resnet_bk_law)
+
+    def test_it_is_linear_in_the_sequence_and_says_what_carries_it(self, resnet_bk_law: Law) -> None:
+        order = resnet_bk_law.order("N")
+        assert order.degree == 1
+        assert "lm_head: linear, 6·B·N·D·V" in str(order)
+
+    def test_it_is_the_report_at_other_sizes_under_each_convention(self, resnet_bk_law: Law) -> None:
+        sizes = {"B": 3, "N": 50, "D": 24, "V": 77, "E": 5, "K": 2, "L": 3}
+        model, args = resnet_bk(**sizes)
+        report = graphflops.analyze(model, args)
+        for convention in ("standard", "exact", "torch"):
+            ours, theirs = resnet_bk_law.under(convention), report.under(convention)
+            for phase in ("forward", "dgrad", "wgrad", "optimizer", "total"):
+                assert ours.at(phase, **sizes) == theirs.flops(phase)
+        assert resnet_bk_law.at("parameters", **sizes) == sum(report.parameters.values())
+        for name, flops in report.by_component("backward").items():
+            if not name.startswith("layer_"):
+                assert resnet_bk_law.at("backward", name, **sizes) == flops
+
+    def test_where_depth_is_no_size_each_block_has_its_law(self) -> None:
+        law = graphflops.law(lambda N: resnet_bk(2, N, 8, 20, 2, 1, 3), {"N": 16})
+        assert law.components == ("embedding", "layer_0", "layer_1", "layer_2", "final_layernorm", "lm_head")
+        assert law.by_component()["layer_0"] == law.by_component()["layer_2"]
+        assert "layer_0 … layer_2, each" in str(law)
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in self.qkv(self.norm_1(x)).chunk(3, -1)
+        )
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(y.transpose(1, 2).flatten(-2))
+        return x + self.down(F.gelu(self.up(self.norm_2(x))))
+
+
+class Transformer(nn.Module):
+    def __init__(self, width: int, depth: int, heads: int, length: int, vocabulary: int) -> None:
+        super().__init__()
+        self.token, self.position = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.norm, self.lm_head = nn.LayerNorm(width), nn.Linear(width, vocabulary, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.token(tokens) + self.position(torch.arange(tokens.shape[1], device=tokens.device))
+        for block in self.blocks:
+            x = block(x)
+        return self.lm_head(self.norm(x))
+
+
+def transformer(B: int, N: int, D: int, V: int, L: int) -> Made:
+    return Transformer(D, L, 4, N, V), (torch.empty(B, N, dtype=torch.int64),)
+
+
+@pytest.fixture(scope="module")
+def transformer_law() -> Law:
+    sizes = {"B": 4, "N": 64, "D": multiples(4, at=32), "V": 100, "L": 2}
+    return graphflops.law(transformer, sizes, attention="math")
+
+
+class TestTransformer:
+    def test_its_matrix_products_are_megatrons_formula(self, transformer_law: Law) -> None:
+        """Narayanan et al. 2021, equation 3, without checkpoints: 72·B·s·l·h²·(1 + s/6h + V/12lh)."""
+        published = sympy.expand(72 * B * N * L * D**2 * (1 + N / (6 * D) + V / (12 * L * D)))
+        assert sympy.expand(transformer_law.under("torch").total - published) == 0
+
+    def test_the_quadratic_term_is_attentions(self, transformer_law: Law) -> None:
+        order = transformer_law.under("torch").order("N")
+        assert (order.degree, str(order.coefficient)) == (2, "12*B*D*L")
+        assert {each.what for each in order.carriers} == {"scaled_dot_product_attention"}
+
+    def test_its_crossover_with_resnet_bk_is_where_the_reports_cross(
+        self, resnet_bk_law: Law, transformer_law: Law
+    ) -> None:
+        sizes = {"B": 4, "D": 32, "V": 100, "E": 4, "K": 4, "L": 2}
+        crossing = resnet_bk_law.crossover(transformer_law, "N", **sizes)
+        last = crossing.stretches[-1]
+        assert (last.cheaper, last.last) == ("ConfigurableResNetBK", None)
+        for n, expected in ((last.first - 1, False), (last.first, True)):
+            ours = graphflops.analyze(*resnet_bk(N=n, **sizes)).total
+            theirs = graphflops.analyze(*transformer(4, n, 32, 100, 2), attention="math").total
+            assert (ours < theirs) is expected
+
+
+class TestImages:
+    def test_a_vit_in_batch_and_image_size(self) -> None:
+        """Attention is a power of four in the image: (I/16)² patches and a class token, each with each."""
+        def factory(B: int, I: int) -> Made:  # noqa: E741
+            return ViT(image=I, width=24, depth=2, heads=2), (torch.empty(B, 3, I, I),)
+
+        law = graphflops.law(factory, {"B": 2, "I": multiples(16, at=64)}, convention="torch", attention="math")
+        i = sympy.Symbol("I", integer=True, positive=True)
+        tokens, width = (i / 16) ** 2 + 1, 24
+        layer = 24 * B * tokens * width**2 + 4 * B * tokens**2 * width
+        patches, head = 2 * B * (tokens - 1) * 3 * 16**2 * width, 2 * B * width * 1000
+        assert sympy.expand(law.forward - (2 * layer + patches + head)) == 0
+
+    def test_strides_of_a_convolutional_net_at_any_image_size(self) -> None:
+        """A convolution of stride 2 and padding 1 leaves ⌈I/2⌉ rows, and so on."""
+
+        class Net(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.convolutions = nn.ModuleList(nn.Conv2d(c, c + 1, 3, 2, 1, bias=False) for c in (3, 4, 5, 6))
+
+            def forward(self, x: Tensor) -> Tensor:
+                for each in self.convolutions:
+                    x = each(x).relu()
+                return x
+
+        def factory(B: int, I: int) -> Made:  # noqa: E741
+            return Net(), (torch.empty(B, 3, I, I),)
+
+        law = graphflops.law(factory, {"B": 2, "I": 50}, convention="torch")
+        rows = [i.strip() for i in str(law).splitlines() if i.startswith("  layer_")]
+        assert "layer_0  216·B·⌈I/2⌉²" in rows
+        assert "layer_3  756·B·⌈I/16⌉²" in rows
+        for size in (31, 97, 130):
+            model, args = factory(3, size)
+            assert law.at(B=3, I=size) == graphflops.analyze(model, args, convention="torch").total
