@@ -11,6 +11,18 @@ import graphflops
 
 PACKAGE = Path(graphflops.__file__).parent
 STAGES = ["tracing", "graph", "annotation", "pricing", "expansion", "attribution", "rates", "report", "analysis", "cli"]
+STAGES = [
+    "tracing",
+    "graph",
+    "annotation",
+    "pricing",
+    "expansion",
+    "attribution",
+    "report",
+    "analysis",
+    "scaling",
+    "cli",
+]
 """in the order in which data flows"""
 
 

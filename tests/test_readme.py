@@ -25,6 +25,7 @@ DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/index.md",
+    "docs/laws.md",
     "docs/conventions.md",
     "docs/design.md",
     "docs/quick-reference.md",

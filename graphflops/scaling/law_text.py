@@ -14,9 +14,6 @@ from graphflops.scaling.observation import PARAMETERS
 from graphflops.scaling.polynomials import Polynomial
 from graphflops.scaling.record import Law, Query
 
-REFUSED = 3
-"""how many of the refused sizes are printed"""
-
 
 def as_text(law: Law, width: int | None = None) -> str:
     """The law as plain text, as wide as the terminal unless told."""
@@ -30,8 +27,9 @@ def print_law(law: Law, console: Console) -> None:
     console.print(_heading(law))
     for phase in phases_of(law):
         console.print(Group(Text(), _phase(law, phase)))
-    for refused in law.refused[:REFUSED]:
-        console.print(Text(f"refused    {refused}", style="dim"))
+    if law.refused:
+        said = f"left out   {len(law.refused)} points that the model refuses, such as {law.refused[0]}"
+        console.print(Text(f"\n{said}", style="dim"), soft_wrap=True)
     for target in law.unknown:
         console.print(Text(f"unknown    {target}: the law is at least what is said here", style="bold red"))
 
