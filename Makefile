@@ -84,7 +84,7 @@ help:  ## this list
 analyze: $(CORE)  ## what a training step of a model costs
 	$(PYTHON) -m graphflops analyze $(ANALYZE)
 
-scale: $(CORE)  ## how what a model costs grows with its sizes
+scale: $(if $(PLOT),$(DEV),$(CORE))  ## how what a model costs grows with its sizes
 	$(PYTHON) -m graphflops scale $(SCALE)
 
 test: $(DEV)  ## all tests

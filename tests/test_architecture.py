@@ -10,18 +10,9 @@ import pytest
 import graphflops
 
 PACKAGE = Path(graphflops.__file__).parent
-STAGES = ["tracing", "graph", "annotation", "pricing", "expansion", "attribution", "rates", "report", "analysis", "cli"]
 STAGES = [
-    "tracing",
-    "graph",
-    "annotation",
-    "pricing",
-    "expansion",
-    "attribution",
-    "report",
-    "analysis",
-    "scaling",
-    "cli",
+    *("tracing", "graph", "annotation", "pricing", "expansion", "attribution", "rates"),
+    *("report", "analysis", "scaling", "cli"),
 ]
 """in the order in which data flows"""
 
@@ -61,3 +52,15 @@ def test_no_public_function_shares_the_name_of_its_module() -> None:
 def test_every_public_name_is_there_and_documented() -> None:
     for name in graphflops.__all__:
         assert getattr(graphflops, name).__doc__, name
+
+
+@pytest.mark.parametrize("part", ["record", "growth", "arrays", "law_json", "law_text", "growth_text", "plotting"])
+def test_what_a_saved_law_needs_does_not_import_torch(part: str) -> None:
+    code = f"import sys, graphflops.scaling.{part}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_naming_the_law_imports_neither_numpy_nor_sympy_nor_torch() -> None:
+    heavy = "{'numpy', 'sympy', 'torch'} & {*sys.modules}"
+    code = f"import sys, graphflops; graphflops.law, graphflops.multiples; sys.exit(len({heavy}))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

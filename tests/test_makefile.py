@@ -115,6 +115,24 @@ def test_variables_are_passed_on_as_they_are(checkout: Checkout, variables: list
     assert checkout.calls()[-1] == ["-m", "graphflops", "analyze", *options, "--json", "a b.json"]
 
 
+def test_scale_is_the_home_model_unless_told(checkout: Checkout) -> None:
+    assert checkout.make("scale").returncode == 0
+    assert checkout.calls()[-1] == ["-m", "graphflops", "scale"]
+    assert checkout.installed() == ["."]
+    checkout.make(
+        "scale", "MODEL=a.b:c", "SIZE=N=1..9 D=4", "INPUT=x=BxN", "PHASE=forward", "BUDGET=1e9", "INFERENCE=1"
+    )
+    assert checkout.calls()[-1][3:] == [
+        *("a.b:c", "--size", "N=1..9 D=4", "--input", "x=BxN", "--phase", "forward", "--inference", "--budget", "1e9")
+    ]
+
+
+def test_what_draws_is_installed_for_who_asks_for_a_picture(checkout: Checkout) -> None:
+    checkout.make("scale", "PLOT=a.svg")
+    assert checkout.installed() == [".", ".[dev]"]
+    assert checkout.calls()[-1][-2:] == ["--plot", "a.svg"]
+
+
 def test_the_second_time_nothing_is_installed(checkout: Checkout) -> None:
     checkout.make("analyze")
     assert checkout.installed() == ["."]

@@ -1,0 +1,124 @@
+"""graphflops scale: what it prints, what it draws, and one clear message for everything that can be wrong."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from graphflops import Law
+from graphflops.cli import main
+
+MODELS = """
+import torch
+from torch import nn
+
+
+class Tiny(nn.Module):
+    def __init__(self, D=8, V=50):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(V, D), nn.Linear(D, V, bias=False)
+
+    def forward(self, tokens):
+        return self.head(self.embed(tokens))
+
+
+def with_inputs(B, N, D):
+    return Tiny(D), (torch.empty(B, N, dtype=torch.int64),)
+
+
+def without_a_tuple(N):
+    return "model"
+
+
+def thresholds(N):
+    return Tiny(8 if N < 100 else 9), (torch.empty(2, N, dtype=torch.int64),)
+
+
+def raises(N):
+    raise OSError("no weights here")
+
+
+instance = nn.Linear(4, 4)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "sized_models.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "110")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    sys.modules.pop("sized_models", None)
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(["scale", *arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_a_factory_of_sizes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(
+        capsys, "sized_models:with_inputs", "-s", "B=2", "-s", "N=16..128", "-s", "D=8", "--budget", "1e9"
+    )
+    assert (code, err) == (0, "")
+    assert "100·B·N·D" in out
+    assert "O(N): " in out
+    shown = [line.split()[0] for line in out.splitlines() if line.rstrip().endswith(("█", "▓"))]
+    assert shown == ["16", "32", "64", "128"]
+    assert "budget     1e+09 FLOPs are enough up to N = " in out
+
+
+def test_a_model_with_its_inputs_in_names_of_sizes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["sized_models:Tiny", "-s", "N=16..64,B=4", "-s", "V=30", "-i", "tokens=BxN:int64", "--inference"]
+    code, _, err = run(capsys, *arguments, "--json", "law.json")
+    assert (code, err) == (0, "")
+    law = Law.from_json("law.json")
+    assert str(law.forward) == "16*B*N*V"
+    assert law.optimizer == 0
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_a_picture_in_each_format(folder: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    arguments = ["sized_models:Tiny", "-s", "N=16..64", "-i", "tokens=2xN:int64", "--plot", f"scale.{kind}"]
+    assert run(capsys, *arguments)[0] == 0
+    picture = Path(f"scale.{kind}").read_bytes()
+    assert picture.startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[kind])
+    assert run(capsys, *arguments)[0] == 0
+    assert Path(f"scale.{kind}").read_bytes() == picture, "the same each time"
+
+
+def test_the_home_model_takes_the_letters_of_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "--size", "M=3")
+    assert code == 1
+    assert "ResNet-BK has no size 'M'; it has: B, N, D, V, E, K, L" in err
+
+
+WRONG = [
+    pytest.param(["sized_models:with_inputs", "-s", "N=3..2"], "above 3", id="range"),
+    pytest.param(["sized_models:with_inputs", "-s", "N"], "NAME=VALUE", id="no value"),
+    pytest.param(["sized_models:with_inputs", "-s", "Q=4"], "takes Q", id="no such argument"),
+    pytest.param(["sized_models:with_inputs", "-s", "N=4"], "missing 2 required", id="not all arguments"),
+    pytest.param(["sized_models:with_inputs"], "sizes of a law by name", id="no size"),
+    pytest.param(["sized_models:instance", "-s", "N=4"], "a function of sizes", id="no function"),
+    pytest.param(["sized_models:without_a_tuple", "-s", "N=4"], "(model, args)", id="no tuple"),
+    pytest.param(["sized_models:raises", "-s", "N=4"], "no weights here", id="raises"),
+    pytest.param(["sized_models:thresholds", "-s", "N=60"], "It holds", id="no law"),
+    pytest.param(
+        ["sized_models:Tiny", "-s", "N=4", "-i", "tokens=BxN:int64"], "speaks of B", id="no size of that name"
+    ),
+    pytest.param(["sized_models:Tiny", "-s", "N=4..9", "-i", "tokens=2xN:int64", "--plot", "x.gif"], ".svg", id="gif"),
+    pytest.param(
+        ["sized_models:Tiny", "-s", "N=4", "-i", "tokens=2xN:int64", "--config", "L=3"], "--config", id="config"
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), WRONG)
+def test_one_clear_message(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+    code, _, err = run(capsys, *arguments)
+    assert code == 1
+    assert said in err
+    assert "Traceback" not in err
+    assert not [*folder.glob("x.*")]
