@@ -53,7 +53,8 @@ def _share(entry: Entry, modules: Mapping[str, str], rates: Rates, taken: Mappin
             said.append(rates.modules[path])
         elif share != 1:
             said.append(Rate(share))
-    said += [rates.operators[each] for each in {entry.target, entry.operator} if each in rates.operators]
+    if entry.target in rates.operators:
+        said.append(rates.operators[entry.target])
     of_its_rule = bool(entry.part and entry.path.endswith(entry.part)) or modules.get(entry.path) == entry.operator
     return _Share(full, product(said), of_its_rule and "full" in entry.ranges and entry.path in rates.modules)
 

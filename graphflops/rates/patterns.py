@@ -27,7 +27,7 @@ AVERAGE_DEPTH = "avg_layers_executed="
 
 @dataclass(frozen=True)
 class Rates:
-    """Rates as they were found: of modules, by path, and of operators, by target."""
+    """Rates as they were found: of modules, by path, and of operators, by the targets of their calls."""
 
     modules: Mapping[str, Rate]
     operators: Mapping[str, Rate]
@@ -53,7 +53,7 @@ def found_rates(
         UsageError: a pattern matches nothing, or a rate is none.
     """
     working = {*called, *(each.path for each in entries if each.kind == "call")}
-    operators = {name: None for each in entries if each.kind == "call" for name in (each.target, each.operator)}
+    operators = {each.target: each.operator for each in entries if each.kind == "call"}
     attributes = numbers_of(model)
     paths: dict[str, tuple[int, Rate]] = {}
     averaged: set[str] = set()
@@ -70,9 +70,13 @@ def found_rates(
                         paths[path] = letters, said
                         (averaged.add if _is_average(rate) else averaged.discard)(path)
         else:
-            matched = [each for each in operators if fnmatchcase(each, pattern)]
+            matched = [
+                target
+                for target, name in operators.items()
+                if fnmatchcase(target, pattern) or fnmatchcase(name, pattern)
+            ]
             if not matched:
-                raise UsageError(_nothing(pattern, modules, operators))
+                raise UsageError(_nothing(pattern, modules, (*operators, *operators.values())))
             for each in matched:
                 said = _rate(pattern, rate, "", attributes, 0, 1)
                 if letters >= targets.get(each, (0, said))[0]:

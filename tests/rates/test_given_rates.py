@@ -38,6 +38,7 @@ class TestPatterns:
         assert report.by_module()["blocks"] * 2 == deep().by_module()["blocks"]
 
     def test_name_an_operator_where_no_module_is_called_so(self) -> None:
+        assert deep({"*add*": 0.5}).forward == deep().forward - 4 * X.numel()
         assert deep({"aten.add*": 0}).forward == deep().forward - 8 * X.numel()
         assert deep({"add": Fraction(1, 2)}).forward == deep().forward - 4 * X.numel()
 
