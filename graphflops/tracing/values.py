@@ -10,7 +10,8 @@ left is decided by data. Of it three things are taken as given, and a report say
 * a mask that is asked how many it has, or whether it has any, has all; and numbers that are counted by ``bincount`` are
   below the least length that it is given.
 
-A number that Python only calculates with may be any. Everything else is refused. Which modules are given rows that were chosen so, ``graphflops.tracing.routing`` follows.
+A number that Python only calculates with may be any. Everything else is refused. Which modules are
+given rows that were chosen so, ``graphflops.tracing.routing`` follows.
 """
 
 from __future__ import annotations
