@@ -76,7 +76,7 @@ def analyze(
         raise MissingRules(missing_rules(prices.unknown), prices.unknown)
     ledger = attribute(graph, prices, traced.modules, update, options)
     given = found_rates(rates or {}, traced.modules, traced.called, ledger, model)
-    ledger = at_rates(ledger, traced.modules, given, traced.routed)
+    ledger = tuple(at_rates(ledger, traced.modules, given, traced.routed))
     return Report(
         model=traced.name,
         inputs={name: str(spec) for name, spec in traced.inputs.items()},

@@ -194,7 +194,9 @@ class Report:
         return size * rate.numerator // rate.denominator
 
     def _at(self, range: Range) -> Report:
-        entries = tuple(entry.at(range) for entry in self.entries)
+        entries = self.entries
+        if any(entry.ranges for entry in entries):
+            entries = tuple(entry.at(range) for entry in entries)
         if range == "full":
             return replace(self, entries=entries, rates={}, routed={})
         return replace(self, entries=entries)

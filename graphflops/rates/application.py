@@ -27,7 +27,7 @@ def at_rates(
     modules: Mapping[str, str],
     rates: Rates,
     taken: Mapping[str, Fraction] | None = None,
-) -> tuple[Entry, ...]:
+) -> Sequence[Entry]:
     """The ledger at rates: an entry's work is its full work times the rates of all modules it is in, and of its
     operator.
 
@@ -39,6 +39,8 @@ def at_rates(
     A parameter is updated in each step that has a gradient for it, at whatever rate: only a rate of 0 leaves the
     update out, unless it comes of an average depth. Gradients that meet at a tensor are added where the tensor is made.
     """
+    if not (rates.modules or rates.operators or taken):
+        return entries
     return tuple(_at(entry, _share(entry, modules, rates, taken or {})) for entry in entries)
 
 

@@ -52,6 +52,8 @@ def found_rates(
     Raises:
         UsageError: a pattern matches nothing, or a rate is none.
     """
+    if not rates:
+        return Rates({}, {})
     working = {*called, *(each.path for each in entries if each.kind == "call")}
     operators = {each.target: each.operator for each in entries if each.kind == "call"}
     attributes = numbers_of(model)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from fractions import Fraction
 
 import pytest
@@ -88,6 +90,11 @@ def test_a_model_that_stops_is_measured_by_how_often_each_layer_ran() -> None:
         "blocks.2": Rate(0),
         "blocks.3": Rate(0),
     }
+
+
+def test_it_is_there_after_one_import() -> None:
+    code = "import graphflops; graphflops.rates.measure; graphflops.rates.layers"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_what_always_runs_has_no_rate() -> None:
