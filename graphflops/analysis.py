@@ -16,7 +16,7 @@ from graphflops.graph import build
 from graphflops.ledger import missing_rules
 from graphflops.pricing import price
 from graphflops.rates.application import at_rates
-from graphflops.rates.patterns import RateLike, found_rates
+from graphflops.rates.patterns import RateLike, found_rates, without_work
 from graphflops.report import Report
 from graphflops.rulebook import Rule, RuleBook
 from graphflops.tracing import trace
@@ -88,7 +88,7 @@ def analyze(
         called=traced.called,
         entries=ledger,
         unknown=prices.unknown,
-        warnings=(*book.warnings, *not_expanded),
+        warnings=(*book.warnings, *not_expanded, *without_work(given, ledger)),
         capture=traced.capture,
         assumed=traced.assumed,
         rates={**given.modules, **given.operators},

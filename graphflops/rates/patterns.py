@@ -101,9 +101,9 @@ def _modules(pattern: str, modules: Mapping[str, str]) -> list[str]:
 
 
 def _members(path: str, modules: Mapping[str, str], working: Collection[str]) -> Iterator[str]:
-    """The module itself, or what a list of modules holds."""
+    """The module itself, or what a list of modules holds, whether each of these ran or not."""
     inside = [each for each in modules if each and each != path and each.rpartition(".")[0] == path]
-    if path in working or not inside:
+    if path in working or not any(each.startswith(f"{path}.") for each in working):
         yield path
     else:
         for each in inside:
@@ -115,6 +115,19 @@ def around(path: str) -> Iterator[str]:
     while path:
         path = path.rpartition(".")[0]
         yield path
+
+
+def without_work(rates: Rates, entries: Sequence[Entry]) -> tuple[str, ...]:
+    """What to warn of: modules that a rate was given for, and that did not run when the model was traced."""
+    ran = {path for each in entries if each.kind == "call" for path in (each.path, *around(each.path))}
+    idle = [path for path in rates.modules if path not in ran]
+    if not idle:
+        return ()
+    few = ", ".join(idle[:3]) + (f" and {len(idle) - 3} more" if len(idle) > 3 else "")
+    return (
+        f"rates were given for modules that did not run on these inputs, so that they count nothing: {few}. "
+        "Of experts in a loop, each runs if there are enough tokens for all of them",
+    )
 
 
 def numbers_of(model: Any) -> Attributes:

@@ -53,6 +53,12 @@ class TestPatterns:
             assert deep(rates).rates["blocks.3"] == Rate("1/4")
             assert deep(rates).rates["blocks.4"] == Rate("1/2")
 
+    def test_of_modules_that_did_not_run_are_warned_of(self) -> None:
+        report = analyze(EagerMoE(), (X[:2],), rates={"*.experts.*": "top_k/num_experts"})
+        (warning,) = report.warnings
+        assert "experts.2, experts.3. Of experts in a loop" in warning
+        assert not analyze(EagerMoE(), (X,), rates={"*.experts.*": "top_k/num_experts"}).warnings
+
     def test_that_match_nothing_are_refused_with_what_is_near(self) -> None:
         with pytest.raises(UsageError, match=r"'block\.3' is of nothing.*did you mean blocks\.3"):
             deep({"block.3": 0.5})
