@@ -52,6 +52,8 @@ def found_rates(
     Raises:
         UsageError: a pattern matches nothing, or a rate is none.
     """
+    if not isinstance(rates, Mapping) or not all(isinstance(pattern, str) for pattern in rates):
+        raise UsageError(f"rates must be a dict from patterns to rates, as {{'blocks.3.*': 0.62}}, not {rates!r}")
     if not rates:
         return Rates({}, {})
     working = {*called, *(each.path for each in entries if each.kind == "call")}

@@ -59,6 +59,11 @@ class TestPatterns:
         assert "experts.2, experts.3. Of experts in a loop" in warning
         assert not analyze(EagerMoE(), (X,), rates={"*.experts.*": "top_k/num_experts"}).warnings
 
+    @pytest.mark.parametrize("rates", [["blocks.3"], "blocks.3=0.5", {3: 0.5}])
+    def test_are_the_keys_of_a_dict(self, rates: Any) -> None:
+        with pytest.raises(UsageError, match="rates must be a dict from patterns to rates"):
+            deep(rates)
+
     def test_that_match_nothing_are_refused_with_what_is_near(self) -> None:
         with pytest.raises(UsageError, match=r"'block\.3' is of nothing.*did you mean blocks\.3"):
             deep({"block.3": 0.5})
