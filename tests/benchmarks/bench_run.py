@@ -81,14 +81,16 @@ PYTHON, TORCH = "python -c pass", "import torch"
 
 def commands(report: Path) -> dict[str, Sequence[str]]:
     """What is started, by what the page calls it."""
-    one_layer = "analyze(torch.nn.Linear(3, 4), (torch.zeros(2, 3),))"
+    model, inputs = "torch.nn.Linear(3, 4)", "torch.zeros(2, 3)"
+    counter = "from torch.utils.flop_counter import FlopCounterMode"
     return {
         PYTHON: ["-c", "pass"],
         TORCH: ["-c", "import torch"],
         "import graphflops": ["-c", "import graphflops"],
         "import torch, graphflops": ["-c", "import torch, graphflops"],
         "from graphflops import analyze": ["-c", "from graphflops import analyze"],
-        "analyze one layer": ["-c", f"import torch; from graphflops import analyze; {one_layer}"],
+        "analyze one layer": ["-c", f"import torch; from graphflops import analyze; analyze({model}, ({inputs},))"],
+        "torch's counter, one layer": ["-c", f"import torch\n{counter}\nwith FlopCounterMode(): {model}({inputs})"],
         "graphflops --help": ["-m", "graphflops", "--help"],
         "graphflops rules list": ["-m", "graphflops", "rules", "list"],
         "graphflops show report.json": ["-m", "graphflops", "show", str(report)],
