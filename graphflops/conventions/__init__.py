@@ -76,7 +76,7 @@ class Convention:
         25
         """
         total: Size = 0
-        for name, count in work.items():
+        for name, count in zip(WORK_CLASSES, work.counts(), strict=True):
             total = total + self.weights.get(name, 0) * count
         return total
 
@@ -87,11 +87,14 @@ class Convention:
             UsageError: a count asks for what the Op does not have.
         """
         number = 0
+        works = self._work(entry)
         for phase in phases:
             if phase in self.phases:
                 spoken = self.count_of(entry, module) if phase == "forward" else None
-                work = self._work(entry).get(phase, NOTHING)
-                number += int(self.flops(work)) if spoken is None else self._counted(spoken, entry)
+                if spoken is not None:
+                    number += self._counted(spoken, entry)
+                elif phase in works:
+                    number += int(self.flops(works[phase]))
         return number
 
     def _work(self, entry: Entry) -> Mapping[Phase, Work]:
