@@ -23,8 +23,9 @@ avoid. `make bench` writes this page; `make bench ROWS="llama*"` measures some r
 
 A number here is a **ratio** of two times taken in one process, one after the other, and the median of several such
 processes, in which each of the two is first in turn. Every process is a fresh one. Before the clock starts both
-have counted one linear layer, and the model has been built once, so that imports are in no number but those of the
-start-up. Times in milliseconds are medians too; they are those of one machine, and stand there for the scale alone.
+have counted one linear layer, and what the model is made of is imported, so that imports are in no number but those of
+the start-up. The clock is that of the process, in which nothing waits: what else the machine does is in no number.
+Times in milliseconds are medians too; they are those of one machine, and stand there for the scale alone.
 
 *Forward* is `analyze(model, …, training=False)` beside a forward pass under torch's counter and `torch.no_grad()`.
 *Step* is `analyze(model, …)`, optimizer included, beside a forward and a backward pass under torch's counter. Both have
@@ -180,8 +181,8 @@ def _times(measured: Mapping[str, Measured]) -> list[str]:
 def _tools(measured: Mapping[str, Measured]) -> list[str]:
     having = {name: each["tools"] for name, each in measured.items() if "tools" in each.get("tools", {})}
     lines = [
-        "Analysis, forward, by the time of each, on one model with real weights on the CPU, which they run. A ratio",
-        "below 1 says that the analysis is faster.",
+        "Analysis, forward, by the time of each, on one model with real weights on the CPU, which they run, on all of its",
+        "cores. A ratio below 1 says that the analysis is faster.",
         "",
         f"| model | {' | '.join(TOOLS)} |",
         f"|---{'|--:' * len(TOOLS)}|",
