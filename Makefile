@@ -18,6 +18,7 @@ BASE_PYTHON ?= $(firstword $(foreach each,python3 python3.11 python3.12 python3.
 WORKERS ?= 2
 TESTS ?=
 JSON ?= $(REPORT)
+LENGTHS ?= 128,512,2048,8192
 
 # Some systems ship venv without what puts pip into it.
 MAKE_VENV = { $(BASE_PYTHON) -m venv $(VENV) 2>/dev/null || { $(BASE_PYTHON) -m venv --clear --without-pip $(VENV) \
@@ -42,9 +43,13 @@ SCALE = $(strip $(if $(MODEL),$(call quoted,$(MODEL))) \
     $(call option,--rules,$(RULES)) $(if $(filter-out 0,$(INFERENCE)),--inference) \
     $(call option,--budget,$(BUDGET)) $(call option,--plot,$(PLOT)))
 
+COMPARE = $(strip $(call option,--from,$(FROM)) $(call option,--to,$(TO)) \
+    $(call option,--batch,$(BATCH)) $(call option,--seq,$(SEQ)) $(call option,--optimizer,$(OPTIMIZER)) \
+    $(call option,--convention,$(CONVENTION)) $(call option,--steps,$(STEPS)))
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help analyze scale test lint docs demo reconcile rules conformance tools bench clean
+.PHONY: help analyze compare scale test lint docs demo reconcile rules conformance tools bench clean
 
 help:  ## this list
 	@echo 'Usage: make TARGET [VARIABLE=VALUE …]'
@@ -74,6 +79,12 @@ help:  ## this list
 	@echo '  BUDGET=1e18                       say the largest size within so many FLOPs'
 	@echo '  PLOT=scale.svg                    draw it: .png, .svg or .pdf'
 	@echo
+	@echo 'Variables of make compare, beside BATCH, SEQ, OPTIMIZER and CONVENTION:'
+	@echo '  FROM=BASELINE_CONFIG              the configuration to begin with'
+	@echo '  TO="FULL_CONFIG,n_layers=8"       the one to arrive at'
+	@echo '  STEPS=1000                        of a run of so many steps instead of one'
+	@echo '  LENGTHS=128,512,2048              the lengths at which Mamba and a Transformer stand beside it'
+	@echo
 	@echo 'Variables of make test:'
 	@echo '  TESTS="tests/home -k published"   which tests, as pytest takes it; all unless told'
 	@echo '  WORKERS=4                         how many run at a time; $(WORKERS) unless told'
@@ -97,6 +108,10 @@ lint: $(DEV)  ## style, format and types
 
 docs: $(DEV)  ## the documentation as web pages, in site/
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+
+compare: $(CORE)  ## from one configuration of ResNet-BK to another, flag by flag; and beside Mamba and a Transformer
+	$(PYTHON) -m graphflops compare $(COMPARE)
+	$(PYTHON) -m graphflops compare --lengths $(call quoted,$(LENGTHS))
 
 demo: $(CORE)  ## every use of the quick reference, one after the other
 	$(PYTHON) docs/examples/flops_counter_demo.py

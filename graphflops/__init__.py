@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from graphflops.conventions import Convention as Convention
     from graphflops.costs import Cost as Cost
     from graphflops.costs import Work as Work
-    from graphflops.counter import FLOPsCount as FLOPsCount
     from graphflops.counter import FLOPsCounter as FLOPsCounter
     from graphflops.counter import compare_models as compare_models
+    from graphflops.counts import FLOPsCount as FLOPsCount
     from graphflops.errors import CaptureError as CaptureError
     from graphflops.errors import DuplicateRule as DuplicateRule
     from graphflops.errors import GraphflopsError as GraphflopsError
@@ -41,7 +41,8 @@ _HOMES = {
     "analysis": ["analyze"],
     "conventions": ["Convention"],
     "costs": ["Cost", "Work"],
-    "counter": ["FLOPsCount", "FLOPsCounter", "compare_models"],
+    "counter": ["FLOPsCounter", "compare_models"],
+    "counts": ["FLOPsCount"],
     "errors": [
         "CaptureError",
         "DuplicateRule",

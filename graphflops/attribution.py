@@ -63,6 +63,7 @@ def _entries(op: Op, rule: Rule, cost: Cost, again: bool, why: Formula, modules:
             flags=tuple(name for name, value in op.offered.items() if value is True),
             rate="by its rule" if part.full else "",
             ranges=_ranges(op, part, again),
+            dtype=part.dtype or _dtype(op),
         )
 
 
@@ -109,6 +110,7 @@ def _fan_in(op: Op) -> Iterator[Entry]:
         rule="gradient fan-in (graphflops/attribution.py)",
         about="Gradients that meet at one tensor are added: one addition an element for each beyond the first.",
         formula=Formula("0", {op.name: f"accumulate = {meeting}"}, {}),
+        dtype=_dtype(op),
     )
 
 
@@ -124,7 +126,14 @@ def _update(op: Op, optimizer: Rule, work: Work, why: Formula) -> Entry:
         rule=f"{optimizer.name} ({optimizer.source})",
         about=optimizer.about,
         formula=why,
+        dtype=_dtype(op),
     )
+
+
+def _dtype(op: Op) -> str:
+    """What an Op is computed in: the first floating-point dtype of its results, or else of what it reads."""
+    specs = [*op.outputs, *(each.spec for each in op.operands)]
+    return next((each.dtype for each in specs if each.is_floating), specs[0].dtype if specs else "")
 
 
 def _shape(spec: Spec) -> tuple[int, ...]:

@@ -90,6 +90,8 @@ class Cost:
     its triangle. ``full`` is what it would cost if data never had it do less, ``least`` and ``most`` are what data
     can make of it: ``cost.at(…)`` says all three.
 
+    ``dtype`` names what it is computed in, where that is not the dtype of its result: ``"int8"`` of products.
+
     >>> step = Cost(Work(elementwise=2), span=2)
     >>> (8 * step).span, step.abreast(8).span, (step | 3 * step).span
     (16, 2, 6)
@@ -105,6 +107,7 @@ class Cost:
     full: Cost | None = field(default=None, compare=False)
     least: Cost | None = field(default=None, compare=False)
     most: Cost | None = field(default=None, compare=False)
+    dtype: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grads", MappingProxyType(dict(self.grads)))
@@ -140,6 +143,7 @@ class Cost:
             {name: part.abreast(times) for name, part in self.parts.items()},
             self.span,
             self.backward_span,
+            dtype=self.dtype,
             **self._others(lambda other: other.abreast(times)),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,52 +13,15 @@ from rich.console import Console
 from torch import nn
 
 from graphflops.analysis import analyze
+from graphflops.comparison import Waterfall, flags_differ, print_waterfall, waterfall
+from graphflops.counts import FLOPsCount
 from graphflops.errors import CaptureError, UsageError
 from graphflops.files import write_whole
+from graphflops.models import ConfigurableResNetBK
 from graphflops.report import Report
 from graphflops.units import in_step, percent, step_of, unit
 
 SCHEMA = "graphflops.flops_count/1"
-
-
-@dataclass(frozen=True)
-class FLOPsCount:
-    """FLOPs of a step, or of a part of it; counts add, and scale by a number of steps.
-
-    >>> (FLOPsCount(10, 20, 3) * 1000 + FLOPsCount(forward=7)).total
-    33007
-    """
-
-    forward: int = 0
-    backward: int = 0
-    optimizer: int = 0
-
-    @property
-    def total(self) -> int:
-        """forward + backward + optimizer"""
-        return self.forward + self.backward + self.optimizer
-
-    def __add__(self, other: FLOPsCount) -> FLOPsCount:
-        if not isinstance(other, FLOPsCount):
-            return NotImplemented
-        return FLOPsCount(
-            self.forward + other.forward, self.backward + other.backward, self.optimizer + other.optimizer
-        )
-
-    def __getitem__(self, phase: str) -> int:
-        return self.to_dict()[phase]
-
-    def __radd__(self, other: int) -> FLOPsCount:
-        return self if other == 0 else NotImplemented  # so that sum() works
-
-    def __mul__(self, times: int) -> FLOPsCount:
-        return FLOPsCount(self.forward * times, self.backward * times, self.optimizer * times)
-
-    __rmul__ = __mul__
-
-    def to_dict(self) -> dict[str, int]:
-        """forward, backward, optimizer and total, as plain ints."""
-        return {**asdict(self), "total": self.total}
 
 
 class FLOPsCounter:
@@ -116,7 +79,7 @@ class FLOPsCounter:
 
     def count_backward_flops(self) -> FLOPsCount:
         """The backward pass alone, recomputed work included."""
-        return FLOPsCount(backward=_backward(self.report()))
+        return FLOPsCount(backward=FLOPsCount.of(self.report()).backward)
 
     def count_optimizer_flops(self, optimizer_name: str = "adamw") -> FLOPsCount:
         """The optimizer's update alone: ``"adamw"``, ``"adam"``, ``"sgd"`` or ``"sgd_momentum"``."""
@@ -124,7 +87,7 @@ class FLOPsCounter:
 
     def count_total_flops(self, optimizer_name: str = "adamw") -> FLOPsCount:
         """The whole training step."""
-        return _count(self.report(optimizer_name))
+        return FLOPsCount.of(self.report(optimizer_name))
 
     def get_breakdown(self) -> dict[str, dict[str, int]]:
         """Component → forward, backward, optimizer, total; the components add up to the totals."""
@@ -133,7 +96,7 @@ class FLOPsCounter:
     def print_summary(self) -> None:
         """Print totals and components."""
         report = self.report()
-        count, step = _count(report), step_of(report.total)
+        count, step = FLOPsCount.of(report), step_of(report.total)
         console = Console(highlight=False)
         console.print(
             f"[bold]FLOPs of a training step[/bold]: {report.model}, batch {self.batch_size}, sequence {self.seq_len}"
@@ -163,7 +126,7 @@ class FLOPsCounter:
             "convention": report.convention.name,
             "optimizer": self.optimizer_name,
             "model_config": self._model_config(),
-            "total_flops": _count(report).to_dict(),
+            "total_flops": FLOPsCount.of(report).to_dict(),
             "component_breakdown": _breakdown(report),
             "macs": report.macs,
             "parameters": sum(report.parameters.values()),
@@ -193,13 +156,16 @@ def compare_models(
     """Count two models on the same tokens, print both, and return them by name.
 
     ``["speedup"]`` has forward, backward and total: FLOPs of model1 over those of model2, so that 2 means that model2
-    needs half of what model1 needs.
+    needs half of what model1 needs. Of two ``ConfigurableResNetBK`` whose configs differ by flags, ``["waterfall"]`` is
+    a ``graphflops.comparison.Waterfall``, printed as well: what each flag adds or saves, adding up to the difference.
 
     Raises:
         UsageError: both have the same name, or a size is wrong.
     """
-    if model1_name == model2_name or "speedup" in (model1_name, model2_name):
-        raise UsageError(f"two models need two names, neither of them 'speedup'; got {model1_name!r}, {model2_name!r}")
+    if model1_name == model2_name or {"speedup", "waterfall"} & {model1_name, model2_name}:
+        raise UsageError(
+            f"two models need two names, neither of them 'speedup' or 'waterfall'; got {model1_name!r}, {model2_name!r}"
+        )
     counts = {
         name: FLOPsCounter(model, batch_size, seq_len).count_total_flops()
         for name, model in ((model1_name, model1), (model2_name, model2))
@@ -209,7 +175,24 @@ def compare_models(
         for phase in ("forward", "backward", "total")
     }
     _print_comparison(counts, speedup)
-    return {**counts, "speedup": speedup}
+    between = _waterfall_between(model1, model2, batch_size, counts[model1_name], counts[model2_name])
+    if between is None:
+        return {**counts, "speedup": speedup}
+    print_waterfall(replace(between, first=model1_name, second=model2_name), Console())
+    return {**counts, "speedup": speedup, "waterfall": between}
+
+
+def _waterfall_between(
+    model1: nn.Module, model2: nn.Module, batch_size: int, count1: FLOPsCount, count2: FLOPsCount
+) -> Waterfall | None:
+    """What the flags of two models add up to; None if no flags differ, or if a model is not what its config says."""
+    if not (isinstance(model1, ConfigurableResNetBK) and isinstance(model2, ConfigurableResNetBK)):
+        return None
+    if not flags_differ(model1.config, model2.config):
+        return None
+    between = waterfall(model1.config, model2.config, batch_size)
+    # A model that was frozen, pruned or put into eval since it was built is not told by its config.
+    return between if (between.start.flops, between.end.flops) == (count1, count2) else None
 
 
 def _print_comparison(counts: Mapping[str, FLOPsCount], speedup: Mapping[str, float]) -> None:
@@ -231,14 +214,6 @@ def _ratio(ours: int, theirs: int) -> float:
     if theirs == 0:
         return 1.0 if ours == 0 else float("inf")
     return ours / theirs
-
-
-def _backward(report: Report) -> int:
-    return report.backward + report.recompute
-
-
-def _count(report: Report) -> FLOPsCount:
-    return FLOPsCount(report.forward, _backward(report), report.optimizer)
 
 
 def _breakdown(report: Report) -> dict[str, dict[str, int]]:

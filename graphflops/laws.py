@@ -40,6 +40,16 @@ def multiplications(count: Size, of: Spec) -> Work:
     return Work(elementwise=count) if of.is_floating else Work(integer=count)
 
 
+def quantized(elements: Size, rows: Size) -> Work:
+    """The work of making integers of elements: |x|, its maximum, x/s and a rounding; and the scale s of each row."""
+    return Work(elementwise=3 * elements + rows, division=elements + rows)
+
+
+def rounded(elements: Size, rows: Size) -> Work:
+    """The work of making what integers stand for, of elements: the integers, times their scale."""
+    return quantized(elements, rows) + Work(elementwise=elements)
+
+
 def summed_back(out: Spec, operand: Any) -> Work:
     """What broadcasting copied is summed in the gradient: one addition for each copy beyond the first."""
     if not isinstance(operand, Spec):

@@ -59,6 +59,8 @@ class Entry:
     """the options of the call that are set, such as ``is_causal`` and ``training``"""
     useful: Mapping[Phase, Work] = field(default_factory=dict)
     """the work without what is computed to be thrown away, where that is less; empty where it is the same"""
+    dtype: str = ""
+    """what it is computed in: the dtype of its result, or of what it reads if the result is not floating-point"""
 
     rate: str = ""
     """how often it runs in a step, where data decides: ``31/50``, or ``3/10 – 4/5``"""

@@ -238,6 +238,14 @@ class Report:
                 worked.add(name)
         return {name: flops[name] for name in dict.fromkeys(component.values()) if name in worked}
 
+    def by_dtype(self, phase: Query = "forward") -> dict[str, Work]:
+        """Dtype → the work that is computed in it, by class: FLOPs would leave out that of integers."""
+        found: dict[str, Work] = {}
+        for entry in self.entries:
+            if work := _work((entry,), phase):
+                found[entry.dtype] = found.get(entry.dtype, NOTHING) + work
+        return found
+
     def unsupported_ops(self) -> Counter[str]:
         """Target → how many Ops of it no rule speaks for; ``unknown`` has them one by one."""
         return Counter(each.target for each in self.unknown)

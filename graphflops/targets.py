@@ -159,7 +159,17 @@ def bind(model: nn.Module, inputs: Iterable[Input]) -> tuple[tuple[Any, ...], di
 
 
 def home_model(config: str | None, seq: int | None) -> ConfigurableResNetBK:
-    """ResNet-BK from ``CONFIG``: a preset, fields, or both: ``BASELINE_CONFIG,d_model=128,n_layers=8``.
+    """ResNet-BK from ``CONFIG``, without memory for weights.
+
+    Raises:
+        UsageError: as ``home_config``.
+    """
+    with torch.device("meta"):
+        return ConfigurableResNetBK(home_config(config, seq))
+
+
+def home_config(config: str | None, seq: int | None) -> ResNetBKConfig:
+    """What ``CONFIG`` says: a preset, fields, or both: ``BASELINE_CONFIG,d_model=128,n_layers=8``.
 
     Raises:
         UsageError: no such preset or field, or a value that is not allowed.
@@ -173,8 +183,7 @@ def home_model(config: str | None, seq: int | None) -> ConfigurableResNetBK:
         else:
             chosen = _preset(name)
     try:
-        with torch.device("meta"):
-            return ConfigurableResNetBK(replace(chosen, **changes))
+        return replace(chosen, **changes)
     except ValueError as error:
         raise UsageError(f"the configuration is not possible: {error}") from error
 

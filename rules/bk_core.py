@@ -1,4 +1,4 @@
-"""BK-Core of ResNet-BK: diag((H − zI)⁻¹) of a tridiagonal H by two recursions, in O(N)."""
+"""BK-Core of ResNet-BK, diag((H − zI)⁻¹) of a tridiagonal H by two recursions, in O(N); and Birman-Schwinger's way."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ from typing import Any
 
 from graphflops.costs import Cost, Work
 from graphflops.rulebook import rule
-from graphflops.sizes import Spec
+from graphflops.sizes import Spec, prod
 
 STEP = Work(elementwise=14)  # a·θ − bc·θ′: two complex products and a subtraction, as published
 QUOTIENT = Work(division=6)  # a complex division, as published
 SQUARE = Work(elementwise=6)
 GRADIENT = Work(elementwise=10)
 STEP_SPAN = 3  # a product and a sum of the complex product, and the subtraction
+SWEEP_SPAN = 9  # v·g, + 1; a quotient: two products, two sums, a division; times q², two; plus a constant
 
 
-@rule("graphflops.bk_core", example=lambda: _call())
+@rule("graphflops.bk_core", "graphflops.bk_core_single", example=lambda: _call())
 def bk_core(diagonal: Spec) -> Cost:
     """34·N a sequence forward: θ recursion 14·N, φ recursion 14·N, N divisions at 6. 26·N backward: G² 6·N, the
     theoretical and the inverse-square gradient 10·N each (the published count of ResNet-BK).
 
     The count is of the textbook recursion. What keeps it in range for long N, a power of two taken out at each step,
-    is not in it. The gradient is analytic: no recursion runs again, and it is of the diagonal alone.
+    is not in it. The gradient is analytic: no recursion runs again, and it is of the diagonal alone. What the kernel in
+    single precision does is the same.
 
     The span of a recursion is a chain of N steps; both run side by side, and so do sequences. What follows it does not
     depend on N: at most all operations of one element, one after the other.
@@ -35,6 +37,26 @@ def bk_core(diagonal: Spec) -> Cost:
     )
 
 
+@rule("graphflops.birman_schwinger", example=lambda: _call_on_a_potential())
+def birman_schwinger(v: Spec) -> Cost:
+    """Two sweeps of N − 1 steps, and where they meet N quotients; backward as BK-Core's, 26·N.
+
+    In real operations, a complex product 6, a sum 2, a product by a real number 2, a quotient 9 and 2 divisions. A
+    step: its pivot d = 1 + v·g, then q²·g/d and a constant. Where they meet: g·h/(g + h − g·h·(1/c − v)), two products,
+    three sums and a quotient.
+    """
+    n, length = v.numel, v.shape[-1]
+    steps = n - prod(v.shape[:-1])  # those that another step follows
+    sweeps = 2 * steps * Work(elementwise=21, division=2)
+    meeting = n * Work(elementwise=6 + 2 + 6 + 2 + 2 + 9, division=2)
+    return Cost(
+        sweeps + meeting,
+        {"v": n * (SQUARE + 2 * GRADIENT)},
+        span=SWEEP_SPAN * length + sum((Work(elementwise=27, division=2)).counts()),
+        backward_span=sum((SQUARE + 2 * GRADIENT).counts()),
+    )
+
+
 def _call() -> tuple[tuple[Any, ...], dict[str, Any]]:
     import torch
 
@@ -42,3 +64,11 @@ def _call() -> tuple[tuple[Any, ...], dict[str, Any]]:
 
     diagonal, band = torch.zeros(2, 9, requires_grad=True), torch.ones(8)
     return (diagonal, band, band, 0.0, 1.0, 0.5), {}
+
+
+def _call_on_a_potential() -> tuple[tuple[Any, ...], dict[str, Any]]:
+    import torch
+
+    import graphflops.models  # noqa: F401  # which registers the operator
+
+    return (torch.zeros(2, 9, requires_grad=True), 1.0, 0.5), {}

@@ -247,3 +247,17 @@ def _adaptive_call() -> tuple[tuple[Any, ...], dict[str, Any]]:
 
     layer = nn.AdaptiveLogSoftmaxWithLoss(32, 20, [5, 10])
     return (layer, torch.zeros(6, 32, requires_grad=True), torch.zeros(6, dtype=torch.int64)), {}
+
+
+@rule("graphflops.models.losses.WithLoss", example=lambda: _carried())
+def with_loss(x: Spec) -> Cost:
+    """x as it is, through which the gradient of a loss starts: a view, and on the way back a 1."""
+    return Cost(NOTHING, {"x": NOTHING, "loss": NOTHING})
+
+
+def _carried() -> tuple[tuple[Any, ...], dict[str, Any]]:
+    import torch
+
+    import graphflops.models.losses  # noqa: F401  # where the function is
+
+    return (torch.zeros(4, 8, requires_grad=True), torch.zeros((), requires_grad=True)), {}

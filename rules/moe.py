@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphflops.costs import Cost, Work
+from graphflops.laws import quantized, rounded
 from graphflops.rulebook import rule
 from graphflops.sizes import Size, Spec, prod
 
@@ -13,42 +14,100 @@ SELECT = Work(elementwise=1)
 
 
 @rule("graphflops.models.moe.SparseMoE", outputs=lambda x: x, example=lambda: _call())
-def sparse_moe(x: Spec, num_experts: Size, top_k: Size, dropout: float, training: bool) -> Cost:
+def sparse_moe(
+    x: Spec,
+    num_experts: Size,
+    top_k: Size,
+    dropout: float,
+    training: bool,
+    quantization_bits: int | None = None,
+) -> Cost:
     """Per token: gate 2·D·E, softmax 3·E, k experts of 8·D² + 2·D; backward 2 × forward (ResNet-BK's table).
 
     Work follows the tokens, so balance does not matter, and E enters through the gate alone. Beyond the table: top-k (E
-    comparisons), dropout of the hidden layer, the k outputs weighted and added, gradients of the biases.
+    comparisons), dropout of the hidden layer, the k outputs weighted and added, gradients of the biases. Experts that
+    multiply integers quantize what visits them, and the weights of all E.
     """
     d, tokens = x.shape[-1], prod(x.shape[:-1])
     visits = tokens * top_k
     gate = Work(macs=tokens * d * num_experts)
     softmax = tokens * num_experts * SOFTMAX
-    macs, active = Work(macs=visits * 2 * d * d), visits * 2 * d * SELECT
-    dropped = visits * 2 * d * SELECT if training and dropout else Work()
-    weighted, added = Work(elementwise=visits * d), Work(elementwise=visits * d)
-    below = "x|experts.*.0.weight|experts.*.0.bias"  # whatever lies below the hidden layer of an expert
+    weighted = Work(elementwise=visits * d)
     return Cost.of(
         gate=Cost(gate, {"x": gate, "gate.weight": gate, "gate.bias": Work(accumulate=tokens * num_experts)}),
         softmax=Cost(softmax, {"x|gate.*": 2 * softmax}),
-        experts=Cost(
-            2 * macs + active,
-            {
-                "x": macs,
-                "experts.*.0.weight": macs,
-                "experts.*.0.bias": Work(accumulate=visits * 2 * d),
-                below: macs + 2 * active,
-                "experts.*.3.weight": macs,
-                "experts.*.3.bias": Work(accumulate=visits * d),
-            },
-        ),
+        **_visited("x", "experts.", d, visits, num_experts, quantization_bits),
         top_k=Cost(Work(elementwise=tokens * num_experts), {"x|gate.*": Work()}),
-        dropout=Cost(dropped, {below: dropped}),
+        **_dropped("x", "experts.", d, visits, dropout if training else 0),
         combine=Cost(
-            weighted + added,
+            2 * weighted,
             {"x|experts.*": weighted, "x|gate.*": weighted + Work(accumulate=visits * d)},
         ),
         fan_in=Cost(Work(), {"x": Work(accumulate=visits * d)}),  # k experts' gradients join the gate's
     )
+
+
+@rule("graphflops.models.moe.Experts", outputs=lambda tokens: tokens, example=lambda: _call_of_experts())
+def experts(
+    tokens: Spec,
+    chosen: Spec,
+    num_experts: Size,
+    dropout: float,
+    training: bool,
+    quantization_bits: int | None = None,
+) -> Cost:
+    """Per visit of a token to one of its k experts: 8·D² + 2·D; backward 2 × forward. As in ``sparse_moe``, whatever
+    chooses them: dropout of the hidden layer, the k outputs weighted and added, gradients of the biases.
+    """
+    d, visits = tokens.shape[-1], chosen.numel
+    weighted = Work(elementwise=visits * d)
+    return Cost.of(
+        **_visited("tokens", "", d, visits, num_experts, quantization_bits),
+        **_dropped("tokens", "", d, visits, dropout if training else 0),
+        combine=Cost(
+            2 * weighted,
+            {"tokens|*.weight|*.bias": weighted, "weights": weighted + Work(accumulate=visits * d)},
+        ),
+        fan_in=Cost(Work(), {"tokens": Work(accumulate=visits * d - tokens.numel)}),
+    )
+
+
+def _visited(x: str, path: str, d: Size, visits: Size, num_experts: Size, bits: int | None) -> dict[str, Cost]:
+    """The two products of each visit, D → 2D → D, and the ReLU between them."""
+    first, second = f"{path}*.0", f"{path}*.3"
+    macs, active = Work(macs=visits * 2 * d * d), visits * 2 * d * SELECT
+    grads = {
+        x: macs,
+        f"{first}.weight": macs,
+        f"{first}.bias": Work(accumulate=visits * 2 * d),
+        _below(x, path): macs + 2 * active,
+        f"{second}.weight": macs,
+        f"{second}.bias": Work(accumulate=visits * d),
+    }
+    if bits is None:
+        return {"experts": Cost(2 * macs + active, grads)}
+    inputs, hidden = rounded(visits * d, visits), rounded(visits * 2 * d, visits)
+    up, down = (num_experts * rounded(2 * d * d, rows) for rows in (2 * d, d))
+    again = {x: up, f"{first}.weight": inputs, _below(x, path): down, f"{second}.weight": hidden}
+    integers = quantized(visits * d, visits) + quantized(visits * 2 * d, visits)
+    integers += num_experts * (quantized(2 * d * d, 2 * d) + quantized(2 * d * d, d))
+    # As by the operator quantized_linear, and a bias that is added after it.
+    return {
+        "experts": Cost(Work(integer=2 * visits * 4 * d * d), dtype=f"int{bits}"),
+        "quantize": Cost(integers + Work(elementwise=visits * 3 * d * 3), again),
+        "straight_through": Cost(active, grads),
+    }
+
+
+def _dropped(x: str, path: str, d: Size, visits: Size, dropout: float) -> dict[str, Cost]:
+    """Dropout of the 2·D hidden units of a visit."""
+    dropped = visits * 2 * d * SELECT if dropout else Work()
+    return {"dropout": Cost(dropped, {_below(x, path): dropped})}
+
+
+def _below(x: str, path: str) -> str:
+    """Whatever lies below the hidden layer of an expert."""
+    return f"{x}|{path}*.0.weight|{path}*.0.bias"
 
 
 def _call() -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -57,3 +116,13 @@ def _call() -> tuple[tuple[Any, ...], dict[str, Any]]:
     from graphflops.models.moe import SparseMoE
 
     return (SparseMoE(8, num_experts=4, top_k=2), torch.zeros(2, 6, 8, requires_grad=True)), {}
+
+
+def _call_of_experts() -> tuple[tuple[Any, ...], dict[str, Any]]:
+    import torch
+
+    from graphflops.models.moe import Experts
+    from graphflops.models.scattering import ScatteringMoE, ScatteringRouter
+
+    tokens, features = torch.zeros(2, 6, 8, requires_grad=True), torch.zeros(2, 6, 2, requires_grad=True)
+    return (ScatteringMoE(Experts(8, 4), ScatteringRouter(4, top_k=2)), tokens, features), {}

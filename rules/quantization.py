@@ -1,9 +1,11 @@
-"""Quantization that is played in floats, for training: each element is rounded to what an integer could hold."""
+"""Quantization: played in floats, where each element is rounded to what an integer could hold, or done in integers."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import ANY
+from graphflops.laws import ANY, quantized, rounded
 from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Spec
@@ -18,3 +20,35 @@ def fake_quantize(self: Spec) -> Cost:
     and a product. Backward the gradient times 0 or 1; scale and zero point have none.
     """
     return Cost(Work(elementwise=7 * self.numel), {"self": Work(elementwise=self.numel), ANY: NOTHING})
+
+
+@rule("graphflops.quantized_linear", example=lambda: _call())
+def quantized_linear(input: Spec, weight: Spec, bits: int, out: Spec) -> Cost:
+    """y = (x̂·ŵᵀ)·s_x·s_w of integers x̂, ŵ: in·out products and sums a row are ``integer``; an element two products.
+
+    Quantizing takes |x|, a comparison, a division and a rounding an element; a row's scale a comparison and a division.
+    PyTorch's clamp of the scale, one comparison here, looks for NaN as well, two operations and one on truths a row.
+    Backward straight through, in floating point: dx = g·W̃ and dW = gᵀ·x̃, of operands that are quantized once more and
+    multiplied by their scales.
+    """
+    rows, columns = input.shape[0], weight.shape[0]
+    macs = out.numel * weight.shape[-1]
+    return Cost.of(
+        product=Cost(Work(integer=2 * macs), dtype=f"int{bits}"),
+        quantize=Cost(quantized(input.numel, rows) + quantized(weight.numel, columns)),
+        scale=Cost(Work(elementwise=2 * out.numel)),
+        straight_through=Cost(
+            grads={
+                "input": Work(macs=macs) + rounded(weight.numel, columns),
+                "weight": Work(macs=macs) + rounded(input.numel, rows),
+            }
+        ),
+    )
+
+
+def _call() -> tuple[tuple[Any, ...], dict[str, Any]]:
+    import torch
+
+    import graphflops.models.quantization  # noqa: F401  # which registers the operator
+
+    return (torch.zeros(4, 8, requires_grad=True), torch.zeros(6, 8, requires_grad=True), 8), {}

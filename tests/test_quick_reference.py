@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from graphflops import FLOPsCount
-from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
+from graphflops import FLOPsCount, compare_models
+from graphflops.models import FULL_CONFIG, ConfigurableResNetBK, ResNetBKConfig
 
 ROOT = Path(__file__).parents[1]
 PRINTED = (ROOT / "tests/data/quick_reference_snippets.md").read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def test_no_snippet_is_lost() -> None:
-    assert len(SNIPPETS) == PRINTED.count("```python") == 11
+    assert len(SNIPPETS) == PRINTED.count("```python") == 12
 
 
 @pytest.mark.parametrize("title", SNIPPETS)
@@ -108,6 +108,14 @@ def test_training_cost_of_ten_thousand_steps(run: Run) -> None:
     assert names["total_flops"] == 10_000 * names["flops_per_step"].total
     assert (names["flops_per_step"] * 10_000).total == names["total_flops"]
     assert printed == f"Total training cost: {names['total_flops'] / 1e12:.2f} TFLOPs\n"
+
+
+def test_compare_configurations(run: Run) -> None:
+    names, printed = run("Compare Configurations", FULL_CONFIG=FULL_CONFIG, compare_models=compare_models)
+    comparison = names["comparison"]
+    assert comparison["Model 1"].forward == 16_297_377_792
+    assert comparison["waterfall"].end.flops == comparison["Model 2"]
+    assert printed.splitlines()[-1] == f"Optimization provides {comparison['speedup']['total']:.2f}× speedup"
 
 
 def test_bottlenecks(run: Run) -> None:

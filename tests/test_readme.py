@@ -30,6 +30,7 @@ DOCUMENTS = [
     "docs/design.md",
     "docs/quick-reference.md",
     "docs/rates.md",
+    "docs/resnet-bk.md",
     "docs/verification.md",
     "docs/writing-rules.md",
 ]

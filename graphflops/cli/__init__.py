@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from graphflops.cli import reports, rules, scaling, verification
+from graphflops.cli import comparison, reports, rules, scaling, verification
 from graphflops.errors import Contradicted, GraphflopsError, MissingRules
 
 EXIT_CODES: dict[type[GraphflopsError], int] = {MissingRules: 2, Contradicted: 4}
@@ -24,6 +24,7 @@ app.command()(reports.analyze)
 app.command()(reports.show)
 app.command()(reports.explain)
 app.command()(scaling.scale)
+app.command()(comparison.compare)
 app.command()(verification.verify)
 app.add_typer(rules.app, name="rules")
 

@@ -1,29 +1,55 @@
-"""The home model of graphflops: ResNet-BK, a language model that runs and trains on a CPU.
+"""The home models of graphflops: ResNet-BK, a language model that runs and trains on a CPU, and what it is held to.
 
-`BASELINE_CONFIG` is the preset to start from. Every import or look-up of it gives a config of one's own:
+`BASELINE_CONFIG` is the preset to start from; `STEP2_CONFIG`, `STEP4_CONFIG`, `STEP5_CONFIG`, `STEP6_CONFIG` and
+`FULL_CONFIG` each add options to the one before. Every import or look-up of one gives a config of one's own:
 
     from graphflops.models import BASELINE_CONFIG, ConfigurableResNetBK
 
     config = BASELINE_CONFIG
     config.d_model = 32
     model = ConfigurableResNetBK(config)
+
+`MambaLM` and `TransformerLM` are baselines of the same vocabulary.
 """
 
 from graphflops.models import configuration
+from graphflops.models.birman_schwinger import BirmanSchwingerCore
 from graphflops.models.bk_core import BKCore
 from graphflops.models.configuration import ResNetBKConfig
+from graphflops.models.mamba import MambaLM
 from graphflops.models.moe import SparseMoE
 from graphflops.models.resnet_bk import ConfigurableResNetBK, LanguageModel
+from graphflops.models.transformer import TransformerLM
 
-__all__ = ["BASELINE_CONFIG", "BKCore", "ConfigurableResNetBK", "LanguageModel", "ResNetBKConfig", "SparseMoE"]
+__all__ = [
+    "BASELINE_CONFIG",
+    "FULL_CONFIG",
+    "STEP2_CONFIG",
+    "STEP4_CONFIG",
+    "STEP5_CONFIG",
+    "STEP6_CONFIG",
+    "BKCore",
+    "BirmanSchwingerCore",
+    "ConfigurableResNetBK",
+    "LanguageModel",
+    "MambaLM",
+    "ResNetBKConfig",
+    "SparseMoE",
+    "TransformerLM",
+]
 
 BASELINE_CONFIG: ResNetBKConfig
+STEP2_CONFIG: ResNetBKConfig
+STEP4_CONFIG: ResNetBKConfig
+STEP5_CONFIG: ResNetBKConfig
+STEP6_CONFIG: ResNetBKConfig
+FULL_CONFIG: ResNetBKConfig
 
 
 def __getattr__(name: str) -> ResNetBKConfig:
-    # Importing the preset by name would bind one object for everyone; see configuration.__getattr__.
-    if name == "BASELINE_CONFIG":
-        return configuration.BASELINE_CONFIG
+    # Importing a preset by name would bind one object for everyone; see configuration.__getattr__.
+    if name in configuration.STEPS:
+        return configuration.preset(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

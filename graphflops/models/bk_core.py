@@ -8,6 +8,8 @@ eigenvalue of H, G = diag((H − zI)⁻¹) follows from two recursions over mino
     G_ii = θ_{i−1} φ_{i+1} / θ_N
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +19,9 @@ INVERSE_SQUARE_FLOOR = 1e-6
 """The least |G_ii|² that the inverse-square rule divides by, so that its slope stays within 1 / floor = 10⁶."""
 
 
-def resolvent_diagonal(diagonal: Tensor, lower: Tensor, upper: Tensor, z: complex) -> Tensor:
+def resolvent_diagonal(
+    diagonal: Tensor, lower: Tensor, upper: Tensor, z: complex, dtype: torch.dtype = torch.complex128
+) -> Tensor:
     """G = diag((H − zI)⁻¹) of tridiagonal matrices H, differentiable by autograd in every tensor.
 
     The minors grow or shrink geometrically with N and would leave the range of a float64. So after each step the
@@ -35,17 +39,18 @@ def resolvent_diagonal(diagonal: Tensor, lower: Tensor, upper: Tensor, z: comple
         lower: (N−1,) or (..., N−1), the diagonals below, b_i = H[i+1, i].
         upper: (N−1,) or (..., N−1), the diagonals above, c_i = H[i, i+1].
         z: where the resolvent is taken. At an eigenvalue of H the result is not finite.
+        dtype: what is computed in, complex128 or complex64.
 
     Returns:
-        (..., N) in complex128.
+        (..., N) in that dtype.
 
     Raises:
         ValueError: N is 0, or `lower` or `upper` does not have N−1 entries.
     """
     _check_shapes(diagonal, lower, upper)
     n = diagonal.shape[-1]
-    shifted = diagonal.to(torch.complex128) - z
-    products = (lower.to(torch.complex128) * upper.to(torch.complex128)).expand(*diagonal.shape[:-1], n - 1)
+    shifted = diagonal.to(dtype) - z
+    products = (lower.to(dtype) * upper.to(dtype)).expand(*diagonal.shape[:-1], n - 1)
 
     # The trailing minors are the leading minors of the matrix read from its last corner: one loop does both.
     minors, exponents = _leading_minors(
@@ -53,13 +58,13 @@ def resolvent_diagonal(diagonal: Tensor, lower: Tensor, upper: Tensor, z: comple
     )
     theta, phi = minors[0, ..., :n], minors[1, ..., :n].flip(-1)
     power = exponents[0, ..., :n] + exponents[1, ..., :n].flip(-1) - exponents[0, ..., n:]
-    return theta * phi / minors[0, ..., n:] * torch.exp2(power.to(torch.float64))
+    return theta * phi / minors[0, ..., n:] * torch.exp2(power.to(shifted.real.dtype))
 
 
 def _leading_minors(diagonal: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
     """θ_0 … θ_N as (t, p), each (..., N+1), with θ_i = t_i · 2^p_i.
 
-    `diagonal` (..., N) holds a_i − z, `products` (..., N−1) holds b_i c_i, both complex128.
+    `diagonal` (..., N) holds a_i − z, `products` (..., N−1) holds b_i c_i, both complex.
     """
     current = torch.ones_like(diagonal[..., 0])
     previous = torch.zeros_like(current)
@@ -123,6 +128,14 @@ def bk_core(diagonal: Tensor, lower: Tensor, upper: Tensor, z_real: float, z_ima
     return torch.view_as_real(resolvent_diagonal(diagonal, lower, upper, complex(z_real, z_imag)))
 
 
+@torch.library.custom_op("graphflops::bk_core_single", mutates_args=())
+def bk_core_single(
+    diagonal: Tensor, lower: Tensor, upper: Tensor, z_real: float, z_imag: float, grad_blend: float
+) -> Tensor:
+    """`bk_core` in single precision, as kernels on accelerators compute it: (B, N, 2) in float32."""
+    return torch.view_as_real(resolvent_diagonal(diagonal, lower, upper, complex(z_real, z_imag), torch.complex64))
+
+
 @bk_core.register_fake
 def _features_like(
     diagonal: Tensor, lower: Tensor, upper: Tensor, z_real: float, z_imag: float, grad_blend: float
@@ -131,23 +144,35 @@ def _features_like(
     return diagonal.new_empty((*diagonal.shape, 2), dtype=torch.float64)
 
 
-def _keep_features(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+@bk_core_single.register_fake
+def _single_features_like(
+    diagonal: Tensor, lower: Tensor, upper: Tensor, z_real: float, z_imag: float, grad_blend: float
+) -> Tensor:
+    _check_shapes(diagonal, lower, upper)
+    return diagonal.new_empty((*diagonal.shape, 2), dtype=torch.float32)
+
+
+def keep_features(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    """Save what `local_gradient` needs: the first operand is the potential, the last is the blend."""
     ctx.save_for_backward(output)
     ctx.dtype = inputs[0].dtype
     ctx.grad_blend = inputs[-1]
+    ctx.others = len(inputs) - 1
 
 
-def _local_gradient(ctx, grad_features):  # type: ignore[no-untyped-def]
+def local_gradient(ctx: Any, grad_features: Tensor) -> tuple[Tensor | None, ...]:
+    """The blended gradient of `bk_core` for the first operand, none for the others."""
     (features,) = ctx.saved_tensors
     square = torch.view_as_complex(features).square()
     # 1 / G² = conj(G²) / |G²|²; with |G²| floored it is bounded and goes to 0, not to infinity, with G.
     inverse_square = square.conj() / square.abs().clamp_min(INVERSE_SQUARE_FLOOR).square()
     slope = (1 - ctx.grad_blend) * square + ctx.grad_blend * inverse_square
     grad = -(torch.view_as_complex(grad_features.contiguous()).conj() * slope).real
-    return grad.to(ctx.dtype), None, None, None, None, None
+    return grad.to(ctx.dtype), *[None] * ctx.others
 
 
-bk_core.register_autograd(_local_gradient, setup_context=_keep_features)
+bk_core.register_autograd(local_gradient, setup_context=keep_features)
+bk_core_single.register_autograd(local_gradient, setup_context=keep_features)
 
 
 class BKCore(nn.Module):
@@ -162,6 +187,8 @@ class BKCore(nn.Module):
         use_analytic_gradient: the local gradient of the operator `bk_core`; if False, autograd goes through the
             recursions and the gradient is the full one.
         grad_blend: the share of the inverse-square rule in the analytic gradient, in [0, 1].
+        use_custom_kernel: the operator `bk_core_single`, which has the analytic gradient alone.
+        allow_shorter: take lines of fewer than N sites as well.
 
     Raises:
         ValueError: an argument is out of its range, or z is real.
@@ -172,7 +199,14 @@ class BKCore(nn.Module):
     upper: Tensor
 
     def __init__(
-        self, n_seq: int, z: complex = 1j, *, use_analytic_gradient: bool = True, grad_blend: float = 0.5
+        self,
+        n_seq: int,
+        z: complex = 1j,
+        *,
+        use_analytic_gradient: bool = True,
+        grad_blend: float = 0.5,
+        use_custom_kernel: bool = False,
+        allow_shorter: bool = False,
     ) -> None:
         super().__init__()
         require_size("n_seq", n_seq)
@@ -182,27 +216,33 @@ class BKCore(nn.Module):
         self.z = complex(z)
         self.use_analytic_gradient = use_analytic_gradient
         self.grad_blend = grad_blend
+        self.use_custom_kernel = use_custom_kernel
+        self.allow_shorter = allow_shorter
         if self.z.imag == 0:
             raise ValueError(f"z must lie off the real axis, where the eigenvalues of H are, got {z!r}")
+        if use_custom_kernel and not use_analytic_gradient:
+            raise ValueError("use_custom_kernel has the analytic gradient alone: use_analytic_gradient must be True")
         self.register_buffer("diagonal", torch.full((n_seq,), -2.0, dtype=torch.float64), persistent=False)
         self.register_buffer("lower", torch.ones(n_seq - 1, dtype=torch.float64), persistent=False)
         self.register_buffer("upper", torch.ones(n_seq - 1, dtype=torch.float64), persistent=False)
 
     def forward(self, v: Tensor) -> Tensor:
-        """The features (B, N, 2) in float64 of a real potential v (B, N).
+        """The features (B, N, 2) in float64, or float32 of the custom kernel, of a real potential v (B, N).
 
         Raises:
             ValueError: v is complex, or its last size is not `n_seq`.
         """
-        if v.is_complex() or v.dim() < 1 or v.shape[-1] != self.n_seq:
-            raise ValueError(
-                f"v must be real of shape (B, n_seq) = (B, {self.n_seq}), got {v.dtype} of shape {tuple(v.shape)}"
-            )
-        diagonal = self.diagonal + v
-        if self.use_analytic_gradient:
-            features: Tensor = bk_core(diagonal, self.lower, self.upper, self.z.real, self.z.imag, self.grad_blend)
-            return features
-        return torch.view_as_real(resolvent_diagonal(diagonal, self.lower, self.upper, self.z))
+        require_line(v, self.n_seq, allow_shorter=self.allow_shorter)
+        diagonal, lower, upper = self.diagonal, self.lower, self.upper
+        if v.shape[-1] != self.n_seq:
+            n = v.shape[-1]
+            diagonal, lower, upper = diagonal[:n], lower[: n - 1], upper[: n - 1]
+        diagonal = diagonal + v
+        if not self.use_analytic_gradient:
+            return torch.view_as_real(resolvent_diagonal(diagonal, lower, upper, self.z))
+        operator = bk_core_single if self.use_custom_kernel else bk_core
+        features: Tensor = operator(diagonal, lower, upper, self.z.real, self.z.imag, self.grad_blend)
+        return features
 
     def extra_repr(self) -> str:
         """The arguments, for `repr`."""
@@ -210,3 +250,10 @@ class BKCore(nn.Module):
             f"n_seq={self.n_seq}, z={self.z}, use_analytic_gradient={self.use_analytic_gradient}, "
             f"grad_blend={self.grad_blend}"
         )
+
+
+def require_line(v: Tensor, n_seq: int, *, allow_shorter: bool = False) -> None:
+    """Raise ValueError unless v is a real potential on a line of `n_seq` sites, or of fewer if that is allowed."""
+    fits = v.dim() >= 1 and (v.shape[-1] == n_seq or (allow_shorter and 1 <= v.shape[-1] <= n_seq))
+    if v.is_complex() or not fits:
+        raise ValueError(f"v must be real of shape (B, n_seq) = (B, {n_seq}), got {v.dtype} of shape {tuple(v.shape)}")

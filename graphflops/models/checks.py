@@ -25,6 +25,24 @@ def require_grad_blend(value: object) -> None:
         raise ValueError(f"grad_blend must be a number in [0, 1], got {value!r}")
 
 
+def require_share(name: str, value: object) -> None:
+    """Raise ValueError unless `value` is a number in (0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise ValueError(f"{name} must be a number in (0, 1], got {value!r}")
+
+
+def require_positive(name: str, value: object) -> None:
+    """Raise ValueError unless `value` is a number above 0, and finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
+
+
+def require_bits(value: object) -> None:
+    """Raise ValueError unless `value` is a width that integers have here: 8 or 4."""
+    if isinstance(value, bool) or value not in (4, 8):
+        raise ValueError(f"quantization_bits must be 8 or 4, got {value!r}")
+
+
 def require_bool(name: str, value: object) -> None:
     """Raise ValueError unless `value` is True or False."""
     if not isinstance(value, bool):

@@ -8,7 +8,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from graphflops.models import BASELINE_CONFIG, ConfigurableResNetBK, LanguageModel, ResNetBKConfig
-from graphflops.models.resnet_bk import ResNetBKBlock, ResNetBKLayer, TokenAndPositionEmbedding
+from graphflops.models.bk_core import BKCore
+from graphflops.models.layers import ResNetBKBlock, ResNetBKLayer, TokenAndPositionEmbedding
+from graphflops.models.moe import SparseMoE
 
 V, D, N = 11, 8, 6
 
@@ -19,6 +21,10 @@ def tiny(**changes: object) -> ConfigurableResNetBK:
     return ConfigurableResNetBK(ResNetBKConfig(**{**sizes, **changes}))
 
 
+def layer_of(**bounds: float) -> ResNetBKLayer:
+    return ResNetBKLayer(D, SparseMoE(D), BKCore(N), **bounds)
+
+
 def tokens(batch: int = 2) -> Tensor:
     return torch.randint(0, V, (batch, N), generator=torch.Generator().manual_seed(0))
 
@@ -26,7 +32,7 @@ def tokens(batch: int = 2) -> Tensor:
 class TestFormula:
     def test_of_the_layer(self) -> None:
         torch.manual_seed(0)
-        layer = ResNetBKLayer(D, N).eval()
+        layer = layer_of().eval()
         with torch.no_grad():
             layer.bk_scale.fill_(0.7)
         x = torch.randn(2, N, D)
@@ -41,7 +47,7 @@ class TestFormula:
         torch.testing.assert_close(layer(x), expected)
 
     def test_of_the_layer_bounds_the_potential_and_the_features(self) -> None:
-        layer = ResNetBKLayer(D, N, v_max=0.5, feature_clamp=0.25).eval()
+        layer = layer_of(v_max=0.5, feature_clamp=0.25).eval()
         seen: dict[str, Tensor] = {}
         layer.bk_core.register_forward_hook(lambda _, args, __: seen.update(v=args[0]))
         layer.output_proj.register_forward_hook(lambda _, args, __: seen.update(features=args[0]))
@@ -50,7 +56,7 @@ class TestFormula:
         assert seen["features"].abs().max() == 0.25
 
     def test_of_the_block(self) -> None:
-        block = ResNetBKBlock(D, N).eval()
+        block = ResNetBKBlock(D, layer_of()).eval()
         x = torch.randn(2, N, D)
         normal = F.layer_norm(x, (D,), block.layer_norm.weight, block.layer_norm.bias)
         torch.testing.assert_close(block(x), x + block.bk_layer(normal))

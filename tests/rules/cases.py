@@ -19,7 +19,12 @@ from graphflops import Cost, spec
 from graphflops.annotation import annotate
 from graphflops.discovery import shipped
 from graphflops.graph import Op, build, calls
-from graphflops.models import BKCore, SparseMoE
+from graphflops.models import BirmanSchwingerCore, BKCore, SparseMoE
+from graphflops.models.losses import with_loss
+from graphflops.models.mamba import selective_scan
+from graphflops.models.moe import Experts
+from graphflops.models.quantization import QuantizedLinear
+from graphflops.models.scattering import ScatteringMoE, ScatteringRouter
 from graphflops.pricing import offer
 from graphflops.rulebook import Rule
 from graphflops.tracing import trace
@@ -646,9 +651,19 @@ INDEXING = [
 ]  # fmt: skip
 
 HOME = [
-    *_table(reals(2, 5), bk_core=BKCore(5)),
+    *_table(
+        reals(2, 5), bk_core=BKCore(5), custom_kernel=BKCore(5, use_custom_kernel=True),
+        birman_schwinger=BirmanSchwingerCore(5),
+    ),
+    *_table(reals(2, 5, 8), quantized_linear=QuantizedLinear(8, 6)),
+    *_table(reals(2, 5), reals(()), with_loss=with_loss),
+    Case("scattering_moe", ScatteringMoE(Experts(4, 3), ScatteringRouter(3, 2)), (reals(2, 5, 4), reals(2, 5, 2))),
+    Case(
+        "selective_scan", selective_scan,
+        (reals(2, 5, 3), reals(2, 5, 3), reals(3, 4), reals(2, 5, 4), reals(2, 5, 4), reals(3)),
+    ),
     *_table(reals(2, 5, 4), sparse_moe=SparseMoE(4, num_experts=3, top_k=2)),
-]
+]  # fmt: skip
 
 ZERO = [*VIEWS, *COPIES, *CREATION, *RANDOMNESS]
 """what computes nothing forward, and nothing backward but the sums of what expand repeats"""

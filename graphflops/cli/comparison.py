@@ -1,0 +1,117 @@
+"""The command that sets two models side by side: compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from graphflops.comparison import Waterfall
+
+
+def compare(
+    first: Annotated[
+        str | None,
+        typer.Argument(help="PACKAGE.MODULE:FACTORY or a saved report; ResNet-BK's configurations if left out"),
+    ] = None,
+    second: Annotated[str | None, typer.Argument(help="the other one, of the same kind")] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", "-i", help="NAME=SIZExSIZE:DTYPE, of both, once for each input")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="leading size of every input")] = None,
+    seq: Annotated[int | None, typer.Option(min=1, help="sequence length of ResNet-BK")] = None,
+    start: Annotated[
+        str, typer.Option("--from", help="configuration of ResNet-BK: a preset, FIELD=VALUE, or both, with commas")
+    ] = "BASELINE_CONFIG",
+    end: Annotated[str, typer.Option("--to", help="the other configuration")] = "FULL_CONFIG",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="of a run of so many steps, in which curriculum, pool and cache count")
+    ] = None,
+    lengths: Annotated[
+        str | None, typer.Option(help="ResNet-BK beside Mamba and a Transformer, at these N: 128,512,2048")
+    ] = None,
+    optimizer: Annotated[str, typer.Option(help="adamw, adam, sgd, sgd_momentum, or none")] = "adamw",
+    convention: Annotated[str, typer.Option(help="standard, exact, torch, fvcore, …, or a file.toml")] = "standard",
+    rules: Annotated[list[Path] | None, typer.Option(help="a file or folder of rules of your own")] = None,
+    json: Annotated[Path | None, typer.Option(help="write what is printed to this file, as numbers")] = None,
+) -> None:
+    """What is added or saved on the way from one model to another: flag by flag, or component by component."""
+    from rich.console import Console
+
+    from graphflops.comparison import print_waterfall
+    from graphflops.errors import UsageError
+    from graphflops.family import SCHEMA, family, print_family
+
+    options: dict[str, Any] = {
+        "optimizer": None if optimizer == "none" else optimizer,
+        "convention": convention,
+        "rules": rules,
+    }
+    if (first is None) != (second is None):
+        raise UsageError("name two models to compare, or none for the configurations of ResNet-BK")
+    if lengths is not None:
+        if first is not None:
+            raise UsageError("--lengths is of ResNet-BK, Mamba and a Transformer, and names no other models")
+        members = family(_numbers(lengths), **options)
+        print_family(members, Console())
+        content: dict[str, Any] = {"schema": SCHEMA, "members": [each.to_dict() for each in members]}
+    else:
+        if first is None or second is None:
+            between = _configurations(start, end, batch, seq, inputs, {**options, "steps": steps})
+        else:
+            between = _targets(first, second, inputs, batch, options)
+        print_waterfall(between, Console())
+        content = between.to_dict()
+    if json is not None:
+        _write(json, content)
+
+
+def _configurations(
+    start: str, end: str, batch: int | None, seq: int | None, inputs: list[str] | None, options: dict[str, Any]
+) -> Waterfall:
+    from graphflops import targets
+    from graphflops.comparison import waterfall
+    from graphflops.errors import UsageError
+
+    if inputs:
+        raise UsageError("--input is of models that are named; ResNet-BK's tokens have --batch and --seq")
+    first, second = (targets.home_config(each, seq) for each in (start, end))
+    try:
+        return waterfall(first, second, batch or targets.DEFAULT_BATCH, names=(start, end), **options)
+    except ValueError as error:
+        raise UsageError(f"the configuration is not possible: {error}") from error
+
+
+def _targets(
+    first: str, second: str, inputs: list[str] | None, batch: int | None, options: dict[str, Any]
+) -> Waterfall:
+    from graphflops import analysis, targets
+    from graphflops.comparison import difference
+    from graphflops.report import Report
+
+    def report(target: str) -> Report:
+        if target.endswith(".json"):
+            return Report.from_json(target).under(options["convention"])
+        model, args, kwargs = targets.model_and_inputs(target, inputs, batch=batch)
+        return analysis.analyze(model, args, kwargs, **options)
+
+    return difference(report(first), report(second), names=(first, second))
+
+
+def _numbers(text: str) -> list[int]:
+    from graphflops.errors import UsageError
+
+    try:
+        return [int(each) for each in text.replace(",", " ").split()]
+    except ValueError:
+        raise UsageError(f"cannot read the lengths {text!r}: write 128,512,2048") from None
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    import json
+
+    from graphflops.files import write_whole
+
+    typer.echo(f"comparison {write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + chr(10))}")

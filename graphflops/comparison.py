@@ -1,0 +1,245 @@
+"""From one model to another: what each flag, or each component, adds or saves, adding up exactly to the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from graphflops.conventions import Convention, convention_named
+from graphflops.counts import Amount, FLOPsCount
+from graphflops.errors import UsageError
+from graphflops.report import Report
+from graphflops.runs import run_amount, step_report
+from graphflops.units import in_step, percent, step_of, unit
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from graphflops.models import ResNetBKConfig
+
+SCHEMA = "graphflops.waterfall/1"
+_INTEGERS = Convention("integers", "operations on integers alone", {"integer": 1})
+
+
+@dataclass(frozen=True)
+class Step:
+    """One bar of a waterfall: what changed, and by how much; less than 0 is saved."""
+
+    name: str
+    change: Amount
+
+
+@dataclass(frozen=True)
+class Waterfall:
+    """From a model to another: ``start`` and all changes together are ``end``, exactly, in every phase."""
+
+    first: str
+    second: str
+    start: Amount
+    steps: tuple[Step, ...]
+    end: Amount
+    convention: str = "standard"
+    unit: str = "FLOP"
+    of: str = "a step"
+    """how much of training it is about"""
+
+    def __post_init__(self) -> None:
+        assert sum((each.change for each in self.steps), self.start) == self.end, "the steps are not the difference"
+
+    @property
+    def difference(self) -> Amount:
+        """What the second has more than the first."""
+        return self.end - self.start
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and ints, with unit and convention."""
+        return {
+            "schema": SCHEMA,
+            "unit": self.unit,
+            "convention": self.convention,
+            "of": self.of,
+            "first": {"name": self.first, **self.start.to_dict()},
+            "steps": [{"name": each.name, **each.change.to_dict()} for each in self.steps],
+            "second": {"name": self.second, **self.end.to_dict()},
+            "difference": self.difference.to_dict(),
+        }
+
+    def __str__(self) -> str:
+        import io
+        import shutil
+
+        from rich.console import Console
+
+        file = io.StringIO()
+        print_waterfall(self, Console(file=file, width=shutil.get_terminal_size((100, 24)).columns))
+        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def waterfall(
+    start: ResNetBKConfig,
+    end: ResNetBKConfig,
+    batch_size: int,
+    *,
+    names: tuple[str, str] = ("first", "second"),
+    steps: int | None = None,
+    **options: Any,
+) -> Waterfall:
+    """What each flag adds or saves on the way from one configuration of ResNet-BK to another.
+
+    Sizes and other fields change first, then flags in the order of ``ResNetBKConfig``; what a flag brings depends on
+    those before it.
+
+    Args:
+        start: where to begin.
+        end: where to arrive.
+        batch_size: B, the number of sequences.
+        names: what to call the two.
+        steps: of a run of so many steps instead of one, in which ``graphflops.runs`` says what options change.
+        options: as for ``analyze``: ``optimizer``, ``convention``, ….
+
+    Raises:
+        ValueError: a configuration is not possible.
+        UsageError: an option is wrong.
+    """
+
+    def amount_of(config: ResNetBKConfig) -> Amount:
+        if steps is None:
+            return Amount.of(step_report(config, batch_size, **options))
+        return run_amount(config, steps, batch_size, **options)
+
+    convention = convention_named(options.get("convention", "standard"))
+    first = amount = amount_of(start)
+    bars = []
+    for name, config in stages(start, end):
+        after = amount_of(config)
+        bars.append(Step(name, after - amount))
+        amount = after
+    of = "a step" if steps is None else f"{steps:,} steps"
+    return Waterfall(*names, first, tuple(bars), amount, convention.name, convention.unit, of)
+
+
+def stages(start: ResNetBKConfig, end: ResNetBKConfig) -> Iterator[tuple[str, ResNetBKConfig]]:
+    """The configurations between two, each with the name of what changed; the last one is ``end``.
+
+    What is not possible on its own, as a kernel that another option does not go with, waits for what makes it so.
+    """
+    now, pending = start, _changes(start, end)
+    while pending:
+        name = next((name for name, changed in pending.items() if _possible(now, changed)), None)
+        if name is None:  # only together
+            yield ", ".join(pending), end
+            return
+        now = replace(now, **pending.pop(name))
+        yield name, now
+
+
+def _possible(config: ResNetBKConfig, changed: dict[str, Any]) -> bool:
+    try:
+        replace(config, **changed)
+    except ValueError:
+        return False
+    return True
+
+
+def flags_differ(one: ResNetBKConfig, other: ResNetBKConfig) -> bool:
+    """Whether two configurations differ in an option that is on or off."""
+    return any(name.startswith("use_") for changed in _changes(one, other).values() for name in changed)
+
+
+def difference(first: Report, second: Report, *, names: tuple[str, str] | None = None) -> Waterfall:
+    """From one report to another, component by component; a component that one of them lacks is nothing there.
+
+    Raises:
+        UsageError: the reports are under different conventions.
+    """
+    if first.convention != second.convention:
+        raise UsageError(
+            f"two reports can be compared under one convention, not {first.convention.name} and "
+            f"{second.convention.name}: give report.under(…)"
+        )
+    parts = [_by_component(each) for each in (first, second)]
+    steps = [
+        Step(name, parts[1].get(name, Amount()) - parts[0].get(name, Amount()))
+        for name in dict.fromkeys([*parts[0], *parts[1]])
+    ]
+    convention: Convention = first.convention
+    chosen = names or (first.model, second.model)
+    return Waterfall(*chosen, Amount.of(first), tuple(steps), Amount.of(second), convention.name, convention.unit)
+
+
+def print_waterfall(between: Waterfall, console: Console) -> None:
+    """The bars as a table, in one unit."""
+    step = step_of(max(between.start.flops.total, between.end.flops.total))
+    console.print(
+        f"from {between.first} to {between.second}, {unit(step, between.unit)}s of {between.of}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    print_whole(_table(between, step), console)
+
+
+def print_whole(table: Table, console: Console) -> None:
+    """Print a table as wide as it is: a name that is cut in two would not be found again."""
+    from rich.measure import Measurement
+
+    width, needed = console.width, Measurement.get(console, console.options.update(max_width=1000), table).maximum
+    console.width = max(width, needed)
+    console.print(table, width=needed)
+    console.width = width
+
+
+def _table(between: Waterfall, step: int) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    integers = any(each.integer for each in (between.start, between.end, *(one.change for one in between.steps)))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for heading in ("forward", "backward", "optimizer", "total", "of first", *(["integer"] if integers else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
+
+    def row(name: str, amount: Amount, shown: Any, style: str | None = None) -> None:
+        flops = amount.flops.to_dict()
+        share = _share(flops["total"], between.start.flops.total, signed=shown is _signed)
+        beside = [shown(amount.integer, step)] if integers else []
+        table.add_row(name, *(shown(each, step) for each in flops.values()), share, *beside, style=style)
+
+    row(between.first, between.start, in_step, "bold")
+    for each in between.steps:
+        row(f" {each.name}", each.change, _signed)
+    row(between.second, between.end, in_step, "bold")
+    return table
+
+
+def _signed(number: int, step: int) -> str:
+    if number == 0:
+        return "0"
+    return f"{'+' if number > 0 else '−'}{in_step(abs(number), step)}"
+
+
+def _share(part: int, whole: int, *, signed: bool) -> str:
+    if not whole:
+        return ""
+    sign = ("+" if part > 0 else "−") if signed and part else ""
+    return sign + percent(abs(part), whole)
+
+
+def _changes(start: ResNetBKConfig, end: ResNetBKConfig) -> dict[str, dict[str, Any]]:
+    """What to change, by name: all that is not a flag in one go, then each flag."""
+    new = {each.name: getattr(end, each.name) for each in fields(start)}
+    changed = {name: value for name, value in new.items() if value != getattr(start, name)}
+    sizes = {name: value for name, value in changed.items() if not name.startswith("use_")}
+    flags = {name: {name: value} for name, value in changed.items() if name.startswith("use_")}
+    return {**({", ".join(sizes): sizes} if sizes else {}), **flags}
+
+
+def _by_component(report: Report) -> dict[str, Amount]:
+    forward, backward, optimizer = (report.by_component(phase) for phase in ("forward", "backward", "optimizer"))
+    again = report.by_component("recompute")
+    integers = replace(report, convention=_INTEGERS).by_component("total")
+    return {
+        name: Amount(FLOPsCount(forward[name], backward[name] + again[name], optimizer[name]), integers[name])
+        for name in forward
+    }

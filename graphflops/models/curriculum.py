@@ -1,0 +1,23 @@
+"""Curriculum learning: short sequences first, and the whole length at the end."""
+
+from __future__ import annotations
+
+from graphflops.models.checks import require_size
+
+
+def curriculum(n_seq: int, steps: int, *, stages: int = 4, multiple: int = 1) -> list[tuple[int, int]]:
+    """(length, steps) of each stage: N/S, 2·N/S, … N for S stages of as many steps, rounded up to a multiple.
+
+    The steps that do not divide go to the last stages. Stages without steps are left out.
+
+    >>> curriculum(128, 10)
+    [(32, 2), (64, 2), (96, 3), (128, 3)]
+
+    Raises:
+        ValueError: a size is not a positive integer.
+    """
+    for name, size in (("n_seq", n_seq), ("steps", steps), ("stages", stages), ("multiple", multiple)):
+        require_size(name, size)
+    ends = [steps * stage // stages for stage in range(stages + 1)]
+    lengths = [min(n_seq, -(-n_seq * stage // (stages * multiple)) * multiple) for stage in range(1, stages + 1)]
+    return [(length, ends[i + 1] - ends[i]) for i, length in enumerate(lengths) if ends[i + 1] > ends[i]]

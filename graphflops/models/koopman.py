@@ -1,0 +1,63 @@
+"""Koopman: a layer that is not linear, predicted by an operator that is, on states that are lifted to be wider."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from graphflops.models.checks import require_size
+from graphflops.models.losses import with_loss
+from graphflops.models.precision import LinearFactory
+
+
+class Koopman(nn.Module):
+    """x ↦ ψ(K·φ(x)), with the lift φ: D → K → tanh → K, an operator K×K without bias, and a projection ψ: K → D.
+
+    Args:
+        d_model: D, the width of a token.
+        koopman_dim: K, the width of a lifted one.
+        linear: what makes the linear layers.
+    """
+
+    def __init__(self, d_model: int, koopman_dim: int = 256, *, linear: LinearFactory = nn.Linear) -> None:
+        super().__init__()
+        require_size("koopman_dim", koopman_dim)
+        self.lift = nn.Sequential(linear(d_model, koopman_dim), nn.Tanh(), linear(koopman_dim, koopman_dim))
+        self.operator = linear(koopman_dim, koopman_dim, bias=False)
+        self.project = linear(koopman_dim, d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What follows x (…, D), in the same shape."""
+        projected: Tensor = self.project(self.operator(self.lift(x)))
+        return projected
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """How far y (…, D) is from what is predicted of x, as it is and lifted: mse(ψ(K·φ(x)), y) + mse(K·φ(x), φ(y)).
+
+        y is taken as given: what is learnt from is not changed by who learns.
+        """
+        y = y.detach()
+        advanced = self.operator(self.lift(x))
+        return F.mse_loss(self.project(advanced), y) + F.mse_loss(advanced, self.lift(y))
+
+
+class KoopmanLayer(nn.Module):
+    """A layer, and the `Koopman` that learns it in training and stands in for it in ``eval``.
+
+    Args:
+        layer: x ↦ y of the same shape.
+        koopman: what learns it.
+    """
+
+    def __init__(self, layer: nn.Module, koopman: Koopman) -> None:
+        super().__init__()
+        self.layer = layer
+        self.koopman = koopman
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, N, D) to the same shape."""
+        if not self.training:
+            predicted: Tensor = self.koopman(x)
+            return predicted
+        y: Tensor = self.layer(x)
+        return with_loss(y, self.koopman.loss(x.detach(), y))

@@ -1,0 +1,221 @@
+"""From one model to another: what each flag or component adds or saves, adding up exactly to the difference."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from graphflops import FLOPsCount, FLOPsCounter, UsageError, analyze, compare_models
+from graphflops.cli import main
+from graphflops.comparison import difference, stages, waterfall
+from graphflops.counts import Amount
+from graphflops.family import family
+from graphflops.models import BASELINE_CONFIG, FULL_CONFIG, ConfigurableResNetBK, ResNetBKConfig, TransformerLM
+from graphflops.runs import run_amount, step_report
+
+SMALL = {"vocab_size": 40, "d_model": 8, "n_layers": 2, "n_seq": 8, "koopman_dim": 12}
+BASELINE, FULL = replace(BASELINE_CONFIG, **SMALL), replace(FULL_CONFIG, **SMALL)
+OPTIONS = "vocab_size=40,d_model=8,n_layers=2,n_seq=8"
+
+
+def tokens(batch: int = 3, length: int = 8) -> torch.Tensor:
+    return torch.empty(batch, length, dtype=torch.int64, device="meta")
+
+
+class TestWaterfall:
+    def test_goes_flag_by_flag_from_one_model_to_the_other(self) -> None:
+        between = waterfall(BASELINE, FULL, 3)
+        assert between.start == Amount.of(analyze(ConfigurableResNetBK(BASELINE), (tokens(),)))
+        assert between.end == Amount.of(analyze(ConfigurableResNetBK(FULL), (tokens(),)))
+        assert [each.name for each in between.steps] == [
+            name for name in vars(FULL) if getattr(FULL, name) != getattr(BASELINE, name)
+        ]
+
+    def test_adds_up_in_every_phase(self) -> None:
+        between = waterfall(BASELINE, FULL, 3, convention="exact")
+        changes = [each.change for each in between.steps]
+        assert between.start + sum(changes, Amount()) == between.end
+        assert sum(changes, Amount()) == between.difference
+        for phase in ("forward", "backward", "optimizer", "total", "integer"):
+            assert sum(each.to_dict()[phase] for each in changes) == between.difference.to_dict()[phase]
+
+    def test_a_bar_is_the_flag_alone(self) -> None:
+        (bar,) = waterfall(BASELINE, replace(BASELINE, use_distillation=True), 3).steps
+        teacher = analyze(ConfigurableResNetBK(BASELINE).eval(), (tokens(),), training=False).forward
+        assert bar.name == "use_distillation"
+        assert teacher < bar.change.flops.forward < teacher + 20 * 3 * 8 * 40  # and the divergence of the logits
+        assert bar.change.flops.optimizer == 0
+
+    def test_integers_stand_beside_what_is_saved(self) -> None:
+        (bar,) = waterfall(BASELINE, replace(BASELINE, use_quantization=True), 3).steps
+        assert bar.change.flops.forward < 0 < bar.change.integer
+
+    def test_sizes_change_first(self) -> None:
+        names = [name for name, _ in stages(BASELINE, replace(FULL, d_model=16, n_layers=4))]
+        assert names[0] == "d_model, n_layers"
+
+    def test_what_is_not_possible_alone_waits(self) -> None:
+        start = replace(BASELINE, use_analytic_gradient=False)
+        end = replace(BASELINE, use_custom_kernels=True)
+        assert [name for name, _ in stages(end, start)] == ["use_custom_kernels", "use_analytic_gradient"]
+        assert [name for name, _ in stages(start, end)] == ["use_analytic_gradient", "use_custom_kernels"]
+
+    def test_what_is_possible_only_together_comes_together(self) -> None:
+        odd = ResNetBKConfig(**{**SMALL, "n_layers": 3, "n_seq": 7})
+        even = replace(odd, n_seq=8, use_multi_scale=True, n_layers=4, top_k=4)
+        assert list(stages(odd, even))[-1][1] == even
+        start = replace(even, top_k=4, num_experts=4)
+        together = list(stages(start, replace(start, top_k=1, num_experts=1, n_seq=9, use_multi_scale=False)))
+        assert together[-1][1].n_seq == 9
+
+    def test_between_a_model_and_itself_there_is_nothing(self) -> None:
+        between = waterfall(FULL, FULL, 3)
+        assert between.steps == ()
+        assert between.difference == Amount()
+
+    def test_reads_as_a_table(self) -> None:
+        printed = str(waterfall(BASELINE, FULL, 3, names=("BASELINE", "FULL")))
+        assert printed.startswith("from BASELINE to FULL, kFLOPs of a step") or "from BASELINE to FULL, M" in printed
+        assert "+" in printed
+        assert "−" in printed
+
+
+class TestCompareModels:
+    def test_has_the_waterfall_of_two_configurations(self, capsys: pytest.CaptureFixture[str]) -> None:
+        one, other = ConfigurableResNetBK(BASELINE), ConfigurableResNetBK(FULL)
+        compared = compare_models(one, other, 3, 8, model1_name="plain", model2_name="full")
+        assert compared["waterfall"].start.flops == compared["plain"] == FLOPsCounter(one, 3, 8).count_total_flops()
+        assert compared["waterfall"].end.flops == compared["full"]
+        assert "use_koopman" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            pytest.param(lambda: ConfigurableResNetBK(replace(BASELINE, d_model=16)), id="sizes alone"),
+            pytest.param(lambda: ConfigurableResNetBK(FULL).requires_grad_(False), id="frozen since"),
+            pytest.param(lambda: TransformerLM(vocab_size=40, d_model=8, n_layers=2, n_seq=8), id="another model"),
+        ],
+    )
+    def test_has_none_where_flags_do_not_tell_the_difference(self, other) -> None:
+        compared = compare_models(ConfigurableResNetBK(BASELINE), other(), 3, 8)
+        assert set(compared) == {"Model 1", "Model 2", "speedup"}
+
+    def test_no_model_is_called_waterfall(self) -> None:
+        model = ConfigurableResNetBK(BASELINE)
+        with pytest.raises(UsageError, match="two names"):
+            compare_models(model, model, 3, 8, model1_name="waterfall")
+
+
+class TestDifference:
+    def test_goes_component_by_component(self) -> None:
+        one, other = (
+            analyze(ConfigurableResNetBK(replace(BASELINE, n_layers=layers)), (tokens(),)) for layers in (2, 3)
+        )
+        between = difference(one, other)
+        changes = {each.name: each.change for each in between.steps}
+        assert changes["layer_0"] == changes["lm_head"] == Amount()
+        assert changes["layer_2"].flops.forward == other.by_component()["layer_2"]
+        assert between.difference == Amount.of(other) - Amount.of(one)
+
+    def test_is_of_one_convention(self) -> None:
+        report = analyze(ConfigurableResNetBK(BASELINE), (tokens(),))
+        with pytest.raises(UsageError, match="exact"):
+            difference(report, report.under("exact"))
+
+
+class TestARun:
+    def test_is_as_many_steps_where_no_option_says_otherwise(self) -> None:
+        assert run_amount(BASELINE, 7, 3) == 7 * Amount.of(step_report(BASELINE, 3))
+
+    def test_a_curriculum_makes_its_steps_on_shorter_sequences(self) -> None:
+        config = replace(BASELINE, use_curriculum_learning=True)
+        model = ConfigurableResNetBK(config)
+        steps = [Amount.of(analyze(model, (tokens(length=length),))) for length in (2, 4, 6, 8)]
+        assert run_amount(config, 12, 3) == 3 * sum(steps, Amount())
+
+    @pytest.mark.parametrize(("steps", "gradients"), [(1, 1), (2, 1), (7, 4)])
+    def test_cached_gradients_leave_the_optimizer_its_work(self, steps: int, gradients: int) -> None:
+        step = step_report(BASELINE, 3)
+        run = run_amount(replace(BASELINE, use_gradient_caching=True), steps, 3)
+        assert run.flops == FLOPsCount(gradients * step.forward, gradients * step.backward, steps * step.optimizer)
+
+    def test_active_learning_looks_at_a_pool_before_each_gradient(self) -> None:
+        chosen = run_amount(replace(BASELINE, use_active_learning=True), 5, 3, pool=4)
+        plain = run_amount(BASELINE, 5, 3)
+        pool = analyze(ConfigurableResNetBK(BASELINE).eval(), (tokens(batch=12),), training=False).forward
+        extra = chosen - plain
+        assert (extra.flops.backward, extra.flops.optimizer) == (0, 0)
+        entropy = 5 * 12 * 8 * 40  # for each number of each candidate, the entropy's work
+        assert 5 * pool + 4 * entropy < extra.flops.forward < 5 * pool + 9 * entropy
+
+    @pytest.mark.parametrize("steps", [0, 1.5, True])
+    def test_has_a_number_of_steps(self, steps: object) -> None:
+        with pytest.raises(UsageError, match="steps must be"):
+            run_amount(BASELINE, steps, 3)
+
+
+class TestFamily:
+    def test_is_linear_but_for_the_transformer(self) -> None:
+        members = {each.name: each for each in family([8, 32, 128], d_model=16, n_layers=2)}
+        assert members["ResNet-BK"].growth == 1
+        assert members["Mamba"].growth < 1.01
+        assert members["Transformer"].growth > 2
+        bits = [members["Transformer"].per_token(length) for length in (8, 32, 128)]
+        assert (bits[2] - bits[1]) == 4 * (bits[1] - bits[0])  # a token's part of N² is N
+
+    def test_says_what_the_claim_against_mamba_is_worth(self) -> None:
+        members = {each.name: each for each in family([128])}
+        home, every, mamba = (members[name].per_token(128) for name in ("ResNet-BK", "ResNet-BK, all experts", "Mamba"))
+        assert home < mamba < every
+
+    @pytest.mark.parametrize("lengths", [[], [0], [1.5]])
+    def test_has_lengths(self, lengths: list[object]) -> None:
+        with pytest.raises(UsageError, match="lengths"):
+            family(lengths)
+
+
+class TestCommand:
+    def test_prints_and_writes_the_waterfall(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        file = tmp_path / "compared.json"
+        arguments = ["--from", OPTIONS, "--to", f"FULL_CONFIG,{OPTIONS},koopman_dim=12", "--batch", "3"]
+        assert main(["compare", *arguments, "--json", str(file)]) == 0
+        data = json.loads(file.read_text())
+        assert data["first"]["total"] + sum(each["total"] for each in data["steps"]) == data["second"]["total"]
+        assert (data["unit"], data["convention"], data["of"]) == ("FLOP", "standard", "a step")
+        assert "use_quantization" in capsys.readouterr().out
+
+    def test_compares_any_two_models_or_reports(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        saved = tmp_path / "saved.json"
+        analyze(torch.nn.Softmax(-1), (torch.zeros(2, 4),)).to_json(saved)
+        assert main(["compare", str(saved), "torch.nn:ReLU", "--input", "2x4"]) == 0
+        printed = capsys.readouterr().out
+        assert "from" in printed
+        assert "torch.nn:ReLU" in printed
+
+    def test_of_a_run(self, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = ["--from", OPTIONS, "--to", f"{OPTIONS},use_gradient_caching=true", "--batch", "3"]
+        assert main(["compare", *arguments, "--steps", "10"]) == 0
+        assert "10 steps" in capsys.readouterr().out
+
+    def test_of_the_family(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["compare", "--lengths", "8,16", "--json", str(tmp_path / "family.json")]) == 0
+        assert "Transformer" in capsys.readouterr().out
+        assert json.loads((tmp_path / "family.json").read_text())["members"][0]["name"] == "ResNet-BK"
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["a:b"], "two models"),
+            (["a:b", "c:d", "--lengths", "8"], "names no other models"),
+            (["--input", "2x3"], "--batch and --seq"),
+            (["--lengths", "eight"], "128,512,2048"),
+            (["--to", "HUGE_CONFIG"], "no preset"),
+            (["--to", "FULL_CONFIG,n_seq=7"], "n_seq must be a multiple of 2"),
+            (["no_such_module:x", "no_such_module:y"], "no module"),
+        ],
+    )
+    def test_says_what_is_wrong(self, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["compare", *arguments]) == 1
+        assert said in capsys.readouterr().err
