@@ -45,7 +45,8 @@ SCALE = $(strip $(if $(MODEL),$(call quoted,$(MODEL))) \
 
 COMPARE = $(strip $(call option,--from,$(FROM)) $(call option,--to,$(TO)) \
     $(call option,--batch,$(BATCH)) $(call option,--seq,$(SEQ)) $(call option,--optimizer,$(OPTIMIZER)) \
-    $(call option,--convention,$(CONVENTION)) $(call option,--steps,$(STEPS)))
+    $(call option,--convention,$(CONVENTION)) $(call option,--steps,$(STEPS)) \
+    $(call option,--rate,$(RATE)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -97,12 +97,17 @@ def waterfall(
         batch_size: B, the number of sequences.
         names: what to call the two.
         steps: of a run of so many steps instead of one, in which ``graphflops.runs`` says what options change.
-        options: as for ``analyze``: ``optimizer``, ``convention``, ….
+        options: as for ``analyze``: ``optimizer``, ``convention``, …. ``rates`` are of what sequences skip with
+            ``use_adaptive_computation``, and hold where it is on.
 
     Raises:
         ValueError: a configuration is not possible.
         UsageError: an option is wrong.
     """
+    if options.get("rates") and not (start.use_adaptive_computation or end.use_adaptive_computation):
+        raise UsageError(
+            "rates are of the layers that use_adaptive_computation skips, and neither configuration has it"
+        )
 
     def amount_of(config: ResNetBKConfig) -> Amount:
         if steps is None:

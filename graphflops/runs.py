@@ -18,8 +18,8 @@ REUSE = 2
 
 
 def step_report(config: ResNetBKConfig, batch_size: int, **options: Any) -> Report:
-    """One step of the model that a configuration describes, on whole sequences."""
-    return _analyzed(_model(config), batch_size, config.n_seq, options)
+    """One step of the model that a configuration describes, on whole sequences; ``options`` are ``run_amount``'s."""
+    return _analyzed(_model(config), batch_size, config.n_seq, _fitting(config, options))
 
 
 def run_amount(
@@ -37,7 +37,8 @@ def run_amount(
         batch_size: B, the number of sequences of a step.
         pool: candidates for each that is chosen.
         reuse: steps that a gradient is used for.
-        options: as for ``analyze``: ``optimizer``, ``convention``, ….
+        options: as for ``analyze``: ``optimizer``, ``convention``, …. ``rates`` are of layers that sequences skip, and
+            left out where the configuration has none.
 
     Raises:
         UsageError: a number is not a positive integer.
@@ -45,6 +46,7 @@ def run_amount(
     for name, number in (("steps", steps), ("batch_size", batch_size), ("pool", pool), ("reuse", reuse)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise UsageError(f"{name} must be a positive integer, not {number!r}")
+    options = _fitting(config, options)
     model, total, done = _model(config), Amount(), 0
     for length, count in _stages(config, steps):
         gradients = _multiples(done, done + count, reuse) if config.use_gradient_caching else count
@@ -55,6 +57,11 @@ def run_amount(
             total += gradients * _choosing(model, pool * batch_size, length, options)
         done += count
     return total
+
+
+def _fitting(config: ResNetBKConfig, options: dict[str, Any]) -> dict[str, Any]:
+    """The options for a configuration: without adaptive computation all layers run, and no rate is of them."""
+    return options if config.use_adaptive_computation else {**options, "rates": None}
 
 
 def _stages(config: ResNetBKConfig, steps: int) -> list[tuple[int, int]]:
@@ -79,7 +86,8 @@ def _choosing(model: ConfigurableResNetBK, candidates: int, length: int, options
 
     model.eval()
     try:
-        report = _analyzed(Uncertainty(model), candidates, length, {**options, "training": False})
+        rates = {f"model.{path}": rate for path, rate in (options.get("rates") or {}).items()}
+        report = _analyzed(Uncertainty(model), candidates, length, {**options, "rates": rates, "training": False})
     finally:
         model.train()
     return Amount.of(report)

@@ -13,6 +13,7 @@ from graphflops.comparison import difference, stages, waterfall
 from graphflops.counts import Amount
 from graphflops.family import family
 from graphflops.models import BASELINE_CONFIG, FULL_CONFIG, ConfigurableResNetBK, ResNetBKConfig, TransformerLM
+from graphflops.rates import measure
 from graphflops.runs import run_amount, step_report
 
 SMALL = {"vocab_size": 40, "d_model": 8, "n_layers": 2, "n_seq": 8, "koopman_dim": 12}
@@ -80,6 +81,43 @@ class TestWaterfall:
         assert printed.startswith("from BASELINE to FULL, kFLOPs of a step") or "from BASELINE to FULL, M" in printed
         assert "+" in printed
         assert "−" in printed
+
+
+class TestRates:
+    def test_hold_where_sequences_skip_layers(self) -> None:
+        adaptive = replace(BASELINE, use_adaptive_computation=True)
+        full, half = (waterfall(BASELINE, adaptive, 3, rates=rates) for rates in (None, {"blocks.1.*": 0.5}))
+        assert half.start == full.start
+        saved = full.end.flops.forward - half.end.flops.forward
+        layer = analyze(ConfigurableResNetBK(adaptive), (tokens(),)).by_module()["blocks.1"]
+        assert abs(saved - layer // 2) <= 20  # counts are rounded down, each by itself
+        assert half.steps[0].change.flops.forward < 0 < full.steps[0].change.flops.forward
+
+    def test_hold_over_a_run_too(self) -> None:
+        config = replace(BASELINE, use_adaptive_computation=True, use_active_learning=True)
+        full, none = (run_amount(config, 2, 3, rates=rates) for rates in (None, {"blocks.1.*": 0}))
+        assert none.flops.forward < full.flops.forward
+
+    def test_are_refused_where_nothing_is_skipped(self) -> None:
+        with pytest.raises(UsageError, match="use_adaptive_computation"):
+            waterfall(BASELINE, replace(BASELINE, use_koopman=True), 3, rates={"blocks.1.*": 0.5})
+
+    def test_zero_leaves_what_decides(self) -> None:
+        model = ConfigurableResNetBK(replace(BASELINE, use_adaptive_computation=True))
+        full, none = (analyze(model, (tokens(),), rates=rates) for rates in (None, {"blocks": 0}))
+        assert none.by_module()["blocks"] == 0
+        assert none.by_module()["halting"] == full.by_module()["halting"] > 0
+
+    def test_one_changes_nothing(self) -> None:
+        model = ConfigurableResNetBK(replace(BASELINE, use_adaptive_computation=True))
+        full, one = (analyze(model, (tokens(),), rates=rates) for rates in (None, {"blocks": 1}))
+        assert [each.work for each in one.entries] == [each.work for each in full.entries]
+
+    def test_are_measured(self) -> None:
+        model = ConfigurableResNetBK(replace(BASELINE, use_adaptive_computation=True, n_layers=4)).eval()
+        found = measure(model, [torch.randint(0, 40, (3, 8))])
+        assert set(found) <= {path for path, _ in model.named_modules() if path.startswith(("blocks.", "halting"))}
+        assert any(path.startswith("blocks.3") for path in found)
 
 
 class TestCompareModels:

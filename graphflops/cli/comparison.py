@@ -34,12 +34,17 @@ def compare(
     ] = None,
     optimizer: Annotated[str, typer.Option(help="adamw, adam, sgd, sgd_momentum, or none")] = "adamw",
     convention: Annotated[str, typer.Option(help="standard, exact, torch, fvcore, …, or a file.toml")] = "standard",
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(help="how often data has a part run, as of analyze: blocks=avg_layers_executed=2.5"),
+    ] = None,
     rules: Annotated[list[Path] | None, typer.Option(help="a file or folder of rules of your own")] = None,
     json: Annotated[Path | None, typer.Option(help="write what is printed to this file, as numbers")] = None,
 ) -> None:
     """What is added or saved on the way from one model to another: flag by flag, or component by component."""
     from rich.console import Console
 
+    from graphflops import targets
     from graphflops.comparison import print_waterfall
     from graphflops.errors import UsageError
     from graphflops.family import SCHEMA, family, print_family
@@ -48,12 +53,15 @@ def compare(
         "optimizer": None if optimizer == "none" else optimizer,
         "convention": convention,
         "rules": rules,
+        "rates": targets.rates(rate),
     }
     if (first is None) != (second is None):
         raise UsageError("name two models to compare, or none for the configurations of ResNet-BK")
     if lengths is not None:
         if first is not None:
             raise UsageError("--lengths is of ResNet-BK, Mamba and a Transformer, and names no other models")
+        if rate:
+            raise UsageError("--lengths is of models that always run whole: give no --rate")
         members = family(_numbers(lengths), **options)
         print_family(members, Console())
         content: dict[str, Any] = {"schema": SCHEMA, "members": [each.to_dict() for each in members]}
