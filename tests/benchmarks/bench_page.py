@@ -181,8 +181,8 @@ def _times(measured: Mapping[str, Measured]) -> list[str]:
 def _tools(measured: Mapping[str, Measured]) -> list[str]:
     having = {name: each["tools"] for name, each in measured.items() if "tools" in each.get("tools", {})}
     lines = [
-        "Analysis, forward, by the time of each, on one model with real weights on the CPU, which they run, on all its",
-        "cores. A ratio below 1 says that the analysis is faster.",
+        "Analysis, forward, by the time of each, on one model with real weights on the CPU. They run it, on all cores.",
+        "A ratio below 1 says that the analysis is faster.",
         "",
         f"| model | {' | '.join(TOOLS)} |",
         f"|---{'|--:' * len(TOOLS)}|",
