@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from bench_rows import Case, Row
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -46,7 +47,12 @@ def seconds(row: Row, *, ours_first: bool) -> Measured:
     ]
     if not ours_first:
         jobs = [jobs[1], jobs[0], jobs[3], jobs[2]]
-    done = {name: _timed(measured, name, job, time.process_time) for name, job in jobs}
+    done = {}
+    for name, job in jobs:
+        if not name.startswith("torch_"):
+            FakeTensorMode.cache_clear()  # what torch has kept of the analysis before
+        done[name] = _timed(measured, name, job, time.process_time)
+    _timed(measured, "step_again", lambda: analyze(*case), time.process_time)
     if (report := done["step"]) is not None and done["torch_step"] is not None:
         ours = 2 * (report.work("forward").macs + report.work("backward").macs)
         measured["counted"] = [done["torch_step"], int(ours)]

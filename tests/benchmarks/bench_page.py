@@ -33,6 +33,9 @@ the same model in training mode and the same inputs, on the meta device. Models 
 mask with four axes: without one, they ask the data, and on meta tensors torch's counter stops there. Where a model asks
 which elements are not zero, as experts do, torch's counter only runs with a switch of torch's that takes all for that.
 
+Both are the first of their kind in the process, and what torch keeps of operators on tensors without data is taken from
+it before each analysis. *Again* is one more step after these, as in a search or a test suite.
+
 *They count* says what torch's counter has of the multiply-adds that the analysis has, forward and backward; where that
 is not 1, it misses some or counts some wrongly. *Memory* is the highest use while the model is built and a step
 analysed, beyond what is used when everything is imported.
@@ -152,12 +155,13 @@ def _needs_no_torch(name: str) -> bool:
 
 def _ratios(known: Mapping[str, Row], measured: Mapping[str, Measured]) -> list[str]:
     lines = [
-        "| | | forward / torch's | step / torch's | forward / building | step / building | they count | memory, MiB |",
-        "|---|---|--:|--:|--:|--:|--:|--:|",
+        "| | | forward / torch's | step / torch's | again / torch's | forward / building | step / building "
+        "| they count | memory, MiB |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, each in measured.items():
-        pairs = [("forward", "torch_forward"), ("step", "torch_step"), ("forward", "build"), ("step", "build")]
-        cells = [_cell(_of(each, *pair)) for pair in pairs]
+        torchs = [("forward", "torch_forward"), ("step", "torch_step"), ("step_again", "torch_step")]
+        cells = [_cell(_of(each, *pair)) for pair in (*torchs, ("forward", "build"), ("step", "build"))]
         counted = next((run["counted"] for run in each["runs"] if "counted" in run), None)
         cells.append("" if counted is None else _share(*counted))
         memory = each["memory"].get("memory")
