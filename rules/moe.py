@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from graphflops.costs import Cost, Work
@@ -36,7 +37,10 @@ def sparse_moe(
     return Cost.of(
         gate=Cost(gate, {"x": gate, "gate.weight": gate, "gate.bias": Work(accumulate=tokens * num_experts)}),
         softmax=Cost(softmax, {"x|gate.*": 2 * softmax}),
-        **_visited("x", "experts.", d, visits, num_experts, quantization_bits),
+        **_out_of(
+            _visited("x", "experts.", d, visits, num_experts, quantization_bits),
+            _visited("x", "experts.", d, tokens * num_experts, num_experts, quantization_bits),
+        ),
         top_k=Cost(Work(elementwise=tokens * num_experts), {"x|gate.*": Work()}),
         **_dropped("x", "experts.", d, visits, dropout if training else 0),
         combine=Cost(
@@ -70,6 +74,11 @@ def experts(
         ),
         fan_in=Cost(Work(), {"tokens": Work(accumulate=visits * d - tokens.numel)}),
     )
+
+
+def _out_of(active: dict[str, Cost], full: dict[str, Cost]) -> dict[str, Cost]:
+    """What the k experts of a token do, and beside it what all of them would."""
+    return {name: replace(cost, full=full[name]) for name, cost in active.items()}
 
 
 def _visited(x: str, path: str, d: Size, visits: Size, num_experts: Size, bits: int | None) -> dict[str, Cost]:

@@ -1,0 +1,19 @@
+"""The mixture of the home model says what its k experts are out of."""
+
+import torch
+
+from graphflops import analyze
+from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
+
+EXPERTS = "blocks.0.bk_layer.moe_ffn.experts"
+
+
+def test_a_rate_of_k_in_e_is_what_its_rule_says() -> None:
+    with torch.device("meta"):
+        model = ConfigurableResNetBK(ResNetBKConfig(n_layers=1, num_experts=4, top_k=2))
+    tokens = torch.zeros(2, 128, dtype=torch.int64)
+    by_rule = analyze(model, (tokens,))
+    given = analyze(model, (tokens,), rates={"*.experts.*": "top_k/num_experts"})
+    every = analyze(model, (tokens,), rates={"*.experts.*": 1})
+    assert (given.total, given.full.total) == (by_rule.total, by_rule.full.total)
+    assert every.by_module()[EXPERTS] == by_rule.full.by_module()[EXPERTS] == 2 * by_rule.by_module()[EXPERTS]
