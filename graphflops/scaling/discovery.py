@@ -24,7 +24,7 @@ from graphflops.scaling.points import Point, Points
 from graphflops.scaling.polynomials import Polynomial
 from graphflops.scaling.refusals import Wrong, contradicted, off_the_line, too_many_terms
 
-NEAR, FAR = 2, 2
+NEAR, FAR = 1, 2
 """how many values of a size are looked at first, near to a base and far from it"""
 DEGREE = 6
 """the highest power of one size, or of what a stride leaves of it, that is looked for"""

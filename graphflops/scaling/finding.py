@@ -38,9 +38,8 @@ def law(factory: Callable[..., Any], sizes: Mapping[str, int | Multiples], **opt
     if not callable(factory):
         raise UsageError(f"factory must be a function of the sizes, not a {type(factory).__name__}")
     report, base = _reporter(factory, {name: each.at for name, each in ranges.items()}, options)
-    points = Points(
-        ranges, lambda **at: observe(report(at)), {tuple(each.at for each in ranges.values()): observe(base)}
-    )
+    seen = {tuple(each.at for each in ranges.values()): observe(base)}
+    points = Points(ranges, lambda **at: observe(report(at)), seen, lambda **at: _parts(factory, at))
     found = find(points)
     return Law(
         model=base.model,
@@ -108,6 +107,15 @@ def _made(factory: Callable[..., Any], sizes: Mapping[str, int]) -> tuple[Any, t
     raise UsageError(
         f"the factory returned {_kind(made)}: it must return (model, args) or (model, args, kwargs), with args a tuple"
     )
+
+
+def _parts(factory: Callable[..., Any], sizes: Mapping[str, int]) -> int:
+    """How many modules a model has; it is only built, and on the meta device."""
+    import torch
+
+    with torch.device("meta"):
+        model, _, _ = _made(factory, sizes)
+    return sum(1 for _ in model.modules())
 
 
 def _kind(made: Any) -> str:

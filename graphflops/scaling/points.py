@@ -23,6 +23,8 @@ STRUCTURAL = 3
 """and a size that changes how many Ops there are: their trace takes time"""
 ROOM = 8
 """how many steps there are to choose among at the least, however small the base value is"""
+FEW = 3
+"""how many layers are looked at, where depth is a size"""
 THREE = 3
 
 
@@ -62,8 +64,11 @@ class Points:
         ranges: Mapping[str, Multiples],
         observe: Callable[..., Observation],
         seen: Mapping[Point, Observation] | None = None,
+        parts: Callable[..., int] | None = None,
     ) -> None:
+        """``observe(**sizes)`` gives what the model costs, ``parts(**sizes)`` how many modules it has."""
         self.ranges = dict(ranges)
+        self._deep = frozenset[int]() if parts is None else self._changing(parts)
         self.seen: dict[Point, Observation] = dict(seen or {})
         self.refused: dict[Point, str] = {}
         self.centers: list[Point] = []
@@ -128,7 +133,7 @@ class Points:
 
     def generic(self) -> Point:
         """A point that is nowhere special: at one head, one expert or one layer, terms vanish that a law has."""
-        bumped = tuple(each.near(each.at + each.of * (1 + i % 3)) for i, each in enumerate(self.ranges.values()))
+        bumped = tuple(self._bumped(axis, each) for axis, each in enumerate(self.ranges.values()))
         if self.at(bumped) is not None:
             return bumped
         point = self.base
@@ -136,6 +141,24 @@ class Points:
             moved = (*point[:i], value, *point[i + 1 :])
             point = moved if self.at(moved) is not None else point
         return point
+
+    def _bumped(self, axis: int, size: Multiples) -> int:
+        many = size.at > ROOM * size.of
+        if axis in self._deep and many:
+            return FEW * size.of  # a few layers say as much as a hundred, and are traced sooner
+        return size.near(size.at + size.of * (1 + axis % 3 if many else 1))
+
+    def _changing(self, parts: Callable[..., int]) -> frozenset[int]:
+        """The sizes with which the number of modules changes."""
+        base, found = self.named(self.base), set()
+        for axis, (name, size) in enumerate(self.ranges.items()):
+            other = next((value for value in (size.at + size.of, size.at - size.of) if size.allows(value)), size.at)
+            try:
+                if parts(**{**base, name: other}) != parts(**base):
+                    found.add(axis)
+            except Exception:
+                continue  # it is refused, and not known
+        return frozenset(found)
 
     def along(self, base: Point, axis: int) -> Iterator[Point]:
         """Points on the line through a base: near ones, above and below, in steps of what divides the size."""
@@ -148,9 +171,8 @@ class Points:
     def far_along(self, base: Point, axis: int) -> Iterator[Point]:
         """And far ones, which are neither multiples nor powers of two of it; not as far where depth is what grows."""
         size = list(self.ranges.values())[axis]
-        far = (
-            ((2, 1), (1, 4), (1, 7), (2, 3)) if axis in self.structural() else ((3, 1), (5, 2), (2, 3), (4, 5), (2, 7))
-        )
+        deep = axis in self.structural()
+        far = ((2, 1), (1, 7), (1, 4), (2, 3)) if deep else ((3, 1), (5, 2), (2, 3), (4, 5), (2, 7))
         for factor, steps in far:
             value = size.near(base[axis] * factor + steps * size.of)
             if value != base[axis]:
@@ -158,7 +180,7 @@ class Points:
 
     def structural(self) -> frozenset[int]:
         """The sizes that change how much there is of a model, and not only how large it is."""
-        found = set()
+        found = set(self._deep)
         for center in (self.base, *self.centers):
             for point, seen in self.seen.items():
                 changed = [axis for axis, (one, other) in enumerate(zip(point, center, strict=True)) if one != other]
@@ -178,9 +200,10 @@ class Points:
                 point = []
                 for axis, size in enumerate(self.ranges.values()):
                     deep, step = axis in structural, self._step(axis)
+                    around = self._bumped(axis, size) if deep else size.at
                     times = (STRUCTURAL if deep else FAR) if far else NEAR
-                    lowest = size.at if far else max(size.at // 2, size.of)
-                    highest = size.at * times + step * (ROOM // 2 if deep else ROOM)
+                    lowest = around if far else max(around // 2, size.of)
+                    highest = around * times + step * (ROOM // 2 if deep else ROOM)
                     share = (parts[axis][i] + self._random.random()) / THREE
                     value = lowest * (highest / lowest) ** share  # as many small as large
                     point.append(size.near((round(value) + self._random.randrange(step)) // step * step or step))

@@ -18,6 +18,10 @@ TRIED = (0, 1, 2, 3, 5, 8, 13, 21)
 """and at which of them"""
 
 
+STRETCH = 20
+"""how many values, those next to the base, are looked through for a stretch on which a law holds"""
+
+
 @dataclass(frozen=True)
 class Wrong:
     """Where a law fails: at which point, for which quantity, what is there and what the law says."""
@@ -86,6 +90,7 @@ def _where(points: Points, quantity: Quantity, base: Point, axis: int) -> str:
     table = points.table()
     column = next((each for each, quantities in table.columns.items() if quantity in quantities), ())
     values = values_on(column, table.line(base, axis)) if column else ()
+    values = tuple(sorted(sorted(values, key=lambda each: abs(each[0] - base[axis]))[:STRETCH]))
     longest = max(
         (values[i:j] for i in range(len(values)) for j in range(i + 4, len(values) + 1) if _fits(values[i:j])),
         key=len,
