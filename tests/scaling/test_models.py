@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 import graphflops
 from graphflops import Law, multiples
-from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
+from graphflops.models import ConfigurableResNetBK, MambaLM, ResNetBKConfig, TransformerLM
 from graphflops.reconciliation import HAND_COUNT, HandSizes
 
 Made = tuple[nn.Module, tuple[Tensor, ...]]
@@ -91,22 +91,9 @@ class Block(nn.Module):
         return x + self.down(F.gelu(self.up(self.norm_2(x))))
 
 
-class Transformer(nn.Module):
-    def __init__(self, width: int, depth: int, heads: int, length: int, vocabulary: int) -> None:
-        super().__init__()
-        self.token, self.position = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
-        self.norm, self.lm_head = nn.LayerNorm(width), nn.Linear(width, vocabulary, bias=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = self.token(tokens) + self.position(torch.arange(tokens.shape[1], device=tokens.device))
-        for block in self.blocks:
-            x = block(x)
-        return self.lm_head(self.norm(x))
-
-
 def transformer(B: int, N: int, D: int, V: int, L: int) -> Made:
-    return Transformer(D, L, 4, N, V), (torch.empty(B, N, dtype=torch.int64),)
+    model = TransformerLM(vocab_size=V, d_model=D, n_layers=L, n_seq=N)
+    return model, (torch.empty(B, N, dtype=torch.int64),)
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +124,29 @@ class TestTransformer:
             ours = graphflops.analyze(*resnet_bk(N=n, **sizes)).total
             theirs = graphflops.analyze(*transformer(4, n, 32, 100, 2), attention="math").total
             assert (ours < theirs) is expected
+
+
+class TestMamba:
+    def test_it_is_linear_and_its_projections_are_those_of_the_paper(self) -> None:
+        """Gu and Dao 2023: D → 2·2D, 2D → D/16 + 2·S, D/16 → 2D and 2D → D, of each token in each layer."""
+
+        def factory(B: int, N: int, D: int, S: int, L: int) -> Made:
+            model = MambaLM(vocab_size=50, d_model=D, n_layers=L, n_seq=N, d_state=S)
+            return model, (torch.empty(B, N, dtype=torch.int64),)
+
+        sizes = {"B": 2, "N": 16, "D": multiples(16, at=32), "S": 4, "L": 2}
+        law = graphflops.law(factory, sizes, optimizer=None)
+        assert law.order("N").degree == 1
+        rank, per = D / 16, 2 * B * N * L
+        projections = {
+            "in_proj": per * D * 4 * D,
+            "x_proj": per * 2 * D * (rank + 2 * S),
+            "dt_proj": per * rank * 2 * D,
+            "out_proj": per * 2 * D * D,
+        }
+        found = law.under("torch").by_module()
+        for name, published in projections.items():
+            assert sympy.expand(found[f"blocks.*.mixer.{name}"] - published) == 0
 
 
 class TestImages:
