@@ -14,7 +14,7 @@ from graphflops.errors import MissingRules, UsageError
 from graphflops.expansion import expand_ops
 from graphflops.graph import build
 from graphflops.ledger import missing_rules
-from graphflops.pricing import price
+from graphflops.pricing import everywhere, price
 from graphflops.rates.application import at_rates
 from graphflops.rates.patterns import RateLike, found_rates, without_work
 from graphflops.report import Report
@@ -35,6 +35,7 @@ def analyze(
     strict: bool = False,
     expand: bool | Iterable[str] = False,
     rates: Mapping[str, RateLike] | None = None,
+    fold: bool = True,
 ) -> Report:
     """What one step of a model costs: traced on fake tensors, priced by rules, nothing executed, nothing changed.
 
@@ -54,6 +55,7 @@ def analyze(
         rates: how often modules run in a step, where data decides: a pattern of module paths, such as
         ``"blocks.3.*"``, to
             a number, an expression in attributes (``"top_k/num_experts"``), bounds, or what ``graphflops.rates`` has.
+        fold: look at blocks of equal structure once. The report is the same without, and takes longer.
 
     Raises:
         CaptureError: the model could not be traced on these inputs.
@@ -68,27 +70,28 @@ def analyze(
     update = optimizer_rule(book, optimizer) if training else None
     options = {"attention": attention}
 
-    traced = trace(model, _as_args(args), kwargs or {}, book, grad=training)
+    traced = trace(model, _as_args(args), kwargs or {}, book, grad=training, fold=fold)
     graph = annotate(build(traced))
     prices = price(graph, book, options, strict=strict)
     prices, not_expanded = expand_ops(graph, prices, expand, book, options)
-    if strict and prices.unknown:
-        raise MissingRules(missing_rules(prices.unknown), prices.unknown)
-    ledger = attribute(graph, prices, traced.modules, update, options)
+    unknown = everywhere(graph, prices.unknown)
+    if strict and unknown:
+        raise MissingRules(missing_rules(unknown), unknown)
+    ledger = attribute(graph, prices, traced.modules, update, options, is_proved=book.is_shipped)
     given = found_rates(rates or {}, traced.modules, traced.called, ledger, model)
-    ledger = tuple(at_rates(ledger, traced.modules, given, traced.routed))
+    entries = at_rates(ledger, traced.modules, given, traced.routed)
     return Report(
         model=traced.name,
         inputs={name: str(spec) for name, spec in traced.inputs.items()},
-        parameters={name: spec.numel for name, spec in traced.parameters.items()},
+        parameters=traced.parameters,
         trainable=traced.trainable,
         optimizer_name=optimizer if training else None,
         convention=STANDARD,
         modules=traced.modules,
         called=traced.called,
-        entries=ledger,
-        unknown=prices.unknown,
-        warnings=(*book.warnings, *not_expanded, *without_work(given, ledger)),
+        entries=entries,
+        unknown=unknown,
+        warnings=(*book.warnings, *not_expanded, *without_work(given, entries)),
         capture=traced.capture,
         assumed=traced.assumed,
         rates={**given.modules, **given.operators},

@@ -3,48 +3,168 @@
 A gradient flows where something that requires grad lies upstream *and* an output lies downstream. Upstream is
 autograd's own word (``requires_grad`` of each traced tensor knows of frozen parameters, ``detach`` and ``no_grad``);
 downstream is reachability in the graph.
+
+A block that repeats another one has the same gradients if those that come to it from outside are the same. Where they
+are not, as in the last of a model's layers, it is written out, and blocks after it may repeat that one.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Set
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
 
 import networkx as nx
 
-from graphflops.graph import Op, OpGraph, ops
+from graphflops.graph import Again, Op, OpGraph, Source, add_again, add_op, op_of, renamed, steps
 
 
 def annotate(graph: OpGraph) -> OpGraph:
     """The same graph, each Op with ``needs_grad`` and ``fan_in``."""
-    live = reached_by_gradients(graph)
-    meeting: defaultdict[str, Counter[int | None]] = defaultdict(Counter)
-    for op in ops(graph):
-        if op.name in live or op.kind == "output":
-            for operand in op.operands:
-                if operand.requires_grad:
-                    meeting[operand.source][operand.index] += 1
+    flow = _Flow(graph)
+    while others := flow.others():
+        graph = _written_out(graph, others)
+        flow = _Flow(graph)
     annotated: OpGraph = nx.DiGraph()
-    for op in ops(graph):
-        annotated.add_node(op.name, op=_annotated(op, live, meeting))
-    annotated.add_edges_from(graph.edges)
+    for step in steps(graph):
+        if isinstance(step, Again):
+            add_again(annotated, step)
+        else:
+            add_op(annotated, flow.annotated(step))
     return nx.freeze(annotated)
 
 
-def reached_by_gradients(graph: OpGraph) -> frozenset[str]:
-    """The Ops that a gradient reaches, walking back from the outputs along what requires grad."""
-    flow: OpGraph = nx.DiGraph()
-    flow.add_nodes_from(graph)
-    for op in ops(graph):
-        if op.requires_grad or op.kind == "output":
-            flow.add_edges_from((each.source, op.name) for each in op.operands if each.requires_grad)
-    outputs = [op.name for op in ops(graph) if op.kind == "output"]
-    return frozenset().union(*(nx.ancestors(flow, name) for name in outputs))
+@dataclass(eq=False)
+class _Inside:
+    """What gradients do inside of a block, if they come to it at certain Ops."""
+
+    reached: frozenset[str]
+    """the Ops outside that they go on to"""
+    sent: tuple[Source, ...]
+    """the results outside that they are gradients of, one for each"""
 
 
-def _annotated(op: Op, live: Set[str], meeting: Mapping[str, Counter[int | None]]) -> Op:
-    if op.name not in live:
-        return op
-    needs_grad = frozenset(each.name for each in op.operands if each.requires_grad)
-    return replace(op, needs_grad=needs_grad, fan_in=dict(meeting[op.name]))
+class _Flow:
+    """Where gradients flow in a graph, and from where they come into each block."""
+
+    def __init__(self, graph: OpGraph) -> None:
+        self.graph = graph
+        self.steps = list(steps(graph))
+        self.again = [step for step in self.steps if isinstance(step, Again)]
+        self.blocks: dict[str, Hashable] = {}  # what is repeated, and what is read of a repeat → its block
+        for step in self.again:
+            if step.ops[0] not in self.blocks:
+                self.blocks.update(dict.fromkeys(step.ops, step.ops))
+            self.blocks.update(dict.fromkeys(step.results.values(), step.name))
+        self.live: set[str] = set()
+        self.live_from_outside: set[str] = set()
+        self.meeting: defaultdict[str, dict[int | None, int]] = defaultdict(dict)
+        self.meeting_from_outside: defaultdict[str, dict[int | None, int]] = defaultdict(dict)
+        self._inside: dict[Hashable, _Inside] = {}
+        self._reach()
+        self._meet()
+
+    def annotated(self, op: Op) -> Op:
+        """An Op with the gradients that it needs."""
+        if op.name not in self.live:
+            return op
+        needs_grad = frozenset(each.name for each in op.operands if each.requires_grad)
+        return replace(op, needs_grad=needs_grad, fan_in=dict(self.meeting[op.name]))
+
+    def others(self) -> list[Again]:
+        """Repeats that gradients come to otherwise than to what they repeat."""
+        contexts: dict[Hashable, Hashable] = {}
+        found = []
+        for step in self.again:
+            if step.ops not in contexts:
+                contexts[step.ops] = self._context({name: name for name in step.ops})
+            if self.context_of(step) != contexts[step.ops]:
+                found.append(step)
+        return found
+
+    def context_of(self, step: Again) -> Hashable:
+        """How gradients come to a repeat."""
+        return self._context(step.results)
+
+    def _context(self, names: Mapping[str, str]) -> Hashable:
+        return tuple(
+            (like, name in self.live_from_outside, tuple(self.meeting_from_outside.get(name, {}).items()))
+            for like, name in names.items()
+            if name in self.meeting_from_outside or name in self.live_from_outside
+        )
+
+    def _reach(self) -> None:
+        """The Ops that a gradient reaches, walking back from the outputs along what requires grad."""
+        for step in reversed(self.steps):
+            if isinstance(step, Again):
+                reached = self._inside_of(step).reached
+                sources = {like[0]: own[0] for like, own in step.sources.items()}
+                found = {sources.get(name, name) for name in reached}
+                self.live |= found
+                self.live_from_outside |= found
+            elif (step.name in self.live and step.requires_grad) or step.kind == "output":
+                for each in step.operands:
+                    if each.requires_grad:
+                        self.live.add(each.source)
+                        if self.blocks.get(each.source) != self.blocks.get(step.name):
+                            self.live_from_outside.add(each.source)
+
+    def _meet(self) -> None:
+        """How many gradients meet at each result."""
+        for step in self.steps:
+            if isinstance(step, Again):
+                for like in self._inside_of(step).sent:
+                    self._count(step.sources.get(like, like), outside=True)
+            elif step.name in self.live or step.kind == "output":
+                for each in step.operands:
+                    if each.requires_grad:
+                        outside = self.blocks.get(each.source) != self.blocks.get(step.name)
+                        self._count((each.source, each.index), outside=outside)
+
+    def _count(self, source: Source, *, outside: bool) -> None:
+        name, index = source
+        for counts in (self.meeting, self.meeting_from_outside) if outside else (self.meeting,):
+            counts[name][index] = counts[name].get(index, 0) + 1
+
+    def _inside_of(self, step: Again) -> _Inside:
+        reached = frozenset(name for name, own in step.results.items() if own in self.live)
+        key = step.ops, reached
+        if key not in self._inside:
+            self._inside[key] = _inside([op_of(self.graph, name) for name in step.ops], reached)
+        return self._inside[key]
+
+
+def _inside(block: list[Op], reached: frozenset[str]) -> _Inside:
+    own = {op.name for op in block}
+    live = set(reached)
+    for op in reversed(block):
+        if op.name in live and op.requires_grad:
+            live.update(each.source for each in op.operands if each.requires_grad)
+    sent = [
+        (each.source, each.index)
+        for op in block
+        if op.name in live
+        for each in op.operands
+        if each.requires_grad and each.source not in own
+    ]
+    return _Inside(frozenset(live - own), tuple(sent))
+
+
+def _written_out(graph: OpGraph, others: list[Again]) -> OpGraph:
+    """The same graph, of those repeats the first of each kind written out; the others repeat it."""
+    flow = _Flow(graph)
+    first: dict[Hashable, Again] = {}
+    chosen = {step.name: (step.ops, flow.context_of(step)) for step in others}
+    made: OpGraph = nx.DiGraph()
+    for step in steps(graph):
+        if not isinstance(step, Again):
+            add_op(made, step)
+        elif step.name not in chosen:
+            add_again(made, step)
+        elif chosen[step.name] in first:
+            add_again(made, step.like(first[chosen[step.name]]))
+        else:
+            first[chosen[step.name]] = step
+            for op in renamed(graph, step):
+                add_op(made, op)
+    return made

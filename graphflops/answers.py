@@ -31,6 +31,11 @@ class Answers(Generic[Answer]):
         return self._kept[question]
 
 
+def is_plain(rule: Rule, offered: Mapping[str, Any]) -> bool:
+    """Whether all that a rule asks for is what it looks like, so that it may be asked later."""
+    return _question(rule, offered) is not None
+
+
 def _question(rule: Rule, offered: Mapping[str, Any]) -> Hashable | None:
     asked = [(name, _plain(offered[name])) for name in rule.signature.parameters if name in offered]
     return None if any(value is None for _, value in asked) else (id(rule), *asked)

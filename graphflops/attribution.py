@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from graphflops.answers import Answers
+from graphflops.answers import Answers, is_plain
 from graphflops.costs import NOTHING, Cost, Work, covers
 from graphflops.formulas import formula
-from graphflops.graph import Op, OpGraph, ops
-from graphflops.ledger import Amount, Entry, Formula, Phase, Range
+from graphflops.graph import Again, Op, OpGraph, ops, steps
+from graphflops.ledger import Amount, Entry, Formula, Ledger, Phase, Range, deferred
 from graphflops.pricing import Prices, asked_about, offer
+from graphflops.repeats import Likeness
 from graphflops.rulebook import Rule
 from graphflops.sizes import Spec
 
@@ -21,13 +22,27 @@ def attribute(
     modules: Collection[str],
     optimizer: Rule | None = None,
     options: Mapping[str, Any] | None = None,
-) -> tuple[Entry, ...]:
-    """The ledger of a priced graph; its entries sum to the total, phase by phase."""
-    entries: list[Entry] = []
-    formulas = Answers(formula)
-    updates = Answers(lambda rule, offered: (rule.price(offered).forward, formula(rule, offered)))
+    *,
+    is_proved: Callable[[Rule], bool] = lambda rule: False,
+) -> Ledger:
+    """The ledger of a priced graph; its entries sum to the total, phase by phase.
+
+    The formulas of rules that ``is_proved`` are written when they are read, and those of others now: one of them may
+    work on numbers alone, and that is an error.
+    """
+
+    def why_of(rule: Rule, offered: Mapping[str, Any]) -> Formula:
+        if not is_proved(rule) or not is_plain(rule, offered):
+            return formula(rule, offered)
+        asked = {name: offered[name] for name in rule.asks_for() if name in offered}
+        return deferred(lambda: formula(rule, asked))
+
+    made: dict[str, tuple[Entry, ...]] = {}
+    formulas = Answers(why_of)
+    updates = Answers(lambda rule, offered: (rule.price(offered).forward, why_of(rule, offered)))
     reached = {op.region for op in ops(graph) if op.needs_grad}
     for op in ops(graph):
+        entries: list[Entry] = []
         if op.name in prices.costs:
             rule, cost = prices.costs[op.name]
             again = op.runs_again and op.region in reached
@@ -37,7 +52,26 @@ def attribute(
         entries += _fan_in(op)
         if op.kind == "parameter" and op.fan_in and optimizer is not None:
             entries.append(_update(op, optimizer, *updates.of(optimizer, {"param": op.out})))
-    return tuple(entries)
+        made[op.name] = tuple(entries)
+    return Ledger(_in_order(graph, made))
+
+
+def _in_order(
+    graph: OpGraph, made: Mapping[str, tuple[Entry, ...]]
+) -> Iterator[tuple[Likeness | None, tuple[Entry, ...]]]:
+    """The entries of all Ops, and again those of a block where another one repeats it."""
+    of_blocks: dict[tuple[str, ...], tuple[Entry, ...]] = {}
+    for step in steps(graph):
+        if isinstance(step, Again) and step.ops not in of_blocks:
+            of_blocks[step.ops] = tuple(entry for name in step.ops for entry in made[name])
+    inside = {name: block for block in of_blocks for name in block}
+    for step in steps(graph):
+        if isinstance(step, Again):
+            yield step.likeness, of_blocks[step.ops]
+        elif step.name not in inside:
+            yield None, made[step.name]
+        elif step.name == inside[step.name][0]:
+            yield None, of_blocks[inside[step.name]]
 
 
 def _entries(op: Op, rule: Rule, cost: Cost, again: bool, why: Formula, modules: Collection[str]) -> Iterator[Entry]:
@@ -54,7 +88,7 @@ def _entries(op: Op, rule: Rule, cost: Cost, again: bool, why: Formula, modules:
             work=_phases(op, part, again),
             rule=f"{rule.name} ({rule.source})",
             about=rule.about,
-            formula=why.parts.get(name, why),
+            formula=_of_part(why, name) if name else why,
             elements=op.elements,
             nbytes=op.nbytes,
             operands={each.name: _shape(each.spec) for each in op.operands},
@@ -75,6 +109,10 @@ def _ranges(op: Op, cost: Cost, again: bool) -> dict[Range, Amount]:
         for name, other in others.items()
         if other is not None
     }
+
+
+def _of_part(why: Formula, name: str) -> Formula:
+    return deferred(lambda: why.parts.get(name, why))
 
 
 def _phases(op: Op, cost: Cost, again: bool) -> dict[Phase, Work]:

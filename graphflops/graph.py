@@ -12,11 +12,14 @@ import torch
 from torch import fx
 from torch.utils._pytree import tree_flatten, tree_map
 
+from graphflops.repeats import Likeness
 from graphflops.rulebook import dotted_name
 from graphflops.sizes import Spec
 from graphflops.tracing import Trace, spec_of
 
 OpGraph: TypeAlias = "nx.DiGraph[str]"
+Source: TypeAlias = "tuple[str, int | None]"
+"""the name of an Op, and which of its results"""
 Kind: TypeAlias = Literal["input", "parameter", "constant", "call", "output"]
 
 
@@ -88,24 +91,124 @@ class Op:
         return self.outputs[index or 0]
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """One node that stands for all the Ops of a block: they are those named in ``ops``, under other names.
+
+    ``sources`` says what it reads where those read something from outside of their block.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    likeness: Likeness
+    sources: Mapping[Source, Source]
+    results: Mapping[str, str]
+    """those of ``ops`` with results that are read outside, in their order, and what they are called here"""
+
+    def like(self, other: Again) -> Again:
+        """The same, said of what ``other`` became when it was written out, which repeats the same Ops."""
+        of_op = other.likeness.of_op
+        return Again(
+            self.name,
+            tuple(map(of_op, self.ops)),
+            other.likeness.then(self.likeness),
+            {other.sources[source]: own for source, own in self.sources.items()},
+            {of_op(name): own for name, own in self.results.items()},
+        )
+
+
 def build(trace: Trace) -> OpGraph:
-    """The graph of Ops, frozen; each node's attribute ``op`` is its Op, edges run from maker to reader."""
+    """The graph of Ops, frozen; each node's attribute ``op`` is its Op, edges run from maker to reader.
+
+    A block that repeats another one is a node whose attribute ``again`` says which Ops it repeats.
+    """
     graph: OpGraph = nx.DiGraph()
     from_inputs: set[str] = set()
+    written_out: dict[Any, Again] = {}
+    names: dict[int, tuple[str, ...]] = {}
     for node in trace.graph.nodes:
         if _is_part(node):
             continue  # Operands say which part of a result they read
-        op = _op(node, from_inputs)
-        if op.kind == "input" or any(operand.source in from_inputs for operand in op.operands):
-            from_inputs.add(op.name)
-        graph.add_node(op.name, op=op)
-        graph.add_edges_from((operand.source, op.name) for operand in op.operands)
+        if "repeat" not in node.meta:
+            _add(graph, _op(node, from_inputs), from_inputs)
+            continue
+        repeat = node.meta["repeat"]
+        if id(repeat.body) not in names:
+            names[id(repeat.body)] = tuple(name for name in map(_name, repeat.body.nodes) if name in graph)
+        again = _again(node, names[id(repeat.body)])
+        theirs = frozenset(like for like in again.sources if like[0] in from_inputs)
+        mine = frozenset(like for like, own in again.sources.items() if own[0] in from_inputs)
+        if mine == theirs:
+            add_again(graph, again)
+        elif (again.ops, mine) in written_out:
+            again = again.like(written_out[again.ops, mine])
+            add_again(graph, again)
+        else:  # what is a weight in one is an activation in the other
+            written_out[again.ops, mine] = again
+            for op in renamed(graph, again):
+                weights = tuple(replace(each, is_weight=each.source not in from_inputs) for each in op.operands)
+                _add(graph, replace(op, operands=weights), from_inputs)
+            continue
+        from_inputs.update(own for name, own in again.results.items() if name in from_inputs)
     return nx.freeze(graph)
 
 
+def _add(graph: OpGraph, op: Op, from_inputs: set[str]) -> None:
+    if op.kind == "input" or any(operand.source in from_inputs for operand in op.operands):
+        from_inputs.add(op.name)
+    add_op(graph, op)
+
+
+def add_op(graph: OpGraph, op: Op) -> None:
+    """Add an Op, and an edge from whatever makes what it reads."""
+    graph.add_node(op.name, op=op)
+    made = graph.graph.setdefault("made", {})
+    graph.add_edges_from((made.get(operand.source, operand.source), op.name) for operand in op.operands)
+
+
+def add_again(graph: OpGraph, again: Again) -> None:
+    """Add a block that repeats another one."""
+    graph.add_node(again.name, again=again)
+    made = graph.graph.setdefault("made", {})
+    graph.add_edges_from((made.get(source, source), again.name) for source, _ in again.sources.values())
+    made.update(dict.fromkeys(again.results.values(), again.name))
+
+
+def renamed(graph: OpGraph, again: Again) -> Iterator[Op]:
+    """The Ops of a block that repeats another one, one by one."""
+    of_op, of_path = again.likeness.of_op, again.likeness.of_path
+    own = set(again.ops)
+
+    def operand(each: Operand) -> Operand:
+        if each.source in own:
+            return replace(each, source=of_op(each.source))
+        source, index = again.sources.get((each.source, each.index), (each.source, each.index))
+        return replace(each, source=source, index=index)
+
+    for op in [op_of(graph, name) for name in again.ops]:
+        yield replace(
+            op,
+            name=of_op(op.name),
+            call=of_path(op.call) if op.kind == "parameter" else op.call,
+            owner=of_path(op.owner),
+            operands=tuple(map(operand, op.operands)),
+        )
+
+
+def steps(graph: OpGraph) -> Iterator[Op | Again]:
+    """Everything in the order in which it ran: Ops, and blocks that repeat some."""
+    return (attributes.get("op") or attributes["again"] for _, attributes in graph.nodes(data=True))
+
+
+def op_of(graph: OpGraph, name: str) -> Op:
+    """The Op of a name."""
+    op: Op = graph.nodes[name]["op"]
+    return op
+
+
 def ops(graph: OpGraph) -> Iterator[Op]:
-    """The Ops in the order in which they ran."""
-    return (attributes["op"] for _, attributes in graph.nodes(data=True))
+    """The Ops in the order in which they ran, those of equal blocks once."""
+    return (attributes["op"] for _, attributes in graph.nodes(data=True) if "op" in attributes)
 
 
 def calls(graph: OpGraph) -> Iterator[Op]:
@@ -125,7 +228,7 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
         kind = "parameter" if node.meta["parameter"] else "constant"
     offered = node.meta.get("offered", {})
     return Op(
-        name=node.name,
+        name=_name(node),
         kind=kind,
         call=str(node.target) if kind == "parameter" else node.meta.get("call"),
         owner=node.meta["owner"],
@@ -149,29 +252,49 @@ def _operands(name: str, value: Any, flows: Mapping[fx.Node, bool], from_inputs:
     leaves, structure = tree_flatten(value)
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, fx.Node):
-            maker, index = _origin(leaf)
+            source, index = _origin(leaf)
             yield Operand(
                 name=name if structure.is_leaf() else f"{name}.{i}",
-                source=maker.name,
+                source=source,
                 index=index,
                 spec=spec_of(leaf.meta["val"]),
                 requires_grad=flows[leaf],
-                is_weight=maker.name not in from_inputs,
+                is_weight=source not in from_inputs,
             )
 
 
+def _again(node: fx.Node, names: tuple[str, ...]) -> Again:
+    repeat = node.meta["repeat"]
+    sources = {}
+    for like, own in zip(repeat.body.inputs, repeat.inputs, strict=True):
+        if like is not None and own is not None:
+            sources[_origin(like)] = _origin(own)
+    read = [_origin(each)[0] for each in repeat.body.outputs if isinstance(each, fx.Node)]
+    results = {name: repeat.likeness.of_op(name) for name in sorted(read, key=names.index)}
+    return Again(node.name, names, repeat.likeness, sources, results)
+
+
+def _name(node: fx.Node) -> str:
+    """The name of an Op: of what a module holds, its path."""
+    return str(node.meta.get("name", node.name))
+
+
 def _is_part(node: fx.Node) -> bool:
-    return node.target is operator.getitem and "call" not in node.meta
+    return "part_of" in node.meta or (node.target is operator.getitem and "call" not in node.meta)
 
 
-def _origin(node: fx.Node) -> tuple[fx.Node, int | None]:
-    """The node that made a value, and which of its results it is."""
+def _origin(node: fx.Node) -> Source:
+    """The name of the Op that made a value, and which of its results it is."""
+    if "part_of" in node.meta:
+        likeness, like = node.meta["part_of"]
+        name, which = _origin(like)
+        return likeness.of_op(name), which
     if not _is_part(node):
-        return node, None
+        return _name(node), None
     maker, index = node.args
     assert isinstance(maker, fx.Node)
     assert isinstance(index, int)
-    return maker, index
+    return _name(maker), index
 
 
 def _masks(node: fx.Node) -> Iterator[tuple[str, Spec]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args, overload
 
 from graphflops.costs import Work
+from graphflops.repeats import Likeness
 
 Phase: TypeAlias = Literal["forward", "dgrad", "wgrad", "recompute", "optimizer"]
 EntryKind: TypeAlias = Literal["call", "fan-in", "update"]
@@ -32,6 +34,43 @@ class Formula:
     span: str = ""
     """the longest chain of operations that wait for each other, if the rule says it"""
     backward_span: str = ""
+
+
+class Deferred:
+    """A Formula that is written when somebody reads it."""
+
+    def __init__(self, write: Callable[[], Formula]) -> None:
+        self._write: Callable[[], Formula] | None = write
+        self._written: Formula | None = None
+
+    def written(self) -> Formula:
+        """The Formula itself."""
+        if self._written is None:
+            assert self._write is not None
+            self._written, self._write = self._write(), None
+        return self._written
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.written(), name)
+
+    def __eq__(self, other: object) -> bool:
+        return self.written() == (other.written() if isinstance(other, Deferred) else other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self.written())
+
+    def __reduce__(self) -> Any:
+        return replace, (self.written(),)
+
+
+def deferred(write: Callable[[], Formula]) -> Formula:
+    """A Formula that is written when somebody reads it: most are read by nobody."""
+    made: Any = Deferred(write)
+    return made  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +118,70 @@ class Entry:
         """The short name: ``add`` of ``aten.add_.Tensor``, ``SparseMoE`` of ``graphflops.models.moe.SparseMoE``."""
         parts = self.target.split(".")
         return parts[1].removesuffix("_") if parts[0] == "aten" else parts[-1]
+
+
+class Ledger(Sequence[Entry]):
+    """All entries in order, those of equal blocks kept once.
+
+    It is read as a tuple is. ``counted`` goes through it by what is different in it, which takes less time.
+    """
+
+    def __init__(self, parts: Iterable[tuple[Likeness | None, tuple[Entry, ...]]]) -> None:
+        self.parts = tuple(parts)
+        self._all: tuple[Entry, ...] | None = None
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return sum(len(entries) for _, entries in self.parts)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Entry, ...]: ...
+    def __getitem__(self, index: int | slice) -> Entry | tuple[Entry, ...]:
+        return self._entries[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, (tuple, Ledger)) and self._entries == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._entries)
+
+    def __repr__(self) -> str:
+        return repr(self._entries)
+
+    def counted(self) -> Iterator[tuple[Entry, int]]:
+        """Entries that are different but for names, each with how often it is there."""
+        times = Counter(id(entries) for _, entries in self.parts)
+        for entries in {id(entries): entries for _, entries in self.parts}.values():
+            for entry in entries:
+                yield entry, times[id(entries)]
+
+    @property
+    def _entries(self) -> tuple[Entry, ...]:
+        if self._all is None:
+            self._all = tuple(
+                entry if likeness is None else renamed_entry(entry, likeness)
+                for likeness, entries in self.parts
+                for entry in entries
+            )
+        return self._all
+
+
+def renamed_entry(entry: Entry, likeness: Likeness) -> Entry:
+    """The entry of the same call in another block."""
+    op = likeness.of_op(entry.op)
+    formula = entry.formula
+    if entry.kind == "fan-in":
+        formula = replace(formula, grads={likeness.of_op(name): text for name, text in formula.grads.items()})
+    return replace(entry, path=likeness.of_path(entry.path), op=op, formula=formula)
+
+
+def counted(entries: Iterable[Entry]) -> Iterable[tuple[Entry, int]]:
+    """Entries, each with how often it is there."""
+    return entries.counted() if isinstance(entries, Ledger) else ((entry, 1) for entry in entries)
 
 
 @dataclass(frozen=True, slots=True)

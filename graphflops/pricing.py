@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graphflops.answers import Answers
 from graphflops.costs import Cost, covers
 from graphflops.errors import RuleError, Unpriced
 from graphflops.formulas import symbolic
-from graphflops.graph import Op, OpGraph, calls
+from graphflops.graph import Again, Op, OpGraph, calls, steps
 from graphflops.ledger import Unknown
 from graphflops.rulebook import Rule, RuleBook
 
@@ -61,6 +61,27 @@ def price(graph: OpGraph, book: RuleBook, options: Mapping[str, Any] | None = No
                 _refuse_strays(op, rule, cost, silent)
             unknown.append(_unknown(op, f"rule {rule.name} ({rule.source}) gives no gradient of {', '.join(silent)}"))
     return Prices(costs, tuple(unknown))
+
+
+def everywhere(graph: OpGraph, unknown: Sequence[Unknown]) -> tuple[Unknown, ...]:
+    """What no rule speaks for, also in the blocks that repeat others, in order."""
+    if not unknown:
+        return ()
+    of: dict[str, list[Unknown]] = {}
+    for each in unknown:
+        of.setdefault(each.op, []).append(each)
+    found: list[Unknown] = []
+    for step in steps(graph):
+        if isinstance(step, Again):
+            to = step.likeness
+            found += [
+                replace(each, op=to.of_op(each.op), owner=to.of_path(each.owner))
+                for name in step.ops
+                for each in of.get(name, ())
+            ]
+        else:
+            found += of.get(step.name, ())
+    return tuple(found)
 
 
 @contextmanager

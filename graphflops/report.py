@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,7 @@ from graphflops.components import REST, components
 from graphflops.conventions import Convention, convention_named
 from graphflops.costs import NOTHING, Work
 from graphflops.errors import UsageError
-from graphflops.ledger import PHASES, Entry, Phase, Range, Unknown
+from graphflops.ledger import PHASES, Entry, Phase, Range, Unknown, counted
 from graphflops.rates.numbers import Rate, product
 from graphflops.units import percent
 
@@ -87,7 +87,7 @@ class Report:
     convention: Convention
     modules: Mapping[str, str]
     called: frozenset[str]
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     unknown: tuple[Unknown, ...] = ()
     warnings: tuple[str, ...] = ()
     """rules of others that were left out, and Ops that were not expanded, and why"""
@@ -108,7 +108,7 @@ class Report:
 
     def flops(self, phase: Query = "total") -> int:
         """The FLOPs of a phase."""
-        return sum(self._of(entry, phase) for entry in self.entries)
+        return sum(times * self._of(entry, phase) for entry, times in counted(self.entries))
 
     @property
     def forward(self) -> int:
@@ -385,7 +385,8 @@ class Report:
 
 def _work(entries: Iterable[Entry], phase: Query) -> Work:
     phases = phases_of(phase)
-    return sum((entry.work.get(each, NOTHING) for entry in entries for each in phases), NOTHING)
+    works = (times * entry.work[each] for entry, times in counted(entries) for each in phases if each in entry.work)
+    return sum(works, NOTHING)
 
 
 def phases_of(query: Query) -> tuple[Phase, ...]:

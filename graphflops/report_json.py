@@ -99,12 +99,17 @@ def _plain_entry(entry: Entry) -> dict[str, Any]:
         name: {"work": _plain_phases(amount.work), "useful": _plain_phases(amount.useful)}
         for name, amount in entry.ranges.items()
     }
-    plain["formula"] = asdict(entry.formula)
+    plain["formula"] = _plain_formula(entry.formula)
     return plain
 
 
 def _plain_phases(phases: Any) -> dict[str, dict[str, int]]:
     return {phase: {each: int(count) for each, count in work.items()} for phase, work in phases.items()}
+
+
+def _plain_formula(formula: Formula) -> dict[str, Any]:
+    plain = {name: getattr(formula, name) for name in Formula.__slots__}
+    return {**plain, "parts": {name: _plain_formula(part) for name, part in formula.parts.items()}}
 
 
 def _entry(data: dict[str, Any]) -> Entry:

@@ -151,7 +151,7 @@ def _tree(report: Report) -> Table:
     beside = (*(("least – most",) if ranged else ()), *(("full",) if rated else ()))
     for heading in ("forward", "backward", "optimizer", "total", "%", *beside):
         table.add_column(heading, justify="right", no_wrap=True, min_width=max(len(heading), 6))
-    root = _row(report, "", report.model, report.entries, 0)
+    root = _row(report, "", report.model, tuple(report.entries), 0)
     total = report.total
     for depth, row, same_as in _walk(root, report, 0):
         numbers = [

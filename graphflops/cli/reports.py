@@ -35,6 +35,9 @@ def analyze(
             help="how often modules run, where data decides: '*.experts.*=top_k/num_experts', 'blocks.3=0.3..0.8'"
         ),
     ] = None,
+    no_fold: Annotated[
+        bool, typer.Option("--no-fold", help="look at each of a model's equal blocks; the report is the same")
+    ] = False,
     json: Annotated[Path | None, typer.Option(help="write the whole report to this file")] = None,
     explain: Annotated[
         str | None, typer.Option(help="say why the numbers of this module path, component or op are what they are")
@@ -59,6 +62,7 @@ def analyze(
         strict=strict,
         expand=expand or False,
         rates=targets.rates(rate),
+        fold=not no_fold,
     )
     if explain is not None:
         typer.echo(report.explanation(explain))

@@ -121,6 +121,8 @@ def around(path: str) -> Iterator[str]:
 
 def without_work(rates: Rates, entries: Sequence[Entry]) -> tuple[str, ...]:
     """What to warn of: modules that a rate was given for, and that did not run when the model was traced."""
+    if not rates.modules:
+        return ()
     ran = {path for each in entries if each.kind == "call" for path in (each.path, *around(each.path))}
     idle = [path for path in rates.modules if path not in ran]
     if not idle:

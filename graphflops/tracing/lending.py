@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -17,9 +17,14 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from graphflops.errors import CaptureError
 from graphflops.sizes import Spec, as_size
+from graphflops.tracing.survey import survey_of
+
+Snapshot: TypeAlias = "tuple[dict[str, Any], dict[str, Any], list[tuple[Any, Any]]]"
+"""the attributes of a module, what they were, and its containers with what they held"""
 
 _SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _STORED = "_stored"
+_CPU = torch.device("cpu")
 _LOG = logging.getLogger("torch._subclasses.fake_tensor")
 
 
@@ -98,6 +103,18 @@ def as_it_is(value: Any) -> Any:
     return value
 
 
+class Unfold(BaseException):  # no error: the trace is made again, with nothing folded
+    """Something was asked of a block that repeats another one, and only a block that ran has an answer."""
+
+
+class _OnTheWay(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, source: torch.Tensor, make: Callable[[], torch.Tensor], many: int
+    ) -> tuple[torch.Tensor, ...]:
+        return tuple(make() for _ in range(many))
+
+
 class StandIns:
     """Fake tensors in place of a model's own and of its inputs: same shape, strides, dtype and requires_grad, no data.
 
@@ -107,36 +124,75 @@ class StandIns:
     def __init__(self, root: nn.Module) -> None:
         _refuse_lazy(root)
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
-        self._names = {id(each): name for name, each in (*root.named_parameters(), *root.named_buffers())}
+        self.survey = survey_of(root)
+        held = (self.survey.parameters, self.survey.buffers)
+        self._names = {id(each): name for tensors in held for name, each in tensors.items()}
         # id of a tensor → itself, so that the id stays its own, and its stand-in
         self._fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._originals: dict[int, torch.Tensor] = {}
+        self._lent: dict[int, Snapshot] = {}
+
+    def is_one(self, tensor: torch.Tensor) -> bool:
+        """Whether it is a stand-in, or was made of some on the way."""
+        return isinstance(tensor, FakeTensor) and tensor.fake_mode is self.mode
+
+    def is_unchanged(self, module: nn.Module) -> bool:
+        """Whether a module holds, stand-ins apart, what it held when it was lent."""
+        attributes, before, held = self._lent[id(module)]
+        if attributes.keys() != before.keys() or any(attributes[name] is not each for name, each in before.items()):
+            return False
+        return all(self._holds(now, then) for now, then in held)
+
+    def _holds(self, now: Any, then: Any) -> bool:
+        """Whether a container holds what it held, or the stand-ins of it."""
+        if isinstance(then, set) or len(now) != len(then):
+            return bool(now == then)
+        if isinstance(then, dict):
+            if list(now) != list(then):
+                return False
+            now, then = now.values(), then.values()
+        return all(one is other or one is self._stand_in(other) for one, other in zip(now, then, strict=True))
+
+    def _stand_in(self, original: Any) -> torch.Tensor | None:
+        return self._fakes[id(original)][1] if id(original) in self._fakes else None
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         """The stand-in of a tensor, always the same one; a stand-in stands for itself."""
-        if isinstance(tensor, FakeTensor) and tensor.fake_mode is self.mode:
+        if self.is_one(tensor):
             return tensor
         if id(tensor) not in self._fakes:
             sparse = tensor.layout in _SPARSE and tensor.dim() == 2 and not tensor.requires_grad
             if not sparse:
                 refuse_unless_strided(tensor, self._names.get(id(tensor)))
             with temporarily_clear_interpreter_stack():  # where torch.func is at work, it would make its own of it
-                fake = self.make(tensor.shape, None if sparse else tensor.stride(), tensor.dtype)
+                with torch._C.DisableTorchFunction():
+                    shape, stride, grad = tensor.shape, None if sparse else tensor.stride(), tensor.requires_grad
+                fake = self._made(shape, stride, tensor.dtype, grad, isinstance(tensor, nn.Parameter))
                 if sparse:
                     setattr(fake, _STORED, _numbers_in(tensor))
-                if isinstance(tensor, nn.Parameter):
-                    fake = nn.Parameter(fake, requires_grad=tensor.requires_grad)
-                else:
-                    fake.requires_grad_(tensor.requires_grad)
             self._fakes[id(tensor)] = tensor, fake
             self._originals[id(fake)] = tensor
         return self._fakes[id(tensor)][1]
 
     def make(self, shape: Any, stride: Any, dtype: torch.dtype) -> torch.Tensor:
-        """A new fake tensor, contiguous if no stride is given; only while ``in_charge``."""
-        if stride is None:
-            return torch.empty(shape, dtype=dtype)
-        return torch.empty_strided(shape, stride, dtype=dtype)
+        """A new fake tensor, contiguous if no stride is given."""
+        return self._made(shape, stride, dtype, False, False)
+
+    def made_on_the_way(self, shape: Any, stride: Any, dtype: torch.dtype, many: int) -> tuple[torch.Tensor, ...]:
+        """So many fake tensors that require grad, and that nobody holds."""
+        with torch.enable_grad():
+            source = self._made((), None, torch.float32, True, False)
+            made = _OnTheWay.apply(source, lambda: self.make(shape, stride, dtype), many)  # type: ignore[no-untyped-call]
+        return tuple(made)
+
+    def _made(self, shape: Any, stride: Any, dtype: torch.dtype, grad: bool, parameter: bool) -> torch.Tensor:
+        """Made as a mode would make it, but not by one, which takes ten times as long."""
+        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            if stride is None:
+                empty = torch.empty(shape, dtype=dtype, device="meta")
+            else:
+                empty = torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+            return FakeTensor(self.mode, empty, _CPU, requires_grad=grad, _is_param=parameter)
 
     def original_of(self, fake: torch.Tensor) -> torch.Tensor:
         """What a stand-in stands for; itself, if it was made on the way."""
@@ -160,19 +216,31 @@ class StandIns:
 
     @contextmanager
     def lent_to(self, root: nn.Module) -> Iterator[None]:
-        """Put stand-ins in the place of every parameter and buffer; afterwards everything is as it was.
+        """Stand-ins are in the place of every parameter and buffer while this is open, as in ``lending``."""
+        modules = [*root.modules()]
+        with self.lending() as lend:
+            for module in modules:
+                lend(module)
+            yield
 
-        Put back are all attributes of every module, what its dicts, lists and sets held, and the state of the random
-        number generator.
+    @contextmanager
+    def lending(self) -> Iterator[Callable[[nn.Module], None]]:
+        """What is yielded puts stand-ins in the place of a module's tensors; afterwards everything is as it was.
+
+        Put back are all attributes of every such module, what its dicts, lists and sets held, and the state of the
+        random number generator.
         """
-        with _unchanged(root):
-            for module in root.modules():
+        with _unchanged() as remember:
+
+            def lend(module: nn.Module) -> None:
+                self._lent[id(module)] = remember(module)
                 held: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
                 for tensors in held:
                     for name, tensor in tensors.items():
                         if tensor is not None:
                             tensors[name] = self.of(tensor)
-            yield
+
+            yield lend
 
 
 @contextmanager
@@ -186,17 +254,21 @@ def _unheard(log: logging.Logger) -> Iterator[None]:
 
 
 @contextmanager
-def _unchanged(root: nn.Module) -> Iterator[None]:
-    saved = []
-    for module in root.modules():
-        held = [(each, each.copy()) for each in vars(module).values() if isinstance(each, (dict, list, set))]
-        saved.append((vars(module), dict(vars(module)), held))
+def _unchanged() -> Iterator[Callable[[nn.Module], Snapshot]]:
+    saved: list[Snapshot] = []
+
+    def remember(module: nn.Module) -> Snapshot:
+        attributes = vars(module)
+        held = [(each, each.copy()) for each in attributes.values() if isinstance(each, (dict, list, set))]
+        saved.append((attributes, attributes.copy(), held))
+        return saved[-1]
+
     with _disable_current_modes():
         random_state = torch.get_rng_state()
     try:
-        yield
+        yield remember
     finally:
-        for attributes, before, held in saved:
+        for attributes, before, held in reversed(saved):
             for container, content in held:
                 container.clear()
                 container.extend(content) if isinstance(container, list) else container.update(content)

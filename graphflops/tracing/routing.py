@@ -39,6 +39,15 @@ class Routing:
         self._chosen: dict[int, _Chosen] = {}
         self._given: dict[str, list[_Chosen]] = {}
 
+    @property
+    def seen(self) -> tuple[int, int, int]:
+        """How much has been seen so far."""
+        return len(self._decided), len(self._chosen), sum(map(len, self._given.values()))
+
+    def knows(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor holds rows that data chose, or positions."""
+        return id(tensor) in self._decided or id(tensor) in self._chosen
+
     def decided(self, result: Any) -> None:
         """These positions are as many as data says."""
         for each in tree_leaves(result):

@@ -6,8 +6,8 @@ import inspect
 import math
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -21,10 +21,12 @@ from torch.utils._pytree import tree_leaves, tree_map
 from graphflops.errors import CaptureError, GraphflopsError
 from graphflops.rulebook import Rule, RuleBook, dotted_name
 from graphflops.sizes import Spec
+from graphflops.tracing.blocks import alike_blocks
 from graphflops.tracing.checkpoints import Region, open_frame
 from graphflops.tracing.failures import failure, user_line
+from graphflops.tracing.folding import Folding
 from graphflops.tracing.given import as_module, captured_from, remembered_modules, replay
-from graphflops.tracing.lending import StandIns, as_it_is, refusal, spec_of, stored_in
+from graphflops.tracing.lending import StandIns, Unfold, as_it_is, refusal, spec_of, stored_in
 from graphflops.tracing.values import Values, with_second_thoughts
 from graphflops.tracing.watching import watching
 
@@ -46,8 +48,8 @@ class Trace:
     """paths of the modules that ran"""
     name: str
     inputs: Mapping[str, Spec] = field(default_factory=dict)
-    parameters: Mapping[str, Spec] = field(default_factory=dict)
-    """name → Spec, of every parameter of the model, whether it is used or not"""
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    """name → number of elements, of every parameter of the model, whether it is used or not"""
     trainable: frozenset[str] = frozenset()
     """names of the parameters that require grad"""
     capture: tuple[str, ...] = ()
@@ -59,9 +61,17 @@ class Trace:
 
 
 def trace(
-    model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], book: RuleBook, *, grad: bool = True
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    book: RuleBook,
+    *,
+    grad: bool = True,
+    fold: bool = False,
 ) -> Trace:
     """Trace a model on its inputs; tensors may be real, meta or fake, on any device.
+
+    With ``fold``, a block that is alike one that has run, and is called in the same way, is one node that says so.
 
     The model is as it was afterwards, also when this raises: parameters and buffers are lent fake stand-ins for the
     time of the trace, and every attribute of every module is put back.
@@ -72,9 +82,12 @@ def trace(
     given = as_module(model)
     root = given if isinstance(given, nn.Module) else _Function(given)
 
-    def attempt(values: Values) -> Trace:
-        return Tracer(root, book, values.stand_ins, values).run(args, kwargs, grad=grad)
+    def attempt(values: Values, *, fold: bool = False) -> Trace:
+        return Tracer(root, book, values.stand_ins, values).run(args, kwargs, grad=grad, fold=fold)
 
+    if fold:
+        with suppress(Unfold, CaptureError):  # what is wrong is said of the model itself
+            return attempt(Values(StandIns(root)), fold=True)
     return with_second_thoughts(lambda denied: Values(StandIns(root), denied), attempt, CaptureError)
 
 
@@ -98,7 +111,8 @@ class Tracer(fx.Tracer):
         self.stand_ins = stand_ins
         self.values = values
         self.graph = fx.Graph(tracer_cls=type(self))
-        self.paths = {id(module): path for path, module in root.named_modules()}
+        self.survey = stand_ins.survey
+        self.paths = {id(module): path for path, module in self.survey.modules.items()}
         self.nodes: dict[int, fx.Node] = {}  # id of a fake tensor → the node that made it
         self.described: dict[object, str] = {}  # what is not run → why
         self.kept: list[torch.Tensor] = []  # so that an id stays its tensor's own
@@ -110,18 +124,26 @@ class Tracer(fx.Tracer):
         self.saved = 0  # by the region that is open, when the last operator began
         self.failed_at: str | None = None
         self.recording = True
+        self.calls: Counter[str] = Counter()  # of leaf modules, by path
+        self.read: set[fx.Node] = set()  # by blocks that repeat others
+        self.unheld: Counter[bool] = Counter()  # parameters and constants that no module holds
 
-    def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, grad: bool) -> Trace:
+    def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, grad: bool, fold: bool = False) -> Trace:
         """Run the root on stand-ins of its inputs, and write down what it calls."""
-        with self.stand_ins.in_charge(), torch.set_grad_enabled(grad), self.stand_ins.lent_to(self.root):
+        blocks = alike_blocks(self.root, self.survey.shared, lambda each: self.is_leaf_module(each, "")) if fold else []
+        with self.stand_ins.in_charge(), torch.set_grad_enabled(grad), self.stand_ins.lending() as lend:
+            self.folding = Folding(self, blocks, lend)
+            for module in self.survey.modules.values():
+                if not self.folding.is_asleep(module):
+                    lend(module)
             placed_args, placed_kwargs = self._place(args, kwargs)
             try:
-                with watching(self):
+                with self.folding.watching(), watching(self):
                     if isinstance(self.root, fx.GraphModule):
                         result = replay(self.root, placed_args, placed_kwargs, self._at)
                     else:
                         result = self.root(*placed_args, **placed_kwargs)
-            except GraphflopsError:
+            except (GraphflopsError, Unfold):
                 raise
             except Exception as error:
                 inputs = [spec_of(each) for each in tree_leaves((args, dict(kwargs))) if torch.is_tensor(each)]
@@ -129,7 +151,7 @@ class Tracer(fx.Tracer):
                 raise CaptureError(failure(error, self.root, self.name, path, inputs, blank)) from error
             outputs = _opened(result)
             self.graph.output(self._as_nodes(outputs)).meta["flows"] = self._flows(outputs)
-        _drop_bookkeeping(self.graph)
+        _drop_bookkeeping(self.graph, self.read)
         _close_regions(self.graph)
         return Trace(
             graph=self.graph,
@@ -137,7 +159,7 @@ class Tracer(fx.Tracer):
             called=frozenset(self.called),
             name=self.name,
             inputs=self._inputs(),
-            parameters={name: spec_of(each) for name, each in self._parameters()},
+            parameters={name: each.numel() for name, each in self._parameters()},
             trainable=frozenset(name for name, each in self._parameters() if each.requires_grad),
             capture=(captured_from(self.root), *self.described.values()),
             assumed=tuple(self.values.assumed),
@@ -165,7 +187,7 @@ class Tracer(fx.Tracer):
 
     def _modules(self) -> Iterator[tuple[str, str]]:
         """Module path and class name: those of the root, and for a given graph those that it remembers."""
-        yield from ((path, type(module).__name__) for path, module in self.root.named_modules())
+        yield from ((path, type(module).__name__) for path, module in self.survey.modules.items())
         yield from remembered_modules(self.root)
 
     @contextmanager
@@ -183,7 +205,7 @@ class Tracer(fx.Tracer):
 
     def _parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
         """The root's parameters, used or not, and those that it used without holding them, as a function may."""
-        own = dict(self.root.named_parameters())
+        own = self.survey.parameters
         used = {str(each.target): each.meta for each in self.graph.find_nodes(op="get_attr")}
         yield from own.items()
         yield from ((name, meta["val"]) for name, meta in used.items() if meta["parameter"] and name not in own)
@@ -195,7 +217,7 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, module: nn.Module, module_qualified_name: str) -> bool:
         """A module is a leaf if a rule speaks for its class, unless what it is called with is not what will run."""
-        return not _transformed() and self.book.find(type(module)) is not None
+        return not _is_transformed() and self.book.find(type(module)) is not None
 
     def on_module(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Enter the module's path; if it is a leaf, its forward is one node, and its hooks are traced around it."""
@@ -208,7 +230,7 @@ class Tracer(fx.Tracer):
         try:
             if self.is_leaf_module(module, path):
                 return self._call_leaf(call, module, args, kwargs)
-            return call(module, *args, **kwargs)
+            return self.folding.call(lambda: call(module, *args, **kwargs), module, args, kwargs)
         except Exception:
             self.failed_at = path if self.failed_at is None else self.failed_at
             raise
@@ -216,15 +238,16 @@ class Tracer(fx.Tracer):
             self.owners.pop()
 
     def _call_leaf(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
-        own, forward = vars(module).get("forward"), module.forward
-        module.forward = lambda *args, **kwargs: self._leaf(module, forward, args, kwargs)
+        attributes = vars(module)
+        own, forward = attributes.get("forward"), module.forward
+        attributes["forward"] = lambda *args, **kwargs: self._leaf(module, forward, args, kwargs)
         try:
             return call(module, *args, **kwargs)
         finally:
             if own is None:
-                del module.forward
+                del attributes["forward"]
             else:
-                module.forward = own
+                attributes["forward"] = own
 
     def _leaf(self, module: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         rule = self.book.find(type(module))
@@ -265,7 +288,7 @@ class Tracer(fx.Tracer):
         """A leaf if a rule names it, or the composite operator whose face it is."""
         if not self.recording:
             return True, function(*args, **kwargs)
-        if _transformed():
+        if _is_transformed():
             return False, None
         op = self._composite(function, args, kwargs)
         if op is not None:
@@ -281,7 +304,7 @@ class Tracer(fx.Tracer):
 
     def on_operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
         """Whatever no rule named higher up arrives here; what asks for a device gets the one of all stand-ins."""
-        region = self._region()
+        region = self.region()
         self.saved = region.saved if region else 0
         if op is torch.ops.aten._efficientzerotensor.default:
             op = torch.ops.aten.zeros.default  # the other kind hides from whoever watches the sums that it is in
@@ -309,6 +332,10 @@ class Tracer(fx.Tracer):
             return None
         return op if _fits(op, args, kwargs) else None
 
+    def is_transformed(self) -> bool:
+        """Whether a transformation of torch.func is at work: the operators that it makes of a function run."""
+        return _is_transformed()
+
     # -- writing down --------------------------------------------------------------------------------------------
 
     def _record_operator(self, op: OpOverload, args: Any, kwargs: Any, run: Callable[..., Any]) -> Any:
@@ -322,7 +349,7 @@ class Tracer(fx.Tracer):
         if op._opname in _OVERWRITING:
             self.nodes[id(result)].meta["flows"][self.nodes[id(result)].args[0]] = False
         if torch.is_tensor(mask := offered.get("attn_mask")):
-            with self._paused():
+            with self.paused():
                 self.nodes[id(result)].meta["stored"] = {"attn_mask": self.values.let_through(mask)}
         for argument in op._schema.arguments:
             if argument.alias_info is not None and argument.alias_info.is_write:
@@ -362,9 +389,13 @@ class Tracer(fx.Tracer):
                     raise refusal(self.stand_ins.original_of(each), self.stand_ins.name_of(each))
         operands = {name: self._as_nodes(value) for name, value in offered.items()}
         name = call._opname if isinstance(call, OpOverload) else None
-        with self._paused():
+        with self.paused():
             now, named = tuple(map(as_it_is, args)), {key: as_it_is(each) for key, each in kwargs.items()}
-        node = self.create_node(kind, target, self._as_nodes(now), self._as_nodes(named), name)
+        if kind == "call_module":
+            self.calls[target] += 1
+            node = self._named_after(kind, target, self._as_nodes(now), self._as_nodes(named), self.calls[target])
+        else:
+            node = self.create_node(kind, target, self._as_nodes(now), self._as_nodes(named), name)
         node.meta.update(
             call=call,
             offered=operands,
@@ -373,7 +404,7 @@ class Tracer(fx.Tracer):
             flows=self._flows(offered),
             run=run,
         )
-        with self._paused():
+        with self.paused():
             described = rule is not None and rule.outputs is not None
             # An operator seen below autograd is given its history by autograd, also if it is not run.
             below = run is call and isinstance(call, OpOverload)
@@ -382,10 +413,10 @@ class Tracer(fx.Tracer):
                 result = self._described(rule, offered, history=not below)
             else:
                 result = self._run(call, args, kwargs) if below else run(*args, **kwargs)
-        node.meta.update(region=self._region(), saved=self.saved)
+        node.meta.update(region=self.region(), saved=self.saved)
         return self._register(node, result)
 
-    def _region(self) -> Region | None:
+    def region(self) -> Region | None:
         """The checkpointed region that is open now."""
         frame = open_frame()
         return self.regions.setdefault(id(frame), Region(frame)) if frame is not None else self.reentrant
@@ -396,7 +427,8 @@ class Tracer(fx.Tracer):
         return {self._node_of(each): each.requires_grad for each in tensors}
 
     @contextmanager
-    def _paused(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
+        """Nothing is written down while this is open."""
         recording, self.recording = self.recording, False
         try:
             yield
@@ -442,7 +474,7 @@ class Tracer(fx.Tracer):
 
     def _node_of(self, tensor: torch.Tensor) -> fx.Node:
         """The node a tensor came from; a parameter, a buffer or a constant gets its own at first sight."""
-        with self._paused():
+        with self.paused():
             fake = self.stand_ins.of(tensor)
         node = self.nodes.get(id(fake))
         unpacked = fake.grad_fn is not None and (node is None or node.target is torch.ops.aten.detach.default)
@@ -452,15 +484,26 @@ class Tracer(fx.Tracer):
         is_parameter = isinstance(fake, nn.Parameter)
         own = self._converted_name(fake) if is_parameter and node is not None and node.op != "get_attr" else None
         if own is not None or id(fake) not in self.nodes:
-            name = (
-                own
-                or self.stand_ins.name_of(fake)
-                or f"{'parameter' if is_parameter else 'constant'}_{len(self.nodes)}"
-            )
-            node = self.create_node("get_attr", name, (), {})
+            name = own or self.stand_ins.name_of(fake)
+            if name is None:
+                name = f"{'parameter' if is_parameter else 'constant'}_{self.unheld[is_parameter]}"
+                self.unheld[is_parameter] += 1
+            node = self._named_after("get_attr", name, (), {})
             node.meta.update(owner=name.rpartition(".")[0], parameter=is_parameter)
             self._register(node, fake)
         return self.nodes[id(fake)]
+
+    def _named_after(self, kind: str, path: str, args: Any, kwargs: Any, call: int = 1) -> fx.Node:
+        """A node that bears the path of what a module holds, with a number if it is called again.
+
+        So names in one block become those in another one by what stands before them.
+        """
+        if "." not in path:
+            self.folding.is_named(path)
+            return self.create_node(kind, path, args, kwargs)
+        node = self.create_node(kind, path, args, kwargs, "held")
+        node.meta["name"] = path if call == 1 else f"{path}:{call}"
+        return node
 
     def _converted_name(self, fake: torch.Tensor) -> str | None:
         """The name of a parameter that was converted on the way: it is trained as the one that it was."""
@@ -479,7 +522,7 @@ def _history(tensor: torch.Tensor) -> tuple[Any, int]:
     return tensor.grad_fn, tensor.output_nr
 
 
-def _transformed() -> bool:
+def _is_transformed() -> bool:
     """Whether a transformation of torch.func is at work: the operators that it makes of a function are what runs."""
     return torch._C._functorch.peek_interpreter_stack() is not None
 
@@ -540,8 +583,8 @@ def _opened(result: Any) -> Any:
     return result if torch.is_tensor(result) else None
 
 
-def _drop_bookkeeping(graph: fx.Graph) -> None:
+def _drop_bookkeeping(graph: fx.Graph, read: Set[fx.Node]) -> None:
     """Drop the detached copies that autograd saves for itself: nobody uses them."""
     for node in reversed(graph.nodes):
-        if not node.users and node.target in (operator.getitem, torch.ops.aten.detach.default):
+        if not node.users and node not in read and node.target in (operator.getitem, torch.ops.aten.detach.default):
             graph.erase_node(node)

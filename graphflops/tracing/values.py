@@ -33,7 +33,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_any, tree_leaves, tree_map
 
-from graphflops.tracing.lending import StandIns, passes_on_what_is_stored
+from graphflops.tracing.lending import StandIns, Unfold, passes_on_what_is_stored
 from graphflops.tracing.routing import Routing
 
 aten = torch.ops.aten
@@ -42,6 +42,8 @@ _DATA_DECIDES = (DataDependentOutputException, DynamicOutputShapeException, Unsu
 
 LARGEST = 2**26
 """elements of the largest tensor whose values are computed"""
+AT_ONCE = 2**22
+"""elements of a mask that are computed at a time"""
 DEEPEST = 100
 """operations between a question and the constants that answer it"""
 MOST_ATTEMPTS = 8
@@ -91,10 +93,13 @@ class Values:
         self.blank: dict[str, None] = {}
         """buffers that were asked for a value, and have none on the meta device"""
         self.routing = Routing()
+        self.looked_at: dict[int, torch.Tensor] = {}
+        """tensors whose values were asked for, for whoever clears it to know"""
         self._made: dict[int, _Made] = {}
         self._known: dict[int, Value | None] = {}
         self._written: dict[int, int] = {}
         self._counts: dict[int, tuple[torch.Tensor, int]] = {}
+        self._unknown: dict[int, torch.Tensor] = {}
         self._ordinal = 0
         self._numbers: Any = None
 
@@ -142,13 +147,53 @@ class Values:
         seen = mask
         while (made := self._made.get(id(seen))) is not None and made.op.overloadpacket is aten.expand:
             seen = made.args[0]
-        value = self.of(seen)
-        if value is None or value.assumed:
+        passing = 0
+        rows = seen.shape[-2] if seen.dim() > 1 else 1
+        step = max(1, AT_ONCE * rows // max(1, seen.numel()))  # a large mask is not there as a whole at any time
+        for start in range(0, rows, step):
+            value = self._rows_of(seen, slice(start, min(rows, start + step)))
+            if value is None or value.assumed:
+                return None
+            with _really():
+                real = value.tensor
+                through = real if real.dtype == torch.bool else real > torch.finfo(real.dtype).min
+                passing += int(through.count_nonzero())
+        return passing * (mask.numel() // max(1, seen.numel()))
+
+    def _rows_of(self, tensor: torch.Tensor, rows: slice) -> Value | None:
+        """Some rows of a tensor's value: where an operator on elements made it, of the values that it was made of."""
+        made = self._look_at(tensor)
+        if made is None or tensor.numel() <= AT_ONCE or torch.Tag.pointwise not in made.op.tags:
+            value = self._value(tensor, 0)
+            if value is None or tensor.dim() < 2 or tensor.shape[-2] == 1:
+                return value
+            with _really():
+                return Value(value.tensor[..., rows, :], value.assumed)
+        if self._is_overwritten(tensor, made):
             return None
+        values = [self._rows_of(each, rows) for each in tree_leaves((made.args, made.kwargs)) if torch.is_tensor(each)]
+        of = iter(values)
+        if made.op._schema.is_mutable or None in values:
+            return None
+
+        def real(each: Any) -> Any:
+            value = next(of) if torch.is_tensor(each) else None
+            return each if value is None else value.tensor
+
         with _really():
-            real = value.tensor
-            passing = real if real.dtype == torch.bool else real > torch.finfo(real.dtype).min
-            return int(passing.sum()) * (mask.numel() // max(1, seen.numel()))
+            result = made.op(*tree_map(real, made.args), **tree_map(real, dict(made.kwargs)))
+        return Value(result, frozenset().union(*(each.assumed for each in values if each is not None)))
+
+    def _is_overwritten(self, tensor: torch.Tensor, made: _Made) -> bool:
+        """Whether what is in its memory now is not what was put there when it was made."""
+        return self._written.get(_memory(tensor), -1) >= made.ordinal
+
+    def _look_at(self, tensor: torch.Tensor) -> _Made | None:
+        """How a tensor was made; whoever repeats this block has to have the same one."""
+        if id(tensor) in self._unknown:
+            raise Unfold
+        self.looked_at[id(tensor)] = tensor
+        return self._made.get(id(tensor))
 
     def copied(self, tensor: torch.Tensor, value: Value) -> None:
         """Say what a tensor holds."""
@@ -245,10 +290,14 @@ class Values:
                 self._made[id(each)] = _Made(each, op, tuple(args), kwargs, index, self._ordinal)
                 self._known.pop(id(each), None)
 
+    def is_unknown(self, tensor: torch.Tensor) -> None:
+        """Say of a tensor that nobody knows how it was made: whoever asks for its value gets ``Unfold``."""
+        self._unknown[id(tensor)] = tensor
+
     def _value(self, tensor: torch.Tensor, depth: int) -> Value | None:
-        made = self._made.get(id(tensor))
-        if made is not None and self._written.get(_memory(tensor), -1) >= made.ordinal:
-            return None  # what is in its memory now is not what was put there when it was made
+        made = self._look_at(tensor)
+        if made is not None and self._is_overwritten(tensor, made):
+            return None
         if id(tensor) not in self._known:
             self._known[id(tensor)] = self._found(tensor, made, depth)
             self._made.setdefault(id(tensor), _Made(tensor, aten.alias.default, (), {}, 0, self._ordinal))

@@ -2,6 +2,7 @@
 
 python tests/conformance                      # what is not finished yet; then the page
 python tests/conformance --family timm        # one family; --only 'resnet*' by name
+python tests/conformance --unfold --fresh    # and each report to be the same if no block is folded
 python tests/conformance --fresh              # all again; --retry: again what did not agree
 """
 
@@ -23,7 +24,7 @@ def main() -> int:
     """Run what was asked for, write the page; 1 if anything of it does not agree."""
     asked = _arguments()
     if asked.worker:
-        serve(asked.rules)
+        serve(asked.rules, unfold=asked.unfold)
         return 0
     families = asked.family or list(FAMILIES)
     for family in families:
@@ -34,7 +35,7 @@ def main() -> int:
     chosen = [each for each in everything if not asked.only or any(fnmatch(each.name, only) for only in asked.only)]
     waiting = [each for each in chosen if asked.fresh or not _finished(rows.found.get(each.key), asked.retry)]
     with progress(len(waiting)) as step:
-        Runner(asked.jobs, asked.limit, asked.rules).run(waiting, lambda row: (rows.add(row), step(row)))
+        Runner(asked.jobs, asked.limit, asked.rules, asked.unfold).run(waiting, lambda row: (rows.add(row), step(row)))
     known = {each.key for each in everything}
     asked_for = {each.key for each in chosen}
     shown = [row for key, row in rows.found.items() if key in known or row["family"] not in families]
@@ -62,6 +63,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=180, help="seconds for one model; %(default)s unless told")
     parser.add_argument("--fresh", action="store_true", help="run again what is finished")
     parser.add_argument("--retry", action="store_true", help="run again what did not agree")
+    parser.add_argument("--unfold", action="store_true", help="hold each report to that of no block folded")
     parser.add_argument("--rules", action="append", default=[], metavar="PATH", help="rules beside the shipped ones")
     parser.add_argument("--rows", type=Path, default=ROOT / "build" / "conformance.jsonl", help="the finished rows")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "conformance.md", help="the page to write")

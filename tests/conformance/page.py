@@ -52,13 +52,15 @@ FINE = ("exact", "refused", "data decides")
 
 
 def verdict(row: Row) -> str:
-    """One of: exact, refused, data decides, unknown ops, differs, not traced, or where else it failed."""
+    """One of: exact, refused, data decides, unknown ops, differs, not traced, folded wrong, or where else it failed."""
     if "refused" in row:
         return "refused"
     if row.get("failed") == "graphflops":
         return "data decides" if row["error"].startswith(DATA_DECIDES) else "not traced"
     if "failed" in row:
         return f"{row['failed']} failed"
+    if row.get("unfolded", "the same") != "the same":
+        return "folded wrong"
     if not all(_equal(row, each) for each in ("forward", "backward", "published") if each in row):
         return "differs"
     return "unknown ops" if row["unknown"] else "exact"

@@ -22,9 +22,13 @@ from zoo import Entry, entries
 Row = dict[str, Any]
 
 
-def measure(entry: Entry, rules: Sequence[str] = ()) -> Row:
-    """The row of an entry. Whatever goes wrong is in it, with the stage that it went wrong in."""
+def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) -> Row:
+    """The row of an entry. Whatever goes wrong is in it, with the stage that it went wrong in.
+
+    With ``unfold``, the report is held to that of each block looked at for itself, which it has to be equal to.
+    """
     from graphflops import analyze
+    from graphflops.report_json import dumps
     from graphflops.witness import dispatched
 
     row: Row = {"family": entry.family, "name": entry.name}
@@ -37,6 +41,11 @@ def measure(entry: Entry, rules: Sequence[str] = ()) -> Row:
         own = ["transformers.*"]  # its autograd Functions, for which nobody has rules: counted by their own code
         report = analyze(case.model, case.args, case.kwargs, attention="math", rules=rules or None, expand=own)
         row["seconds"] = round(time.perf_counter() - start, 2)
+        if unfold:
+            each = analyze(
+                case.model, case.args, case.kwargs, attention="math", rules=rules or None, expand=own, fold=False
+            )
+            row["unfolded"] = "the same" if each == report and dumps(each) == dumps(report) else "another report"
         coverage = report.coverage
         row |= {"ops": coverage.ops, "counted": coverage.counted, "zero": coverage.zero}
         row["unknown"] = dict(report.unsupported_ops())
@@ -72,7 +81,7 @@ def one_line(error: Exception) -> str:
 # -- in the worker -------------------------------------------------------------------------------------------------
 
 
-def serve(rules: Sequence[str]) -> None:
+def serve(rules: Sequence[str], *, unfold: bool = False) -> None:
     """Read keys of entries from standard input, answer each with its row; nothing else comes out of standard output."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -81,7 +90,7 @@ def serve(rules: Sequence[str]) -> None:
         family, _, _ = (key := line.strip()).partition("/")
         if key not in known:
             known |= {each.key: each for each in entries([family])}
-        print(json.dumps(measure(known[key], rules)), file=answers, flush=True)
+        print(json.dumps(measure(known[key], rules, unfold=unfold)), file=answers, flush=True)
 
 
 # -- in the parent -------------------------------------------------------------------------------------------------
@@ -94,6 +103,7 @@ class Runner:
     jobs: int = 2
     limit: float = 60
     rules: Sequence[str] = ()
+    unfold: bool = False
     starting: float = 60
     """Seconds that the imports of a family may take, on top of its first entry's."""
 
@@ -121,7 +131,7 @@ class Runner:
             if entry.refused:
                 finished.put(measure(entry))
                 continue
-            worker = worker or Worker(self.rules, self.starting)
+            worker = worker or Worker(self.rules, self.starting, unfold=self.unfold)
             row = worker.ask(entry, self.limit)
             if "failed" in row and row["failed"] == "worker":
                 worker.dismiss()
@@ -134,9 +144,9 @@ class Runner:
 class Worker:
     """A process that measures one entry after the other."""
 
-    def __init__(self, rules: Sequence[str], starting: float) -> None:
+    def __init__(self, rules: Sequence[str], starting: float, *, unfold: bool = False) -> None:
         self.starting = starting
-        options = [part for each in rules for part in ("--rules", each)]
+        options = [part for each in rules for part in ("--rules", each)] + ["--unfold"] * unfold
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).parent), "--worker", *options],
             stdin=subprocess.PIPE,

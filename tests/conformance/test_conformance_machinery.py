@@ -69,6 +69,15 @@ def test_data_that_decides_is_told_apart_from_faults():
     assert verdict(row) == "data decides"
 
 
+def test_a_report_is_held_to_that_of_no_block_folded():
+    model = torch.nn.Sequential(*(torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.ReLU()) for _ in range(4)))
+    assert measure(entry("stack", model, floats(2, 3)), unfold=True)["unfolded"] == "the same"
+
+
+def test_one_that_differs_is_not_exact(row):
+    assert verdict({**row, "unfolded": "another report"}) == "folded wrong"
+
+
 def test_refused_entries_are_not_built():
     row = measure(Entry("layers", "refused", lambda: pytest.fail("built"), refused="because"))
     assert row["refused"] == "because"

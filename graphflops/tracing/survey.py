@@ -1,0 +1,53 @@
+"""What a model is made of, found in one walk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A model's modules, parameters and buffers, each by the first of its names, as PyTorch orders and names them."""
+
+    modules: dict[str, nn.Module] = field(default_factory=dict)
+    parameters: dict[str, nn.Parameter] = field(default_factory=dict)
+    buffers: dict[str, torch.Tensor] = field(default_factory=dict)
+    shared: set[int] = field(default_factory=set)
+    """ids of the modules and tensors that are held in more than one place"""
+
+
+def survey_of(root: nn.Module) -> Survey:
+    """Everything in a model."""
+    found = Survey()
+    seen: set[int] = set()
+    _walk(root, "", found, seen)
+    return found
+
+
+def _walk(module: nn.Module, path: str, found: Survey, seen: set[int]) -> None:
+    if id(module) in seen:
+        found.shared.add(id(module))
+        return
+    seen.add(id(module))
+    found.modules[path] = module
+    prefix = f"{path}." if path else ""
+    tensors: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+        (module._parameters, found.parameters),
+        (module._buffers, found.buffers),
+    )
+    for held, names in tensors:
+        for name, tensor in held.items():
+            if tensor is None:
+                continue
+            if id(tensor) in seen:
+                found.shared.add(id(tensor))
+            else:
+                seen.add(id(tensor))
+                names[prefix + name] = tensor
+    for name, child in module._modules.items():
+        if child is not None:
+            _walk(child, prefix + name, found, seen)
