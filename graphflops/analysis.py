@@ -53,8 +53,8 @@ def analyze(
             ``"aten.softmax*"`` or ``"my.module.*"``, or True for all. An ``autograd.Function`` without a rule is
             counted so by its own forward and backward code. The report says which Ops were.
         rates: how often modules run in a step, where data decides: a pattern of module paths, such as
-        ``"blocks.3.*"``, to
-            a number, an expression in attributes (``"top_k/num_experts"``), bounds, or what ``graphflops.rates`` has.
+            ``"blocks.3.*"``, to a number, an expression in attributes (``"top_k/num_experts"``), bounds, or what
+            ``graphflops.rates`` has.
         fold: look at blocks of equal structure once. The report is the same without, and takes longer.
 
     Raises:
