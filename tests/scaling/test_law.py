@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -203,13 +204,10 @@ class TestFiles:
     def test_a_law_comes_back_as_it_was(self, made: Law) -> None:
         from graphflops.scaling.law_json import dumps
 
-        path = Path("law.json")
-        try:
-            made.to_json(path)
+        with TemporaryDirectory() as folder:
+            path = made.to_json(Path(folder) / "law.json")
             assert Law.from_json(path) == made
             assert path.read_text(encoding="utf-8") == dumps(made)
-        finally:
-            path.unlink(missing_ok=True)
 
     def test_it_has_unit_and_convention_beside_its_numbers(self, tmp_path: Path) -> None:
         data = json.loads(law(cost=2 * N * D).to_json(tmp_path / "law.json").read_text(encoding="utf-8"))
