@@ -10,7 +10,7 @@ from graphflops.conventions import Convention, convention_named
 from graphflops.counts import Amount, FLOPsCount
 from graphflops.errors import UsageError
 from graphflops.report import Report
-from graphflops.runs import run_amount, step_report
+from graphflops.runs import OF_A_RUN, run_amount, step_report
 from graphflops.units import in_step, percent, step_of, unit
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from graphflops.models import ResNetBKConfig
 
 SCHEMA = "graphflops.waterfall/1"
+LONGEST_NAME = 30
+"""letters of a model's name in a table"""
 _INTEGERS = Convention("integers", "operations on integers alone", {"integer": 1})
 
 
@@ -109,10 +111,15 @@ def waterfall(
             "rates are of the layers that use_adaptive_computation skips, and neither configuration has it"
         )
 
+    known: dict[str, Amount] = {}
+
     def amount_of(config: ResNetBKConfig) -> Amount:
-        if steps is None:
-            return Amount.of(step_report(config, batch_size, **options))
-        return run_amount(config, steps, batch_size, **options)
+        if steps is not None:
+            return run_amount(config, steps, batch_size, **options)
+        key = repr(replace(config, **dict.fromkeys(OF_A_RUN, False)))  # what these change is a run, and no step
+        if key not in known:
+            known[key] = Amount.of(step_report(config, batch_size, **options))
+        return known[key]
 
     convention = convention_named(options.get("convention", "standard"))
     first = amount = amount_of(start)
@@ -211,11 +218,16 @@ def _table(between: Waterfall, step: int) -> Table:
         beside = [shown(amount.integer, step)] if integers else []
         table.add_row(name, *(shown(each, step) for each in flops.values()), share, *beside, style=style)
 
-    row(between.first, between.start, in_step, "bold")
+    row(_short(between.first, "first"), between.start, in_step, "bold")
     for each in between.steps:
         row(f" {each.name}", each.change, _signed)
-    row(between.second, between.end, in_step, "bold")
+    row(_short(between.second, "second"), between.end, in_step, "bold")
     return table
+
+
+def _short(name: str, instead: str) -> str:
+    """The name of a row; what is long stands above the table, and makes no column wide."""
+    return name if len(name) <= LONGEST_NAME else instead
 
 
 def _signed(number: int, step: int) -> str:

@@ -11,6 +11,8 @@ from graphflops.report import Report
 if TYPE_CHECKING:
     from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
 
+OF_A_RUN = ("use_curriculum_learning", "use_active_learning", "use_gradient_caching")
+"""the options that change a run, and no step on a whole sequence"""
 POOL = 4
 """candidates for each sequence that active learning chooses"""
 REUSE = 2

@@ -8,10 +8,10 @@ from graphflops.models.checks import require_size
 def curriculum(n_seq: int, steps: int, *, stages: int = 4, multiple: int = 1) -> list[tuple[int, int]]:
     """(length, steps) of each stage: N/S, 2·N/S, … N for S stages of as many steps, rounded up to a multiple.
 
-    The steps that do not divide go to the last stages. Stages without steps are left out.
+    Stage i ends after ⌊i·steps/S⌋ of them. Stages without steps are left out.
 
     >>> curriculum(128, 10)
-    [(32, 2), (64, 2), (96, 3), (128, 3)]
+    [(32, 2), (64, 3), (96, 2), (128, 3)]
 
     Raises:
         ValueError: a size is not a positive integer.

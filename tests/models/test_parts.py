@@ -142,7 +142,7 @@ class TestQuantization:
         expert = analyze(moe.experts[0], (x(),))
         chosen = [parts[name] for name in ("experts", "quantize", "straight_through", "dropout") if name in parts]
         for phase in ("forward", "dgrad", "wgrad"):
-            claimed = sum((each.work.get(phase, 0) for each in chosen), 0)
+            claimed = sum((each.work.get(phase, Work()) for each in chosen), Work())
             if phase == "dgrad":  # the published table has the gradient of the ReLU at two operations, and not one
                 claimed += Work(elementwise=-2 * 6 * 2 * D)
             for kind in ("macs", "elementwise", "division", "integer"):
