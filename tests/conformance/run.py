@@ -39,12 +39,15 @@ def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) ->
         case = entry.build()
         stage, start = "graphflops", time.perf_counter()
         own = ["transformers.*"]  # its autograd Functions, for which nobody has rules: counted by their own code
-        report = analyze(case.model, case.args, case.kwargs, attention="math", rules=rules or None, expand=own)
+
+        def analyzed(fold: bool) -> Any:  # from one line, which is a model's own where its code is all torch's
+            options = {"attention": "math", "rules": rules or None, "expand": own, "fold": fold}
+            return analyze(case.model, case.args, case.kwargs, **options)
+
+        report = analyzed(fold=True)
         row["seconds"] = round(time.perf_counter() - start, 2)
         if unfold:
-            each = analyze(
-                case.model, case.args, case.kwargs, attention="math", rules=rules or None, expand=own, fold=False
-            )
+            each = analyzed(fold=False)
             row["unfolded"] = "the same" if each == report and dumps(each) == dumps(report) else "another report"
         coverage = report.coverage
         row |= {"ops": coverage.ops, "counted": coverage.counted, "zero": coverage.zero}
