@@ -321,8 +321,15 @@ class RuleBook:
         from torch._ops import OpOverload, OpOverloadPacket
 
         if isinstance(target, (OpOverload, OpOverloadPacket)):
-            return self._for_operator(target) or (self.beyond(self, target) if self.beyond else None)
+            if target not in self._found:
+                self._found[target] = self._for_operator(target) or (self.beyond(self, target) if self.beyond else None)
+            return self._found[target]
         return self._first(key_of(target), dotted_name(target))
+
+    @cached_property
+    def _found(self) -> dict[OpOverload | OpOverloadPacket, Rule | None]:
+        """What was found for operators, of which a model calls few, and each often."""
+        return {}
 
     def _first(self, *keys: object) -> Rule | None:
         """The later layer before the earlier, and in one layer the first of the keys."""

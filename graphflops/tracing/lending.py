@@ -131,6 +131,8 @@ class StandIns:
         self._fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._originals: dict[int, torch.Tensor] = {}
         self._lent: dict[int, Snapshot] = {}
+        self.some_sparse = False
+        """whether one of them stands for a sparse tensor"""
 
     def is_one(self, tensor: torch.Tensor) -> bool:
         """Whether it is a stand-in, or was made of some on the way."""
@@ -169,6 +171,7 @@ class StandIns:
                     shape, stride, grad = tensor.shape, None if sparse else tensor.stride(), tensor.requires_grad
                 fake = self._made(shape, stride, tensor.dtype, grad, isinstance(tensor, nn.Parameter))
                 if sparse:
+                    self.some_sparse = True
                     setattr(fake, _STORED, _numbers_in(tensor))
             self._fakes[id(tensor)] = tensor, fake
             self._originals[id(fake)] = tensor

@@ -383,7 +383,7 @@ class Tracer(fx.Tracer):
         run: Callable[..., Any],
         rule: Rule | None = None,
     ) -> Any:
-        if isinstance(call, OpOverload) and call.overloadpacket not in _OF_SPARSE:
+        if self.stand_ins.some_sparse and isinstance(call, OpOverload) and call.overloadpacket not in _OF_SPARSE:
             for each in tree_leaves(dict(offered)):
                 if torch.is_tensor(each) and stored_in(each) is not None:
                     raise refusal(self.stand_ins.original_of(each), self.stand_ins.name_of(each))

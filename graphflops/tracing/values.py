@@ -33,6 +33,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_any, tree_leaves, tree_map
 
+from graphflops.tracing.kernels import Kernels
 from graphflops.tracing.lending import StandIns, Unfold, passes_on_what_is_stored
 from graphflops.tracing.routing import Routing
 
@@ -102,6 +103,7 @@ class Values:
         self._unknown: dict[int, torch.Tensor] = {}
         self._ordinal = 0
         self._numbers: Any = None
+        self._kernels = Kernels(stand_ins.mode)
 
     def run(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: Callable[[], str]) -> Any:
         """The result of an operator on fake tensors, also if its shape or value depends on data.
@@ -119,7 +121,7 @@ class Values:
         if op in _INDEXED and (indices := self._positions(args[1], where)) is not None:
             args = (args[0], indices, *args[2:])
         try:
-            result = op(*args, **kwargs)
+            result = self._kernels.run(op, args, kwargs)
         except _DATA_DECIDES:
             result = self._decided(op, args, kwargs, where)
             self.routing.decided(result)

@@ -1,0 +1,160 @@
+"""Meta kernels, run as a FakeTensorMode runs them, but not by one: what it looks up and writes down for each call takes
+several times as long as the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, TypeAlias
+
+import torch
+from torch._ops import OpOverload
+from torch._subclasses.fake_impls import op_implementations_checks
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_invocation_manager
+
+aten = torch.ops.aten
+
+_CPU = torch.device("cpu")
+_BY_DATA = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape, torch.Tag.inplace_view}
+_PLAIN = {aten.view.default, aten._unsafe_view.default, aten.slice.Tensor, aten.select.int, aten.convolution.default}
+"""what a mode treats specially for symbolic sizes alone"""
+
+_UNTAGGED = ("hardswish",)
+"""what works element by element, although PyTorch does not say so"""
+
+Key: TypeAlias = "tuple[Any, ...]"
+Shape: TypeAlias = "tuple[Any, Any, torch.dtype]"
+"""of a tensor its shape, strides and dtype"""
+Made: TypeAlias = "tuple[type | None, tuple[Shape, ...]]"
+"""what holds the results of a call, if there are several, and each of them"""
+
+
+class Kernels:
+    """The operators of one trace. What was run is not run again on inputs like those, if it makes new tensors."""
+
+    def __init__(self, mode: FakeTensorMode) -> None:
+        self.mode = mode
+        self._made: dict[Key, Made] = {}
+        self._written: set[Key] = set()  # calls that return what they write to, as it was but for its numbers
+
+    def run(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The result of an operator on fake tensors."""
+        if not _is_direct(op) or kwargs.get("device") is not None or (asked := self._asked(op, args, kwargs)) is None:
+            return op(*args, **kwargs)
+        key, common = asked
+        if key in self._written:
+            return args[0]
+        if op is aten.native_batch_norm.default and (shapes := _of_batch_norm(*args)):
+            return tuple(map(self._like, shapes))
+        if key in self._made:
+            several, shapes = self._made[key]
+            fakes = [self._like((*(common or each)[:2], each[2])) for each in shapes]
+            return several(fakes) if several else fakes[0]
+        with in_kernel_invocation_manager(self.mode):
+            result = op(*args, **kwargs)
+        several = type(result) if isinstance(result, (tuple, list)) else None
+        results = list(result) if several else [result]
+        if any(isinstance(each, torch.Tensor) and each.layout != torch.strided for each in results):
+            return op(*args, **kwargs)
+        if _makes_new(op) and all(isinstance(each, torch.Tensor) for each in results):
+            self._made[key] = several, tuple(map(_shape, results))
+        elif _writes_alone(op) and result is args[0]:
+            self._written.add(key)
+        fakes = [self._as_fake(each) if isinstance(each, torch.Tensor) else each for each in results]
+        return several(fakes) if several else fakes[0]
+
+    def _like(self, shape: Shape) -> torch.Tensor:
+        size, stride, dtype = shape
+        with torch.no_grad(), torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            return FakeTensor(self.mode, torch.empty_strided(size, stride, dtype=dtype, device="meta"), _CPU)
+
+    def _as_fake(self, tensor: torch.Tensor) -> torch.Tensor:
+        if isinstance(tensor, FakeTensor):
+            return tensor  # what an operator wrote to
+        with torch.no_grad(), torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            return FakeTensor(self.mode, tensor, _CPU)
+
+    def _asked(
+        self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Key, Shape | None] | None:
+        """What a result depends on, and the shape that it has if it works on elements of tensors of one shape alone.
+
+        None if it takes the mode to make a result, as of constants, whose values it knows.
+        """
+        key: list[Any] = [op, *kwargs]
+        shapes: list[Shape] = []
+        contiguous = True
+        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            for each in _leaves((*args, *kwargs.values())):
+                if isinstance(each, torch.Tensor):
+                    if type(each) is not FakeTensor or each.fake_mode is not self.mode or each.constant is not None:
+                        return None
+                    shapes.append(_shape(each))
+                    key.append(each.dtype)
+                    contiguous = contiguous and each.is_contiguous()
+                elif isinstance(each, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+                    return None
+                else:
+                    key += (type(each), each)
+        if not shapes:
+            return None
+        first = shapes[0]
+        if contiguous and _is_pointwise(op) and first[0] and all(each[:2] == first[:2] for each in shapes):
+            return tuple(key), first
+        return (*key, *shapes), None
+
+
+def _leaves(values: tuple[Any, ...]) -> Iterator[Any]:
+    for each in values:
+        if isinstance(each, (tuple, list)):
+            yield len(each)
+            yield from _leaves(tuple(each))
+        else:
+            yield each
+
+
+def _shape(tensor: torch.Tensor) -> Shape:
+    return tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _of_batch_norm(
+    input: torch.Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *rest: Any
+) -> tuple[Shape, ...]:
+    """Its result and the statistics of the batch: PyTorch's own description runs what it is made of. () if unusual."""
+    with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+        if input.dtype not in (torch.float32, torch.float64) or not input.is_contiguous():
+            return ()
+        statistics = ((input.shape[1] if training else 0,), (1,), input.dtype)
+        return _shape(input), statistics, statistics
+
+
+@cache
+def _is_direct(op: OpOverload) -> bool:
+    """Whether a mode does nothing for it but to run its meta kernel."""
+    if op.namespace != "aten" or _BY_DATA.intersection(op.tags):
+        return False
+    name = op._schema.name + (f".{op._overloadname}" if op._overloadname != "default" else "")
+    if not torch._C._dispatch_has_kernel_for_dispatch_key(name, "Meta"):
+        return False
+    return op in _PLAIN or not any(is_special(op) for is_special, _ in op_implementations_checks)
+
+
+@cache
+def _makes_new(op: OpOverload) -> bool:
+    """Whether nothing that it returns shares memory with what it is given."""
+    return not any(each.alias_info for each in (*op._schema.arguments, *op._schema.returns))
+
+
+@cache
+def _writes_alone(op: OpOverload) -> bool:
+    """Whether all that it does is to write to its first argument, element by element, and to return it."""
+    return op._schema.is_mutable and op._schema.name.endswith("_") and _is_pointwise(op)
+
+
+@cache
+def _is_pointwise(op: OpOverload) -> bool:
+    """Whether it works element by element; of what writes in place PyTorch says so of what it is a variant of."""
+    name = op._schema.name.removeprefix("aten::").removesuffix("_")
+    kin = getattr(getattr(aten, name, None), op._overloadname, op)
+    return torch.Tag.pointwise in (*op.tags, *kin.tags) or name in _UNTAGGED
