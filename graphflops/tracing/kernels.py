@@ -88,7 +88,7 @@ class Kernels:
         with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
             for each in _leaves((*args, *kwargs.values())):
                 if isinstance(each, torch.Tensor):
-                    if type(each) is not FakeTensor or each.fake_mode is not self.mode or each.constant is not None:
+                    if not self._is_plain(each):
                         return None
                     shapes.append(_shape(each))
                     key.append(each.dtype)
@@ -103,6 +103,12 @@ class Kernels:
         if contiguous and _is_pointwise(op) and first[0] and all(each[:2] == first[:2] for each in shapes):
             return tuple(key), first
         return (*key, *shapes), None
+
+    def _is_plain(self, tensor: torch.Tensor) -> bool:
+        """Whether it is a stand-in of its own mode, dense, and of no value that is known."""
+        if type(tensor) is not FakeTensor or tensor.fake_mode is not self.mode:
+            return False
+        return tensor.constant is None and tensor.layout is torch.strided
 
 
 def _leaves(values: tuple[Any, ...]) -> Iterator[Any]:
