@@ -72,7 +72,7 @@ def dispatched(
                     torch.autograd.backward(ends, [torch.ones_like(each) for each in ends])
         return Dispatched(forward.macs, backward.macs)
 
-    return with_second_thoughts(lambda denied: Values(StandIns(root), denied), attempt, Exception)
+    return with_second_thoughts(lambda denied: Values(StandIns(root), denied, by_mode=True), attempt, Exception)
 
 
 @contextmanager

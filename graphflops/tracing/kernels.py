@@ -45,8 +45,9 @@ class Kernels:
         key, common = asked
         if key in self._written:
             return args[0]
-        if op is aten.native_batch_norm.default and (shapes := _of_batch_norm(*args)):
-            return tuple(map(self._like, shapes))
+        if op is aten.native_batch_norm.default:
+            shapes = _of_batch_norm(*args)
+            return tuple(map(self._like, shapes)) if shapes else op(*args, **kwargs)
         if key in self._made:
             several, shapes = self._made[key]
             fakes = [self._like((*(common or each)[:2], each[2])) for each in shapes]
@@ -127,7 +128,7 @@ def _shape(tensor: torch.Tensor) -> Shape:
 def _of_batch_norm(
     input: torch.Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *rest: Any
 ) -> tuple[Shape, ...]:
-    """Its result and the statistics of the batch: PyTorch's own description runs what it is made of. () if unusual."""
+    """Its result and the statistics of the batch, without running what it is made of as PyTorch does; () if unusual."""
     with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
         if input.dtype not in (torch.float32, torch.float64) or not input.is_contiguous():
             return ()

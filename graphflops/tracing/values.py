@@ -82,9 +82,12 @@ class _Made:
 
 
 class Values:
-    """The values of one trace. ``denied`` says which of the assumed truths were found to be false."""
+    """The values of one trace. ``denied`` says which of the assumed truths were found to be false.
 
-    def __init__(self, stand_ins: StandIns, denied: Collection[int] = ()) -> None:
+    Operators are run by their kernels, or with ``by_mode`` by the mode of the stand-ins, as a witness does.
+    """
+
+    def __init__(self, stand_ins: StandIns, denied: Collection[int] = (), *, by_mode: bool = False) -> None:
         self.stand_ins = stand_ins
         self.denied = denied
         self.truths = 0
@@ -103,7 +106,7 @@ class Values:
         self._unknown: dict[int, torch.Tensor] = {}
         self._ordinal = 0
         self._numbers: Any = None
-        self._kernels = Kernels(stand_ins.mode)
+        self._call = _by_mode if by_mode else Kernels(stand_ins.mode).run
 
     def run(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: Callable[[], str]) -> Any:
         """The result of an operator on fake tensors, also if its shape or value depends on data.
@@ -121,7 +124,7 @@ class Values:
         if op in _INDEXED and (indices := self._positions(args[1], where)) is not None:
             args = (args[0], indices, *args[2:])
         try:
-            result = self._kernels.run(op, args, kwargs)
+            result = self._call(op, args, kwargs)
         except _DATA_DECIDES:
             result = self._decided(op, args, kwargs, where)
             self.routing.decided(result)
@@ -385,6 +388,10 @@ class Values:
             if uniform and pointwise and torch.is_tensor(result) and shape is not None:
                 result = result.expand(shape)
         return (result, assumed) if result is not None else None
+
+
+def _by_mode(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    return op(*args, **kwargs)
 
 
 Found = TypeVar("Found")

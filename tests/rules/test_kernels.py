@@ -1,0 +1,96 @@
+"""Operators run by their meta kernels give what a FakeTensorMode gives."""
+
+from typing import Any
+
+import pytest
+import torch
+from cases import CASES, Case
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from graphflops.discovery import shipped
+from graphflops.tracing import trace
+from graphflops.tracing.kernels import Kernels
+
+aten = torch.ops.aten
+
+CALLS: dict[str, tuple[Any, list[tuple[int, ...]], tuple[Any, ...]]] = {
+    "a product": (aten.mm.default, [(2, 3), (3, 4)], ()),
+    "a sum that broadcasts": (aten.add.Tensor, [(2, 3), (3,)], ()),
+    "a sum of one shape": (aten.add.Tensor, [(2, 3), (2, 3)], ()),
+    "a sum of a number": (aten.add.Tensor, [(2, 3)], (2,)),
+    "a comparison": (aten.gt.Scalar, [(2, 3)], (0,)),
+    "an activation": (aten.hardswish.default, [(2, 3)], ()),
+    "one in place": (aten.hardswish_.default, [(2, 3)], ()),
+    "a view": (aten.view.default, [(2, 6)], ([3, 4],)),
+    "a transpose": (aten.t.default, [(2, 3)], ()),
+    "a convolution": (
+        aten.convolution.default, [(2, 4, 9, 9), (6, 2, 3, 3)], (None, [2, 2], [1, 1], [1, 1], False, [0, 0], 2),
+    ),
+    "batch norm in training": (aten.native_batch_norm.default, [(2, 4, 5), (4,), (4,), (4,), (4,)], (True, 0.1, 1e-5)),
+    "batch norm in eval mode": (
+        aten.native_batch_norm.default, [(2, 4, 5), (4,), (4,), (4,), (4,)], (False, 0.1, 1e-5),
+    ),
+    "layer norm": (aten.native_layer_norm.default, [(2, 4, 5)], ([5], None, None, 1e-5)),
+    "the largest and where": (aten.max.dim, [(2, 3)], (1,)),
+}  # fmt: skip
+
+
+def described(result: Any) -> list[tuple[Any, ...]]:
+    results = result if isinstance(result, (tuple, list)) else [result]
+    return [(type(each), each.shape, each.stride(), each.dtype, each.device) for each in results]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("columns_first", [False, True])
+def test_what_a_mode_gives(call: str, dtype: torch.dtype, columns_first: bool) -> None:
+    op, shapes, rest = CALLS[call]
+    if columns_first and op is aten.view.default:
+        pytest.skip("there is no view of it")
+    mode = FakeTensorMode()
+    kernels = Kernels(mode)
+
+    def tensors() -> list[Tensor]:
+        made = [torch.empty(shape, dtype=dtype) for shape in shapes]
+        return [each.mT.contiguous().mT if columns_first and each.dim() > 1 else each for each in made]
+
+    with mode:
+        expected = described(op(*tensors(), *rest))
+        for _ in range(2):  # the second time it is not run
+            assert described(kernels.run(op, (*tensors(), *rest), {})) == expected
+
+
+def test_what_is_written_in_place_is_returned_itself() -> None:
+    mode = FakeTensorMode()
+    kernels = Kernels(mode)
+    with mode:
+        for x in (torch.empty(3), torch.empty(3)):
+            assert kernels.run(aten.relu_.default, (x,), {}) is x
+
+
+def test_a_wrong_call_is_refused_each_time() -> None:
+    mode = FakeTensorMode()
+    kernels = Kernels(mode)
+    with mode:
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                kernels.run(aten.mm.default, (torch.empty(2, 3), torch.empty(2, 3)), {})
+
+
+def test_constants_keep_the_values_that_a_mode_knows() -> None:
+    mode = FakeTensorMode()
+    with mode:
+        three = torch.tensor(3.0)
+        assert Kernels(mode).run(aten.mul.Tensor, (three, three), {}).item() == 9
+
+
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_in_a_trace_all_tensors_are_what_a_mode_makes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made() -> list[Any]:
+        nodes = trace(case.run, case.inputs, {}, shipped()).graph.nodes
+        return [described(node.meta["val"]) for node in nodes if torch.is_tensor(node.meta.get("val"))]
+
+    by_kernels = made()
+    monkeypatch.setattr(Kernels, "run", lambda self, op, args, kwargs: op(*args, **kwargs))
+    assert by_kernels == made()
