@@ -53,10 +53,23 @@ def seconds(row: Row, *, ours_first: bool) -> Measured:
             FakeTensorMode.cache_clear()  # what torch has kept of the analysis before
         done[name] = _timed(measured, name, job, time.process_time)
     _timed(measured, "step_again", lambda: analyze(*case), time.process_time)
+    for name, job in (("step_unfolded", lambda: analyze(*case, fold=False)), ("step_by_mode", lambda: by_mode(case))):
+        FakeTensorMode.cache_clear()
+        _timed(measured, name, job, time.process_time)
     if (report := done["step"]) is not None and done["torch_step"] is not None:
         ours = 2 * (report.work("forward").macs + report.work("backward").macs)
         measured["counted"] = [done["torch_step"], int(ours)]
     return measured
+
+
+def by_mode(case: Case) -> None:
+    """A step whose operators are all run by the mode of the stand-ins, and not by their kernels."""
+    from unittest.mock import patch
+
+    from graphflops.tracing.kernels import Kernels
+
+    with patch.object(Kernels, "run", lambda self, op, args, kwargs: op(*args, **kwargs)):
+        analyze(*case)
 
 
 def warm_up() -> None:

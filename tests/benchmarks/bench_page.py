@@ -66,6 +66,7 @@ def write(known: Mapping[str, Row], found: Mapping[str, Measured], code: str) ->
     lines += ["", "## Models", "", *_ratios(known, models), "", *_times(models)]
     depths = {name: each for name, each in measured.items() if known[name].depth}
     lines += ["", "## Depth", "", "The same block, so many times.", "", *_ratios(known, depths), "", *_times(depths)]
+    lines += ["", "## What it comes of", "", *_without(measured)]
     lines += ["", "## Other counters", "", *_tools(measured)]
     if start_up:
         lines += ["", "## Start-up", "", *_start_up(start_up)]
@@ -179,6 +180,20 @@ def _times(measured: Mapping[str, Measured]) -> list[str]:
         jobs = ("build", "forward", "torch_forward", "step", "torch_step")
         taken = [_seconds(each, job) for job in jobs]
         lines.append(f"| {name} | {' | '.join('' if one is None else f'{1000 * one:,.0f}' for one in taken)} |")
+    return lines
+
+
+def _without(measured: Mapping[str, Measured]) -> list[str]:
+    lines = [
+        "A step without one of the two things that bring most, by a step with both: each block looked at for itself",
+        "(`fold=False`), and each operator run by PyTorch's mode for tensors without data, not by its kernel.",
+        "",
+        "| | not folded | by the mode |",
+        "|---|--:|--:|",
+    ]
+    for name, each in measured.items():
+        cells = [_cell(_of(each, job, "step")) for job in ("step_unfolded", "step_by_mode")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
 

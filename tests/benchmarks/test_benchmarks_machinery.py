@@ -22,9 +22,12 @@ def measured(step: float = 1, torch_step: float = 1, build: float = 1, memory: f
     return {"code": "now", "runs": [{**run, "failed": {}}], "memory": {"memory": memory}}
 
 
+JOBS = {"forward", "torch_forward", "step", "torch_step", "step_again", "step_unfolded", "step_by_mode"}
+
+
 def test_every_job_is_timed(run: dict) -> None:
     assert run["failed"] == {}
-    assert all(run[job] > 0 for job in ("build", "forward", "torch_forward", "step", "torch_step", "step_again"))
+    assert all(run[job] > 0 for job in ("build", *JOBS))
 
 
 def test_both_do_the_same_job(run: dict) -> None:
@@ -37,7 +40,7 @@ def test_a_job_that_raises_takes_no_other_down() -> None:
         return (), {}
 
     run = seconds(Row("wrong", "", TINY.load, unusable), ours_first=False)
-    assert set(run["failed"]) == {"forward", "torch_forward", "step", "torch_step", "step_again"}
+    assert set(run["failed"]) == JOBS
     assert run["build"] > 0
 
 
