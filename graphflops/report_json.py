@@ -10,7 +10,7 @@ from typing import Any
 
 from graphflops.conventions import as_data, from_data
 from graphflops.costs import Work
-from graphflops.errors import UsageError
+from graphflops.files import read_whole
 from graphflops.ledger import Amount, Entry, Formula, Unknown
 from graphflops.rates.numbers import Rate
 from graphflops.report import Query, Report
@@ -64,14 +64,10 @@ def load(path: str | Path) -> Report:
     Raises:
         UsageError: there is no such file, or it is not a report of a known version.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"{path} is not JSON: {error}") from error
-    if not isinstance(data, dict) or data.get("schema") not in READABLE:
-        raise UsageError(f"{path} is not a report that this version of graphflops reads (its schema is not {SCHEMA})")
+    return read_whole(path, "report", READABLE, _report)
+
+
+def _report(data: dict[str, Any]) -> Report:
     return Report(
         model=data["model"],
         inputs=data["inputs"],

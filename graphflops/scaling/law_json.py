@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graphflops.conventions import as_data, from_data
-from graphflops.errors import UsageError
+from graphflops.files import read_whole
 from graphflops.scaling.notation import written
 from graphflops.scaling.observation import Quantity
 from graphflops.scaling.polynomials import Atom, Monomial, Polynomial
@@ -46,28 +46,21 @@ def load(path: str | Path) -> Law:
     Raises:
         UsageError: there is no such file, or it is not a law of a known version.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"{path} is not JSON: {error}") from error
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise UsageError(f"{path} is not a law that this version of graphflops reads (its schema is not {SCHEMA})")
-    try:
-        laws = [Polynomial(dict(_read(each) for each in terms)) for terms in data["laws"]]
-        return Law(
-            model=data["model"],
-            sizes={name: Multiples(**each) for name, each in data["sizes"].items()},
-            terms={Quantity(*names): laws[i] for *names, i in data["terms"]},
-            convention=from_data(data["convention"]),
-            traces=data["traces"],
-            checked=tuple(data["checked"]),
-            refused=tuple(data["refused"]),
-            unknown=tuple(data["unknown"]),
-        )
-    except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
-        raise UsageError(f"{path} is not a whole law: {type(error).__name__}: {error}") from error
+    return read_whole(path, "law", [SCHEMA], _law)
+
+
+def _law(data: dict[str, Any]) -> Law:
+    laws = [Polynomial(dict(_read(each) for each in terms)) for terms in data["laws"]]
+    return Law(
+        model=data["model"],
+        sizes={name: Multiples(**each) for name, each in data["sizes"].items()},
+        terms={Quantity(*names): laws[i] for *names, i in data["terms"]},
+        convention=from_data(data["convention"]),
+        traces=data["traces"],
+        checked=tuple(data["checked"]),
+        refused=tuple(data["refused"]),
+        unknown=tuple(data["unknown"]),
+    )
 
 
 def _plain(monomial: Monomial, coefficient: Fraction) -> dict[str, Any]:

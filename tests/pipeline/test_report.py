@@ -210,7 +210,14 @@ class TestJson:
         assert [each.name for each in tmp_path.iterdir()] == ["folder"]
 
     @pytest.mark.parametrize(
-        ("text", "said"), [(None, "cannot read"), ("{", "not JSON"), ("{}", "not a report"), ("[]", "not a report")]
+        ("text", "said"),
+        [
+            (None, "cannot read"),
+            ("{", "not JSON"),
+            ("{}", "not a report"),
+            ("[]", "not a report"),
+            ('{"schema": "graphflops.report/2"}', "not a whole report: KeyError"),
+        ],
     )
     def test_what_is_not_a_report_is_refused(self, tmp_path: Path, text: str | None, said: str) -> None:
         file = tmp_path / "report.json"
