@@ -196,3 +196,13 @@ def losses() -> Iterator[Layer]:
         lambda: Trained(nn.Linear(8, 5), nn.GaussianNLLLoss()),
         (floats(4, 8), floats(4, 5), floats(4, 5)),
     )
+    yield (
+        "HingeEmbeddingLoss",
+        lambda: Trained(nn.Linear(8, 5), nn.HingeEmbeddingLoss()),
+        (floats(4, 8), floats(4, 5)),
+    )
+    yield (
+        "MultiLabelMarginLoss",
+        lambda: Trained(nn.Linear(8, 5), nn.MultiLabelMarginLoss()),
+        (floats(4, 8), ids(4, 5)),
+    )
