@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import fx, nn
 
+from graphflops.errors import CaptureError
 from graphflops.rulebook import dotted_name
 from graphflops.sizes import Spec
 
@@ -18,6 +19,7 @@ _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 _MODELS = _PACKAGE + "models" + os.sep
 _NOT_THE_USERS = (os.path.dirname(torch.__file__) + os.sep, _PACKAGE, "<")
 _NEEDS_DATA = ("DataDependentOutputException", "DynamicOutputShapeException", "GuardOnDataDependentSymNode")
+_OPAQUE = "; opaque:"
 _OF_NUMPY = ".numpy() is not supported"
 
 
@@ -41,7 +43,7 @@ def failure(
     ``blank`` are the buffers that hold no value, being on the meta device, and were asked for one.
     """
     module = root.get_submodule(path)
-    needs_data = type(error).__name__ in _NEEDS_DATA or _OF_NUMPY in str(error)
+    needs_data = asks_for_data(error)
     reason = "this line needs a value that only data can tell" if needs_data else f"{type(error).__name__}: {error}"
     lines = [
         f"could not trace {name}",
@@ -66,11 +68,21 @@ def failure(
     return "\n".join(lines)
 
 
+def asks_for_data(error: BaseException | None) -> bool:
+    """Whether a trace ended where a value was asked for that only data can tell."""
+    return type(error).__name__ in _NEEDS_DATA or _OF_NUMPY in str(error)
+
+
+def also_tried(error: CaptureError, way: str) -> CaptureError:
+    """The same error, which says of another way to a graph as well why it is none."""
+    return CaptureError(str(error).replace(_OPAQUE, f"; {way}{_OPAQUE}", 1))
+
+
 def _tried(root: nn.Module, module: nn.Module, path: str) -> str:
     """What each way to a graph had to say, in their order."""
     given = "a given graph, replayed" if isinstance(root, fx.GraphModule) else "no graph was given"
     of = dotted_name(type(module)) if path else "the whole model"
-    return f"{given}; run on fake tensors: stopped here; opaque: no rule describes the outputs of {of}"
+    return f"{given}; run on fake tensors: stopped here{_OPAQUE} no rule describes the outputs of {of}"
 
 
 def _stub(module: nn.Module) -> str:

@@ -247,6 +247,15 @@ class StandIns:
 
 
 @contextmanager
+def left_as_it_was(root: nn.Module) -> Iterator[None]:
+    """All attributes of a model's modules are put back afterwards, and the state of the random number generator."""
+    with _unchanged() as remember:
+        for module in root.modules():
+            remember(module)
+        yield
+
+
+@contextmanager
 def _unheard(log: logging.Logger) -> Iterator[None]:
     """What PyTorch logs of an operator that fails on fake tensors, a traceback, is in the error that we raise."""
     before, log.disabled = log.disabled, True

@@ -8,7 +8,7 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -23,7 +23,8 @@ from graphflops.rulebook import Rule, RuleBook, dotted_name
 from graphflops.sizes import Spec
 from graphflops.tracing.blocks import alike_blocks
 from graphflops.tracing.checkpoints import Region, open_frame
-from graphflops.tracing.failures import failure, user_line
+from graphflops.tracing.exporting import exported
+from graphflops.tracing.failures import also_tried, asks_for_data, failure, user_line
 from graphflops.tracing.folding import Folding
 from graphflops.tracing.given import as_module, captured_from, remembered_modules, replay
 from graphflops.tracing.lending import StandIns, Unfold, as_it_is, refusal, spec_of, stored_in
@@ -88,7 +89,20 @@ def trace(
     if fold:
         with suppress(Unfold, CaptureError):  # what is wrong is said of the model itself
             return attempt(Values(StandIns(root)), fold=True)
-    return with_second_thoughts(lambda denied: Values(StandIns(root), denied), attempt, CaptureError)
+    try:
+        return with_second_thoughts(lambda denied: Values(StandIns(root), denied), attempt, CaptureError)
+    except CaptureError as error:
+        if isinstance(root, (_Function, fx.GraphModule)) or not asks_for_data(error.__cause__):
+            raise
+        program = exported(root, args, kwargs, grad=grad)
+        if isinstance(program, str):
+            raise also_tried(error, f"torch.export: {program}") from error.__cause__
+        try:
+            found = trace(program, args, kwargs, book, grad=grad)
+        except CaptureError:
+            raise also_tried(error, "torch.export: its program asks for values as well") from error.__cause__
+        why = "run on fake tensors: stopped where data decides; exported by torch.export"
+        return replace(found, name=type(root).__name__, capture=(why, *found.capture))
 
 
 class _Function(nn.Module):

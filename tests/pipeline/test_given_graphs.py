@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from graphflops import Report, analyze
+from graphflops import CaptureError, Report, analyze
 
 
 class Net(nn.Module):
@@ -54,3 +54,37 @@ def test_a_compiled_module_is_its_model() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
     x = torch.zeros(6, 4)
     assert works(analyze(torch.compile(model), (x,))) == works(analyze(model, (x,)))
+
+
+class Careful(nn.Module):
+    """Looks at its data, unless it is exported."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+        self.seen = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += 1
+        if not torch.compiler.is_exporting() and x.sum() > 1e6:
+            raise ValueError("too large")
+        return self.layer(x)
+
+
+class Branches(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_a_model_that_exports_although_it_looks_at_its_data_is_exported() -> None:
+    model = Careful()
+    report = analyze(model, (torch.zeros(2, 3),))
+    assert (report.model, report.macs, report.work("backward").macs) == ("Careful", 24, 24)
+    assert set(report.parameters) == {"layer.weight", "layer.bias"}
+    assert report.capture[0] == "run on fake tensors: stopped where data decides; exported by torch.export"
+    assert model.seen == 0
+
+
+def test_of_one_that_does_not_the_error_says_what_torch_export_said() -> None:
+    with pytest.raises(CaptureError, match=r"torch\.export: GuardOnDataDependentSymNode: .+; opaque: no rule"):
+        analyze(Branches(), (torch.zeros(3),))
