@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeAlias
 
 import torch
@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from graphflops.errors import CaptureError
 from graphflops.sizes import Spec, as_size
+from graphflops.tracing.memos import forgotten, memos_of
 from graphflops.tracing.survey import survey_of
 
 Snapshot: TypeAlias = "tuple[dict[str, Any], dict[str, Any], list[tuple[Any, Any]]]"
@@ -125,6 +126,7 @@ class StandIns:
         _refuse_lazy(root)
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self.survey = survey_of(root)
+        self._memos = memos_of(root)
         held = (self.survey.parameters, self.survey.buffers)
         self._names = {id(each): name for tensors in held for name, each in tensors.items()}
         # id of a tensor → itself, so that the id stays its own, and its stand-in
@@ -214,7 +216,10 @@ class StandIns:
     @contextmanager
     def in_charge(self) -> Iterator[None]:
         """Every tensor made from now on is fake, whatever modes the caller has switched on."""
-        with torch.inference_mode(False), _disable_current_modes(), torch.device("cpu"), self.mode, _unheard(_LOG):
+        as_plain = torch.inference_mode(False), _disable_current_modes(), torch.device("cpu"), self.mode
+        with forgotten(self._memos), ExitStack() as stack:
+            for each in (*as_plain, _unheard(_LOG)):
+                stack.enter_context(each)
             yield
 
     @contextmanager
