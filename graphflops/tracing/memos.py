@@ -38,7 +38,7 @@ def memos_of(root: nn.Module) -> frozenset[Any]:
     """What remembers among the functions of the files that a model's classes stand in, and that these import from."""
     near = {each.__module__ for module in root.modules() for each in type(module).__mro__}
     own = vars(root).get("forward")
-    near |= {own.__module__} if inspect.isfunction(own) else set()
+    near |= {own.__module__} if inspect.isfunction(own) else set()  # None of what was run from a text
     found: frozenset[Any] = frozenset()
     for name in filter(_is_users, near):
         memos, others = _in_file(name, len(vars(sys.modules[name])))
@@ -75,8 +75,8 @@ def _behind(value: Any) -> Iterator[Any]:
                 yield held
 
 
-def _is_users(name: str) -> bool:
-    return name.partition(".")[0] not in _OTHERS and isinstance(sys.modules.get(name), ModuleType)
+def _is_users(name: str | None) -> bool:
+    return name is not None and name.partition(".")[0] not in _OTHERS and isinstance(sys.modules.get(name), ModuleType)
 
 
 def _forget(memos: Collection[Any]) -> None:
