@@ -19,6 +19,8 @@ from graphflops.ledger import PHASES, Entry, Formula, Phase, Range, missing_rule
 from graphflops.report import Query, Report
 from graphflops.units import in_step, percent, si, step_of, unit
 
+WIDE = 96
+"""characters of a line in which names have room beside all columns"""
 ASSUMED = 5
 """how many of the places are printed where data decides"""
 _BOUNDS: tuple[Range, Range] = ("least", "most")
@@ -36,7 +38,9 @@ def as_text(report: Report, width: int | None = None) -> str:
 def print_report(report: Report, console: Console) -> None:
     """What was analysed, totals, the tree of components, coverage; and what has no rule, with a rule to paste."""
     coverage = Text(f"coverage   {report.coverage}", style="bold red" if report.unknown else "")
-    console.print(Group(_heading(report), Text(), _totals(report), Text(), _tree(report), Text(), coverage))
+    console.print(
+        Group(_heading(report), Text(), _totals(report), Text(), _tree(report, console.width), Text(), coverage)
+    )
     for line in _rates(report):
         console.print(Text(line, style="yellow"), soft_wrap=True)
     for line in report.assumed[:ASSUMED]:
@@ -144,10 +148,11 @@ class _Row:
         return _Row(self.name, tuple(entry.at(range) for entry in self.entries), ())
 
 
-def _tree(report: Report) -> Table:
+def _tree(report: Report, width: int) -> Table:
+    """Row by row; where a line is narrow, names have the room of what everything would cost, which the totals say."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("component")
-    ranged, rated = report.is_interval, _is_rated(report)
+    ranged, rated = report.is_interval, _is_rated(report) and width >= WIDE
     beside = (*(("least – most",) if ranged else ()), *(("full",) if rated else ()))
     for heading in ("forward", "backward", "optimizer", "total", "%", *beside):
         table.add_column(heading, justify="right", no_wrap=True, min_width=max(len(heading), 6))

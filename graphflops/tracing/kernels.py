@@ -40,6 +40,8 @@ class Kernels:
 
     def run(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The result of an operator on fake tensors."""
+        if op is aten.empty.memory_format:
+            return self._empty(op, args, kwargs)
         if not _is_direct(op) or kwargs.get("device") is not None or (asked := self._asked(op, args, kwargs)) is None:
             return op(*args, **kwargs)
         key, common = asked
@@ -64,6 +66,15 @@ class Kernels:
             self._written.add(key)
         fakes = [self._as_fake(each) if isinstance(each, torch.Tensor) else each for each in results]
         return several(fakes) if several else fakes[0]
+
+    def _empty(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor:
+        """A tensor of nothing but a shape, which each batch norm asks for."""
+        key = (op, *_leaves(args), *kwargs.items())
+        if key not in self._made:
+            made: torch.Tensor = op(*args, **kwargs)
+            self._made[key] = None, (_shape(made),)
+            return made
+        return self._like(self._made[key][1][0])
 
     def _like(self, shape: Shape) -> torch.Tensor:
         size, stride, dtype = shape

@@ -3,7 +3,8 @@
 import torch
 
 from graphflops import analyze
-from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
+from graphflops.models import BASELINE_CONFIG, ConfigurableResNetBK, ResNetBKConfig
+from graphflops.report_text import as_text
 
 EXPERTS = "blocks.0.bk_layer.moe_ffn.experts"
 
@@ -17,3 +18,10 @@ def test_a_rate_of_k_in_e_is_what_its_rule_says() -> None:
     every = analyze(model, (tokens,), rates={"*.experts.*": 1})
     assert (given.total, given.full.total) == (by_rule.total, by_rule.full.total)
     assert every.by_module()[EXPERTS] == by_rule.full.by_module()[EXPERTS] == 2 * by_rule.by_module()[EXPERTS]
+
+
+def test_on_a_narrow_line_names_have_room_and_the_totals_say_what_everything_would_cost() -> None:
+    report = analyze(ConfigurableResNetBK(BASELINE_CONFIG), (torch.empty(2, 128, dtype=torch.int64, device="meta"),))
+    wide, narrow = as_text(report, 100), as_text(report, 80)
+    assert "moe_ffn SparseMoE" in narrow
+    assert [text.count("full") for text in (wide, narrow)] == [2, 1]
