@@ -1,5 +1,5 @@
-"""Meta kernels, run as a FakeTensorMode runs them, but not by one: what it looks up and writes down for each call takes
-several times as long as the kernel.
+"""Meta kernels, run as a FakeTensorMode runs them, but not by one: what it looks up and writes down for each call was a
+large part of an analysis.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ class StandIns:
         return tuple(made)
 
     def _made(self, shape: Any, stride: Any, dtype: torch.dtype, grad: bool, parameter: bool) -> torch.Tensor:
-        """Made as a mode would make it, but not by one, which takes ten times as long."""
+        """Made as a mode would make it, but not by one, which takes much longer."""
         with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
             if stride is None:
                 empty = torch.empty(shape, dtype=dtype, device="meta")

@@ -2,7 +2,7 @@
 
 Fake tensors have shapes and no values. Most code never asks for one; what does ask mostly asks for what follows from
 constants (a mask of ones, a range, a small buffer), and that is computed, when it is asked for and not before. What is
-left is decided by data. Of it three things are taken as given, and a report says where the last two are:
+left is decided by data. Of it three things are taken as given, and a report says where all but the first are:
 
 * numbers are numbers: nothing is infinite or NaN;
 * what is chosen by rank (``topk``, ``argmax``, ``sort``) is chosen evenly, so that a loop over experts sees as many
