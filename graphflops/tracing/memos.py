@@ -10,6 +10,7 @@ import functools
 import gc
 import inspect
 import sys
+from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from types import FunctionType, ModuleType
@@ -17,9 +18,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 _Memo = functools._lru_cache_wrapper
+_CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 _OTHERS = frozenset({*sys.stdlib_module_names, "torch", "graphflops"})
 """packages whose functions remember nothing of a model"""
 
@@ -28,10 +29,11 @@ _OTHERS = frozenset({*sys.stdlib_module_names, "torch", "graphflops"})
 def forgotten(memos: Collection[Any]) -> Iterator[None]:
     """Nothing is remembered of a tensor when this is opened, nor of one that was made meanwhile when it is closed."""
     _forget(memos)
+    before = [each.cache_info().misses for each in memos]
     try:
         yield
     finally:
-        _forget(memos)
+        _forget([each for each, misses in zip(memos, before, strict=True) if each.cache_info().misses != misses])
 
 
 def memos_of(root: nn.Module) -> frozenset[Any]:
@@ -81,11 +83,20 @@ def _is_users(name: str | None) -> bool:
 
 def _forget(memos: Collection[Any]) -> None:
     for memo in memos:
-        if memo.cache_info().currsize and any(map(torch.is_tensor, tree_leaves(_remembered(memo)))):
+        if memo.cache_info().currsize and _holds_a_tensor(memo):
             memo.cache_clear()
 
 
-def _remembered(memo: Any) -> list[Any]:
-    """The results that a memo holds: a bounded one by itself, another one in a dict."""
+def _holds_a_tensor(memo: Any) -> bool:
+    """Whether there is a tensor among its arguments or results, in whatever containers; some hold tens of thousands."""
+    seen: set[int] = set()
     held = gc.get_referents(memo)
-    return [*held, *(result for each in held if isinstance(each, dict) for result in each.values())]
+    while held:
+        kinds = set(map(type, held))
+        if any(issubclass(each, torch.Tensor) for each in kinds):
+            return True
+        containers = {each for each in kinds if issubclass(each, _CONTAINERS)}
+        fresh = [each for each in held if type(each) in containers and id(each) not in seen]
+        seen.update(map(id, fresh))
+        held = gc.get_referents(*fresh)
+    return False
