@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, TypeAlias
 
 import torch
@@ -216,7 +216,9 @@ class StandIns:
     @contextmanager
     def in_charge(self) -> Iterator[None]:
         """Every tensor made from now on is fake, whatever modes the caller has switched on."""
-        as_plain = torch.inference_mode(False), _disable_current_modes(), torch.device("cpu"), self.mode
+        somewhere = torch.utils._device.CURRENT_DEVICE is not None
+        on_cpu = _CPU if somewhere else nullcontext()  # each function that is called passes through it
+        as_plain = torch.inference_mode(False), _disable_current_modes(), on_cpu, self.mode
         with forgotten(self._memos), ExitStack() as stack:
             for each in (*as_plain, _unheard(_LOG)):
                 stack.enter_context(each)

@@ -10,11 +10,13 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops.tracing.plain import plainly
 
+_DEVICE = torch.ops.prim.device.default
 _QUESTIONS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
 
@@ -91,7 +93,13 @@ class _Operators(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.listener = listener
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing compiles here; saying so for each operator takes longer than most of them
+
     def __torch_dispatch__(self, op: OpOverload, types_: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if op is _DEVICE and isinstance(args[0], FakeTensor):
+            return args[0].device  # autograd asks for it several times an operator
         return self.listener.on_operator(op, args, kwargs or {})
 
 
