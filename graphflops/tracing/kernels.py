@@ -5,7 +5,7 @@ large part of an analysis.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeAlias
 
 import torch
@@ -45,17 +45,20 @@ class Kernels:
         if not _is_direct(op) or kwargs.get("device") is not None or (asked := self._asked(op, args, kwargs)) is None:
             return op(*args, **kwargs)
         key, common = asked
-        if key in self._written:
+        if key in self._written and (common is None or common[0] == args[0].shape):
             return args[0]
         if op is aten.native_batch_norm.default:
             shapes = _of_batch_norm(*args)
             return tuple(map(self._like, shapes)) if shapes else op(*args, **kwargs)
         if key in self._made:
             several, shapes = self._made[key]
-            fakes = [self._like((*(common or each)[:2], each[2])) for each in shapes]
+            fakes = [self._like((*(common or each[:2]), each[2])) for each in shapes]
             return several(fakes) if several else fakes[0]
-        with in_kernel_invocation_manager(self.mode):
-            result = op(*args, **kwargs)
+        try:
+            with in_kernel_invocation_manager(self.mode):
+                result = op(*args, **kwargs)
+        except NotImplementedError:  # composed of what has no such kernel
+            return op(*args, **kwargs)
         several = type(result) if isinstance(result, (tuple, list)) else None
         results = list(result) if several else [result]
         if any(isinstance(each, torch.Tensor) and each.layout != torch.strided for each in results):
@@ -89,14 +92,13 @@ class Kernels:
 
     def _asked(
         self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[Key, Shape | None] | None:
-        """What a result depends on, and the shape that it has if it works on elements of tensors of one shape alone.
+    ) -> tuple[Key, tuple[Any, Any] | None] | None:
+        """What a result depends on, and its shape and strides, if it works on elements of contiguous tensors alone.
 
         None if it takes the mode to make a result, as of constants, whose values it knows.
         """
         key: list[Any] = [op, *kwargs]
         shapes: list[Shape] = []
-        contiguous = True
         with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
             for each in _leaves((*args, *kwargs.values())):
                 if isinstance(each, torch.Tensor):
@@ -104,16 +106,14 @@ class Kernels:
                         return None
                     shapes.append(_shape(each))
                     key.append(each.dtype)
-                    contiguous = contiguous and each.is_contiguous()
                 elif isinstance(each, (torch.SymInt, torch.SymFloat, torch.SymBool)):
                     return None
                 else:
                     key += (type(each), each)
         if not shapes:
             return None
-        first = shapes[0]
-        if contiguous and _is_pointwise(op) and first[0] and all(each[:2] == first[:2] for each in shapes):
-            return tuple(key), first
+        if _is_pointwise(op) and (common := _broadcast(shapes)) is not None:
+            return tuple(key), common
         return (*key, *shapes), None
 
     def _is_plain(self, tensor: torch.Tensor) -> bool:
@@ -136,6 +136,31 @@ def _shape(tensor: torch.Tensor) -> Shape:
     return tensor.shape, tensor.stride(), tensor.dtype
 
 
+def _broadcast(shapes: list[Shape]) -> tuple[Any, Any] | None:
+    """The shape and strides of a result of contiguous tensors, element by element; None if that cannot be told.
+
+    Where one of them is a number, PyTorch asks more of it than its shape.
+    """
+    if not all(shape and stride == _contiguous(shape) for shape, stride, _ in shapes):
+        return None
+    found = shapes[0][0]
+    for shape, _, _ in shapes[1:]:
+        if shape != found:
+            try:
+                found = torch.broadcast_shapes(found, shape)
+            except RuntimeError:
+                return None
+    return found, _contiguous(found)
+
+
+@lru_cache(maxsize=4096)
+def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides = [1]
+    for size in reversed(shape[1:]):
+        strides.insert(0, strides[0] * max(size, 1))
+    return tuple(strides)
+
+
 def _of_batch_norm(
     input: torch.Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *rest: Any
 ) -> tuple[Shape, ...]:
@@ -153,7 +178,7 @@ def _is_direct(op: OpOverload) -> bool:
     if op.namespace != "aten" or _BY_DATA.intersection(op.tags):
         return False
     name = op._schema.name + (f".{op._overloadname}" if op._overloadname != "default" else "")
-    if not torch._C._dispatch_has_kernel_for_dispatch_key(name, "Meta"):
+    if not torch._C._dispatch_has_computed_kernel_for_dispatch_key(name, "Meta"):
         return False
     return op in _PLAIN or not any(is_special(op) for is_special, _ in op_implementations_checks)
 

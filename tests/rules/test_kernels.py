@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 import torch
 from cases import CASES, Case
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -36,6 +38,12 @@ CALLS: dict[str, tuple[Any, list[tuple[int, ...]], tuple[Any, ...]]] = {
 }  # fmt: skip
 
 
+def broadcasting_shapes() -> st.SearchStrategy[list[tuple[int, ...]]]:
+    """Three shapes of up to four axes, most of which fit each other."""
+    sizes = st.sampled_from([0, 1, 1, 3, 3, 3])
+    return st.lists(st.lists(sizes, max_size=4).map(tuple), min_size=3, max_size=3)
+
+
 def described(result: Any) -> list[tuple[Any, ...]]:
     results = result if isinstance(result, (tuple, list)) else [result]
     return [(type(each), each.shape, each.stride(), each.dtype, each.device) for each in results]
@@ -59,6 +67,24 @@ def test_what_a_mode_gives(call: str, dtype: torch.dtype, columns_first: bool) -
         expected = described(op(*tensors(), *rest))
         for _ in range(2):  # the second time it is not run
             assert described(kernels.run(op, (*tensors(), *rest), {})) == expected
+
+
+@given(broadcasting_shapes(), st.sampled_from([aten.add.Tensor, aten.gt.Tensor, aten.where.self, aten.add_.Tensor]))
+def test_elements_of_tensors_that_broadcast(shapes: list[tuple[int, ...]], op: Any) -> None:
+    mode = FakeTensorMode()
+    kernels = Kernels(mode)
+    mask, *tensors = [torch.empty(shape, device="meta") for shape in shapes]
+    tensors = [mask > 0, *tensors] if op is aten.where.self else tensors
+    with mode:
+        kernels.run(op, tuple(torch.empty(7, dtype=each.dtype) for each in tensors), {})
+    fakes = [mode.from_tensor(each) for each in tensors]
+    try:
+        expected = described(op(*tensors))
+    except RuntimeError:
+        with pytest.raises(RuntimeError):
+            kernels.run(op, tuple(fakes), {})
+        return
+    assert [each[1:4] for each in described(kernels.run(op, tuple(fakes), {}))] == [each[1:4] for each in expected]
 
 
 def test_what_is_written_in_place_is_returned_itself() -> None:
