@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import pkgutil
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
-from functools import cache
-from importlib.metadata import entry_points
+from functools import cache, lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias
@@ -54,7 +55,7 @@ def installed(*, strict: bool = False) -> RuleBook:
         RuleLoadError: strict, and one of them does not load; the message names the package.
     """
     book = RuleBook()
-    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda each: each.name):
+    for point in sorted(_announced(_searched()), key=lambda each: each.name):
         owner = f"{point.dist.name} {point.dist.version}" if point.dist else "of unknown name"
         try:
             with rules_made() as made:
@@ -72,6 +73,18 @@ def installed(*, strict: bool = False) -> RuleBook:
                 raise RuleLoadError(message) from error
             book = replace(book, warnings=(*book.warnings, message))
     return book
+
+
+@lru_cache(maxsize=1)
+def _announced(searched: Hashable) -> tuple[EntryPoint, ...]:
+    """What packages announce; anew if where they are ``searched`` has changed, since it takes reading a file of each."""
+    return tuple(entry_points(group=ENTRY_POINTS))
+
+
+def _searched() -> Hashable:
+    """The folders in which packages are installed, and when something was last installed there."""
+    folders = [each or "." for each in sys.path]
+    return tuple((each, os.stat(each).st_mtime_ns) for each in folders if os.path.exists(each))
 
 
 def local(path: str | Path, *, strict: bool = False) -> RuleBook:

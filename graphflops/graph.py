@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeAlias
 import networkx as nx
 import torch
 from torch import fx
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.fx.node import map_arg
+from torch.utils._pytree import tree_leaves
 
 from graphflops.repeats import Likeness
 from graphflops.rulebook import dotted_name
@@ -238,8 +239,8 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
             for name, each in offered.items()
             for operand in _operands(name, each, node.meta["flows"], from_inputs)
         ),
-        offered={name: tree_map(_spec_if_node, each) for name, each in offered.items()} | dict(_masks(node)),
-        out=spec_of(value) if torch.is_tensor(value) else tuple(map(_spec_or_none, _several(value))),
+        offered={name: map_arg(each, _spec) for name, each in offered.items()} | dict(_masks(node)),
+        out=_spec(node) if torch.is_tensor(value) else tuple(map(_spec_or_none, _several(value))),
         requires_grad=any(each.requires_grad for each in _several(value) if torch.is_tensor(each)),
         region=node.meta["region"],
         runs_again=node.meta["runs_again"],
@@ -249,15 +250,16 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
 
 def _operands(name: str, value: Any, flows: Mapping[fx.Node, bool], from_inputs: Set[str]) -> Iterator[Operand]:
     """The tensors under one name; those of a list are called ``name.0``, ``name.1``, …"""
-    leaves, structure = tree_flatten(value)
-    for i, leaf in enumerate(leaves):
+    alone = isinstance(value, fx.Node)
+    several = tree_leaves(value) if isinstance(value, (tuple, list, dict)) else ()
+    for i, leaf in enumerate([value] if alone else several):
         if isinstance(leaf, fx.Node):
             source, index = _origin(leaf)
             yield Operand(
-                name=name if structure.is_leaf() else f"{name}.{i}",
+                name=name if alone else f"{name}.{i}",
                 source=source,
                 index=index,
-                spec=spec_of(leaf.meta["val"]),
+                spec=_spec(leaf),
                 requires_grad=flows[leaf],
                 is_weight=source not in from_inputs,
             )
@@ -300,11 +302,15 @@ def _origin(node: fx.Node) -> Source:
 def _masks(node: fx.Node) -> Iterator[tuple[str, Spec]]:
     """The operands that are masks, with how much they let through."""
     for name, passing in node.meta.get("stored", {}).items():
-        yield name, replace(_spec_if_node(node.meta["offered"][name]), stored=passing)
+        yield name, replace(_spec(node.meta["offered"][name]), stored=passing)
 
 
-def _spec_if_node(value: Any) -> Any:
-    return spec_of(value.meta["val"]) if isinstance(value, fx.Node) else value
+def _spec(node: fx.Node) -> Spec:
+    """The Spec of a node with one result."""
+    if "spec" not in node.meta:
+        node.meta["spec"] = spec_of(node.meta["val"])
+    spec: Spec = node.meta["spec"]
+    return spec
 
 
 def _spec_or_none(value: Any) -> Spec:

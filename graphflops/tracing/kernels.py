@@ -178,6 +178,8 @@ def _is_direct(op: OpOverload) -> bool:
     if op.namespace != "aten" or _BY_DATA.intersection(op.tags):
         return False
     name = op._schema.name + (f".{op._overloadname}" if op._overloadname != "default" else "")
+    if torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd"):
+        return False  # of what it is composed, autograd has to see
     if not torch._C._dispatch_has_computed_kernel_for_dispatch_key(name, "Meta"):
         return False
     return op in _PLAIN or not any(is_special(op) for is_special, _ in op_implementations_checks)

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import _disable_current_modes
 
 from graphflops.errors import CaptureError
@@ -75,13 +74,12 @@ def refusal(tensor: torch.Tensor, name: str | None = None) -> CaptureError:
     )
 
 
-def _refuse_lazy(root: nn.Module) -> None:
+def _refuse_lazy(lazy: list[str]) -> None:
     """A lazy layer makes its parameters at its first call, which would change the model.
 
     Raises:
         CaptureError: there is one that has not been called.
     """
-    lazy = [name for name, each in (*root.named_parameters(), *root.named_buffers()) if is_lazy(each)]
     if lazy:
         raise CaptureError(
             f"{', '.join(lazy)} {'has' if len(lazy) == 1 else 'have'} no shape yet: run the model once on inputs like "
@@ -123,10 +121,10 @@ class StandIns:
     """
 
     def __init__(self, root: nn.Module) -> None:
-        _refuse_lazy(root)
-        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self.survey = survey_of(root)
-        self._memos = memos_of(root)
+        _refuse_lazy(self.survey.lazy)
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self._memos = memos_of(root, self.survey.classes)
         held = (self.survey.parameters, self.survey.buffers)
         self._names = {id(each): name for tensors in held for name, each in tensors.items()}
         # id of a tensor → itself, so that the id stays its own, and its stand-in

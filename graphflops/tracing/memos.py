@@ -36,9 +36,9 @@ def forgotten(memos: Collection[Any]) -> Iterator[None]:
         _forget([each for each, misses in zip(memos, before, strict=True) if each.cache_info().misses != misses])
 
 
-def memos_of(root: nn.Module) -> frozenset[Any]:
+def memos_of(root: nn.Module, classes: Collection[type]) -> frozenset[Any]:
     """What remembers among the functions of the files that a model's classes stand in, and that these import from."""
-    near = {each.__module__ for module in root.modules() for each in type(module).__mro__}
+    near = {each.__module__ for cls in classes for each in cls.__mro__}
     own = vars(root).get("forward")
     near |= {own.__module__} if inspect.isfunction(own) else set()  # None of what was run from a text
     found: frozenset[Any] = frozenset()

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin, is_lazy
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,20 @@ class Survey:
     buffers: dict[str, torch.Tensor] = field(default_factory=dict)
     shared: set[int] = field(default_factory=set)
     """ids of the modules and tensors that are held in more than one place"""
+
+    @property
+    def classes(self) -> set[type]:
+        """The classes of the modules."""
+        return set(map(type, self.modules.values()))
+
+    @property
+    def lazy(self) -> list[str]:
+        """The names of the parameters and buffers that have no shape before the first call."""
+        held = (self.parameters, self.buffers)
+        kinds = {each for tensors in held for each in map(type, tensors.values())}
+        if not any(issubclass(each, UninitializedTensorMixin) for each in kinds):
+            return []
+        return [name for tensors in held for name, each in tensors.items() if is_lazy(each)]
 
 
 def survey_of(root: nn.Module) -> Survey:
