@@ -316,20 +316,23 @@ class RuleBook:
 
     def find(self, target: Target) -> Rule | None:
         """The rule that speaks for a call of ``target``, or None."""
+        if target not in self._found:
+            self._found[target] = self._looked_up(target)
+        return self._found[target]
+
+    @cached_property
+    def _found(self) -> dict[Target, Rule | None]:
+        """What was found: a model calls few things, and each often."""
+        return {}
+
+    def _looked_up(self, target: Target) -> Rule | None:
         if isinstance(target, type):
             return self._for_class(target)
         from torch._ops import OpOverload, OpOverloadPacket
 
         if isinstance(target, (OpOverload, OpOverloadPacket)):
-            if target not in self._found:
-                self._found[target] = self._for_operator(target) or (self.beyond(self, target) if self.beyond else None)
-            return self._found[target]
+            return self._for_operator(target) or (self.beyond(self, target) if self.beyond else None)
         return self._first(key_of(target), dotted_name(target))
-
-    @cached_property
-    def _found(self) -> dict[OpOverload | OpOverloadPacket, Rule | None]:
-        """What was found for operators, of which a model calls few, and each often."""
-        return {}
 
     def _first(self, *keys: object) -> Rule | None:
         """The later layer before the earlier, and in one layer the first of the keys."""

@@ -72,6 +72,8 @@ class Routing:
 
     def called(self, path: str, around: Iterable[str], inputs: Any) -> None:
         """A module is called: whether it is given chosen rows, and not one that it is in was given the same."""
+        if not self._chosen:
+            return
         found = next((self._chosen[id(each)] for each in tree_leaves(inputs) if id(each) in self._chosen), None)
         if found is None:
             return

@@ -7,7 +7,7 @@ import math
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -28,6 +28,7 @@ from graphflops.tracing.failures import also_tried, asks_for_data, failure, user
 from graphflops.tracing.folding import Folding
 from graphflops.tracing.given import as_module, captured_from, remembered_modules, replay
 from graphflops.tracing.lending import StandIns, Unfold, as_it_is, refusal, spec_of, stored_in
+from graphflops.tracing.signatures import signature_of
 from graphflops.tracing.values import Values, with_second_thoughts
 from graphflops.tracing.watching import watching
 
@@ -141,6 +142,7 @@ class Tracer(fx.Tracer):
         self.calls: Counter[str] = Counter()  # of leaf modules, by path
         self.read: set[fx.Node] = set()  # by blocks that repeat others
         self.unheld: Counter[bool] = Counter()  # parameters and constants that no module holds
+        self._composites: dict[Any, OpOverload | None] = {}
 
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, grad: bool, fold: bool = False) -> Trace:
         """Run the root on stand-ins of its inputs, and write down what it calls."""
@@ -338,13 +340,12 @@ class Tracer(fx.Tracer):
 
     def _composite(self, function: Any, args: Any, kwargs: Mapping[str, Any]) -> OpOverload | None:
         """The ATen operator that a function is a face of, if it is composite and a rule prices it as one piece."""
-        name = getattr(function, "__name__", "")
-        packet = getattr(torch.ops.aten, name.removesuffix("_"), None) if name.isidentifier() else None
-        op = getattr(packet, "default", None) if isinstance(packet, OpOverloadPacket) else None
-        op = function if isinstance(function, OpOverload) else op
-        if op is None or self.book.find(op) is None or not _is_composite(op._schema.name):
-            return None
-        return op if _fits(op, args, kwargs) else None
+        if function not in self._composites:
+            op = _behind(function)
+            priced = op is not None and _is_composite(op._schema.name) and self.book.find(op) is not None
+            self._composites[function] = op if priced else None
+        op = self._composites[function]
+        return op if op is not None and signature_of(op).fits(args, kwargs) else None
 
     def is_transformed(self) -> bool:
         """Whether a transformation of torch.func is at work: the operators that it makes of a function run."""
@@ -354,20 +355,19 @@ class Tracer(fx.Tracer):
 
     def _record_operator(self, op: OpOverload, args: Any, kwargs: Any, run: Callable[..., Any]) -> Any:
         """One operator call, its operands named as the operator's schema names them."""
-        assert _fits(op, args, kwargs), f"{op} does not take {len(args)} arguments and {', '.join(kwargs)}"
-        offered = dict(zip(_argument_names(op), args, strict=False)) | kwargs
-        for argument in op._schema.arguments:
-            if argument.name not in offered and argument.has_default_value():
-                offered[argument.name] = argument.default_value
+        signature = signature_of(op)
+        assert signature.fits(args, kwargs), f"{op} does not take {len(args)} arguments and {', '.join(kwargs)}"
+        offered = dict(zip(signature.names, args, strict=False)) | kwargs
+        for name, value in signature.defaults.items():
+            offered.setdefault(name, value)
         result = self._record("call_function", op, args, kwargs, op, offered, run, self.book.find(op))
         if op._opname in _OVERWRITING:
             self.nodes[id(result)].meta["flows"][self.nodes[id(result)].args[0]] = False
         if torch.is_tensor(mask := offered.get("attn_mask")):
             with self.paused():
                 self.nodes[id(result)].meta["stored"] = {"attn_mask": self.values.let_through(mask)}
-        for argument in op._schema.arguments:
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                self._written_through(offered[argument.name])
+        for name in signature.written:
+            self._written_through(offered[name])
         return result
 
     def _written_through(self, tensor: Any) -> None:
@@ -440,14 +440,9 @@ class Tracer(fx.Tracer):
         tensors = (each for each in tree_leaves(operands) if torch.is_tensor(each))
         return {self._node_of(each): each.requires_grad for each in tensors}
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> AbstractContextManager[None]:
         """Nothing is written down while this is open."""
-        recording, self.recording = self.recording, False
-        try:
-            yield
-        finally:
-            self.recording = recording
+        return _Paused(self)
 
     def _register(self, node: fx.Node, result: Any) -> Any:
         """Remember which node a result came from; the parts of a tuple or list become getitem nodes."""
@@ -488,9 +483,14 @@ class Tracer(fx.Tracer):
 
     def _node_of(self, tensor: torch.Tensor) -> fx.Node:
         """The node a tensor came from; a parameter, a buffer or a constant gets its own at first sight."""
-        with self.paused():
-            fake = self.stand_ins.of(tensor)
+        if self.stand_ins.is_one(tensor):
+            fake = tensor
+        else:
+            with self.paused():
+                fake = self.stand_ins.of(tensor)
         node = self.nodes.get(id(fake))
+        if node is not None and node.op == "get_attr":
+            return node
         unpacked = fake.grad_fn is not None and (node is None or node.target is torch.ops.aten.detach.default)
         if unpacked and (saved := self._saved(fake)) is not None:
             self.nodes[id(fake)] = saved
@@ -532,6 +532,21 @@ class Tracer(fx.Tracer):
         return None
 
 
+class _Paused:
+    """What ``Tracer.paused`` gives. An operator pauses several times, so it is no generator."""
+
+    __slots__ = ("before", "tracer")
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+
+    def __enter__(self) -> None:
+        self.before, self.tracer.recording = self.tracer.recording, False
+
+    def __exit__(self, *raised: object) -> None:
+        self.tracer.recording = self.before
+
+
 def _history(tensor: torch.Tensor) -> tuple[Any, int]:
     return tensor.grad_fn, tensor.output_nr
 
@@ -568,22 +583,18 @@ _OVERWRITING = ("copy_", "fill_", "zero_")
 """in-place operations through which no gradient flows to what was there before"""
 
 
+def _behind(function: Any) -> OpOverload | None:
+    """The ATen operator that goes by the name of a function; an operator itself."""
+    name = getattr(function, "__name__", "")
+    packet = getattr(torch.ops.aten, name.removesuffix("_"), None) if name.isidentifier() else None
+    op = getattr(packet, "default", None) if isinstance(packet, OpOverloadPacket) else None
+    return function if isinstance(function, OpOverload) else op
+
+
 def _is_composite(name: str) -> bool:
     return torch._C._dispatch_has_kernel(name) and torch._C._dispatch_has_kernel_for_dispatch_key(
         name, "CompositeImplicitAutograd"
     )
-
-
-def _fits(op: OpOverload, args: Any, kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call is of this overload: torch.where(c, a, b) is not ``aten.where.default``, which takes c alone."""
-    names = _argument_names(op)
-    given = {*names[: len(args)], *kwargs}
-    needed = {each.name for each in op._schema.arguments if not each.has_default_value()}
-    return len(args) <= len(names) and needed <= given <= set(names)
-
-
-def _argument_names(op: OpOverload) -> list[str]:
-    return [argument.name for argument in op._schema.arguments]
 
 
 def _opened(result: Any) -> Any:

@@ -36,6 +36,7 @@ from torch.utils._pytree import tree_any, tree_leaves, tree_map
 from graphflops.tracing.kernels import Kernels
 from graphflops.tracing.lending import StandIns, Unfold, passes_on_what_is_stored
 from graphflops.tracing.routing import Routing
+from graphflops.tracing.signatures import signature_of
 
 aten = torch.ops.aten
 
@@ -287,11 +288,13 @@ class Values:
         self._ordinal += 1
         if op in _SAME_NUMBERS:
             passes_on_what_is_stored(result, args[0])
-        for argument, each in zip(op._schema.arguments, args, strict=False):
-            if argument.alias_info is not None and argument.alias_info.is_write and torch.is_tensor(each):
-                self._written[_memory(each)] = self._ordinal
+        signature = signature_of(op)
+        if signature.written:
+            for name, each in zip(signature.names, args, strict=False):
+                if name in signature.written and torch.is_tensor(each):
+                    self._written[_memory(each)] = self._ordinal
         for index, each in enumerate(result if isinstance(result, (tuple, list)) else (result,)):
-            if isinstance(each, FakeTensor) and (id(each) not in self._made or op._schema.is_mutable):
+            if isinstance(each, FakeTensor) and (id(each) not in self._made or signature.written):
                 self._made[id(each)] = _Made(each, op, tuple(args), kwargs, index, self._ordinal)
                 self._known.pop(id(each), None)
 
