@@ -7,14 +7,17 @@ modules hold, such as the number of a layer, may differ: whether that matters is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Set
+from collections.abc import Callable, Hashable, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
+
+from graphflops.tracing.survey import Survey
 
 _EMPTY = vars(nn.Module())
 OF_TORCH = frozenset(_EMPTY)
@@ -22,6 +25,9 @@ OF_TORCH = frozenset(_EMPTY)
 PLAIN = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device)
 """kinds of values that are what they look like"""
 _hooks_in = itemgetter(*(name for name, value in _EMPTY.items() if isinstance(value, dict) and "hooks" in name))
+
+Structure: TypeAlias = "tuple[list[Any], ...]"
+"""what has to be equal in blocks that are alike"""
 
 
 @dataclass(eq=False, slots=True)
@@ -31,10 +37,8 @@ class Block:
     path: str
     kind: str
     """the path of the first block that it is alike"""
-    modules: list[nn.Module]
-    paths: list[str]
-    """the paths of the modules, below that of the block: ``""``, ``.attention``, …"""
-    shadowing: list[frozenset[str]]
+    modules: Sequence[nn.Module]
+    shadowing: Sequence[frozenset[str]]
     """of each module, the attributes that its class has as well"""
 
     @property
@@ -43,13 +47,13 @@ class Block:
         return self.modules[0]
 
 
-def alike_blocks(root: nn.Module, shared: Set[int], is_leaf: Callable[[nn.Module], bool]) -> list[Block]:
+def alike_blocks(survey: Survey, is_leaf: Callable[[nn.Module], bool]) -> list[Block]:
     """The outermost blocks of a model that are alike another one beside them, in order.
 
-    ``shared`` are the ids of what is held in more than one place, which no block may have.
+    Nothing in them is held in more than one place.
     """
     found: list[Block] = []
-    waiting = [("", root)]
+    waiting = [("", survey.modules[""])]
     while waiting:
         path, parent = waiting.pop()
         of_class: dict[type, list[tuple[str, nn.Module]]] = {}
@@ -61,7 +65,7 @@ def alike_blocks(root: nn.Module, shared: Set[int], is_leaf: Callable[[nn.Module
         for children in of_class.values():
             if is_leaf(children[0][1]):
                 continue
-            groups, others = _grouped(children, shared) if len(children) > 1 else ([], children)
+            groups, others = _grouped(children, survey) if len(children) > 1 else ([], children)
             for group in groups:
                 found += group
             alone += others
@@ -70,91 +74,61 @@ def alike_blocks(root: nn.Module, shared: Set[int], is_leaf: Callable[[nn.Module
 
 
 def _grouped(
-    children: list[tuple[str, nn.Module]], shared: Set[int]
+    children: list[tuple[str, nn.Module]], survey: Survey
 ) -> tuple[list[list[Block]], list[tuple[str, nn.Module]]]:
     """Those that are alike, and the others."""
-    groups: list[list[Block]] = []
+    groups: list[tuple[Structure, list[Block]]] = []
     others: list[tuple[str, nn.Module]] = []
     for path, child in children:
-        for group in groups:
-            if modules := _alike(group[0].modules, child):
-                group.append(Block(path, group[0].kind, modules, group[0].paths, group[0].shadowing))
+        names, modules = survey.below(child)
+        structure = _structure(path, names, modules, survey.shared)
+        if structure is None:
+            others.append((path, child))
+            continue
+        for like, group in groups:
+            if like == structure:
+                group.append(Block(path, group[0].kind, modules, group[0].shadowing))
                 break
         else:
-            members = list(_members(child))
-            if id(child) in shared or any(_is_odd(each, shared) for _, each in members):
-                others.append((path, child))
-                continue
-            paths, modules = [each for each, _ in members], [each for _, each in members]
             shadowing = [_of_class(_class(each)).intersection(vars(each)) - OF_TORCH for each in modules]
-            groups.append([Block(path, path, modules, paths, shadowing)])
-    others += [(group[0].path, group[0].head) for group in groups if len(group) == 1]
-    usable = [[each for each in group if _is_plain(each, shared)] for group in groups if len(group) > 1]
-    return usable, others
+            groups.append((structure, [Block(path, path, modules, shadowing)]))
+    others += [(group[0].path, group[0].head) for _, group in groups if len(group) == 1]
+    return [list(filter(_is_plain, group)) for _, group in groups if len(group) > 1], others
 
 
-def _members(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
-    yield path, module
-    for name, child in module._modules.items():
-        if child is not None:
-            yield from _members(child, f"{path}.{name}")
+def _structure(path: str, names: Sequence[str], modules: Sequence[nn.Module], shared: Set[int]) -> Structure | None:
+    """What a block is made of; None if it is not what that says.
 
-
-def _alike(modules: list[nn.Module], head: nn.Module) -> list[nn.Module] | None:
-    """The modules of a block in the order of those of another one, if they are alike."""
-    found = [each for _, each in _members(head)]
-    if len(found) != len(modules):
+    So it is if something in it is held elsewhere too, has hooks, or looks up its attributes in a way of its own.
+    """
+    kinds, held = list(map(type, modules)), list(map(vars, modules))
+    parameters, buffers = [each["_parameters"] for each in held], [each["_buffers"] for each in held]
+    tensors = [each for values in (*parameters, *buffers) for each in values.values()]
+    if any(map(_looks_up_otherwise, {*kinds})) or any(chain.from_iterable(map(_hooks_in, held))):
         return None
-    return found if all(map(_same_structure, modules, found)) else None
-
-
-def _same_structure(one: nn.Module, other: nn.Module) -> bool:
-    mine, theirs = vars(one), vars(other)
-    if type(one) is not type(other) or mine["training"] is not theirs["training"] or any(_hooks_in(theirs)):
-        return False
-    if mine.keys() != theirs.keys() or mine["_modules"].keys() != theirs["_modules"].keys():
-        return False
-    return _same_tensors(mine["_parameters"], theirs["_parameters"]) and _same_tensors(
-        mine["_buffers"], theirs["_buffers"]
-    )
-
-
-def _same_tensors(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
-    if mine.keys() != theirs.keys():
-        return False
-    return not mine or all(map(_same_spec, mine.values(), map(theirs.__getitem__, mine)))
-
-
-def _same_spec(one: Any, other: Any) -> bool:
-    if one is None or other is None:
-        return one is other
+    if any("forward" in each for each in held):
+        return None
+    if shared and not shared.isdisjoint(map(id, (*modules, *tensors))):
+        return None
     return (
-        type(one) is type(other)
-        and one.shape == other.shape
-        and one.dtype is other.dtype
-        and one.requires_grad is other.requires_grad
-        and one.layout is other.layout is torch.strided
-        and one.stride() == other.stride()
-        and one.is_leaf
-        and other.is_leaf
+        kinds,
+        [name[len(path) :] for name in names],
+        [each["training"] for each in held],
+        list(map(tuple, held)),
+        [tuple(each["_modules"]) for each in held],
+        list(map(tuple, parameters)),
+        list(map(tuple, buffers)),
+        list(map(_spec, tensors)),
     )
 
 
-def _is_odd(module: nn.Module, shared: Set[int]) -> bool:
-    """Whether it is not what its structure says: it has hooks, or its attributes are looked up in a way of its own."""
-    return (
-        _looks_up_otherwise(_class(module))
-        or any(_hooks_in(vars(module)))
-        or "forward" in vars(module)
-        or _is_shared(module, shared)
-    )
-
-
-def _is_shared(module: nn.Module, shared: Set[int]) -> bool:
-    if not shared:
-        return False
-    held = (*module._parameters.values(), *module._buffers.values(), *module._modules.values(), module)
-    return any(id(each) in shared for each in held if each is not None)
+def _spec(tensor: torch.Tensor | None) -> Any:
+    """What has to be equal of a parameter or buffer; of an unusual one, nothing is."""
+    if tensor is None:
+        return None
+    if tensor.layout is not torch.strided or not tensor.is_leaf:
+        return id(tensor)
+    return type(tensor), tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad
 
 
 def _class(module: nn.Module) -> Hashable:
@@ -162,13 +136,10 @@ def _class(module: nn.Module) -> Hashable:
     return cls  # type: ignore[no-any-return]
 
 
-def _is_plain(block: Block, shared: Set[int]) -> bool:
-    """Whether nothing in it is held elsewhere too, and what stands before an attribute of a class is immutable."""
+def _is_plain(block: Block) -> bool:
+    """Whether what stands before an attribute of a class is immutable."""
     pairs = zip(block.modules, block.shadowing, strict=True)
-    before = (vars(module)[name] for module, names in pairs for name in names)
-    return all(isinstance(each, PLAIN) for each in before) and not any(
-        _is_shared(module, shared) for module in block.modules
-    )
+    return all(isinstance(vars(module)[name], PLAIN) for module, names in pairs for name in names)
 
 
 @cache

@@ -130,8 +130,8 @@ class Folding:
 
         for block in {id(block): block for _, _, block in asleep.values()}.values():
             for module, names in zip(block.modules, block.shadowing, strict=True):
-                attributes = asleep[id(module)][1]
-                object.__setattr__(module, "__dict__", {name: attributes[name] for name in names})
+                attributes = vars(module)
+                object.__setattr__(module, "__dict__", {name: attributes[name] for name in names} if names else {})
         nn.Module.__getattr__ = watched_get  # type: ignore[method-assign]
         nn.Module.__setattr__ = watched_put  # type: ignore[method-assign, assignment]
         nn.Module.__delattr__ = watched_remove  # type: ignore[method-assign]

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from types import FunctionType, ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -29,11 +30,10 @@ _OTHERS = frozenset({*sys.stdlib_module_names, "torch", "graphflops"})
 def forgotten(memos: Collection[Any]) -> Iterator[None]:
     """Nothing is remembered of a tensor when this is opened, nor of one that was made meanwhile when it is closed."""
     _forget(memos)
-    before = [each.cache_info().misses for each in memos]
     try:
         yield
     finally:
-        _forget([each for each, misses in zip(memos, before, strict=True) if each.cache_info().misses != misses])
+        _forget(memos)
 
 
 def memos_of(root: nn.Module, classes: Collection[type]) -> frozenset[Any]:
@@ -83,8 +83,17 @@ def _is_users(name: str | None) -> bool:
 
 def _forget(memos: Collection[Any]) -> None:
     for memo in memos:
-        if memo.cache_info().currsize and _holds_a_tensor(memo):
+        info = memo.cache_info()
+        if not info.currsize or _WITHOUT.get(memo) == info.misses:
+            continue
+        if _holds_a_tensor(memo):
             memo.cache_clear()
+        else:
+            _WITHOUT[memo] = info.misses
+
+
+_WITHOUT: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+"""memos that held no tensor, when so many results had been remembered"""
 
 
 def _holds_a_tensor(memo: Any) -> bool:

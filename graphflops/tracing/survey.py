@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,6 +21,21 @@ class Survey:
     buffers: dict[str, torch.Tensor] = field(default_factory=dict)
     shared: set[int] = field(default_factory=set)
     """ids of the modules and tensors that are held in more than one place"""
+    extents: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """id of a module → where it and those in it stand among the modules: from, and up to"""
+
+    def below(self, module: nn.Module) -> tuple[Sequence[str], Sequence[nn.Module]]:
+        """A module and all in it, in order: paths, and modules."""
+        extent = slice(*self.extents[id(module)])
+        return self._paths[extent], self._modules[extent]
+
+    @cached_property
+    def _paths(self) -> Sequence[str]:
+        return tuple(self.modules)
+
+    @cached_property
+    def _modules(self) -> Sequence[nn.Module]:
+        return tuple(self.modules.values())
 
     @property
     def classes(self) -> set[type]:
@@ -48,6 +65,7 @@ def _walk(module: nn.Module, path: str, found: Survey, seen: set[int]) -> None:
         found.shared.add(id(module))
         return
     seen.add(id(module))
+    first = len(found.modules)
     found.modules[path] = module
     prefix = f"{path}." if path else ""
     tensors: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
@@ -66,3 +84,4 @@ def _walk(module: nn.Module, path: str, found: Survey, seen: set[int]) -> None:
     for name, child in module._modules.items():
         if child is not None:
             _walk(child, prefix + name, found, seen)
+    found.extents[id(module)] = first, len(found.modules)

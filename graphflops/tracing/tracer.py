@@ -146,7 +146,7 @@ class Tracer(fx.Tracer):
 
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, grad: bool, fold: bool = False) -> Trace:
         """Run the root on stand-ins of its inputs, and write down what it calls."""
-        blocks = alike_blocks(self.root, self.survey.shared, lambda each: self.is_leaf_module(each, "")) if fold else []
+        blocks = alike_blocks(self.survey, lambda each: self.is_leaf_module(each, "")) if fold else []
         with self.stand_ins.in_charge(), torch.set_grad_enabled(grad), self.stand_ins.lending() as lend:
             self.folding = Folding(self, blocks, lend)
             for module in self.survey.modules.values():
