@@ -23,10 +23,9 @@ def annotate(graph: OpGraph) -> OpGraph:
     """The same graph, each Op with ``needs_grad`` and ``fan_in``."""
     flow = _Flow(graph)
     while others := flow.others():
-        graph = _written_out(graph, others)
-        flow = _Flow(graph)
+        flow = _Flow(_written_out(flow, others))
     annotated: OpGraph = nx.DiGraph()
-    for step in steps(graph):
+    for step in flow.steps:
         if isinstance(step, Again):
             add_again(annotated, step)
         else:
@@ -150,13 +149,12 @@ def _inside(block: list[Op], reached: frozenset[str]) -> _Inside:
     return _Inside(frozenset(live - own), tuple(sent))
 
 
-def _written_out(graph: OpGraph, others: list[Again]) -> OpGraph:
+def _written_out(flow: _Flow, others: list[Again]) -> OpGraph:
     """The same graph, of those repeats the first of each kind written out; the others repeat it."""
-    flow = _Flow(graph)
     first: dict[Hashable, Again] = {}
     chosen = {step.name: (step.ops, flow.context_of(step)) for step in others}
     made: OpGraph = nx.DiGraph()
-    for step in steps(graph):
+    for step in flow.steps:
         if not isinstance(step, Again):
             add_op(made, step)
         elif step.name not in chosen:
@@ -165,6 +163,6 @@ def _written_out(graph: OpGraph, others: list[Again]) -> OpGraph:
             add_again(made, step.like(first[chosen[step.name]]))
         else:
             first[chosen[step.name]] = step
-            for op in renamed(graph, step):
+            for op in renamed(flow.graph, step):
                 add_op(made, op)
     return made
