@@ -17,8 +17,19 @@ aten = torch.ops.aten
 
 _CPU = torch.device("cpu")
 _BY_DATA = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape, torch.Tag.inplace_view}
-_PLAIN = {aten.view.default, aten._unsafe_view.default, aten.slice.Tensor, aten.select.int, aten.convolution.default}
-"""what a mode treats specially for symbolic sizes alone"""
+_PLAIN = {
+    aten.view.default,
+    aten._unsafe_view.default,
+    aten.slice.Tensor,
+    aten.select.int,
+    aten.convolution.default,
+    aten.embedding.default,
+    aten.native_layer_norm.default,
+}
+"""what a mode treats specially for symbolic sizes, or several devices, alone"""
+
+_FULL = (torch.float32, torch.float64)
+"""what is computed in as it is, and in nothing more precise"""
 
 _UNTAGGED = ("hardswish",)
 """what works element by element, although PyTorch does not say so"""
@@ -44,6 +55,8 @@ class Kernels:
             return self._empty(op, args, kwargs)
         if not _is_direct(op) or kwargs.get("device") is not None or (asked := self._asked(op, args, kwargs)) is None:
             return op(*args, **kwargs)
+        if op is aten.native_layer_norm.default and args[0].dtype not in _FULL:
+            return op(*args, **kwargs)  # in which precision it keeps the statistics, the mode knows
         key, common = asked
         if key in self._written and (common is None or common[0] == args[0].shape):
             return args[0]
@@ -166,7 +179,7 @@ def _of_batch_norm(
 ) -> tuple[Shape, ...]:
     """Its result and the statistics of the batch, without running what it is made of as PyTorch does; () if unusual."""
     with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
-        if input.dtype not in (torch.float32, torch.float64) or not input.is_contiguous():
+        if input.dtype not in _FULL or not input.is_contiguous():
             return ()
         statistics = ((input.shape[1] if training else 0,), (1,), input.dtype)
         return _shape(input), statistics, statistics

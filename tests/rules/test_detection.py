@@ -136,6 +136,7 @@ def test_its_samples_stand_between_corners() -> None:
     assert two - one == taps * places * (tally["elementwise"] - 4 * (2 * 4 + 1))  # places and weights once more
 
 
+@pytest.mark.filterwarnings("ignore:`create_unbacked_symint`:FutureWarning")  # of torchvision, if it is there
 def test_an_operator_by_that_name_is_found() -> None:
     declared = "torchvision::nms"
     with torch.library._scoped_library("torchvision", "FRAGMENT") as library:
