@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import fx, nn
 
+from graphflops.tracing.stretches import Stretch, stretches_of, whose
+
 _FRAME = re.compile(r'File "(.+?)", line (\d+)')
 
 At = Callable[[str, str], AbstractContextManager[None]]
+Call = Callable[[Callable[[], tuple[Any, ...]], Stretch, list[Any]], tuple[Any, ...]]
 
 
 def as_module(model: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,13 +35,19 @@ def captured_from(module: nn.Module) -> str:
     return f"{'an exported program' if exported else 'a GraphModule'}, replayed as it is"
 
 
-def replay(module: fx.GraphModule, args: tuple[Any, ...], kwargs: dict[str, Any], at: At) -> Any:
-    """Run a graph's nodes one by one, each inside ``at(module path, source line)`` as the graph remembers them."""
+def replayed(module: fx.GraphModule, at: At, blocks: Collection[str], call: Call) -> Callable[..., Any]:
+    """What runs a graph's nodes one by one, each inside ``at(module path, source line)`` as the graph remembers them.
+
+    Those that one of the ``blocks`` came to be are run by ``call(run, stretch, inputs)``, which may know their results.
+    """
     names = inspect.signature(module.forward).parameters
-    ordered = [*args, *(kwargs[name] for name in [*names][len(args) :] if name in kwargs)]
-    inputs = module.graph.process_inputs(*ordered)
-    outputs = _Replay(module, at).run(*inputs, enable_io_processing=False)
-    return module.graph.process_outputs(outputs)
+    replay = _Replay(module, at, blocks, call)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        ordered = [*args, *(kwargs[name] for name in [*names][len(args) :] if name in kwargs)]
+        return module.graph.process_outputs(replay.run(*module.graph.process_inputs(*ordered)))
+
+    return run
 
 
 def remembered_modules(module: nn.Module) -> Iterator[tuple[str, str]]:
@@ -48,12 +58,47 @@ def remembered_modules(module: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 class _Replay(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule, at: At) -> None:
+    def __init__(self, module: fx.GraphModule, at: At, blocks: Collection[str], call: Call) -> None:
         super().__init__(module)
-        self.at = at
+        self.at, self.call = at, call
+        self.lines = {node: _line(node) for node in module.graph.nodes}
+        self.stretches = stretches_of(module.graph, blocks, self.lines)
+
+    def run(self, *args: Any) -> Any:  # type: ignore[override]
+        self.env: dict[fx.Node, Any] = {}
+        self.args_iter = iter(args)
+        inside = {node for each in self.stretches.values() for node in each.nodes}
+        for node in self.module.graph.nodes:
+            if node in self.stretches:
+                stretch = self.stretches[node]
+                inputs = [self.value_of(each) for each in stretch.inputs]
+                results = self.call(partial(self.results_of, stretch), stretch, inputs)
+                self.env.update(zip(stretch.outputs, results, strict=True))
+            elif node.op != "get_attr" and node not in inside:
+                self.env[node] = self.run_node(node)
+            if node.op == "output":
+                return self.env[node]
+        return None
+
+    def results_of(self, stretch: Stretch) -> tuple[Any, ...]:
+        for node in stretch.nodes:
+            self.env[node] = self.run_node(node)
+        return tuple(self.env[node] for node in stretch.outputs)
+
+    def value_of(self, node: fx.Node) -> Any:
+        """What a node came to; what a module holds is looked up when somebody asks."""
+        if node not in self.env and node.op == "get_attr":
+            self.env[node] = super().run_node(node)
+        return self.env[node]
 
     def run_node(self, n: fx.Node) -> Any:
-        stack = list((n.meta.get("nn_module_stack") or {"": ("", "")}).values())
-        frames = _FRAME.findall(n.meta.get("stack_trace") or "")
-        with self.at(stack[-1][0], ":".join(frames[-1]) if frames else ""):
+        for each in n.all_input_nodes:
+            self.value_of(each)
+        with self.at(whose(n), self.lines[n]):
             return super().run_node(n)
+
+
+def _line(node: fx.Node) -> str:
+    """The user's line that a node remembers."""
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    return ":".join(frames[-1]) if frames else ""

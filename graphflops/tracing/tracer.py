@@ -26,9 +26,10 @@ from graphflops.tracing.checkpoints import Region, open_frame
 from graphflops.tracing.exporting import exported
 from graphflops.tracing.failures import also_tried, asks_for_data, failure, user_line
 from graphflops.tracing.folding import Folding
-from graphflops.tracing.given import as_module, captured_from, remembered_modules, replay
+from graphflops.tracing.given import as_module, captured_from, remembered_modules, replayed
 from graphflops.tracing.lending import StandIns, Unfold, as_it_is, refusal, spec_of, stored_in
 from graphflops.tracing.signatures import signature_of
+from graphflops.tracing.stretches import Stretch
 from graphflops.tracing.values import Values, with_second_thoughts
 from graphflops.tracing.watching import watching
 
@@ -153,12 +154,12 @@ class Tracer(fx.Tracer):
                 if not self.folding.is_asleep(module):
                     lend(module)
             placed_args, placed_kwargs = self._place(args, kwargs)
+            call: Callable[..., Any] = self.root
+            if isinstance(self.root, fx.GraphModule):
+                call = replayed(self.root, self._at, [each.path for each in blocks], self._on_stretch)
             try:
                 with self.folding.watching(), watching(self):
-                    if isinstance(self.root, fx.GraphModule):
-                        result = replay(self.root, placed_args, placed_kwargs, self._at)
-                    else:
-                        result = self.root(*placed_args, **placed_kwargs)
+                    result = call(*placed_args, **placed_kwargs)
             except (GraphflopsError, Unfold):
                 raise
             except Exception as error:
@@ -252,6 +253,10 @@ class Tracer(fx.Tracer):
             raise
         finally:
             self.owners.pop()
+
+    def _on_stretch(self, run: Callable[[], Any], stretch: Stretch, inputs: list[Any]) -> Any:
+        """What a module came to be in a given graph, which may repeat another one if its code is the same."""
+        return self.folding.call(run, self.survey.modules[stretch.path], (stretch.code, *inputs), {})
 
     def _call_leaf(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         attributes = vars(module)
