@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Hashable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -58,7 +58,7 @@ class Op:
     offered: Mapping[str, Any]
     out: Spec | tuple[Spec, ...]
     requires_grad: bool
-    region: int | None = None
+    region: Hashable = None
     """which checkpointed region it is in"""
     runs_again: bool = False
     """whether it is computed again when a gradient reaches its region"""
@@ -193,6 +193,7 @@ def renamed(graph: OpGraph, again: Again) -> Iterator[Op]:
             call=of_path(op.call) if op.kind == "parameter" else op.call,
             owner=of_path(op.owner),
             operands=tuple(map(operand, op.operands)),
+            region=(again.name, op.region) if op.region is not None else None,
         )
 
 

@@ -20,17 +20,24 @@ class Region:
     """A region in which operators are recorded; ``frame`` is PyTorch's own record of it, None if it is reentrant."""
 
     frame: Any = None
+    calls: int = 0
+    """how many calls were written down in it so far"""
+    repeats: bool = False
+    """whether what is in it is a block that repeats another one, and nothing else"""
 
     @property
     def saved(self) -> int:
         """How many tensors have been saved in it so far."""
         return len(self.frame.weak_holders) if self.frame is not None else 0
 
+    @property
+    def stops_early(self) -> bool:
+        """Whether it is run again only until the last of what is saved is there."""
+        return self.frame is not None and bool(self.frame.early_stop)
+
     def runs_again(self, saved_before: int) -> bool:
         """Whether what began when that many tensors were saved is computed again; asked when the region is closed."""
-        if self.frame is None or not self.frame.early_stop:
-            return True
-        return self.saved > saved_before
+        return not self.stops_early or self.saved > saved_before
 
 
 def open_frame() -> Any:

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from graphflops.repeats import Likeness, numbered
 from graphflops.tracing.blocks import OF_TORCH, PLAIN, Block
+from graphflops.tracing.checkpoints import Region
 from graphflops.tracing.failures import user_line
 from graphflops.tracing.lending import Unfold, stored_in
 
@@ -71,6 +72,15 @@ class Pattern:
     reads: list[tuple[int, str, Any]] = field(default_factory=list)
     """the attributes that it read: which module's, under which name, and what it was"""
     body: Body | None = None
+    region: Region | None = None
+    """the checkpointed region that it ran in"""
+    calls: int = 0
+    """how many calls there were in that region when it had run"""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is nothing else in its checkpointed region, whose calls decide together what runs again."""
+        return self.region is None or self.region.calls == self.calls
 
     def is_read_alike(self, attributes: list[dict[str, Any]]) -> bool:
         """Whether another block has the same in all that was read."""
@@ -215,11 +225,12 @@ class Folding:
 
     def _call(self, args: Any, kwargs: Any) -> _Call | None:
         """How a block is called; None if it is in a way that makes it neither a pattern nor a repeat."""
-        if self.tracer.is_transformed() or self.tracer.region() is not None:
+        region = self.tracer.region()
+        if self.tracer.is_transformed() or (region is not None and region.calls):
             return None
         leaves, structure = tree_flatten((args, kwargs))
         tensors: list[torch.Tensor] = []
-        key: list[Any] = [structure, self.writes, *surroundings()]
+        key: list[Any] = [structure, self.writes, region and region.stops_early, *surroundings()]
         places: dict[int, int] = {}
         memories: dict[int, int] = {}
         nodes: dict[Any, int] = {}
@@ -252,6 +263,7 @@ class Folding:
             if (
                 body is not None
                 and pattern.key == call.key
+                and pattern.is_alone
                 and pattern.is_read_alike(attributes)
                 and all(call.tensors[place] is each for place, each in body.pinned)
                 and all(each._version == version for each, version in body.looked_at)
@@ -265,6 +277,8 @@ class Folding:
         body, tracer = pattern.body, self.tracer
         assert body is not None
         self._repeating.add(id(block))
+        if (region := tracer.region()) is not None:
+            region.calls, region.repeats = 1, True
         counts = tracer.graph._graph_namespace._base_count
         shifts = {}
         for kind, (first, many) in body.kinds.items():
@@ -301,7 +315,7 @@ class Folding:
     def _run(self, run: Callable[[], Any], block: Block, call: _Call) -> Any:
         """Run a block as a pattern; it is one if nothing was seen in it that a repeat would lack."""
         tracer = self.tracer
-        pattern = Pattern(block, call.key)
+        pattern = Pattern(block, call.key, region=tracer.region())
         last = tracer.graph._root._prev
         before = self._state(call)
         inputs = [tracer.nodes.get(id(each)) for each in call.tensors]
@@ -319,6 +333,7 @@ class Folding:
             last = last._next
             nodes.append(last)
         if unspoilt and self._state(call) == before and self._is_left_alone(block):
+            pattern.calls = pattern.region.calls if pattern.region else 0
             pattern.body = self._body(block, call, nodes, inputs, now, line, result)
             if pattern.body is not None:
                 self.kinds.update(pattern.body.kinds)
@@ -357,7 +372,7 @@ class Folding:
                 return None  # it has a number in the way of others
         for node in own:
             meta = node.meta
-            if not _is_below(meta["owner"], block.path) or meta.get("region") is not None or "repeat" in meta:
+            if not _is_below(meta["owner"], block.path) or "repeat" in meta:
                 return None
             for each in _read_by(node):
                 held = each.op == "get_attr" and not _is_below(str(each.target), block.path)

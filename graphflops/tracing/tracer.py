@@ -432,8 +432,21 @@ class Tracer(fx.Tracer):
                 result = self._described(rule, offered, history=not below)
             else:
                 result = self._run(call, args, kwargs) if below else run(*args, **kwargs)
-        node.meta.update(region=self.region(), saved=self.saved)
+        node.meta.update(region=self._region_of_one_more(), saved=self.saved)
         return self._register(node, result)
+
+    def _region_of_one_more(self) -> Region | None:
+        """The checkpointed region that a call is in.
+
+        Raises:
+            Unfold: a block that was not run is in it, and what of it runs again depends on all of it.
+        """
+        region = self.region()
+        if region is not None:
+            region.calls += 1
+            if region.repeats:
+                raise Unfold
+        return region
 
     def region(self) -> Region | None:
         """The checkpointed region that is open now."""

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from graphflops import Report, analyze
 from graphflops.report_json import dumps
@@ -108,6 +109,11 @@ class AsksForAValue(Block):
         return super().forward(x) if self.on else x.sin()
 
 
+class RunsItselfAgain(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(super().forward, x, use_reentrant=False)
+
+
 class WithRunningStatistics(Block):
     def __init__(self, index: int = 0) -> None:
         super().__init__(index)
@@ -127,6 +133,7 @@ BLOCKS: list[Callable[[int], nn.Module]] = [
     WithoutGrad,
     Detaches,
     AsksForAValue,
+    RunsItselfAgain,
     WithRunningStatistics,
     lambda index: Block(dropout=0.1 * (index % 2)),
     lambda index: nn.Sequential(Block(index), nn.ReLU(inplace=True)),
@@ -183,6 +190,25 @@ def checkpointed(stack: Stack, x: Tensor) -> Any:
     return stack.head(x)
 
 
+def all_checkpointed(reentrant: bool) -> Callable[[Stack, Tensor], Any]:
+    def run(stack: Stack, x: Tensor) -> Any:
+        for block in stack.blocks:
+            x = checkpoint(block, x, use_reentrant=reentrant)
+        return stack.head(x)
+
+    return run
+
+
+def checkpointed_with_what_follows(stack: Stack, x: Tensor) -> Any:
+    for block in stack.blocks:
+        x = checkpoint(lambda x, block=block: block(x).sin(), x, use_reentrant=False)
+    return stack.head(x)
+
+
+def checkpointed_by_two(stack: Stack, x: Tensor) -> Any:
+    return stack.head(checkpoint_sequential(list(stack.blocks), 2, x, use_reentrant=False))
+
+
 def partly_without_grad(stack: Stack, x: Tensor) -> Any:
     for i, block in enumerate(stack.blocks):
         with torch.set_grad_enabled(i != 1 and torch.is_grad_enabled()):
@@ -203,7 +229,7 @@ def penalized(stack: Stack, x: Tensor) -> Any:
 
 def other_widths(stack: Stack, x: Tensor) -> Any:
     for i, block in enumerate(stack.blocks):
-        x = block(x[: len(x) - i])
+        x = block(x[: 8 - i])
     return stack.head(x)
 
 
@@ -234,6 +260,10 @@ RUNS = [
     only_some_lead_anywhere,
     around_again,
     checkpointed,
+    all_checkpointed(reentrant=True),
+    all_checkpointed(reentrant=False),
+    checkpointed_with_what_follows,
+    checkpointed_by_two,
     partly_without_grad,
     under_autocast,
     penalized,
@@ -298,6 +328,51 @@ def test_of_each_kind_of_block(block) -> None:
     assert dumps(folded) == dumps(unfolded)
 
 
+@pytest.mark.parametrize("block", [Block, RunsItselfAgain])
+@pytest.mark.parametrize("run", RUNS)
+def test_of_each_way_to_run_them(block, run) -> None:
+    folded, unfolded = both(Stack([block(index) for index in range(4)], run), torch.zeros(8, 8, 4))
+    assert dumps(folded) == dumps(unfolded)
+
+
+def exported(model: nn.Module) -> ExportedProgram:
+    return torch.export.export(model, (torch.zeros(8, 8, 4),))
+
+
+GIVEN = [exported, fx.symbolic_trace]
+
+
+class TestGivenGraphs:
+    """What the user brings as a graph is folded by what its nodes remember of the modules that they came from."""
+
+    @pytest.mark.parametrize("block", [Block, ReadsItsNumber, WritesToItsInput, ReturnsAView, Detaches, BLOCKS[-1]])
+    @pytest.mark.parametrize("run", [one_after_the_other, collected, written_to, around_again, other_widths])
+    @pytest.mark.parametrize("given", GIVEN)
+    def test_the_same_report(self, given, run, block) -> None:
+        model = given(Stack([block(index) for index in range(4)], run))
+        folded, unfolded = both(model, torch.zeros(8, 8, 4))
+        assert dumps(folded) == dumps(unfolded)
+
+    @pytest.mark.parametrize("given", GIVEN)
+    def test_no_more_calls_in_twenty_layers_than_in_four(self, given) -> None:
+        four, twenty = (given(Stack([Block(index) for index in range(depth)])) for depth in (4, 20))
+        assert calls_of(twenty) == calls_of(four)
+
+    @pytest.mark.parametrize("given", GIVEN)
+    def test_layers_that_differ_are_looked_at_each(self, given) -> None:
+        blocks = [Block(index) for index in range(4)]
+        blocks[2].norm.eps = 1e-3
+        model = given(Stack(blocks))
+        assert dumps(analyze(model, (torch.zeros(8, 8, 4),))) == dumps(analyze(model, (torch.zeros(8, 8, 4),), fold=False))
+
+    def test_a_graph_without_memory_of_modules_is_read_as_it_stands(self) -> None:
+        model = fx.symbolic_trace(Stack([Block(index) for index in range(4)]))
+        for node in model.graph.nodes:
+            node.meta.clear()
+        folded, unfolded = both(model, torch.zeros(8, 8, 4))
+        assert dumps(folded) == dumps(unfolded)
+
+
 @contextmanager
 def written_down() -> Iterator[list[str]]:
     """The paths of all calls that are written down one by one."""
@@ -331,6 +406,12 @@ class TestWhatIsLookedAtOnce:
     def test_layers_that_differ_in_what_they_read_by_what_they_read(self) -> None:
         two, ten = (Stack([ReadsItsNumber(index % 2) for index in range(depth)]) for depth in (4, 10))
         assert calls_of(ten) == calls_of(two)
+
+    @pytest.mark.parametrize("reentrant", [True, False])
+    def test_also_what_runs_again(self, reentrant: bool) -> None:
+        for block, run in ((RunsItselfAgain, None), (Block, all_checkpointed(reentrant))):
+            three, hundred = (Stack([block(index) for index in range(depth)], run) for depth in (3, 100))
+            assert calls_of(hundred) == calls_of(three)
 
     @pytest.mark.parametrize(
         "block", [CountsItsCalls, Remembers, RemembersInAList, WritesToItsInput, ReturnsAView, AsksForAValue]
