@@ -77,7 +77,7 @@ def installed(*, strict: bool = False) -> RuleBook:
 
 @lru_cache(maxsize=1)
 def _announced(searched: Hashable) -> tuple[EntryPoint, ...]:
-    """What packages announce; anew if where they are ``searched`` has changed, since it takes reading a file of each."""
+    """What packages announce, read again if the folders ``searched`` have changed: it takes a file of each package."""
     return tuple(entry_points(group=ENTRY_POINTS))
 
 

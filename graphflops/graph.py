@@ -240,7 +240,7 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
             for name, each in offered.items()
             for operand in _operands(name, each, node.meta["flows"], from_inputs)
         ),
-        offered={name: map_arg(each, _spec) for name, each in offered.items()} | dict(_masks(node)),
+        offered={name: _with_specs(each) for name, each in offered.items()} | dict(_masks(node)),
         out=_spec(node) if torch.is_tensor(value) else tuple(map(_spec_or_none, _several(value))),
         requires_grad=any(each.requires_grad for each in _several(value) if torch.is_tensor(each)),
         region=node.meta["region"],
@@ -304,6 +304,12 @@ def _masks(node: fx.Node) -> Iterator[tuple[str, Spec]]:
     """The operands that are masks, with how much they let through."""
     for name, passing in node.meta.get("stored", {}).items():
         yield name, replace(_spec(node.meta["offered"][name]), stored=passing)
+
+
+def _with_specs(value: Any) -> Any:
+    """The same with the Spec of each node in its place."""
+    to_spec: Any = _spec
+    return map_arg(value, to_spec)
 
 
 def _spec(node: fx.Node) -> Spec:

@@ -61,14 +61,15 @@ class _Replay(fx.Interpreter):
     def __init__(self, module: fx.GraphModule, at: At, blocks: Collection[str], call: Call) -> None:
         super().__init__(module)
         self.at, self.call = at, call
-        self.lines = {node: _line(node) for node in module.graph.nodes}
+        self.nodes = list(module.graph.nodes)
+        self.lines = {node: _line(node) for node in self.nodes}
         self.stretches = stretches_of(module.graph, blocks, self.lines)
 
     def run(self, *args: Any) -> Any:  # type: ignore[override]
         self.env: dict[fx.Node, Any] = {}
         self.args_iter = iter(args)
         inside = {node for each in self.stretches.values() for node in each.nodes}
-        for node in self.module.graph.nodes:
+        for node in self.nodes:
             if node in self.stretches:
                 stretch = self.stretches[node]
                 inputs = [self.value_of(each) for each in stretch.inputs]

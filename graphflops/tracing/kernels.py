@@ -160,7 +160,7 @@ def _broadcast(shapes: list[Shape]) -> tuple[Any, Any] | None:
     for shape, _, _ in shapes[1:]:
         if shape != found:
             try:
-                found = torch.broadcast_shapes(found, shape)
+                found = torch.broadcast_shapes(found, shape)  # type: ignore[no-untyped-call]
             except RuntimeError:
                 return None
     return found, _contiguous(found)

@@ -22,7 +22,7 @@ class Signature:
     """those that the operator writes to"""
 
     def fits(self, args: Any, kwargs: Mapping[str, Any]) -> bool:
-        """Whether a call is of this overload: torch.where(c, a, b) is not ``aten.where.default``, which takes c alone."""
+        """Whether a call is of this overload: of torch.where, ``aten.where.default`` takes the condition alone."""
         given = {*self.names[: len(args)], *kwargs}
         return len(args) <= len(self.names) and self.needed <= given <= {*self.names}
 

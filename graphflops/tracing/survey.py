@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin, is_lazy
+from torch.nn.parameter import is_lazy
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,6 @@ class Survey:
     def lazy(self) -> list[str]:
         """The names of the parameters and buffers that have no shape before the first call."""
         held = (self.parameters, self.buffers)
-        kinds = {each for tensors in held for each in map(type, tensors.values())}
-        if not any(issubclass(each, UninitializedTensorMixin) for each in kinds):
-            return []
         return [name for tensors in held for name, each in tensors.items() if is_lazy(each)]
 
 
