@@ -19,6 +19,7 @@ from graphflops.scaling.lines import (
     strides_told,
     values_on,
 )
+from graphflops.scaling.mixtures import Mixtures, mixed_shape
 from graphflops.scaling.observation import Quantity
 from graphflops.scaling.points import Point, Points
 from graphflops.scaling.polynomials import Polynomial
@@ -83,6 +84,7 @@ def _shapes(points: Points, bases: list[Point]) -> dict[Quantity, list[Shape]]:
                 values = values_on(column, line)
                 seen = polynomial_shape(name, values)
                 seen = floor_shape(name, values) if seen is None else seen
+                seen = mixed_shape(name, values) if seen is None else seen
                 if seen is None:
                     raise off_the_line(points, quantities[0], base, axis)
                 shape |= seen
@@ -126,6 +128,9 @@ def _tell_strides(points: Points, base: Point, axis: int) -> None:
         for quantity, values in _open(points, base, axis):
             floors = left.setdefault(quantity, Floors())
             floors.narrow(values)
+            if not floors.left:
+                floors = left[quantity] = Mixtures()
+                floors.narrow(values)
             if not floors.left:
                 raise off_the_line(points, quantity, base, axis)
             asked = floors.question(values, window)

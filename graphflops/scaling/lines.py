@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TypeAlias
 
-from graphflops.scaling.polynomials import Atom, Monomial
+from graphflops.scaling.polynomials import Atom, Monomial, Polynomial
 
 SPARE = 2
 """how many values of a line have to be right without having been used"""
@@ -24,7 +24,7 @@ Shape: TypeAlias = frozenset[Monomial]
 def polynomial_shape(size: str, values: Values) -> Shape | None:
     """The powers of a size in a quantity; None if it is no polynomial that these values could tell."""
     coefficients = coefficients_of(values)
-    return None if coefficients is None else _shape(Atom(size), coefficients)
+    return None if coefficients is None else frozenset(monomial for monomial, _ in _terms(Atom(size), coefficients))
 
 
 def coefficients_of(values: Sequence[tuple[int, int]]) -> list[Fraction] | None:
@@ -60,8 +60,8 @@ def _divided_differences(values: Sequence[tuple[int, int]]) -> list[Fraction]:
     return found
 
 
-def _shape(atom: Atom, coefficients: Sequence[Fraction]) -> Shape:
-    return frozenset(((atom, i),) if i else () for i, each in enumerate(coefficients) if each)
+def _terms(atom: Atom, coefficients: Sequence[Fraction]) -> Iterator[tuple[Monomial, Fraction]]:
+    yield from ((((atom, i),) if i else (), each) for i, each in enumerate(coefficients) if each)
 
 
 class Floors:
@@ -74,14 +74,14 @@ class Floors:
         """Leave those out that these values contradict."""
         self.left = [atom for atom in self.left if self.fit(atom, values) is not None]
 
-    @staticmethod
-    def fit(atom: Atom, values: Values) -> list[Fraction] | None:
+    def fit(self, atom: Atom, values: Values) -> Polynomial | None:
         """The polynomial in this floor that goes through all values; None if there is none with values to spare."""
         by_floor: dict[int, int] = {}
         for x, y in values:
             if by_floor.setdefault(atom.of(x), y) != y:
                 return None
-        return coefficients_of(tuple(by_floor.items()))
+        coefficients = coefficients_of(tuple(by_floor.items()))
+        return None if coefficients is None else Polynomial(dict(_terms(atom, coefficients)))
 
     def question(self, values: Values, among: Sequence[int]) -> int | None:
         """The value of the size at which those that are left differ most; None if they agree everywhere."""
@@ -92,7 +92,7 @@ class Floors:
         best, most = None, 1
         for x in among:
             if x not in known:
-                said = {_at(fit, atom.of(x)) for atom, fit in fits if fit is not None}
+                said = {fit({"": x, atom.size: x}) for atom, fit in fits if fit is not None}
                 if len(said) > most:
                     best, most = x, len(said)
         return best
@@ -107,7 +107,7 @@ class Floors:
             atom = Atom(size, chosen.step, chosen.shift + whole * chosen.step)
             fit = self.fit(atom, values)
             if fit is not None:
-                shapes.append(_shape(atom, fit))
+                shapes.append(frozenset(fit.terms))
         return min(shapes, key=len, default=None)
 
 
@@ -117,13 +117,6 @@ def floor_shape(size: str, values: Values) -> Shape | None:
     floors = Floors()
     floors.narrow(values)
     return floors.shape(size, values)
-
-
-def _at(coefficients: Sequence[Fraction], x: int) -> Fraction:
-    total = Fraction(0)
-    for each in reversed(coefficients):
-        total = total * x + each
-    return total
 
 
 def values_on(column: Sequence[int], line: Mapping[int, int]) -> Values:

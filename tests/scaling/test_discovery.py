@@ -59,6 +59,18 @@ class TestWhatIsFound:
         for size in range(base + stride, base + 4 * stride):
             assert law.at("forward", I=size) == cost(2, size)
 
+    @QUICK
+    @given(st.integers(2, 32), st.integers(0, 31), st.sampled_from([(1, 1), (2, 1), (1, 2)]), st.integers(1, 300))
+    def test_a_size_beside_what_a_stride_leaves_of_it(
+        self, stride: int, padding: int, powers: tuple[int, int], base: int
+    ) -> None:
+        def cost(B: int, D: int) -> int:
+            return B * D ** powers[0] * ((D + padding) // stride) ** powers[1] + 5 * D * D + 3 * B
+
+        law = law_of({"B": 2, "D": base + stride}, cost=cost)
+        for size in range(base + stride, base + 4 * stride):
+            assert law.at("forward", D=size) == cost(2, size)
+
     def test_sizes_that_a_cost_does_not_depend_on_are_not_in_it(self) -> None:
         law = law_of({"B": 4, "N": 9, "D": 3}, cost=lambda B, N, D: 6 * B * D)
         assert text(law.polynomial("forward")) == "6·B·D"

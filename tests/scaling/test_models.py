@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import graphflops
-from graphflops import Law, multiples
+from graphflops import Law, LawError, analyze, multiples
 from graphflops.models import ConfigurableResNetBK, MambaLM, ResNetBKConfig, TransformerLM
 from graphflops.reconciliation import HAND_COUNT, HandSizes
 
@@ -147,6 +147,34 @@ class TestMamba:
         found = law.under("torch").by_module()
         for name, published in projections.items():
             assert sympy.expand(found[f"blocks.*.mixer.{name}"] - published) == 0
+
+    def test_at_any_width_its_rank_is_rounded_up(self) -> None:
+        """D → ⌈D/16⌉ stands beside D itself; at 77 the rank is 5, and the report is the witness."""
+
+        def factory(B: int, D: int, L: int) -> Made:
+            return MambaLM(vocab_size=50, d_model=D, n_layers=L, n_seq=8, d_state=4), (torch.empty(B, 8).long(),)
+
+        law = graphflops.law(factory, {"B": 2, "D": 32, "L": 2})
+        rank = sympy.floor((D + 15) / 16)
+        x_proj = law.under("torch").by_module()["blocks.*.mixer.x_proj"]
+        assert sympy.expand(x_proj - 2 * B * 8 * L * 2 * D * (rank + 2 * 4)) == 0
+        assert law.at(B=3, D=77, L=3) == analyze(*factory(3, 77, 3)).total
+
+
+class TestRates:
+    """At a rate counts are parts of counts, rounded; there is a law where nothing is left over."""
+
+    def factory(self, N: int, D: int) -> Made:
+        return nn.Sequential(nn.Linear(D, D), nn.Linear(D, 4 * D)), (torch.empty(N, D),)
+
+    def test_whole_counts_follow_a_law(self) -> None:
+        law = graphflops.law(self.factory, {"N": 8, "D": 16}, rates={"1": "1/4"})
+        assert law.at(N=101, D=33) == analyze(*self.factory(101, 33), rates={"1": "1/4"}).total
+        assert law.at(N=101, D=33) < analyze(*self.factory(101, 33)).total
+
+    def test_rounded_ones_do_not(self) -> None:
+        with pytest.raises(LawError, match=r"^1 · linear, forward \(macs\) follows no law in N"):
+            graphflops.law(self.factory, {"N": 8, "D": 16}, rates={"1": 0.62})
 
 
 class TestImages:
