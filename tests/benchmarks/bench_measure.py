@@ -56,6 +56,10 @@ def seconds(row: Row, *, ours_first: bool) -> Measured:
     for name, job in (("step_unfolded", lambda: analyze(*case, fold=False)), ("step_by_mode", lambda: by_mode(case))):
         FakeTensorMode.cache_clear()
         _timed(measured, name, job, time.process_time)
+    if row.alone is not None:
+        one = row.alone.case()
+        for _ in range(2):  # the second time it is what it will be
+            _timed(measured, "alone", lambda: run_alone(one), time.process_time)
     if (report := done["step"]) is not None and done["torch_step"] is not None:
         ours = 2 * (report.work("forward").macs + report.work("backward").macs)
         measured["counted"] = [done["torch_step"], int(ours)]
@@ -110,10 +114,15 @@ def counted_forward(case: Case) -> int:
 def counted_step(case: Case) -> int:
     """FLOPs of forward and backward, by torch's counter."""
     with _torch_counter() as counter:
-        answers = tree_leaves(dict(out) if hasattr(out := case.model(*case.args, **case.kwargs), "items") else out)
-        outputs = [each for each in answers if isinstance(each, Tensor) and each.requires_grad]
-        torch.autograd.backward(outputs, [torch.empty_like(each) for each in outputs])
+        run_alone(case)
     return counter.get_total_flops()
+
+
+def run_alone(case: Case) -> None:
+    """Forward and backward, with nobody looking on but who is there already."""
+    answers = tree_leaves(dict(out) if hasattr(out := case.model(*case.args, **case.kwargs), "items") else out)
+    outputs = [each for each in answers if isinstance(each, Tensor) and each.requires_grad]
+    torch.autograd.backward(outputs, [torch.empty_like(each) for each in outputs])
 
 
 @contextlib.contextmanager

@@ -42,6 +42,10 @@ analysed, beyond what is used when everything is imported.
 """
 
 
+FLOOR = """For scale: a single block of the 405-billion Llama, between its embedding and its head, takes {} of the time
+to build all 126 of them if PyTorch runs it forward and backward on meta tensors, and nobody looks on."""
+
+
 @dataclass(frozen=True)
 class Bar:
     """What is claimed, what was measured, and whether it holds; None if it was not measured."""
@@ -59,6 +63,8 @@ def write(known: Mapping[str, Row], found: Mapping[str, Measured], code: str) ->
     for bar in bars(known, found):
         verdict = {True: "holds", False: "**does not hold**", None: "not measured"}[bar.holds]
         lines.append(f"| {bar.claim} | {bar.measured} | {verdict} |")
+    if (alone := _of(found.get("llama_405b", {}), "alone", "build")) is not None:
+        lines += ["", FLOOR.format(times(alone))]
     stale = [name for name, each in found.items() if each["code"] != code]
     if stale:
         lines += ["", f"Measured on an earlier state of the code: {', '.join(stale)}."]

@@ -33,6 +33,8 @@ class Row:
     tools: bool = False
     depth: int = 0
     """of a row that is so many blocks"""
+    alone: Row | None = None
+    """the same model with one block"""
 
     def case(self, device: str = "meta") -> Case:
         """The model in training mode, and its inputs."""
@@ -104,7 +106,8 @@ def llama(name: str, *, layers: int, width: int, heads: int, inner: int) -> Row:
         )
         return lambda: LlamaForCausalLM(config).to(torch.bfloat16)
 
-    return Row(name, f"transformers, {layers} blocks, sequence 8192", load, lambda: masked(8192))
+    alone = llama(f"{name}, one block", layers=1, width=width, heads=heads, inner=inner) if layers > 1 else None
+    return Row(name, f"transformers, {layers} blocks, sequence 8192", load, lambda: masked(8192), alone=alone)
 
 
 def _depths() -> list[Row]:

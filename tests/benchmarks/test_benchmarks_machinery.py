@@ -9,7 +9,8 @@ from bench_page import bars, write
 from bench_rows import Row, blocks, rows, stream
 from bench_run import Found, commands
 
-TINY = Row("depth_8", "two blocks", lambda: lambda: blocks(2, 16), lambda: stream(16), depth=8)
+ONE = Row("one", "one block", lambda: lambda: blocks(1, 16), lambda: stream(16))
+TINY = Row("depth_8", "two blocks", lambda: lambda: blocks(2, 16), lambda: stream(16), depth=8, alone=ONE)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ JOBS = {"forward", "torch_forward", "step", "torch_step", "step_again", "step_un
 
 def test_every_job_is_timed(run: dict) -> None:
     assert run["failed"] == {}
-    assert all(run[job] > 0 for job in ("build", *JOBS))
+    assert all(run[job] > 0 for job in ("build", "alone", *JOBS))
 
 
 def test_both_do_the_same_job(run: dict) -> None:
@@ -107,6 +108,11 @@ class TestThePage:
         row = {**measured(), "memory": {"failed": {"memory": "died"}}}
         page = write(rows(), {"gpt2": row}, "now")
         assert "| gpt2 | memory | died |" in page
+
+    def test_says_what_one_block_alone_takes(self) -> None:
+        row = measured(build=8)
+        row["runs"][0]["alone"] = 2
+        assert "takes 0.250 × of the time to build" in " ".join(write(rows(), {"llama_405b": row}, "now").split())
 
     def test_says_what_another_state_of_the_code_was_measured_with(self) -> None:
         assert "earlier state of the code: gpt2" in write(rows(), {"gpt2": measured()}, "later")
