@@ -24,6 +24,7 @@ from graphflops.graph import Op, OpGraph, calls
 from graphflops.pricing import Prices
 from graphflops.rulebook import Rule, RuleBook, dotted_name
 from graphflops.tracing import spec_of
+from graphflops.tracing.signatures import signature_of
 
 SOURCE = Path(primitives.__file__).parent
 
@@ -129,9 +130,8 @@ class _ByRule:
         rule = self.book.find(op)
         if rule is None:
             return None
-        names = [each.name for each in op._schema.arguments]
-        defaults = {each.name: each.default_value for each in op._schema.arguments if each.has_default_value()}
-        given = defaults | dict(zip(names, args, strict=False)) | dict(kwargs)
+        signature = signature_of(op)
+        given = {**signature.defaults, **dict(zip(signature.names, args, strict=False)), **kwargs}
         offered = {name: tree_map(_spec_if_tensor, value) for name, value in given.items()}
         out = tuple(map(_spec_if_tensor, result)) if isinstance(result, (tuple, list)) else _spec_if_tensor(result)
         try:

@@ -84,16 +84,17 @@ def _is_users(name: str | None) -> bool:
 def _forget(memos: Collection[Any]) -> None:
     for memo in memos:
         info = memo.cache_info()
-        if not info.currsize or _WITHOUT.get(memo) == info.misses:
+        if info.currsize and _WITHOUT.get(memo) == info:
             continue
-        if _holds_a_tensor(memo):
+        _WITHOUT.pop(memo, None)  # emptied, it counts from the start again
+        if info.currsize and _holds_a_tensor(memo):
             memo.cache_clear()
-        else:
-            _WITHOUT[memo] = info.misses
+        elif info.currsize:
+            _WITHOUT[memo] = info
 
 
-_WITHOUT: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-"""memos that held no tensor, when so many results had been remembered"""
+_WITHOUT: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+"""memos that held no tensor, when they had been asked so often"""
 
 
 def _holds_a_tensor(memo: Any) -> bool:

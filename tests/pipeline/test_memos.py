@@ -40,6 +40,11 @@ def registry() -> list[str]:
     return []
 
 
+@functools.cache
+def store() -> dict[int, Tensor]:
+    return {}
+
+
 class Remembers(nn.Module):
     def __init__(self, table: Callable[[int], Tensor]) -> None:
         super().__init__()
@@ -66,6 +71,16 @@ def test_also_what_a_method_remembers() -> None:
     model, x = Remembers(bounded), torch.ones(2, 4)
     model.table = model.method
     assert analyze(model, (x,)).macs == 64 + 32
+    assert torch.equal(model(x), torch.full((2, 4), 4.0))
+
+
+def test_also_what_is_put_into_something_that_is_remembered() -> None:
+    def table(size: int) -> Tensor:
+        return store().setdefault(size, torch.eye(size) @ torch.ones(size, size))
+
+    model, x = Remembers(table), torch.ones(2, 4)
+    assert store() == {}
+    assert [analyze(model, (x,)).macs for _ in range(2)] == [64 + 32] * 2
     assert torch.equal(model(x), torch.full((2, 4), 4.0))
 
 
