@@ -6,6 +6,7 @@ of a module, and repeat another one that has the same ``code``: the same operati
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,8 +49,8 @@ def stretches_of(graph: fx.Graph, paths: Collection[str], lines: Mapping[fx.Node
             runs[-1][1].append(node)
         else:
             runs.append((path, [node]))
-    several = {path for i, (path, _) in enumerate(runs) if any(path == other for other, _ in runs[:i])}
-    found = (_stretch(path, nodes, lines) for path, nodes in runs if path and path not in several and len(nodes) > 1)
+    times = Counter(path for path, _ in runs)
+    found = (_stretch(path, nodes, lines) for path, nodes in runs if path and times[path] == 1 and len(nodes) > 1)
     return {each.nodes[0]: each for each in found if each is not None}
 
 

@@ -100,7 +100,7 @@ def trace(
         if isinstance(program, str):
             raise also_tried(error, f"torch.export: {program}") from error.__cause__
         try:
-            found = trace(program, args, kwargs, book, grad=grad)
+            found = trace(program, args, kwargs, book, grad=grad, fold=fold)
         except CaptureError:
             raise also_tried(error, "torch.export: its program asks for values as well") from error.__cause__
         why = "run on fake tensors: stopped where data decides; exported by torch.export"

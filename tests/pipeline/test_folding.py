@@ -365,6 +365,18 @@ class TestGivenGraphs:
         folded, unfolded = both(given(Stack(blocks)), torch.zeros(8, 8, 4))
         assert dumps(folded) == dumps(unfolded)
 
+    def test_so_is_a_model_that_has_to_be_exported(self) -> None:
+        def careful(stack: Stack, x: Tensor) -> Any:
+            if not torch.compiler.is_exporting() and x.sum() > 1e6:
+                raise ValueError("too large")
+            return one_after_the_other(stack, x)
+
+        model = Stack([Block(index) for index in range(8)], careful)
+        folded, unfolded = both(model, torch.zeros(8, 8, 4))
+        assert "exported by torch.export" in folded.capture[0]
+        assert dumps(folded) == dumps(unfolded)
+        assert calls_of(model) < calls_of(model, fold=False) - 5 * 6
+
     def test_a_graph_without_memory_of_modules_is_read_as_it_stands(self) -> None:
         model = fx.symbolic_trace(Stack([Block(index) for index in range(4)]))
         for node in model.graph.nodes:
