@@ -58,8 +58,11 @@ def seconds(row: Row, *, ours_first: bool) -> Measured:
         _timed(measured, name, job, time.process_time)
     if row.alone is not None:
         one = row.alone.case()
-        for _ in range(2):  # the second time it is what it will be
-            _timed(measured, "alone", lambda: run_alone(one), time.process_time)
+        taken: Measured = {"failed": measured["failed"]}
+        for _ in range(5):  # the least of them is what cannot be avoided
+            _timed(taken, "alone", lambda: run_alone(one), time.process_time)
+            if "alone" in taken:
+                measured["alone"] = min(taken["alone"], measured.get("alone", taken["alone"]))
     if (report := done["step"]) is not None and done["torch_step"] is not None:
         ours = 2 * (report.work("forward").macs + report.work("backward").macs)
         measured["counted"] = [done["torch_step"], int(ours)]
