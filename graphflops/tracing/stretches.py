@@ -14,7 +14,10 @@ from typing import Any
 import torch
 from torch import fx
 
-_PLAIN = (int, float, complex, str, bool, type(None), type(...), torch.dtype, torch.device, torch.layout)
+from graphflops.tracing.blocks import PLAIN
+
+_COMPARABLE = (*PLAIN, type(...), torch.layout, torch.memory_format)
+"""kinds of arguments that are what they are written as"""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def _stretch(path: str, nodes: Sequence[fx.Node], lines: Mapping[fx.Node, str]) 
             return f"dict({', '.join(f'{key!r}: {named(each)}' for key, each in value.items())})"
         if isinstance(value, slice):
             return f"slice({named(value.start)}, {named(value.stop)}, {named(value.step)})"
-        if type(value) not in _PLAIN:
+        if not isinstance(value, _COMPARABLE):
             raise _Incomparable
         return repr(value)
 

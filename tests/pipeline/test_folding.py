@@ -109,6 +109,11 @@ class AsksForAValue(Block):
         return super().forward(x) if self.on else x.sin()
 
 
+class SaysItsLayout(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).clone(memory_format=torch.contiguous_format)
+
+
 class RunsItselfAgain(Block):
     def forward(self, x: Tensor) -> Tensor:
         return checkpoint(super().forward, x, use_reentrant=False)
@@ -353,9 +358,10 @@ class TestGivenGraphs:
         folded, unfolded = both(model, torch.zeros(8, 8, 4))
         assert dumps(folded) == dumps(unfolded)
 
+    @pytest.mark.parametrize("block", [Block, SaysItsLayout])
     @pytest.mark.parametrize("given", GIVEN)
-    def test_no_more_calls_in_twenty_layers_than_in_four(self, given) -> None:
-        four, twenty = (given(Stack([Block(index) for index in range(depth)])) for depth in (4, 20))
+    def test_no_more_calls_in_twenty_layers_than_in_four(self, given, block) -> None:
+        four, twenty = (given(Stack([block(index) for index in range(depth)])) for depth in (4, 20))
         assert calls_of(twenty) == calls_of(four)
 
     @pytest.mark.parametrize("given", GIVEN)
