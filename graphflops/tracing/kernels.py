@@ -112,6 +112,7 @@ class Kernels:
         """
         key: list[Any] = [op, *kwargs]
         shapes: list[Shape] = []
+        laid_out = False  # as the call says, and not as its operands are
         with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
             for each in _leaves((*args, *kwargs.values())):
                 if isinstance(each, torch.Tensor):
@@ -123,9 +124,10 @@ class Kernels:
                     return None
                 else:
                     key += (type(each), each)
+                    laid_out = laid_out or isinstance(each, torch.memory_format)
         if not shapes:
             return None
-        if _is_pointwise(op) and (common := _broadcast(shapes)) is not None:
+        if _is_pointwise(op) and not laid_out and (common := _broadcast(shapes)) is not None:
             return tuple(key), common
         return (*key, *shapes), None
 

@@ -87,6 +87,15 @@ def test_elements_of_tensors_that_broadcast(shapes: list[tuple[int, ...]], op: A
     assert [each[1:4] for each in described(kernels.run(op, tuple(fakes), {}))] == [each[1:4] for each in expected]
 
 
+def test_a_copy_in_another_layout_is_laid_out_at_each_shape() -> None:
+    mode = FakeTensorMode()
+    kernels = Kernels(mode)
+    with mode:
+        for x in (torch.empty(2, 3, 4, 5), torch.empty(3, 4, 5, 6)):
+            copy = kernels.run(aten.clone.default, (x,), {"memory_format": torch.channels_last})
+            assert copy.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_what_is_written_in_place_is_returned_itself() -> None:
     mode = FakeTensorMode()
     kernels = Kernels(mode)
