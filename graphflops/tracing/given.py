@@ -31,7 +31,8 @@ def captured_from(module: nn.Module) -> str:
     """How a module becomes a graph, in words."""
     if not isinstance(module, fx.GraphModule):
         return "run on fake tensors"
-    exported = any("nn_module_stack" in node.meta for node in module.graph.nodes)
+    classes = (cls for node in module.graph.nodes for _, cls in (node.meta.get("nn_module_stack") or {}).values())
+    exported = any(isinstance(each, str) for each in classes)  # torch.fx has the class itself there
     return f"{'an exported program' if exported else 'a GraphModule'}, replayed as it is"
 
 

@@ -34,6 +34,7 @@ def test_an_exported_program(strict: bool) -> None:
     report = analyze(program, (X,), {"scale": SCALE}, convention="exact")
     assert works(report) == works(analyze(model, (X,), {"scale": SCALE}, convention="exact"))
     assert report.modules["layer.self_attn"] == "MultiheadAttention"
+    assert report.capture == ("an exported program, replayed as it is",)
 
 
 def test_an_exported_program_knows_what_is_frozen() -> None:
@@ -47,6 +48,7 @@ def test_a_graph_module() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.Sequential(nn.GELU(), nn.LayerNorm(8)), nn.Linear(8, 2))
     x = torch.zeros(6, 4)
     report = analyze(fx.symbolic_trace(model), (x,), convention="exact")
+    assert report.capture == ("a GraphModule, replayed as it is",)
     assert works(report) == works(analyze(model, (x,), convention="exact"))
 
 
