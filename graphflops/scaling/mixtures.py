@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -71,19 +70,10 @@ def _fit(atom: Atom, values: Values) -> Polynomial | None:
 
 def _independent(monomials: list[Monomial], points: list[dict[str, int]]) -> list[Monomial]:
     """Those that are no sum of the ones before: with f = ⌊D/2⌋, 4·f·(D − f) is D² − D + 2·f."""
-    kept: list[Monomial] = []
-    reduced: list[tuple[int, list[Fraction]]] = []  # where a column has its first number, and the column
-    for monomial in monomials:
-        column = [Fraction(value_of(monomial, sizes)) for sizes in points]
-        for pivot, other in reduced:
-            if column[pivot]:
-                factor = column[pivot] / other[pivot]
-                column = [mine - factor * theirs for mine, theirs in zip(column, other, strict=True)]
-        pivot = next((i for i, each in enumerate(column) if each), -1)
-        if pivot >= 0:
-            kept.append(monomial)
-            reduced.append((pivot, column))
-    return kept
+    import sympy
+
+    _, pivots = sympy.Matrix([[value_of(each, sizes) for each in monomials] for sizes in points]).rref()
+    return [monomials[i] for i in pivots]
 
 
 def _nearly(atoms: list[Atom], values: Values) -> list[Atom]:

@@ -34,7 +34,8 @@ mask with four axes: without one, they ask the data, and on meta tensors torch's
 which elements are not zero, as experts do, torch's counter only runs with a switch of torch's that takes all for that.
 
 Both are the first of their kind in the process, and what torch keeps of operators on tensors without data is taken from
-it before each analysis. *Again* is one more step after these, as in a search or a test suite.
+it before each analysis. What an analysis reads once a process, such as schemas and what packages announce, is paid for
+by *forward*, which is the first. *Again* is one more step after these, as in a search or a test suite.
 
 *They count* says what torch's counter has of the multiply-adds that the analysis has, forward and backward; where that
 is not 1, it misses some or counts some wrongly. *Memory* is the highest use while the model is built and a step
