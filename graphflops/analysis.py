@@ -20,6 +20,7 @@ from graphflops.rates.patterns import RateLike, found_rates, without_work
 from graphflops.report import Report
 from graphflops.rulebook import Rule, RuleBook
 from graphflops.tracing import trace
+from graphflops.tracing.isolation import isolated
 
 
 def analyze(
@@ -63,6 +64,27 @@ def analyze(
         RuleError: a rule is wrong, or does not load.
         UsageError: an argument is not one of those above.
     """
+    return isolated(
+        lambda: _analyzed(
+            model, args, kwargs, optimizer, training, rules, convention, attention, strict, expand, rates, fold
+        )
+    )
+
+
+def _analyzed(
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None,
+    optimizer: str | None,
+    training: bool,
+    rules: Iterable[RuleSource] | None,
+    convention: str | Path | Convention,
+    attention: str,
+    strict: bool,
+    expand: bool | Iterable[str],
+    rates: Mapping[str, RateLike] | None,
+    fold: bool,
+) -> Report:
     chosen = convention_named(convention)
     book = rulebook(rules, strict=strict)
     if attention not in ("flash", "math"):

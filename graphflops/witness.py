@@ -29,7 +29,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from graphflops.tracing.given import as_module
-from graphflops.tracing.lending import StandIns, stored_in
+from graphflops.tracing.isolation import isolated
+from graphflops.tracing.stand_ins import StandIns, stored_in
 from graphflops.tracing.plain import plainly
 from graphflops.tracing.values import Values, with_second_thoughts
 
@@ -53,19 +54,25 @@ def dispatched(
 ) -> Dispatched:
     """Run a model forward, and backward from all its outputs to whatever requires grad, on fake tensors.
 
-    Anything that the model raises on fake tensors is raised here too; the model is as it was afterwards.
+    Anything that the model raises on fake tensors is raised here too; the model is never written to.
     """
+    return isolated(lambda: _dispatched(model, args, kwargs or {}, training=training))
+
+
+def _dispatched(
+    model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, training: bool
+) -> Dispatched:
     model = as_module(model)
     root = model if isinstance(model, nn.Module) else nn.Module()
 
     def attempt(values: Values) -> Dispatched:
         stand_ins = values.stand_ins
-        grad = torch.set_grad_enabled(training)
-        with stand_ins.in_charge(), grad, stand_ins.lent_to(root), Described(values):
-            given = (tuple(args), dict(kwargs or {}))
-            fake_args, fake_kwargs = tree_map(lambda each: stand_ins.of(each) if torch.is_tensor(each) else each, given)
+        copied = stand_ins.copier.copy
+        with stand_ins.in_charge(), torch.set_grad_enabled(training), Described(values):
+            with torch._C.DisableTorchFunction():
+                program, fake_args, fake_kwargs = copied(model), copied(tuple(args)), copied(dict(kwargs))
             with mathematics(values), Products() as forward:
-                result = model(*fake_args, **fake_kwargs)
+                result = program(*fake_args, **fake_kwargs)
             ends = [each for each in tensors_in(result) if each.requires_grad]
             with mathematics(values), Products() as backward:
                 if ends:
@@ -78,7 +85,7 @@ def dispatched(
 @contextmanager
 def mathematics(values: Values) -> Iterator[None]:
     """Everything plain, and attention by its formula, on every device."""
-    with plainly(values.decide), sdpa_kernel(SDPBackend.MATH):
+    with plainly(values, values.decide), sdpa_kernel(SDPBackend.MATH):
         yield
 
 

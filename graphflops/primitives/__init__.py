@@ -33,7 +33,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 from graphflops.costs import NOTHING, Work
 from graphflops.primitives.operations import adds_up, functional, single_operations
 from graphflops.tracing.given import as_module
-from graphflops.tracing.lending import StandIns, as_it_is
+from graphflops.tracing.isolation import isolated
+from graphflops.tracing.stand_ins import StandIns
 from graphflops.tracing.values import Values, with_second_thoughts
 from graphflops.witness import Described, mathematics, tensors_in
 
@@ -77,25 +78,39 @@ def executed(
     back through, all of them unless told. ``known`` is asked about the operators that can be neither
     taken apart nor counted.
 
-    Whatever the call raises on fake tensors is raised here too; it is as it was afterwards, and so are all modules
-    among its arguments.
+    Whatever the call raises on fake tensors is raised here too; it is never written to, nor are modules among its
+    arguments.
     """
+    return isolated(
+        lambda: _executed(call, (tuple(args), dict(kwargs or {})), training, frozen, through, known)
+    )
+
+
+def _executed(
+    call: Callable[..., Any],
+    given: tuple[tuple[Any, ...], dict[str, Any]],
+    training: bool,
+    frozen: bool,
+    through: Collection[int] | None,
+    known: Known | None,
+) -> Executed:
     call = as_module(call)
-    given = (tuple(args), dict(kwargs or {}))
     owner = getattr(call, "__self__", None)
     modules = [each for each in (call, owner, *tree_leaves(given)) if isinstance(each, nn.Module)]
     root = call if isinstance(call, nn.Module) and len(modules) == 1 else nn.ModuleList(modules)
 
     def attempt(values: Values) -> Executed:
         stand_ins = values.stand_ins
-        grad = torch.set_grad_enabled(training)
-        with stand_ins.in_charge(), grad, stand_ins.lent_to(root), Described(values):
-            for parameter in root.parameters():
+        copied = stand_ins.copier.copy
+        with stand_ins.in_charge(), torch.set_grad_enabled(training), Described(values):
+            with torch._C.DisableTorchFunction():
+                program, inner = copied(call), copied(root)
+            for parameter in inner.parameters():
                 parameter.requires_grad_(parameter.requires_grad and not frozen)
 
             def fake(each: Any) -> Any:
                 if not torch.is_tensor(each):
-                    return as_it_is(each)
+                    return copied(each)
                 made = stand_ins.of(each)
                 return made.clone() if each.requires_grad and not isinstance(each, nn.Parameter) else made
 
@@ -103,7 +118,7 @@ def executed(
             fake_args, fake_kwargs = tree_map(lambda each: fakes.setdefault(id(each), fake(each)), given)
             forward, backward = _Primitives(known), _Primitives(known, backward=True)
             with mathematics(values), forward:
-                result = call(*fake_args, **fake_kwargs)
+                result = program(*fake_args, **fake_kwargs)
             results = result if isinstance(result, (tuple, list)) else (result,)
             used = result if through is None else [each for i, each in enumerate(results) if i in through]
             ends = [each for each in tensors_in(used) if each.requires_grad]

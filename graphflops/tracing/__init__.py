@@ -11,7 +11,7 @@ So Python that depends on shapes works, and Python that depends on data is refus
 lends its place to stand-ins for the time of the trace (``lending``) and is given back as it was.
 """
 
-from graphflops.tracing.lending import spec_of
+from graphflops.tracing.stand_ins import spec_of
 from graphflops.tracing.tracer import Trace, trace
 
 __all__ = ["Trace", "spec_of", "trace"]

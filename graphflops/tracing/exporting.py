@@ -9,15 +9,26 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from graphflops.tracing.lending import left_as_it_was
+from graphflops.tracing.isolation import session, tracing
+from graphflops.tracing.module_state import watched_state
+from graphflops.tracing.stand_ins import StandIns
 
 
 def exported(root: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, grad: bool) -> fx.GraphModule | str:
     """What torch.export makes of a module, which runs on tensors without data there too; or in a line why nothing."""
-    with left_as_it_was(root), _quietly(), torch.set_grad_enabled(grad):
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    stand_ins = StandIns(root, mode=FakeTensorMode(shape_env=ShapeEnv(tracked_fakes=[])))
+    copied = stand_ins.copier.copy
+    here = session()
+    assert here is not None, "what is exported is copied by an analysis"
+    with _quietly(), torch.set_grad_enabled(grad), here.putting_back(watched_state(root, stand_ins.survey.classes)):
         try:
-            return torch.export.export(root, args, dict(kwargs), strict=False).module()
+            with tracing():
+                program = torch.export.export(copied(root), copied(args), copied(dict(kwargs)), strict=False)
+            return program.module()
         except Exception as error:
             said = next(iter(str(error).strip().splitlines()), "")
             return f"{type(error).__name__}: {said}"

@@ -8,7 +8,6 @@ something of one wakes it, so that it runs as any other module does. In doubt, n
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +21,8 @@ from graphflops.repeats import Likeness, numbered
 from graphflops.tracing.blocks import OF_TORCH, PLAIN, Block
 from graphflops.tracing.checkpoints import Region
 from graphflops.tracing.failures import user_line
-from graphflops.tracing.lending import Unfold, stored_in
+from graphflops.tracing.copying import HOOK, object_dict
+from graphflops.tracing.stand_ins import Unfold, stored_in
 
 if TYPE_CHECKING:
     from graphflops.tracing.tracer import Tracer
@@ -88,18 +88,18 @@ class Pattern:
 
 
 class Folding:
-    """The blocks of one trace. ``lend`` readies a module that wakes up to be run."""
+    """The blocks of one trace. Their modules are the user's own, which are only read; what runs are copies of these."""
 
-    def __init__(self, tracer: Tracer, blocks: list[Block], lend: Callable[[nn.Module], None]) -> None:
+    def __init__(self, tracer: Tracer, blocks: list[Block]) -> None:
         self.tracer = tracer
-        self.lend = lend
+        copier = tracer.copier
         self.writes = 0
         """how many attributes of modules were written so far"""
         self.kinds: set[str] = set()
         """the kinds of the calls in all patterns"""
-        self._heads: dict[int, Block] = {id(each.head): each for each in blocks}
+        self._heads: dict[int, Block] = {}  # id of the copy of its first module → the block
         self._patterns: dict[str, list[Pattern]] = {}
-        self._asleep: dict[int, tuple[nn.Module, dict[str, Any], Block]] = {}
+        self._asleep: dict[int, tuple[nn.Module, Block]] = {}  # id of an empty copy → the module, and its block
         self._repeating: set[int] = set()
         self._stock: dict[int, list[torch.Tensor]] = {}  # id of a pattern's result → others like it
         self._running: Pattern | None = None
@@ -110,49 +110,26 @@ class Folding:
             if block.kind not in first:
                 first.add(block.kind)
             else:
-                for module in block.modules:
-                    self._asleep[id(module)] = module, vars(module), block
+                for module, names in zip(block.modules, block.shadowing, strict=True):
+                    shell, attributes = copier.defer(module), vars(module)
+                    object_dict(shell).update({name: attributes[name] for name in names})
+                    object_dict(shell)[HOOK] = tracer.watched(shell)
+                    self._asleep[id(shell)] = module, block
+        for block in blocks:
+            self._heads[id(copier.copy_of(block.head))] = block
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Blocks sleep while this is open, and all modules are watched."""
-        get, put, remove = nn.Module.__getattr__, nn.Module.__setattr__, nn.Module.__delattr__
-        asleep, kept = self._asleep, self._kept
-
-        def watched_get(module: nn.Module, name: str) -> Any:
-            if kept and id(module) in kept:
-                ordinal, attributes = kept[id(module)]
-                if name in attributes:
-                    assert self._running is not None
-                    self._running.reads.append((ordinal, name, attributes[name]))
-                    return attributes[name]
-            elif id(module) in asleep:
-                return self._asked(module, name)
-            return get(module, name)
-
-        def watched_put(module: nn.Module, name: str, value: Any) -> None:
-            self._written(module)
-            put(module, name, value)
-
-        def watched_remove(module: nn.Module, name: str) -> None:
-            self._written(module)
-            remove(module, name)
-
-        for block in {id(block): block for _, _, block in asleep.values()}.values():
-            for module, names in zip(block.modules, block.shadowing, strict=True):
-                attributes = vars(module)
-                object.__setattr__(module, "__dict__", {name: attributes[name] for name in names} if names else {})
-        nn.Module.__getattr__ = watched_get  # type: ignore[method-assign]
-        nn.Module.__setattr__ = watched_put  # type: ignore[method-assign, assignment]
-        nn.Module.__delattr__ = watched_remove  # type: ignore[method-assign]
-        try:
-            yield
-        finally:
-            nn.Module.__getattr__ = get  # type: ignore[method-assign]
-            nn.Module.__setattr__ = put  # type: ignore[method-assign]
-            nn.Module.__delattr__ = remove  # type: ignore[method-assign]
-            for module, attributes, _ in asleep.values():
-                object.__setattr__(module, "__dict__", attributes)
+    def attribute_of(self, get: Callable[..., Any], module: nn.Module, name: str) -> Any:
+        """An attribute of a module that Python does not find by itself; ``get`` finds it as PyTorch does."""
+        if self._kept and id(module) in self._kept:
+            ordinal, attributes = self._kept[id(module)]
+            if name in attributes:
+                assert self._running is not None
+                original = vars(self._running.block.modules[ordinal])[name]
+                self._running.reads.append((ordinal, name, original))
+                return attributes[name]
+        elif id(module) in self._asleep:
+            return self._asked(module, name)
+        return get(module, name)
 
     # -- asleep --------------------------------------------------------------------------------------------------
 
@@ -166,26 +143,28 @@ class Folding:
         Raises:
             Unfold: it repeats another block already.
         """
-        block = self._asleep[id(module)][2]
+        block = self._asleep[id(module)][1]
         if id(block) in self._repeating:
             raise Unfold
+        copier = self.tracer.copier
         for each in block.modules:
-            _, attributes, _ = self._asleep.pop(id(each))
-            object.__setattr__(each, "__dict__", attributes)
-            with self.tracer.paused():
-                self.lend(each)
+            self._asleep.pop(id(copier.copy_of(each)))
+        with self.tracer.paused(), torch._C.DisableTorchFunction():
+            for each in block.modules:
+                copier.fill(each)
 
     def _asked(self, module: nn.Module, name: str) -> Any:
         """An attribute of a module that is asleep; plain ones and modules, which sleep as well, do not wake it."""
-        _, attributes, _ = self._asleep[id(module)]
+        attributes = vars(self._asleep[id(module)][0])
         if name in attributes and isinstance(attributes[name], PLAIN):
             return attributes[name]
         if name in (children := attributes["_modules"]):
-            return children[name]
+            return self.tracer.copier.copy_of(children[name])
         self.wake(module)
         return getattr(module, name)
 
-    def _written(self, module: nn.Module) -> None:
+    def written(self, module: nn.Module) -> None:
+        """A module is written to: what runs is no pattern, and a block that is asleep wakes."""
         self.writes += 1
         self.spoil()
         if id(module) in self._asleep:
@@ -257,7 +236,7 @@ class Folding:
 
     def _pattern_of(self, block: Block, call: _Call) -> Pattern | None:
         """The pattern that a block repeats if it is called so."""
-        attributes = [self._asleep[id(each)][1] for each in block.modules]
+        attributes = [vars(each) for each in block.modules]
         for pattern in self._patterns.get(block.kind, ()):
             body = pattern.body
             if (
@@ -319,6 +298,8 @@ class Folding:
         last = tracer.graph._root._prev
         before = self._state(call)
         inputs = [tracer.nodes.get(id(each)) for each in call.tensors]
+        copies = [tracer.copier.copy_of(each) for each in block.modules]
+        held = [_held_by(each) for each in copies]
         line = self._line()
         called, tracer.called = tracer.called, set()
         tracer.values.looked_at.clear()
@@ -332,7 +313,9 @@ class Folding:
         while last._next is not tracer.graph._root:
             last = last._next
             nodes.append(last)
-        if unspoilt and self._state(call) == before and self._is_left_alone(block):
+        if unspoilt and self._state(call) == before and all(
+            _is_unchanged(*each) for each in zip(copies, held, strict=True)
+        ):
             pattern.calls = pattern.region.calls if pattern.region else 0
             pattern.body = self._body(block, call, nodes, inputs, now, line, result)
             if pattern.body is not None:
@@ -347,12 +330,8 @@ class Folding:
             [(each._version, id(self.tracer.nodes.get(id(each)))) for each in call.tensors],
             (len(values.assumed), values.truths, len(values.blank), values.routing.seen),
             surroundings(),
-            random.getstate(),
+            self.tracer.session.draws,
         )
-
-    def _is_left_alone(self, block: Block) -> bool:
-        """Whether nothing that its modules hold was changed on the way."""
-        return all(self.tracer.stand_ins.is_unchanged(each) for each in block.modules)
 
     def _body(
         self,
@@ -430,12 +409,13 @@ class Folding:
         """A block runs as a pattern while this is open."""
         self._running = pattern
         for ordinal, module in enumerate(pattern.block.modules):
-            attributes, shadowing = vars(module), pattern.block.shadowing[ordinal]
+            copied = self.tracer.copier.copy_of(module)
+            attributes, shadowing = object_dict(copied), pattern.block.shadowing[ordinal]
             pattern.reads += [(ordinal, name, attributes[name]) for name in shadowing]
-            names = [name for name in attributes if name not in OF_TORCH and name not in shadowing]
+            names = [name for name in attributes if name not in OF_TORCH and name not in shadowing and name != HOOK]
             aside = {name: attributes.pop(name) for name in names}
-            self._kept[id(module)] = ordinal, aside
-            self._modules[id(module)] = module
+            self._kept[id(copied)] = ordinal, aside
+            self._modules[id(copied)] = copied
         try:
             yield
         finally:
@@ -461,6 +441,7 @@ class _Call:
     tensors: list[torch.Tensor]
 
 
+_CONTAINERS = (dict, list, set)
 _NAME = "folded_block"
 
 
@@ -470,6 +451,32 @@ def _repeated() -> Any:
 
 def _part() -> Any:
     raise NotImplementedError("a block that repeats another one is not run")
+
+
+def _held_by(module: nn.Module) -> tuple[dict[str, Any], list[tuple[Any, Any]]]:
+    """The attributes of a module, and its containers with what they hold."""
+    attributes = object_dict(module)
+    held = [(each, base(each)) for each in attributes.values() for base in _CONTAINERS if isinstance(each, base)]
+    return attributes.copy(), held
+
+
+def _is_unchanged(module: nn.Module, before: tuple[dict[str, Any], list[tuple[Any, Any]]]) -> bool:
+    """Whether a module holds what it held."""
+    attributes, now = before[0], object_dict(module)
+    if attributes.keys() != now.keys() or any(now[name] is not each for name, each in attributes.items()):
+        return False
+    return all(_holds(*each) for each in before[1])
+
+
+def _holds(now: Any, then: Any) -> bool:
+    """Whether a container holds the same objects, in the same order."""
+    if isinstance(then, set) or len(now) != len(then):
+        return bool(now == then)
+    if isinstance(then, dict):
+        if list(now) != list(then):
+            return False
+        now, then = now.values(), then.values()
+    return all(one is other for one, other in zip(now, then, strict=True))
 
 
 def _is_below(path: str, block: str) -> bool:

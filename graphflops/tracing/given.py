@@ -36,13 +36,19 @@ def captured_from(module: nn.Module) -> str:
     return f"{'an exported program' if exported else 'a GraphModule'}, replayed as it is"
 
 
-def replayed(module: fx.GraphModule, at: At, blocks: Collection[str], call: Call) -> Callable[..., Any]:
+def replayed(
+    module: fx.GraphModule, copied: Callable[[Any], Any], at: At, blocks: Collection[str], call: Call
+) -> Callable[..., Any]:
     """What runs a graph's nodes one by one, each inside ``at(module path, source line)`` as the graph remembers them.
+
+    What they ask the module for is that of its copy, which ``copied`` says of each.
 
     Those that one of the ``blocks`` came to be are run by ``call(run, stretch, inputs)``, which may know their results.
     """
     names = inspect.signature(module.forward).parameters
     replay = _Replay(module, at, blocks, call)
+    replay.submodules = {path: copied(each) for path, each in replay.submodules.items()}
+    replay.module = copied(module)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         ordered = [*args, *(kwargs[name] for name in [*names][len(args) :] if name in kwargs)]

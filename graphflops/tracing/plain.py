@@ -9,9 +9,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,62 +20,35 @@ from torch._ops import HigherOrderOperator
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
+from graphflops.errors import CaptureError
+from graphflops.tracing.values import Values
+
 Decide = Callable[[torch.Tensor], bool]
 """whether a tensor of one truth value is true"""
 
 
 @contextmanager
-def plainly(decide: Decide) -> Iterator[None]:
-    """Everything plain while this is open; ``decide`` says which branch a ``cond`` takes."""
-    printed = _replaced(torch.SymFloat, "__format__", lambda number, how: str(number))  # however it is to be rounded
-    with plain_kernels(), _uncompiled(), _replaced(nn.Module, "_apply", _converted), printed, _Plain(decide):
+def plainly(values: Values, decide: Decide) -> Iterator[None]:
+    """Everything plain in this thread while this is open; ``decide`` says which branch a ``cond`` takes.
+
+    Real tensors that a program finds by itself, among globals or in what cannot be copied, are replaced by their
+    stand-ins wherever they are used, so that what is written to them is written to these.
+
+    A mode of functions is enough for the fast paths of attention, which PyTorch takes only where nobody looks on.
+    """
+    with _Plain(values, decide):
         yield
 
 
-@contextmanager
-def plain_kernels() -> Iterator[None]:
-    """No fused kernels that PyTorch picks by mode or machine."""
-    fast_path, onednn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        torch._C._set_mkldnn_enabled(onednn)
-
-
-@contextmanager
-def _uncompiled() -> Iterator[None]:
-    """Functions that are compiled, or were before, run as they are written."""
-    with ExitStack() as stack:
-        stack.enter_context(_replaced(torch, "compile", _as_it_is))
-        if "torch._dynamo" in sys.modules:
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        flex = sys.modules.get("torch.nn.attention.flex_attention")
-        if flex is not None:  # it refuses to be trained on a CPU
-            stack.enter_context(_replaced(flex, "_validate_device", lambda *_: None))
-        yield
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    own, before = name in vars(owner), getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before) if own else delattr(owner, name)
-
-
-def _as_it_is(model: Any = None, **options: Any) -> Any:
+def uncompiled(model: Any = None, **options: Any) -> Any:
+    """``torch.compile`` that compiles nothing."""
     return model if model is not None else lambda decorated: decorated
 
 
-def _converted(module: nn.Module, convert: Callable[[Any], Any], recurse: bool = True) -> nn.Module:
+def converted(module: nn.Module, convert: Callable[[Any], Any], recurse: bool = True) -> nn.Module:
     """``Module._apply`` by putting what is converted in the place of what was there, which fake tensors allow."""
     for child in module.children() if recurse else ():
-        _converted(child, convert)
+        converted(child, convert)
     for name, parameter in module._parameters.items():
         if parameter is not None:
             with torch.no_grad():
@@ -91,15 +63,24 @@ def _converted(module: nn.Module, convert: Callable[[Any], Any], recurse: bool =
 class _Plain(TorchFunctionMode):
     """Takes devices out of calls, and runs the compiler's control flow as Python."""
 
-    def __init__(self, decide: Decide) -> None:
+    def __init__(self, values: Values, decide: Decide) -> None:
         super().__init__()
+        self.values = values
         self.decide = decide
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
+        in_place_of = self.values.stand_ins.in_place_of
+        args, kwargs = in_place_of(args), dict(in_place_of(kwargs)) if kwargs else {}
+        if function in _ADDRESSES:
+            raise CaptureError(_NO_ADDRESS)
+        if function in _AS_DATA and (data := self._data(args[0])) is not None:
+            return function(data, *args[1:], **kwargs)
         if isinstance(function, HigherOrderOperator):
             with self:
                 return self._as_python(function, args, kwargs)
+        if function is torch.lstm and isinstance(args[1], (tuple, list)):
+            with torch._C.DisableTorchFunction():
+                return _lstm(*args, **kwargs)
         if function is torch.Tensor.cuda:
             return args[0]
         if function is torch.Tensor.__format__ and not args[0].dim():
@@ -125,8 +106,25 @@ class _Plain(TorchFunctionMode):
         kernel = program.py_kernels.get(DispatchKey.CompositeExplicitAutograd)
         return (kernel or program)(*args, **kwargs)
 
+    def _data(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """A copy of what a tensor holds, if that is known and nothing was assumed of it."""
+        with torch._C.DisableTorchFunction():
+            value = self.values.of(tensor)
+        if value is None or value.assumed:
+            return None
+        with _disable_current_modes(), torch._C.DisableTorchFunction():
+            return value.tensor.detach().clone()
+
     def _is_true(self, truth: Any) -> bool:
         return self.decide(truth) if torch.is_tensor(truth) else bool(truth)
+
+
+_ADDRESSES = {torch.Tensor.data_ptr, torch.UntypedStorage.data_ptr, torch.TypedStorage.data_ptr}
+_AS_DATA = {torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.__array__}
+_NO_ADDRESS = (
+    "the address of a tensor was asked for, and a tensor without data has none: a kernel that is called by its pointers "
+    "cannot be run here"
+)
 
 
 def _padded(
@@ -141,6 +139,62 @@ def _padded(
     padded = data.new_full((max(len(many), total_length), many[0], *data.shape[1:]), padding)
     padded = padded.index_put((step, sequence), data)
     return padded.transpose(0, 1) if batch_first else padded, lengths
+
+
+def _lstm(
+    input: torch.Tensor,
+    hx: Sequence[torch.Tensor],
+    weights: Sequence[torch.Tensor],
+    has_biases: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """An LSTM as PyTorch runs it on a CPU where oneDNN is off, which is a switch for the whole process."""
+    output = input.transpose(0, 1) if batch_first else input
+    hidden, cells = hx[0].unbind(0), hx[1].unbind(0)
+    each = (4 if has_biases else 2) + (hx[0].shape[2] != hx[1].shape[2])  # with a projection if the sizes differ
+    states: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for layer in range(layers):
+        directions = []
+        for direction in range(2 if bidirectional else 1):
+            place = len(states)
+            steps, state = _lstm_direction(
+                output, (hidden[place], cells[place]), weights[place * each : (place + 1) * each], has_biases, direction
+            )
+            directions.append(torch.stack(steps, 0))
+            states.append(state)
+        output = torch.cat(directions, -1) if bidirectional else directions[0]
+        if dropout and train and layer < layers - 1:
+            output = torch.dropout(output, dropout, True)
+    output = output.transpose(0, 1) if batch_first else output
+    return output, torch.stack([each for each, _ in states], 0), torch.stack([each for _, each in states], 0)
+
+
+def _lstm_direction(
+    input: torch.Tensor,
+    state: tuple[torch.Tensor, torch.Tensor],
+    weights: Sequence[torch.Tensor],
+    has_biases: bool,
+    backwards: int,
+) -> tuple[list[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    of_input, of_hidden, *rest = weights
+    biases, projection = (rest[:2], rest[2:]) if has_biases else ((None, None), rest)
+    steps = torch._C._nn.linear(input, of_input, biases[0]).unbind(0)
+    hidden, cell = state
+    outputs = []
+    for step in reversed(steps) if backwards else steps:
+        gates = torch._C._nn.linear(hidden, of_hidden, biases[1]).add_(step)
+        chunks = gates.unsafe_chunk(4, 1)
+        enter, forget, new, leave = chunks[0].sigmoid_(), chunks[1].sigmoid_(), chunks[2].tanh_(), chunks[3].sigmoid_()
+        cell = (forget * cell).add_(enter * new)
+        hidden = leave * cell.tanh()
+        if projection:
+            hidden = torch.matmul(hidden, projection[0].t())
+        outputs.append(hidden)
+    return outputs[::-1] if backwards else outputs, (hidden, cell)
 
 
 def _is_device(value: Any) -> bool:

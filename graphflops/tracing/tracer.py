@@ -27,7 +27,8 @@ from graphflops.tracing.exporting import exported
 from graphflops.tracing.failures import also_tried, asks_for_data, failure, user_line
 from graphflops.tracing.folding import Folding
 from graphflops.tracing.given import as_module, captured_from, remembered_modules, replayed
-from graphflops.tracing.lending import StandIns, Unfold, as_it_is, refusal, spec_of, stored_in
+from graphflops.tracing.isolation import Session, isolated, session
+from graphflops.tracing.stand_ins import StandIns, Unfold, as_it_is, refusal, spec_of, stored_in
 from graphflops.tracing.signatures import signature_of
 from graphflops.tracing.stretches import Stretch
 from graphflops.tracing.values import Values, with_second_thoughts
@@ -76,17 +77,28 @@ def trace(
 
     With ``fold``, a block that is alike one that has run, and is called in the same way, is one node that says so.
 
-    The model is as it was afterwards, also when this raises: parameters and buffers are lent fake stand-ins for the
-    time of the trace, and every attribute of every module is put back.
+    The model is never written to: a structural copy of it runs, with fake tensors in the place of its own.
 
     Raises:
         CaptureError: the model's own code refused the inputs, or needs a value that only data can tell.
     """
+    return isolated(lambda: _traced(model, args, kwargs, book, grad=grad, fold=fold), keep=True)
+
+
+def _traced(
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    book: RuleBook,
+    *,
+    grad: bool,
+    fold: bool,
+) -> Trace:
     given = as_module(model)
     root = given if isinstance(given, nn.Module) else _Function(given)
 
     def attempt(values: Values, *, fold: bool = False) -> Trace:
-        return Tracer(root, book, values.stand_ins, values).run(args, kwargs, grad=grad, fold=fold)
+        return Tracer(root, book, values).run(args, kwargs, grad=grad, fold=fold)
 
     if fold:
         with suppress(Unfold, CaptureError):  # what is wrong is said of the model itself
@@ -100,7 +112,7 @@ def trace(
         if isinstance(program, str):
             raise also_tried(error, f"torch.export: {program}") from error.__cause__
         try:
-            found = trace(program, args, kwargs, book, grad=grad, fold=fold)
+            found = _traced(program, args, kwargs, book, grad=grad, fold=fold)
         except CaptureError:
             raise also_tried(error, "torch.export: its program asks for values as well") from error.__cause__
         why = "run on fake tensors: stopped where data decides; exported by torch.export"
@@ -119,16 +131,20 @@ class _Function(nn.Module):
 class Tracer(fx.Tracer):
     """An fx tracer whose values are fake tensors and not proxies, so that a model cannot tell it from a run."""
 
-    def __init__(self, root: nn.Module, book: RuleBook, stand_ins: StandIns, values: Values) -> None:
+    def __init__(self, root: nn.Module, book: RuleBook, values: Values) -> None:
         super().__init__()
-        self.root: nn.Module = root
+        self.root: nn.Module = root  # the user's own, which is only read; a copy of it runs
         self.name = root.name if isinstance(root, _Function) else type(root).__name__
         self.book = book
-        self.stand_ins = stand_ins
         self.values = values
+        self.stand_ins = stand_ins = values.stand_ins
+        self.copier = stand_ins.copier
+        self.copier.watch = self.watched
+        self.session = session() or Session()
+        self.session.own(self)
         self.graph = fx.Graph(tracer_cls=type(self))
         self.survey = stand_ins.survey
-        self.paths = {id(module): path for path, module in self.survey.modules.items()}
+        self.paths: dict[int, str] = {}  # id of a module's copy → its path
         self.nodes: dict[int, fx.Node] = {}  # id of a fake tensor → the node that made it
         self.described: dict[object, str] = {}  # what is not run → why
         self.kept: list[torch.Tensor] = []  # so that an id stays its tensor's own
@@ -148,17 +164,21 @@ class Tracer(fx.Tracer):
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, grad: bool, fold: bool = False) -> Trace:
         """Run the root on stand-ins of its inputs, and write down what it calls."""
         blocks = alike_blocks(self.survey, lambda each: self.is_leaf_module(each, "")) if fold else []
-        with self.stand_ins.in_charge(), torch.set_grad_enabled(grad), self.stand_ins.lending() as lend:
-            self.folding = Folding(self, blocks, lend)
-            for module in self.survey.modules.values():
-                if not self.folding.is_asleep(module):
-                    lend(module)
-            placed_args, placed_kwargs = self._place(args, kwargs)
-            call: Callable[..., Any] = self.root
+        with self.stand_ins.in_charge(), torch.set_grad_enabled(grad):
+            with torch._C.DisableTorchFunction():
+                self.folding = Folding(self, blocks)
+                program = self.copier.copy(self.root)
+                self.paths = {
+                    id(self.copier.copy_of(module)): path for path, module in self.survey.modules.items()
+                }
+                placed_args, placed_kwargs = self._place(args, kwargs)
+            self.program: nn.Module = program
+            call: Callable[..., Any] = program
             if isinstance(self.root, fx.GraphModule):
-                call = replayed(self.root, self._at, [each.path for each in blocks], self._on_stretch)
+                copied, paths = self.copier.copy_of, [each.path for each in blocks]
+                call = replayed(self.root, copied, self._at, paths, self._on_stretch)
             try:
-                with self.folding.watching(), watching(self):
+                with watching(self, self.values):
                     result = call(*placed_args, **placed_kwargs)
             except (GraphflopsError, Unfold):
                 raise
@@ -183,12 +203,21 @@ class Tracer(fx.Tracer):
             routed=self.values.routing.shares,
         )
 
+    def release(self) -> None:
+        """Let go of all tensors, those in the graph included."""
+        for node in self.graph.nodes:
+            node.meta.clear()
+        vars(self.values).clear()
+        vars(self).clear()
+
     def _place(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Placeholders for every tensor of the inputs, named as forward names them."""
         names = _positional_names(self.root.forward)
 
         def place(name: str, value: Any) -> Any:
-            return tree_map(lambda each: self._placeholder(name, each) if torch.is_tensor(each) else each, value)
+            return tree_map(
+                lambda each: self._placeholder(name, each) if torch.is_tensor(each) else self.copier.copy(each), value
+            )
 
         placed = tuple(place(names[i] if i < len(names) else f"input_{i}", each) for i, each in enumerate(args))
         return placed, {name: place(name, each) for name, each in kwargs.items()}
@@ -228,13 +257,22 @@ class Tracer(fx.Tracer):
         yield from ((name, meta["val"]) for name, meta in used.items() if meta["parameter"] and name not in own)
 
     def _placeholder(self, name: str, tensor: torch.Tensor) -> Any:
-        return self._register(self.graph.placeholder(name), self.stand_ins.of(tensor))
+        return self._register(self.graph.placeholder(name), self.stand_ins.given(tensor))
 
     # -- what the watchers see -----------------------------------------------------------------------------------
 
     def is_leaf_module(self, module: nn.Module, module_qualified_name: str) -> bool:
         """A module is a leaf if a rule speaks for its class, unless what it is called with is not what will run."""
         return not _is_transformed() and self.book.find(type(module)) is not None
+
+    def watched(self, module: nn.Module) -> Callable[..., Any]:
+        """What is called in the place of a module's copy."""
+        call = type(module)._call_impl  # type: ignore[attr-defined]
+
+        def watched_call(*args: Any, **kwargs: Any) -> Any:
+            return self.on_module(call, module, args, kwargs)
+
+        return watched_call
 
     def on_module(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Enter the module's path; if it is a leaf, its forward is one node, and its hooks are traced around it."""
@@ -256,7 +294,8 @@ class Tracer(fx.Tracer):
 
     def _on_stretch(self, run: Callable[[], Any], stretch: Stretch, inputs: list[Any]) -> Any:
         """What a module came to be in a given graph, which may repeat another one if its code is the same."""
-        return self.folding.call(run, self.survey.modules[stretch.path], (stretch.code, *inputs), {})
+        module = self.copier.copy_of(self.survey.modules[stretch.path])
+        return self.folding.call(run, module, (stretch.code, *inputs), {})
 
     def _call_leaf(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         attributes = vars(module)
@@ -283,6 +322,7 @@ class Tracer(fx.Tracer):
 
     def on_autograd_function(self, apply: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:
         """A leaf, rule or not: what autograd differentiates is its backward, and not the body of its forward."""
+        args, kwargs = self.stand_ins.in_place_of(args), self.stand_ins.in_place_of(kwargs)
         if not self.recording:
             return apply(*args, **kwargs)
         if cls is torch.utils.checkpoint.CheckpointFunction:
@@ -307,6 +347,7 @@ class Tracer(fx.Tracer):
 
     def on_function(self, function: Any, args: Any, kwargs: Any) -> tuple[bool, Any]:
         """A leaf if a rule names it, or the composite operator whose face it is."""
+        self.session.checked()
         if not self.recording:
             return True, function(*args, **kwargs)
         if _is_transformed():
@@ -325,10 +366,12 @@ class Tracer(fx.Tracer):
 
     def on_operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
         """Whatever no rule named higher up arrives here; what asks for a device gets the one of all stand-ins."""
+        self.session.checked()
         region = self.region()
         self.saved = region.saved if region else 0
         if op is torch.ops.aten._efficientzerotensor.default:
             op = torch.ops.aten.zeros.default  # the other kind hides from whoever watches the sums that it is in
+        args, kwargs = self.stand_ins.in_place_of(args), self.stand_ins.in_place_of(kwargs)
         if kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": torch.device("cpu")}
         if not self.recording or op.namespace in ("prim", "profiler"):
@@ -338,6 +381,24 @@ class Tracer(fx.Tracer):
     def _run(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
         """An operator's result on stand-ins, also where data decides its shape or its value."""
         return self.values.run(op, args, kwargs, lambda: self.line or user_line())
+
+    def on_getattr(self, get: Callable[..., Any], module: nn.Module, name: str) -> Any:
+        """An attribute that is kept aside, or that is in a block that did not run, is known by the folding."""
+        return self.folding.attribute_of(get, module, name)
+
+    def on_setattr(self, put: Callable[..., Any], module: nn.Module, name: str, value: Any) -> None:
+        """A module that is written to is no pattern."""
+        self.folding.written(module)
+        put(module, name, value)
+
+    def on_delattr(self, remove: Callable[..., Any], module: nn.Module, name: str) -> None:
+        """A module that is written to is no pattern."""
+        self.folding.written(module)
+        remove(module, name)
+
+    def drew(self, name: str) -> None:
+        """A random number that a program draws by itself is one of the analysis's own, always the same ones."""
+        self.values.assumed.setdefault(f"{self.line or user_line()}: {name} draws; taken from a seed of its own")
 
     def decide(self, truth: torch.Tensor) -> bool:
         """A program branches on a truth value."""
@@ -539,7 +600,7 @@ class Tracer(fx.Tracer):
 
     def _converted_name(self, fake: torch.Tensor) -> str | None:
         """The name of a parameter that was converted on the way: it is trained as the one that it was."""
-        return next((name for name, each in self.root.named_parameters() if each is fake), None)
+        return next((name for name, each in self.program.named_parameters() if each is fake), None)
 
     def _saved(self, fake: torch.Tensor) -> fx.Node | None:
         """The node of a result that autograd saved, detached, and hands out again when it runs inside of a model."""
@@ -631,3 +692,4 @@ def _drop_bookkeeping(graph: fx.Graph, read: Set[fx.Node]) -> None:
     for node in reversed(graph.nodes):
         if not node.users and node not in read and node.target in (operator.getitem, torch.ops.aten.detach.default):
             graph.erase_node(node)
+            node.meta.clear()

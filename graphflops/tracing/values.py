@@ -34,7 +34,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_any, tree_leaves, tree_map
 
 from graphflops.tracing.kernels import Kernels
-from graphflops.tracing.lending import StandIns, Unfold, passes_on_what_is_stored
+from graphflops.tracing.stand_ins import StandIns, Unfold, passes_on_what_is_stored
 from graphflops.tracing.routing import Routing
 from graphflops.tracing.signatures import signature_of
 
@@ -255,7 +255,7 @@ class Values:
         with _really():
             sizes = torch.stack([(lengths > step).sum() for step in range(int(lengths.max()))])
             steps = int(sizes.sum())
-        return self.stand_ins.make((steps, *padded.shape[2:]), None, padded.dtype), sizes
+        return self.stand_ins.make((steps, *padded.shape[2:]), None, padded.dtype), self.stand_ins.leave(sizes)
 
     def _fake(self, real: torch.Tensor, assumed: frozenset[str]) -> torch.Tensor:
         fake = self.stand_ins.make(real.shape, None, real.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops.tracing.plain import plainly
+from graphflops.tracing.values import Values
 
 _DEVICE = torch.ops.prim.device.default
 _QUESTIONS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
@@ -35,30 +38,67 @@ class Listener(Protocol):
     def on_operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
         """An operator that autograd differentiates runs."""
 
+    def on_getattr(self, get: Callable[..., Any], module: nn.Module, name: str) -> Any:
+        """An attribute of a module is asked for that Python does not find by itself; ``get`` is how PyTorch finds it."""
+
+    def on_setattr(self, put: Callable[..., Any], module: nn.Module, name: str, value: Any) -> None:
+        """An attribute of a module is written."""
+
+    def on_delattr(self, remove: Callable[..., Any], module: nn.Module, name: str) -> None:
+        """An attribute of a module is deleted."""
+
+    def drew(self, name: str) -> None:
+        """A random number was drawn from the analysis's own generator in place of the one of this function."""
+
     def decide(self, truth: torch.Tensor) -> bool:
         """A program branches on a truth value."""
 
 
+class _Here(threading.local):
+    listener: Listener | None = None
+
+
+_here = _Here()
+
+
+def listener() -> Listener | None:
+    """Who listens to the calls of this thread."""
+    return _here.listener
+
+
 @contextmanager
-def watching(listener: Listener) -> Iterator[None]:
-    """Tell a listener of every call while this is open."""
-    call = nn.Module.__call__
-    function: Any = torch.autograd.function._SingleLevelFunction  # where also an `apply` taken earlier passes through
-
-    def watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return listener.on_module(call, module, args, kwargs)
-
-    def watched_apply(cls: type, *args: Any, **kwargs: Any) -> Any:
-        return listener.on_autograd_function(super(function, cls).apply, cls, args, kwargs)
-
-    nn.Module.__call__ = watched_call  # type: ignore[method-assign]
-    function.apply = classmethod(watched_apply)
+def watching(listener: Listener, values: Values) -> Iterator[None]:
+    """Tell a listener of every call in this thread while this is open."""
+    before, _here.listener = _here.listener, listener
     try:
-        with _Operators(listener), _Functions(listener), plainly(listener.decide):
+        with _Operators(listener), _Functions(listener), plainly(values, listener.decide):
             yield
     finally:
-        nn.Module.__call__ = call  # type: ignore[method-assign]
-        del function.apply
+        _here.listener = before
+
+
+def apply_watched(original: Any) -> Any:
+    """``autograd.Function.apply`` that tells the listener of its thread; an ``apply`` taken earlier passes through it."""
+    function: Any = torch.autograd.function._SingleLevelFunction
+
+    def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+        call = super(function, cls).apply
+        here = _here.listener
+        return call(*args, **kwargs) if here is None else here.on_autograd_function(call, cls, args, kwargs)
+
+    return classmethod(apply)
+
+
+def attribute_watched(name: str, original: Any) -> Any:
+    """``nn.Module.__getattr__``, or another one of its kind, that tells the listener of its thread."""
+    event = f"on{name.rstrip('_').replace('__', '_')}"  # on_getattr
+
+    @functools.wraps(original)
+    def call(module: nn.Module, *args: Any) -> Any:
+        here = _here.listener
+        return original(module, *args) if here is None else getattr(here, event)(original, module, *args)
+
+    return call
 
 
 class _Functions(TorchFunctionMode):

@@ -1,31 +1,28 @@
-"""What a model lends for a trace, fake stand-ins for its tensors, and how it is given back as it was."""
+"""Stand-ins: the fake tensors of one trace, and the structural copies of what holds tensors."""
 
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from typing import Any, TypeAlias
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import torch
 from torch import nn
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
 from graphflops.errors import CaptureError
 from graphflops.sizes import Spec, as_size
-from graphflops.tracing.memos import forgotten, memos_of
+from graphflops.tracing.copying import Copier, object_dict
+from graphflops.tracing.isolation import session, tracing
+from graphflops.tracing.module_state import watched_state
 from graphflops.tracing.survey import survey_of
-
-Snapshot: TypeAlias = "tuple[dict[str, Any], dict[str, Any], list[tuple[Any, Any]]]"
-"""the attributes of a module, what they were, and its containers with what they held"""
 
 _SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _STORED = "_stored"
 _CPU = torch.device("cpu")
-_LOG = logging.getLogger("torch._subclasses.fake_tensor")
 
 
 def spec_of(tensor: torch.Tensor) -> Spec:
@@ -106,6 +103,15 @@ class Unfold(BaseException):  # no error: the trace is made again, with nothing 
     """Something was asked of a block that repeats another one, and only a block that ran has an answer."""
 
 
+def _is_wrapper(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is wrapped around others, by a transformation of torch.func or a class of its own."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(tensor) or is_traceable_wrapper_subclass(tensor)
+
+
+def _is(one: Any, other: Any) -> bool:
+    return one is other
+
+
 class _OnTheWay(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -114,49 +120,61 @@ class _OnTheWay(torch.autograd.Function):
         return tuple(make() for _ in range(many))
 
 
+class _Mode(FakeTensorMode):
+    """A mode of one trace. It sets nothing for the whole process, and its tensors have no address."""
+
+    avoid_device_init = False  # for which a mode would set how tensors are lifted, in all threads
+
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+        self._allow_unsafe_data_ptr_access = False
+
+
 class StandIns:
     """Fake tensors in place of a model's own and of its inputs: same shape, strides, dtype and requires_grad, no data.
 
     All say that they are on the CPU, wherever the real ones are: one device for all, and one choice of kernels.
+    ``copier`` copies whatever holds tensors, with stand-ins in their places.
     """
 
-    def __init__(self, root: nn.Module) -> None:
+    def __init__(
+        self,
+        root: nn.Module,
+        watch: Callable[[nn.Module], Callable[..., Any]] | None = None,
+        mode: FakeTensorMode | None = None,
+    ) -> None:
         self.survey = survey_of(root)
         _refuse_lazy(self.survey.lazy)
-        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
-        self._memos = memos_of(root, self.survey.classes)
+        self.mode = mode or _Mode()
+        self.copier = Copier(self.of, watch)
         held = (self.survey.parameters, self.survey.buffers)
         self._names = {id(each): name for tensors in held for name, each in tensors.items()}
         # id of a tensor → itself, so that the id stays its own, and its stand-in
         self._fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._originals: dict[int, torch.Tensor] = {}
-        self._lent: dict[int, Snapshot] = {}
+        self._given: set[int] = set()
+        self._real: dict[int, torch.Tensor] = {}
+        self.with_gradients = not self.survey.parameters
+        """whether gradients that are there already have stand-ins: a step that trains adds to them"""
         self.some_sparse = False
         """whether one of them stands for a sparse tensor"""
+        if (here := session()) is not None:
+            here.made_in(self.mode)
+            here.own(self)
+        self._root = root
+
+    def copies(self) -> Iterator[Any]:
+        """All copies so far, of objects that are no tensors."""
+        return self.copier.made()
+
+    def release(self) -> None:
+        """Let go of all stand-ins and copies."""
+        self.copier.release()
+        vars(self).clear()
 
     def is_one(self, tensor: torch.Tensor) -> bool:
         """Whether it is a stand-in, or was made of some on the way."""
         return isinstance(tensor, FakeTensor) and tensor.fake_mode is self.mode
-
-    def is_unchanged(self, module: nn.Module) -> bool:
-        """Whether a module holds, stand-ins apart, what it held when it was lent."""
-        attributes, before, held = self._lent[id(module)]
-        if attributes.keys() != before.keys() or any(attributes[name] is not each for name, each in before.items()):
-            return False
-        return all(self._holds(now, then) for now, then in held)
-
-    def _holds(self, now: Any, then: Any) -> bool:
-        """Whether a container holds what it held, or the stand-ins of it."""
-        if isinstance(then, set) or len(now) != len(then):
-            return bool(now == then)
-        if isinstance(then, dict):
-            if list(now) != list(then):
-                return False
-            now, then = now.values(), then.values()
-        return all(one is other or one is self._stand_in(other) for one, other in zip(now, then, strict=True))
-
-    def _stand_in(self, original: Any) -> torch.Tensor | None:
-        return self._fakes[id(original)][1] if id(original) in self._fakes else None
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         """The stand-in of a tensor, always the same one; a stand-in stands for itself."""
@@ -175,7 +193,39 @@ class StandIns:
                     setattr(fake, _STORED, _numbers_in(tensor))
             self._fakes[id(tensor)] = tensor, fake
             self._originals[id(fake)] = tensor
+            self._marked(fake, tensor)
         return self._fakes[id(tensor)][1]
+
+    def _marked(self, fake: torch.Tensor, tensor: torch.Tensor) -> None:
+        """What a program has noted on a tensor, as attributes, is on its stand-in; and a gradient, if it may be added to."""
+        with torch._C.DisableTorchFunction():
+            if not isinstance(tensor, FakeTensor) and (notes := object_dict(tensor)):
+                object_dict(fake).update({name: self.copier.copy(note) for name, note in notes.items()})
+            if self.with_gradients and tensor.is_leaf and tensor.requires_grad and tensor.grad is not None:
+                fake.grad = self.of(tensor.grad)
+
+    def in_place_of(self, value: Any) -> Any:
+        """Arguments with stand-ins in the place of real tensors; themselves, if there are none."""
+        if isinstance(value, torch.Tensor):
+            is_real = not self.is_one(value) and id(value) not in self._real and not _is_wrapper(value)
+            return self.of(value) if is_real else value
+        if type(value) in (tuple, list):
+            replaced = [self.in_place_of(each) for each in value]
+            return value if all(map(_is, value, replaced)) else type(value)(replaced)
+        if type(value) is dict:
+            named = {name: self.in_place_of(each) for name, each in value.items()}
+            return value if all(map(_is, value.values(), named.values())) else named
+        return value
+
+    def leave(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor with data, made on the way, that has no stand-in: PyTorch reads it where nobody looks on."""
+        self._real[id(tensor)] = tensor
+        return tensor
+
+    def given(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The stand-in of an input, of whose values nothing is known."""
+        self._given.add(id(tensor))
+        return self.of(tensor)
 
     def make(self, shape: Any, stride: Any, dtype: torch.dtype) -> torch.Tensor:
         """A new fake tensor, contiguous if no stride is given."""
@@ -206,90 +256,20 @@ class StandIns:
         return self._names.get(id(self._originals.get(id(fake), fake)))
 
     def held_by(self, fake: torch.Tensor) -> torch.Tensor | None:
-        """The buffer that a stand-in stands for, with the values it holds; of what is trained or given, none."""
+        """The tensor that a stand-in stands for, with the values it holds; of what is trained or given, none."""
         original = self._originals.get(id(fake))
-        named = original is not None and id(original) in self._names and not isinstance(original, nn.Parameter)
-        return original if named else None
+        if original is None or isinstance(original, (nn.Parameter, FakeTensor)):
+            return None
+        if id(original) in self._names:
+            return original
+        return None if id(original) in self._given or original.requires_grad else original
 
     @contextmanager
     def in_charge(self) -> Iterator[None]:
-        """Every tensor made from now on is fake, whatever modes the caller has switched on."""
-        somewhere = torch.utils._device.CURRENT_DEVICE is not None
-        on_cpu = _CPU if somewhere else nullcontext()  # each function that is called passes through it
-        as_plain = torch.inference_mode(False), _disable_current_modes(), on_cpu, self.mode
-        with forgotten(self._memos), ExitStack() as stack:
-            for each in (*as_plain, _unheard(_LOG)):
+        """Every tensor made from now on is fake; what is written to module-level state is put back afterwards."""
+        here = session()
+        assert here is not None, "stand-ins are of an analysis"
+        with here.putting_back(watched_state(self._root, self.survey.classes)), ExitStack() as stack:
+            for each in (tracing(), torch.inference_mode(False), _disable_current_modes(), self.mode):
                 stack.enter_context(each)
             yield
-
-    @contextmanager
-    def lent_to(self, root: nn.Module) -> Iterator[None]:
-        """Stand-ins are in the place of every parameter and buffer while this is open, as in ``lending``."""
-        modules = [*root.modules()]
-        with self.lending() as lend:
-            for module in modules:
-                lend(module)
-            yield
-
-    @contextmanager
-    def lending(self) -> Iterator[Callable[[nn.Module], None]]:
-        """What is yielded puts stand-ins in the place of a module's tensors; afterwards everything is as it was.
-
-        Put back are all attributes of every such module, what its dicts, lists and sets held, and the state of the
-        random number generator.
-        """
-        with _unchanged() as remember:
-
-            def lend(module: nn.Module) -> None:
-                self._lent[id(module)] = remember(module)
-                held: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
-                for tensors in held:
-                    for name, tensor in tensors.items():
-                        if tensor is not None:
-                            tensors[name] = self.of(tensor)
-
-            yield lend
-
-
-@contextmanager
-def left_as_it_was(root: nn.Module) -> Iterator[None]:
-    """All attributes of a model's modules are put back afterwards, and the state of the random number generator."""
-    with _unchanged() as remember:
-        for module in root.modules():
-            remember(module)
-        yield
-
-
-@contextmanager
-def _unheard(log: logging.Logger) -> Iterator[None]:
-    """What PyTorch logs of an operator that fails on fake tensors, a traceback, is in the error that we raise."""
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
-
-
-@contextmanager
-def _unchanged() -> Iterator[Callable[[nn.Module], Snapshot]]:
-    saved: list[Snapshot] = []
-
-    def remember(module: nn.Module) -> Snapshot:
-        attributes = vars(module)
-        held = [(each, each.copy()) for each in attributes.values() if isinstance(each, (dict, list, set))]
-        saved.append((attributes, attributes.copy(), held))
-        return saved[-1]
-
-    with _disable_current_modes():
-        random_state = torch.get_rng_state()
-    try:
-        yield remember
-    finally:
-        for attributes, before, held in reversed(saved):
-            for container, content in held:
-                container.clear()
-                container.extend(content) if isinstance(container, list) else container.update(content)
-            attributes.clear()
-            attributes.update(before)
-        with _disable_current_modes():
-            torch.set_rng_state(random_state)

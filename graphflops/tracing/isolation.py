@@ -1,0 +1,327 @@
+"""An analysis runs in a thread of its own, and leaves nothing behind.
+
+A thread of its own has no modes, no autocast, no device and no gradient mode of the caller's, and no signal ever
+interrupts it: on Ctrl-C the analysis ends where it next calls an operator, puts its things away, and only then is the
+caller interrupted. One analysis runs at a time, for what a program writes to its module-level state is undone after it.
+
+Every fake tensor holds the mode that it was made in. When an analysis has let go of all that it made and its mode is
+still there, somebody else holds a fake tensor.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import ctypes
+import gc
+import os
+import threading
+import traceback
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from graphflops.errors import CaptureError
+
+Result = TypeVar("Result")
+
+STACK = 256 * 2**20
+"""bytes of the stack of a thread that an analysis runs in: deep models nest as many calls as they have levels"""
+PATIENCE = 3.0
+"""seconds that an analysis which was cancelled has to call an operator, before it is stopped wherever it is"""
+
+
+class Cancelled(BaseException):
+    """The caller was interrupted: the analysis ends."""
+
+
+class Session:
+    """All that one analysis has made, to be let go of."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.closing = False
+        self.gate = threading.Lock()
+        self.undo: list[Callable[[Callable[[Any], bool], bool], None]] = []
+        """how module-level state gets back what it held; each is told what is the analysis's own, and whether nobody
+        else could have written to it"""
+        self.draws = 0
+        """how many times a program drew from Python's random numbers, or numpy's"""
+        self._generators: dict[str, Any] = {}
+        self._owned: list[Any] = []
+        self._modes: list[weakref.ref[Any]] = []
+
+    def own(self, holder: Any) -> None:
+        """Say of an object that all it holds is the analysis's own: it is emptied afterwards."""
+        self._owned.append(holder)
+
+    def made_in(self, mode: Any) -> None:
+        """Fake tensors are made in this mode."""
+        self._modes.append(weakref.ref(mode))
+
+    def checked(self) -> None:
+        """Go on, unless the caller was interrupted.
+
+        Raises:
+            Cancelled: it was.
+        """
+        if self.cancelled:
+            raise Cancelled
+
+    def generator_like(self, module: types.ModuleType) -> Any:
+        """The analysis's own generator of random numbers, in the place of the one of ``random`` or ``numpy.random``."""
+        name = module.__name__
+        if name not in self._generators:
+            self._generators[name] = module.Random(0) if name == "random" else module.RandomState(0)
+        return self._generators[name]
+
+    @contextmanager
+    def putting_back(self, undo: Callable[[Callable[[Any], bool], bool], None]) -> Iterator[None]:
+        """A program runs while this is open; then module-level state, and settings, get back what they held."""
+        outer, self.undo = self.undo, [undo]
+        try:
+            yield
+        finally:
+            alone, is_own = threading.active_count() <= 1 + len(_here.sessions), self._ownership()
+            undone, self.undo = self.undo, outer
+            for each in reversed(undone):
+                each(is_own, alone)
+
+    def close(self, *, keep: bool = False) -> list[Any]:
+        """Let go of everything, undo what was written to module-level state; the fake tensors that somebody else holds."""
+        if keep:
+            return []
+        for holder in reversed(self._owned):
+            holder.release() if hasattr(holder, "release") else vars(holder).clear()
+        self._owned.clear()
+        if not any(each() is not None for each in self._modes):
+            return []
+        gc.collect()
+        return [each for mode in self._modes if mode() is not None for each in _made_in(mode())]
+
+    def _ownership(self) -> Callable[[Any], bool]:
+        """Tells of a value whether it is a fake tensor of this analysis, or a copy."""
+        copies: set[int] = set()
+
+        def is_own(value: Any) -> bool:
+            if not copies:
+                copies.add(0)
+                for holder in self._owned:
+                    copies.update(map(id, getattr(holder, "copies", tuple)()))
+            if id(value) in copies:
+                return True
+            mode = vars(value).get("fake_mode") if isinstance(value, torch.Tensor) else None
+            return mode is not None and any(each() is mode for each in self._modes)
+
+        return is_own
+
+
+class _Here(threading.local):
+    sessions: tuple[Session, ...] = ()
+    tracing: int = 0
+
+
+_here = _Here()
+_one_at_a_time = threading.Lock()
+
+
+def session() -> Session | None:
+    """The analysis that this thread is at work on."""
+    return _here.sessions[-1] if _here.sessions else None
+
+
+def is_tracing() -> bool:
+    """Whether user code is run by an analysis in this thread."""
+    return _here.tracing > 0
+
+
+def in_analysis() -> bool:
+    """Whether this thread is at work on an analysis."""
+    return bool(_here.sessions)
+
+
+def _afresh() -> None:
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_afresh)
+
+
+@contextmanager
+def tracing() -> Iterator[None]:
+    """User code runs while this is open; an analysis that it starts gets a thread of its own."""
+    _here.tracing += 1
+    try:
+        yield
+    finally:
+        _here.tracing -= 1
+
+
+@contextmanager
+def not_tracing() -> Iterator[None]:
+    """Code runs while this is open that is no part of the program that is traced."""
+    before, _here.tracing = _here.tracing, 0
+    try:
+        yield
+    finally:
+        _here.tracing = before
+
+
+def isolated(function: Callable[[], Result], *, keep: bool = False) -> Result:
+    """Call a function in a thread of its own, and let go of all fake tensors that it made, unless told to ``keep`` them.
+
+    Within an analysis, but not within the user's code that it runs, the function is called as it is.
+
+    Raises:
+        CaptureError: a fake tensor is still held by something that the analysis cannot reach.
+    """
+    if _here.sessions and not _here.tracing:
+        return function()
+    run = _Run(function, nested=bool(_here.sessions), keep=keep)
+    return run.result()
+
+
+class _Run(Generic[Result]):
+    """One call in a thread of its own."""
+
+    def __init__(self, function: Callable[[], Result], *, nested: bool, keep: bool) -> None:
+        self.function = function
+        self.keep = keep
+        self.nested = nested
+        self.session = Session()
+        self.done = threading.Event()
+        self.answer: Result
+        self.error: BaseException | None = None
+        self.context = contextvars.copy_context()
+
+    def result(self) -> Result:
+        thread = threading.Thread(target=self.context.run, args=(self._run,), name="graphflops", daemon=True)
+        try:
+            _start(thread)
+            self.done.wait()
+        except BaseException:  # an interrupt, or whatever a handler of signals raises
+            self._cancel(thread)
+            raise
+        if self.error is not None:
+            try:
+                raise self.error
+            finally:
+                self.error = None  # whose frames hold this one
+        return self.answer
+
+    def _cancel(self, thread: threading.Thread) -> None:
+        self.session.cancelled = True
+        while not self.done.wait(PATIENCE):
+            if thread.ident is None:
+                return  # it never began
+            with self.session.gate:
+                if not self.session.closing:
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        ctypes.c_ulong(thread.ident), ctypes.py_object(Cancelled)
+                    )
+
+    def _run(self) -> None:
+        try:
+            with ExitStack() as stack:
+                if not self.nested:
+                    stack.enter_context(_one_at_a_time)
+                self._work()
+        except BaseException as error:  # noqa: BLE001  it is the caller's
+            self.error = error
+        finally:
+            self.done.set()
+
+    def _work(self) -> None:
+        from graphflops.tracing.patches import installed
+
+        self.session.checked()
+        _here.sessions = (*_here.sessions, self.session)
+        failed: BaseException | None = None
+        with installed():
+            try:
+                self.answer = self.function()
+            except BaseException as error:  # noqa: BLE001
+                failed = error
+            try:
+                with self.session.gate:
+                    self.session.closing = True
+            except Cancelled as error:
+                self.session.closing = True
+                failed = failed or error
+            if failed is not None:
+                _forget_frames(failed)
+            left = self.session.close(keep=self.keep and failed is None)
+        if failed is not None:
+            raise failed
+        if left:
+            raise CaptureError(_still_held(left))
+
+
+def _start(thread: threading.Thread) -> None:
+    before = threading.stack_size()
+    try:
+        threading.stack_size(STACK)
+    except (ValueError, RuntimeError):  # a system without such stacks
+        thread.start()
+        return
+    try:
+        thread.start()
+    finally:
+        threading.stack_size(before)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Clear the frames that an error has passed through: their locals hold tensors without data."""
+    waiting, seen = [error], set()
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        traceback.clear_frames(each.__traceback__)
+        waiting += [each.__cause__, each.__context__, *(getattr(each, "exceptions", None) or ())]
+
+
+def _made_in(mode: Any) -> list[Any]:
+    """The fake tensors of a mode."""
+    found = []
+    for referrer in gc.get_referrers(mode):
+        if isinstance(referrer, torch.Tensor):
+            found.append(referrer)
+        elif isinstance(referrer, dict):  # the attributes of one
+            found += [each for each in gc.get_referrers(referrer) if isinstance(each, torch.Tensor)]
+    return found
+
+
+def _still_held(left: list[Any]) -> str:
+    """The message that names who holds a fake tensor after an analysis."""
+    holders = []
+    for tensor in left:
+        holders += [_named(each, tensor) for each in gc.get_referrers(tensor) if each is not left and not _is_ours(each)]
+    named = [*dict.fromkeys(filter(None, holders))][:5]
+    return (
+        f"{len(left)} tensors without data outlive the analysis, held by {', '.join(named) or 'something out of sight'}: "
+        "the model's code keeps what it computes where the analysis cannot put it back.\n"
+        "Have it keep tensors in attributes of its modules, or delete what is held there before the model runs again."
+    )
+
+
+def _is_ours(referrer: Any) -> bool:
+    return isinstance(referrer, types.FrameType) or type(referrer).__name__ in ("list_iterator", "cell")
+
+
+def _named(holder: Any, held: Any) -> str:
+    """A holder in words: a global by its module, an attribute by its class, else its type."""
+    if isinstance(holder, dict):
+        key = next((repr(key) for key, value in holder.items() if value is held), "?")
+        for outer in gc.get_referrers(holder):
+            if isinstance(outer, types.ModuleType) and vars(outer) is holder:
+                return f"{outer.__name__}.{key.strip(chr(39))}"
+            if getattr(outer, "__dict__", None) is holder:
+                return f"the attribute {key.strip(chr(39))} of a {type(outer).__name__}"
+        return f"a dict, under {key}"
+    return f"a {type(holder).__module__}.{type(holder).__name__}"

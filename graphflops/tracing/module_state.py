@@ -1,0 +1,296 @@
+"""State outside of a model: what Python modules and classes hold, put back where the program that was traced wrote to it.
+
+A copy cannot stand in for a global name or a class attribute, which a program finds by itself. So what the files of a
+model hold is noted before a trace, and each place that the trace wrote to gets back what it held: each that came to hold a
+fake tensor or a copy, and all others as well if no other thread could have written to them.
+
+Functions that remember their results (``functools.lru_cache``) remember, in the thread of the analysis, those of the
+analysis alone: a tensor that was remembered before would not be counted when it is made.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import sys
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from graphflops.tracing.copying import is_plain, object_dict
+from graphflops.tracing.isolation import in_analysis
+from graphflops.tracing.patches import drawn_apart
+
+Undo = Callable[[Callable[[Any], bool], bool], None]
+"""puts back what was written; told which values are the analysis's own, and whether nobody else could have written"""
+
+_Memo = functools._lru_cache_wrapper
+_CONTAINERS = (dict, list, set, deque)
+_OPAQUE = (ModuleType, type, FunctionType, CodeType, FrameType, torch.Tensor, fx.Graph)
+_OTHERS = frozenset({*sys.stdlib_module_names, "torch", "numpy", "graphflops"} - {"__main__"})
+"""packages that hold nothing of a model"""
+_MOST = 100_000
+"""containers of module-level state that are noted"""
+
+
+def watched_state(root: nn.Module, classes: Collection[type]) -> Undo:
+    """Note what the files of a model hold, and have its functions remember apart; what undoes what is written after."""
+    names = _files_near(root, classes)
+    noted = _noted(names)
+    bound = _remember_apart(names)
+
+    def undo(is_own: Callable[[Any], bool], alone: bool) -> None:
+        for put_back in reversed(bound):
+            put_back()
+        for place in noted:
+            place.put_back(is_own, alone)
+
+    return undo
+
+
+# -- which files ---------------------------------------------------------------------------------------------------
+
+
+def _files_near(root: nn.Module, classes: Collection[type]) -> set[str]:
+    """The Python modules that a model's classes and functions stand in, and those that these import from."""
+    near = {each.__module__ for cls in classes for each in cls.__mro__}
+    function = object_dict(root).get("forward")
+    while function is not None:
+        near.add(getattr_of(function, "__module__"))
+        near.add(type(getattr_of(function, "__self__")).__module__)
+        function = getattr_of(function, "func") or getattr_of(function, "__func__")
+    near = set(filter(_is_users, near))
+    return near.union(*(_imported_from(name, len(vars(sys.modules[name]))) for name in near))
+
+
+@functools.lru_cache(maxsize=1024)
+def _imported_from(name: str, size: int) -> frozenset[str]:
+    """The modules of users that a module has functions and classes of; anew if it has grown."""
+    origins = (
+        getattr_of(value, "__module__")
+        for value in [*vars(sys.modules[name]).values()]
+        if isinstance(value, (FunctionType, type, _Memo))
+    )
+    return frozenset(filter(_is_users, origins))
+
+
+def _is_users(name: Any) -> bool:
+    """Whether a module's name is that of a file of users, models of graphflops included."""
+    if not isinstance(name, str) or not isinstance(sys.modules.get(name), ModuleType):
+        return False
+    return name.partition(".")[0] not in _OTHERS or name.startswith("graphflops.models")
+
+
+def getattr_of(value: Any, name: str) -> Any:
+    """An attribute of any object; None if it has none, or will not say: some raise whatever they like."""
+    try:
+        return getattr(value, name, None)
+    except Exception:
+        return None
+
+
+# -- what is remembered --------------------------------------------------------------------------------------------
+
+
+class Apart:
+    """A function that remembers, and in the thread of an analysis remembers nothing of what was before."""
+
+    is_shared = True
+
+    def __init__(self, memo: Any) -> None:
+        parameters = memo.cache_parameters()
+        self._memo = memo
+        self._own = functools.lru_cache(parameters["maxsize"], parameters["typed"])(memo.__wrapped__)
+        functools.update_wrapper(self, memo)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._now()(*args, **kwargs)
+
+    def __get__(self, owner: Any, cls: type | None = None) -> Any:
+        return self if owner is None else MethodType(self, owner)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._now(), name)
+
+    def _now(self) -> Any:
+        attributes = object_dict(self)
+        return attributes["_own"] if in_analysis() else attributes["_memo"]
+
+
+def _remember_apart(names: Collection[str]) -> list[Callable[[], None]]:
+    """Put what remembers apart in the place of functions that remember; what puts these back."""
+    apart: dict[int, Apart] = {}
+    back: list[Callable[[], None]] = []
+
+    def of(memo: Any) -> Apart:
+        return apart.setdefault(id(memo), Apart(memo))
+
+    def close(cell: Any, memo: Any) -> None:
+        cell.cell_contents = of(memo)
+        back.append(lambda: setattr(cell, "cell_contents", memo))
+
+    for name in names:
+        module = sys.modules[name]
+        for key, value in [*vars(module).items()]:
+            if isinstance(value, _Memo) or (drawn := drawn_apart(value)) is not None:
+                vars(module)[key] = of(value) if isinstance(value, _Memo) else drawn
+                back.append(functools.partial(vars(module).__setitem__, key, value))
+            elif isinstance(value, FunctionType):
+                for cell, memo in _closed_over(value):
+                    close(cell, memo)
+            elif isinstance(value, type) and value.__module__ == name:
+                for attribute, held in [*vars(value).items()]:
+                    inner = held.__func__ if isinstance(held, (classmethod, staticmethod)) else held
+                    if isinstance(inner, _Memo):
+                        other: Any = of(inner)
+                        type.__setattr__(value, attribute, other if inner is held else type(held)(other))
+                        back.append(functools.partial(type.__setattr__, value, attribute, held))
+                    elif isinstance(inner, FunctionType):
+                        for cell, memo in _closed_over(inner):
+                            close(cell, memo)
+    return back
+
+
+def _closed_over(function: FunctionType) -> Iterator[tuple[Any, Any]]:
+    for cell in function.__closure__ or ():
+        try:
+            held = cell.cell_contents
+        except ValueError:  # nothing yet
+            continue
+        if isinstance(held, _Memo):
+            yield cell, held
+
+
+# -- what is held --------------------------------------------------------------------------------------------------
+
+
+class _Place:
+    """A dict, list, set or deque, or the attributes of a class, and what it held."""
+
+    __slots__ = ("content", "holder", "is_named")
+
+    def __init__(self, holder: Any, is_named: bool) -> None:
+        self.holder = holder
+        self.is_named = is_named
+        self.content: Any = dict(vars(holder)) if isinstance(holder, type) else _base(holder)[0](holder)
+
+    def put_back(self, is_own: Callable[[Any], bool], alone: bool) -> None:
+        """Give each place that was written to what it held: all, or those that came to hold something of the analysis."""
+        if isinstance(self.content, dict):
+            now = dict(vars(self.holder)) if isinstance(self.holder, type) else self.holder
+            self._put_back_keys(now, is_own, alone)
+        elif isinstance(self.content, set):
+            for value in set(self.holder) - self.content:
+                if alone or _reaches(value, is_own):
+                    set.discard(self.holder, value)
+            if alone:
+                set.update(self.holder, self.content)
+        elif not _same(self.holder, self.content):
+            base: Any = _base(self.holder)[1]
+            kept = self.content if alone else [each for each in self.holder if not _reaches(each, is_own)]
+            if alone or len(kept) < len(self.holder):
+                base.clear(self.holder)
+                base.extend(self.holder, kept)
+
+    def _put_back_keys(self, now: Any, is_own: Callable[[Any], bool], alone: bool) -> None:
+        before = self.content
+        if len(now) == len(before) and all(map(_is, dict.values(now), before.values())):
+            return
+        for key in [key for key, value in dict.items(now) if before.get(key, _NOTHING) is not value]:
+            value = now[key]
+            if self.is_named and (isinstance(value, _OPAQUE[:3]) or (isinstance(key, str) and key.startswith("__"))):
+                continue  # what was imported or defined meanwhile
+            if alone or _reaches(value, is_own):
+                self._put(key, before.get(key, _NOTHING))
+        if alone and not self.is_named:
+            for key, value in before.items():
+                if key not in now:
+                    self._put(key, value)
+
+    def _put(self, key: Any, value: Any) -> None:
+        if isinstance(self.holder, type):
+            type.__delattr__(self.holder, key) if value is _NOTHING else type.__setattr__(self.holder, key, value)
+        elif value is _NOTHING:
+            dict.__delitem__(self.holder, key)
+        else:
+            dict.__setitem__(self.holder, key, value)
+
+
+_NOTHING = object()
+
+
+def _is(one: Any, other: Any) -> bool:
+    return one is other
+
+
+def _same(one: Any, other: Any) -> bool:
+    return len(one) == len(other) and all(map(_is, one, other))
+
+
+def _base(holder: Any) -> tuple[Any, Any]:
+    """The kind of a container: how it is copied, and the class whose methods write to it."""
+    for base in (dict, list, set):
+        if isinstance(holder, base):
+            return base, base
+    return list, deque
+
+
+def _noted(names: Collection[str]) -> list[_Place]:
+    """All that Python modules hold of which a program may write to: names, containers, objects, attributes of classes."""
+    places: list[_Place] = []
+    seen: set[int] = set()
+    waiting: list[Any] = []
+
+    def note(holder: Any, is_named: bool) -> None:
+        if id(holder) not in seen and len(places) < _MOST:
+            seen.add(id(holder))
+            place = _Place(holder, is_named)
+            places.append(place)
+            content = place.content
+            waiting.extend(content.values() if isinstance(content, dict) else content)
+
+    for name in names:
+        note(vars(sys.modules[name]), True)
+    while waiting:
+        value = waiting.pop()
+        cls = type(value)
+        if cls in _SIMPLE:
+            continue
+        if isinstance(value, _CONTAINERS):
+            note(value, False)
+        if isinstance(value, tuple):
+            waiting.extend(value)
+        elif isinstance(value, type):
+            if value.__module__ in names and id(value) not in seen:
+                note(value, True)
+        elif isinstance(value, nn.Module) or (not isinstance(value, _OPAQUE) and is_plain(cls)):
+            if attributes := object_dict(value):
+                note(attributes, False)
+    return places
+
+
+_SIMPLE = frozenset(
+    {int, float, complex, bool, str, bytes, type(None), FunctionType, ModuleType, property, staticmethod, classmethod}
+)
+
+
+def _reaches(value: Any, is_own: Callable[[Any], bool]) -> bool:
+    """Whether something of the analysis is held by a value, however deep."""
+    waiting, seen = [value], {id(value)}
+    while waiting and len(seen) < _MOST:
+        each = waiting.pop()
+        if is_own(each):
+            return True
+        if isinstance(each, _OPAQUE) or type(each) in _SIMPLE:
+            continue
+        for held in gc.get_referents(each):
+            if id(held) not in seen:
+                seen.add(id(held))
+                waiting.append(held)
+    return False
+
+

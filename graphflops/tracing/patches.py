@@ -1,0 +1,234 @@
+"""All that is replaced for the whole process while an analysis runs; it looks at the thread, and acts in an analysis alone.
+
+PyTorch has no hook of its own for these, and Python none for its random numbers. Everybody else's calls go where they
+went before, and after the last analysis everything is the object that it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.machinery
+import logging
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
+
+from graphflops.tracing.isolation import in_analysis, is_tracing, session
+
+Wrap = Callable[[Any], Any]
+"""makes of a function what is put in its place"""
+
+_LOG = logging.getLogger("torch._subclasses.fake_tensor")
+_gate = threading.Lock()
+_installed: list[ExitStack] = []
+_users = 0
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Everything is replaced while this is open, by whomever it was opened first."""
+    global _users
+    with _gate:
+        if not _users:
+            _installed.append(_put_in_place())
+        _users += 1
+    try:
+        yield
+    finally:
+        with _gate:
+            _users -= 1
+            if not _users:
+                _installed.pop().close()
+
+
+def _put_in_place() -> ExitStack:
+    stack = ExitStack()
+    for owner, name, wrap in _replacements():
+        stack.enter_context(_replaced(owner, name, wrap(getattr(owner, name))))
+    quiet, finder = _Quiet(), _Outside()
+    _LOG.addFilter(quiet)
+    stack.callback(_LOG.removeFilter, quiet)
+    sys.meta_path.insert(0, finder)
+    stack.callback(sys.meta_path.remove, finder)
+    return stack
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    own, before = name in vars(owner), vars(owner).get(name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before) if own else delattr(owner, name)
+
+
+def _replacements() -> Iterator[tuple[Any, str, Wrap]]:
+    from graphflops.tracing import plain, watching
+
+    yield torch.autograd.function._SingleLevelFunction, "apply", watching.apply_watched
+    for name in ("__getattr__", "__setattr__", "__delattr__"):
+        yield nn.Module, name, functools.partial(watching.attribute_watched, name)
+    yield nn.Module, "_apply", _in_a_trace(plain.converted)
+    yield torch, "compile", _in_a_trace(plain.uncompiled)
+    yield torch.SymFloat, "__format__", _in_a_trace(lambda number, how: str(number))  # however it is to be rounded
+    if (dynamo := sys.modules.get("torch._dynamo.eval_frame")) is not None:
+        yield dynamo, "_callback_from_stance", _in_a_trace(lambda callback: None)
+    if (flex := sys.modules.get("torch.nn.attention.flex_attention")) is not None:
+        yield flex, "_validate_device", _in_a_trace(lambda *_: None)  # it refuses to be trained on a CPU
+    for module, name in _SEEDS:
+        yield module, name, _in_a_trace(lambda *_: torch.default_generator)
+    for name in _SETTINGS:
+        yield torch, name, functools.partial(_put_back_later, name)
+    for module, name, _ in _drawing():
+        yield module, name, functools.partial(_drawn_apart, module, name)
+
+
+def _in_a_trace(other: Callable[..., Any]) -> Wrap:
+    """While a program is traced in this thread, another function instead."""
+
+    def wrap(original: Any) -> Any:
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return (other if is_tracing() else original)(*args, **kwargs)
+
+        return call
+
+    return wrap
+
+
+# -- settings ------------------------------------------------------------------------------------------------------
+
+_SEEDS = [(torch, "manual_seed"), (torch.random, "manual_seed"), (torch, "seed"), (torch.random, "seed")]
+_SEEDS += [(torch, "set_rng_state"), (torch.random, "set_rng_state")]
+_SETTINGS = {
+    "set_default_dtype": torch.get_default_dtype,
+    "set_num_threads": torch.get_num_threads,
+    "set_float32_matmul_precision": torch.get_float32_matmul_precision,
+    "set_flush_denormal": None,
+}
+
+
+def _put_back_later(name: str, original: Any) -> Any:
+    """A setter: what it sets while a program is traced is put back when the analysis ends."""
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        here, get = session(), _SETTINGS[name]
+        if here is None or not is_tracing():
+            return original(*args, **kwargs)
+        if get is None:
+            return None
+        before = get()
+        here.undo.append(lambda is_own, alone: original(before))
+        return original(*args, **kwargs)
+
+    return call
+
+
+# -- random numbers ------------------------------------------------------------------------------------------------
+
+
+def _drawing() -> Iterator[tuple[ModuleType, str, Any]]:
+    """The functions of Python's and numpy's that draw from, or write to, the generator that all threads share."""
+    for name, value in vars(random).items():
+        if getattr(value, "__self__", None) is random._inst:  # type: ignore[attr-defined]
+            yield random, name, value
+    if (numpy := sys.modules.get("numpy.random")) is not None and hasattr(numpy, "mtrand"):
+        for name, value in vars(numpy).items():
+            if getattr(value, "__self__", None) is numpy.mtrand._rand or name in ("seed", "ranf", "sample"):
+                yield numpy, name, value
+
+
+def _drawn_apart(module: ModuleType, name: str, original: Any) -> Any:
+    """While a program is traced, drawn from a generator of the analysis's own."""
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        here = session()
+        if here is None or not is_tracing():
+            return original(*args, **kwargs)
+        if name != "getstate" and name != "get_state":
+            from graphflops.tracing.watching import listener
+
+            here.draws += 1
+            if (listening := listener()) is not None:
+                listening.drew(f"{module.__name__}.{name}")
+        return getattr(here.generator_like(module), name)(*args, **kwargs)
+
+    _APART[id(original)] = original, call
+    return call
+
+
+_APART: dict[int, tuple[Any, Any]] = {}
+
+
+def drawn_apart(function: Any) -> Any:
+    """What stands in the place of a function that draws random numbers; None if it is none."""
+    original, call = _APART.get(id(function), (None, None))
+    return call if original is function and function is not None else None
+
+
+# -- imports and logs ----------------------------------------------------------------------------------------------
+
+
+_LIBRARIES = frozenset({*sys.stdlib_module_names, "torch", "graphflops"})
+
+
+class _Outside:
+    """What a program imports while it is traced is imported as outside: constants of a package are no fake tensors."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """The spec that others find, with a loader that runs the module without modes."""
+        if not is_tracing() or name.partition(".")[0] in _LIBRARIES:
+            return None
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            spec = find(name, path, target) if finder is not self and find is not None else None
+            if spec is not None:
+                if spec.loader is not None and hasattr(spec.loader, "exec_module"):
+                    spec.loader = _Loader(spec.loader)
+                return spec
+        return None
+
+
+class _Loader:
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> Any:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
+        module.__loader__ = self.loader
+        with outside():
+            self.loader.exec_module(module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """As if nothing were traced, in this thread."""
+    from graphflops.tracing.isolation import not_tracing
+
+    with not_tracing(), _disable_current_modes(), torch._C.DisableTorchFunction(), torch.enable_grad():
+        yield
+
+
+class _Quiet(logging.Filter):
+    """What PyTorch logs of an operator that fails on fake tensors, a traceback, is in the error that is raised."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not in_analysis()
