@@ -254,7 +254,7 @@ class Copier:
             if self.watch is not None and not path:
                 object_dict(inner)[HOOK] = self.watch(inner)
         for name, value in object_dict(module).items():
-            if name not in object_dict(copied) and name != HOOK:
+            if name not in object_dict(copied) and name != HOOK and not callable(value):  # methods are those of its own
                 object_dict(copied)[name] = self._copy(value)
         return copied
 
@@ -377,7 +377,8 @@ class Copier:
         state = object_dict(original)
         if not state and not any(_slots_of(original)):
             return self._keep(original, original)  # a mark, which is compared by identity
-        made = self._keep(original, object.__new__(type(original)))
+        cls = type(original)
+        made = self._keep(original, (cls if issubclass(cls, _STATEFUL_OF_PYTHON) else object).__new__(cls))
         if isinstance(original, random.Random):
             random.Random.setstate(made, random.Random.getstate(original))
         self._pending.append(lambda: self._fill_attributes(original, made))
