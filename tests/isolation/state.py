@@ -29,7 +29,8 @@ State = dict[str, Any]
 PLAIN = (int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device, torch.Size, range, slice)
 MADE_ANEW = (tuple, types.MethodType, types.BuiltinMethodType)
 """objects that may be made each time that somebody asks"""
-LIBRARIES = {*sys.stdlib_module_names, "torch", "numpy", "graphflops", "transformers", "torchvision", "timm", "pytest"}
+LIBRARIES = {*sys.stdlib_module_names, "torch", "numpy", "graphflops", "transformers", "torchvision", "timm", "pytest", "_pytest"}
+TESTING = {"_pytest", "pytest", "pluggy", "xdist", "hypothesis"}
 
 
 def state_of(*roots: Any) -> State:
@@ -71,9 +72,11 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, (type, types.ModuleType)):
         name = value.__module__ if isinstance(value, type) else value.__name__
         if name.partition(".")[0] not in LIBRARIES:
-            yield from ((f".{key}", each) for key, each in vars(value).items() if not key.startswith("__"))
+            yield from ((f".{key}", each) for key, each in vars(value).items() if not key.startswith("__") and key != "pytestmark")
         return
     if isinstance(value, types.FunctionType) and (value.__module__ or "").partition(".")[0] in LIBRARIES:
+        return
+    if (type(value).__module__ or "").partition(".")[0] in TESTING:
         return
     module = sys.modules.get(getattr(type(value), "__module__", ""))
     if module is not None:

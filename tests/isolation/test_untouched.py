@@ -36,7 +36,7 @@ def test_also_by_the_witness(name: str) -> None:
     assert differences(before, state_of(model, X)) == []
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "script" not in name])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "in_settings"])
 def test_the_model_runs_afterwards_as_it_would_have(name: str) -> None:
     state = torch.get_rng_state()
     with torch.random.fork_rng():
@@ -193,7 +193,7 @@ class TestSteps:
         before = state_of(step, *held)
         report = analyze(step, (X,))
         assert differences(before, state_of(step, *held)) == []
-        assert report.macs >= 3 * 4 * 4 * 3
+        assert report.macs == 3 * (4 * 4 + 4) + 3 * (4 * 4 + 4 + 4)  # forward, and the gradients that are needed
         return report
 
 
