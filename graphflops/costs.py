@@ -172,7 +172,7 @@ class Cost:
         """That share of it, in whole counts."""
 
         def share(work: Work) -> Work:
-            return Work(*(count * rate.numerator // rate.denominator for count in work.counts()))
+            return Work(*(_whole(count) * rate.numerator // rate.denominator for count in work.counts()))
 
         return replace(
             self,
@@ -221,6 +221,13 @@ class Cost:
 
     def _works(self, forward: bool) -> bool:
         return bool(self.forward) if forward else any(self.grads.values()) or bool(self.recompute)
+
+
+def _whole(count: Size) -> Size:
+    """The same count, if it is whole: what is rounded down afterwards would not show that it never was."""
+    if type(count) is not int and (not hasattr(count, "free_symbols") or getattr(count, "is_integer", None) is False):
+        raise TypeError(f"{count!r} is no whole number, of which a share could be taken")
+    return count
 
 
 def greatest(a: Size, b: Size) -> Size:
