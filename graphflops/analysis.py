@@ -20,6 +20,7 @@ from graphflops.rates.patterns import RateLike, found_rates, without_work
 from graphflops.report import Report
 from graphflops.rulebook import Rule, RuleBook
 from graphflops.tracing import trace
+from graphflops.unmatched import unmatched
 
 
 def analyze(
@@ -91,7 +92,7 @@ def analyze(
         called=traced.called,
         entries=entries,
         unknown=unknown,
-        warnings=(*book.warnings, *not_expanded, *without_work(given, entries)),
+        warnings=(*book.warnings, *unmatched(book), *not_expanded, *without_work(given, entries)),
         capture=traced.capture,
         assumed=traced.assumed,
         rates={**given.modules, **given.operators},
