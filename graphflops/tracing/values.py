@@ -33,6 +33,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_any, tree_leaves, tree_map
 
+from graphflops.tracing.dtypes import refuse_dtypes
 from graphflops.tracing.kernels import Kernels
 from graphflops.tracing.lending import StandIns, Unfold, passes_on_what_is_stored
 from graphflops.tracing.routing import Routing
@@ -108,6 +109,7 @@ class Values:
         self._ordinal = 0
         self._numbers: Any = None
         self._call = _by_mode if by_mode else Kernels(stand_ins.mode).run
+        self._refuse = _nothing if by_mode else refuse_dtypes
 
     def run(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: Callable[[], str]) -> Any:
         """The result of an operator on fake tensors, also if its shape or value depends on data.
@@ -122,8 +124,9 @@ class Values:
                 return self._some_number()
         if op.overloadpacket in _PUT:
             self._count(*args[:3])
-        if op in _INDEXED and (indices := self._positions(args[1], where)) is not None:
+        if op in _INDEXED and (indices := self._positions(args[0], args[1], where)) is not None:
             args = (args[0], indices, *args[2:])
+        self._refuse(op, args, kwargs)
         try:
             result = self._call(op, args, kwargs)
         except _DATA_DECIDES:
@@ -262,13 +265,23 @@ class Values:
         self.copied(fake, Value(real, assumed))
         return fake
 
-    def _positions(self, indices: Any, where: Callable[[], str]) -> list[Any] | None:
-        """Indices with the masks among them as the positions at which they are true; None if there are no masks."""
+    def _positions(self, of: torch.Tensor, indices: Any, where: Callable[[], str]) -> list[Any] | None:
+        """Indices with the masks among them as the positions at which they are true; None if there are no masks.
+
+        Raises:
+            IndexError: a mask is not of the shape of what it chooses of, in PyTorch's words.
+        """
         if not any(torch.is_tensor(each) and each.dtype in (torch.bool, torch.uint8) for each in indices):
             return None
         found: list[Any] = []
-        for each in indices:
+        for place, each in enumerate(indices):
             if torch.is_tensor(each) and each.dtype in (torch.bool, torch.uint8):
+                axes = of.shape[len(found) : len(found) + each.dim()]
+                if each.dim() and axes != each.shape:
+                    raise IndexError(
+                        f"The shape of the mask {list(each.shape)} at index {place} does not match the shape of the "
+                        f"indexed tensor {list(of.shape)} at index {len(found)}"
+                    )
                 positions = self.run(aten.nonzero.default, (each,), {}, where)
                 found += self.run(aten.unbind.int, (positions, 1), {}, where)
             else:
@@ -395,6 +408,9 @@ class Values:
 
 def _by_mode(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     return op(*args, **kwargs)
+
+
+def _nothing(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None: ...
 
 
 Found = TypeVar("Found")
