@@ -9,6 +9,7 @@ comparisons of x are is read off it. A truth that is made of nothing known is as
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -19,6 +20,8 @@ aten = torch.ops.aten
 
 DEEPEST = 50
 """operations that a mask is followed through to the comparisons that it is made of"""
+ALIKE = 8
+"""operations that are compared to know whether two tensors hold the same numbers: ``x[:, 0]`` and ``x[:, 0]``"""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ _PARTS = {aten.slice, aten.select, aten.index, aten.index_select, aten.narrow}
 class Known(Protocol):
     """What is asked about tensors."""
 
-    def made_by(self, tensor: torch.Tensor) -> tuple[OpOverload, tuple[Any, ...]] | None:
+    def made_by(self, tensor: torch.Tensor) -> tuple[OpOverload, tuple[Any, ...], Mapping[str, Any]] | None:
         """The operator that made a tensor, and on what; None if that is not known, or written over since."""
 
     def version_of(self, tensor: torch.Tensor) -> int:
@@ -107,7 +110,7 @@ class Masks:
     def __init__(self, known: Known) -> None:
         self.known = known
         self._regions: dict[Any, Region] = {}
-        self._kept: list[torch.Tensor] = []
+        self._kept: dict[int, torch.Tensor] = {}
 
     def truth(self, mask: torch.Tensor) -> bool | None:
         """What all elements of a mask are, if it was assumed, or follows from what was; None if not."""
@@ -145,23 +148,11 @@ class Masks:
     def _region(self, key: Any) -> Region | None:
         """What was assumed of a tensor, and of those that it is a part of."""
         found = self._regions.get(key)
-        for outer in self._around(key):
-            region = self._regions.get(outer)
+        while key[0] in _PARTS:
+            key = key[1]
+            region = self._regions.get(key)
             if region is not None:
                 found = region if found is None else found & region
-        return found
-
-    def _around(self, key: Any) -> list[Any]:
-        if len(key) != 1:
-            return []
-        found: list[Any] = []
-        tensor = next((each for each in self._kept if id(each) == key[0][0]), None)
-        while tensor is not None and len(found) < DEEPEST:
-            made = self.known.made_by(tensor)
-            if made is None or made[0].overloadpacket not in _PARTS or not torch.is_tensor(made[1][0]):
-                break
-            tensor = self._source(made[1][0])
-            found.append(self._key(tensor))
         return found
 
     def _assume(self, mask: torch.Tensor, truth: bool, depth: int) -> None:
@@ -216,29 +207,50 @@ class Masks:
             return Condition(self._key(left), name, bound, whole)
         right = self._source(right)
         whole = whole and not right.is_floating_point()
-        if id(right) < id(left):
-            left, right, name = right, left, _MIRRORED[name]
-        return Condition((*self._key(left), *self._key(right)), name, 0, whole)  # of the difference
+        keys = self._key(left), self._key(right)
+        if repr(keys[1]) < repr(keys[0]):
+            keys, name = keys[::-1], _MIRRORED[name]
+        return Condition(("difference", *keys), name, 0, whole)
 
     def _number(self, value: Any) -> float | None:
         if torch.is_tensor(value):
             return self.known.number_in(value)
         return float(value) if isinstance(value, (int, float)) and not math.isnan(value) else None
 
-    def _key(self, tensor: torch.Tensor) -> Any:
-        if not any(each is tensor for each in self._kept):
-            self._kept.append(tensor)
-        return ((id(tensor), self.known.version_of(tensor)),)
+    def _key(self, tensor: torch.Tensor, depth: int = 0) -> Any:
+        """What is equal for tensors that hold the same numbers, as far as how they were made tells."""
+        tensor = self._source(tensor)
+        made = self.known.made_by(tensor) if depth < ALIKE else None
+        if made is not None and _is_pure(made[0]):
+            op, args, kwargs = made
+            parts = tuple(self._part(each, depth + 1) for each in (*args, *kwargs.items()))
+            if any(isinstance(each, torch.Tensor) for each in args):
+                return op.overloadpacket if op.overloadpacket in _PARTS else op, *parts
+        self._kept[id(tensor)] = tensor
+        return "tensor", id(tensor), self.known.version_of(tensor)
+
+    def _part(self, value: Any, depth: int) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self._key(value, depth)
+        if isinstance(value, (tuple, list)):
+            return tuple(self._part(each, depth) for each in value)
+        return type(value).__name__, repr(value)
 
     def _source(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor whose elements these are, as they are in another shape."""
         for _ in range(DEEPEST):
             made = self.known.made_by(tensor)
-            if made is None or not (made[0].overloadpacket in _SAME or self._is_cast(tensor, *made)):
+            if made is None or not (made[0].overloadpacket in _SAME or _is_cast(tensor, *made[:2])):
                 break
             tensor = made[1][0]
         return tensor
 
-    def _is_cast(self, tensor: torch.Tensor, op: OpOverload, args: tuple[Any, ...]) -> bool:
-        """Whether a tensor has the same truths, or the same numbers, in another dtype."""
-        return op.overloadpacket is aten._to_copy and (tensor.dtype == args[0].dtype or args[0].dtype == torch.bool)
+
+def _is_cast(tensor: torch.Tensor, op: OpOverload, args: tuple[Any, ...]) -> bool:
+    """Whether a tensor has the same truths, or the same numbers, in another dtype."""
+    return op.overloadpacket is aten._to_copy and (tensor.dtype == args[0].dtype or args[0].dtype == torch.bool)
+
+
+def _is_pure(op: OpOverload) -> bool:
+    """Whether an operator makes the same of the same."""
+    return op.namespace == "aten" and not op._schema.is_mutable and torch.Tag.nondeterministic_seeded not in op.tags

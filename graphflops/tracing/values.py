@@ -379,15 +379,15 @@ class Values:
         """Say of a tensor that nobody knows how it was made: whoever asks for its value gets ``Unfold``."""
         self._unknown[id(tensor)] = tensor
 
-    def made_by(self, tensor: torch.Tensor) -> tuple[OpOverload, tuple[Any, ...]] | None:
+    def made_by(self, tensor: torch.Tensor) -> tuple[OpOverload, tuple[Any, ...], Mapping[str, Any]] | None:
         """The operator that made a tensor, and on what; None if that is not known, or written over since."""
-        made = self._look_at(tensor)
+        made = self._made.get(id(tensor)) if id(tensor) not in self._unknown else None
         if made is None or not made.args or self._is_overwritten(tensor, made) or made.index:
             return None
         operands = (each for each in tree_leaves(made.args) if torch.is_tensor(each))
         if any(self._written.get(_memory(each), -1) >= made.ordinal for each in operands):
             return None  # it was made of what they held before
-        return made.op, made.args
+        return made.op, made.args, made.kwargs
 
     def version_of(self, tensor: torch.Tensor) -> int:
         """A number that is another one after the memory of a tensor was written to."""
