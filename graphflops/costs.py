@@ -23,7 +23,7 @@ class Work:
     """
 
     macs: Size = 0
-    """multiply-adds of matmul and convolution"""
+    """multiply-adds of matmul and convolution, of integers too"""
     elementwise: Size = 0
     """add, sub, mul, compare, select"""
     division: Size = 0
@@ -33,7 +33,7 @@ class Work:
     accumulate: Size = 0
     """sums that autograd adds: gradient fan-in, bias and broadcast reductions"""
     integer: Size = 0
-    """integer arithmetic, quantised matmuls"""
+    """other arithmetic on integers, and the quantized layers of ResNet-BK"""
 
     def __add__(self, other: Work) -> Work:
         if not isinstance(other, Work):

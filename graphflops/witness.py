@@ -11,14 +11,15 @@ What data decides it takes as a trace does (``graphflops.tracing.values``), sinc
 
 ``torch.utils.flop_counter.FlopCounterMode`` is the well-known one. Where this differs, it mends it: attention by its
 mathematics on every device, no fused encoder layers, and the backward of a convolution with groups, of which it
-counts one of the two gradients as many times as there are groups.
+counts one of the two gradients as many times as there are groups; and the product that many distances are computed by,
+which it does not see.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -38,10 +39,12 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Dispatched:
-    """Multiply-adds that were dispatched; a complex one is the 4 real ones that it is, one of integers is none."""
+    """Multiply-adds that were dispatched, those of integers too; a complex one is the 4 real ones that it is."""
 
     forward: int
     backward: int
+    assumed: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """what was taken as given where data decides"""
 
 
 def dispatched(
@@ -70,7 +73,7 @@ def dispatched(
             with mathematics(values), Products() as backward:
                 if ends:
                     torch.autograd.backward(ends, [torch.ones_like(each) for each in ends])
-        return Dispatched(forward.macs, backward.macs)
+        return Dispatched(forward.macs, backward.macs, tuple(values.assumed))
 
     return with_second_thoughts(lambda denied: Values(StandIns(root), denied, by_mode=True), attempt, Exception)
 
@@ -118,9 +121,7 @@ class Products(TorchDispatchMode):
         out = op(*args, **(kwargs or {}))
         count = PRODUCTS.get(_out_of_place(op))
         if count is not None:
-            factors = tensors_in(args)
-            if factors[0].is_floating_point() or factors[0].is_complex():
-                self.macs += count(out, *args) * (4 if any(each.is_complex() for each in factors) else 1)
+            self.macs += count(out, *args) * (4 if any(each.is_complex() for each in tensors_in(args)) else 1)
         return out
 
 
@@ -189,6 +190,8 @@ PRODUCTS: Mapping[Any, Callable[..., int]] = {
     aten.dot: _pair(0),
     aten.vdot: _pair(0),
     aten._scaled_mm: _pair(0),
+    aten._int_mm: _pair(0),
+    aten._euclidean_dist: lambda out, left, right: int(out.numel() * (left.shape[-1] + 2)),
     aten.addmm: _pair(1),
     aten._sparse_addmm: _pair(1),
     aten.baddbmm: _pair(1),

@@ -55,6 +55,10 @@ AT_ONCE = 2**22
 """elements of a mask that are computed at a time"""
 DEEPEST = 100
 """operations between a question and the constants that answer it"""
+NONE = "taken as none, as others are taken as all"
+"""what is said of a mask whose complement has all"""
+DEEPEST_CHECK = 6
+"""operations between a truth and the least or largest number that it is about"""
 MOST_ATTEMPTS = 32
 """times that a model is run, each time with one more answer that passes a check"""
 
@@ -131,7 +135,7 @@ class Values:
                 return self._answer(value, where)
             if args[0].is_floating_point():
                 return self._some_number()
-            if args[0].dtype == torch.bool and is_check(asked(self._ordinal).place):
+            if self._is_of_extremes(args[0]) and is_check(asked(self._ordinal).place):
                 with _really():
                     return self._answer(Value(torch.ones((), dtype=torch.bool), frozenset({"check"})), where)
         if op.overloadpacket in _PUT:
@@ -244,6 +248,17 @@ class Values:
         if self.question is None or not self.question.is_answered_by(cause, self._ordinal):
             return None
         return self.question.place
+
+    def _is_of_extremes(self, truth: torch.Tensor, depth: int = 0) -> bool:
+        """Whether a truth compares the least or the largest of numbers, as a check of their range does."""
+        made = self._made.get(id(truth))
+        if made is None or depth > DEEPEST_CHECK or (depth == 0 and truth.dtype != torch.bool):
+            return False
+        if made.op.overloadpacket in _EXTREMES:
+            return True
+        if torch.Tag.pointwise not in made.op.tags:
+            return False
+        return any(self._is_of_extremes(each, depth + 1) for each in made.args if torch.is_tensor(each))
 
     def _some_number(self) -> Any:
         """A number that Python may calculate with; PyTorch refuses to compare it, or to take a size from it."""
@@ -640,9 +655,10 @@ _SAME_NUMBERS = (aten.t.default, aten.transpose.int, aten.detach.default, aten.a
 _HOW = {
     "rank": "which; taken evenly",
     "mask": "how many; taken as all",
-    "none": "how many; taken as none, as others are taken as all",
+    "none": f"how many; {NONE}",
     "range": "up to where; taken as the least length",
 }
+_EXTREMES = (aten.max, aten.min, aten.amax, aten.amin, aten.aminmax)
 _WHETHER_ANY = (aten.any, aten._is_any_true)
 _OF_MASKS = (*_WHETHER_ANY, aten.all, aten._is_all_true, aten.sum, aten.count_nonzero)
 _UNCHANGED = (aten.any, aten.all, aten.amax, aten.amin, aten.max, aten.min, aten.expand, aten.view, aten.reshape)
