@@ -223,6 +223,11 @@ def test_a_target_is_a_class_a_function_an_operator_or_a_name(target: Any, said:
         rule(target)
 
 
+def kind_of(value: Any) -> str:
+    """What a value is called among the tests, without an address in memory."""
+    return f"{type(value).__name__} {getattr(value, '__name__', '')}".strip()
+
+
 HEAD = "from graphflops import Cost, Work, rule\n"
 FILES: dict[str, tuple[str, str]] = {
     "@rule without brackets": (
@@ -276,13 +281,13 @@ def test_a_file_that_is_no_python_is_refused(tmp_path: Path, name: str) -> None:
         local(tmp_path / name)
 
 
-@pytest.mark.parametrize("given", [3, "mine.py", Path("mine.py"), nn, rule("aten.mm"), True], ids=str)
+@pytest.mark.parametrize("given", [3, "mine.py", Path("mine.py"), nn, rule("aten.mm"), True], ids=kind_of)
 def test_rules_are_given_as_a_list(given: Any) -> None:
     with pytest.raises(RuleLoadError, match=r"rules is a list of paths, modules and rules.* give rules=\[…\]"):
         rulebook(given)
 
 
-@pytest.mark.parametrize("given", [5, None, "absent.py", nn.Linear, len, rule("aten.mm"), Cost()], ids=str)
+@pytest.mark.parametrize("given", [5, None, "absent.py", nn.Linear, len, rule("aten.mm"), Cost()], ids=kind_of)
 def test_and_each_is_a_path_a_module_or_a_rule(given: Any) -> None:
     with pytest.raises(RuleLoadError):
         rulebook([given])
