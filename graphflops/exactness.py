@@ -54,15 +54,15 @@ def count(value: Any, what: str, known: Collection[Any] = ()) -> Size:
     """
     if type(value) is int:
         if value < 0:
-            raise Inexact(f"{value} for {what}: counts are exact, whole, not negative")
+            raise Inexact(f"{value}: counts are exact, whole, not negative ({what})")
         return value
     sympy = sys.modules.get("sympy")
     if sympy is None or not isinstance(value, sympy.Basic):
-        raise Inexact(f"{_shown(value)} for {what}: counts are exact, whole, not negative{_instead_of(value)}")
+        raise Inexact(f"{_shown(value)}: counts are exact, whole, not negative{_instead_of(value)} ({what})")
     if value.is_Integer:
         return count(int(value), what)
     if not isinstance(value, sympy.Expr) or value.has(sympy.nan, sympy.oo, -sympy.oo, sympy.zoo, sympy.Float, sympy.I):
-        raise Inexact(f"{_shown(value)} for {what}: counts are exact, whole, not negative")
+        raise Inexact(f"{_shown(value)}: counts are exact, whole, not negative ({what})")
     strange = [str(each) for each in value.free_symbols if each not in known]
     if strange:
         raise Inexact(
@@ -72,10 +72,10 @@ def count(value: Any, what: str, known: Collection[Any] = ()) -> Size:
     if not value.free_symbols:
         simple = sympy.simplify(value)
         if not simple.is_Integer:
-            raise Inexact(f"{_shown(value)} for {what}: counts are exact, whole, not negative")
+            raise Inexact(f"{_shown(value)}: counts are exact, whole, not negative ({what})")
         return count(int(simple), what)
     if value.is_negative or value.is_integer is False:
-        raise Inexact(f"{_shown(value)} for {what}: counts are exact, whole, not negative")
+        raise Inexact(f"{_shown(value)}: counts are exact, whole, not negative ({what})")
     formula: Size = value
     return formula
 

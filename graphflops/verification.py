@@ -22,7 +22,7 @@ from graphflops.ledger import Entry, Unknown
 from graphflops.models.bk_core import bk_core
 from graphflops.primitives import executed
 from graphflops.tracing.values import NONE
-from graphflops.witness import dispatched
+from graphflops.witness import dispatched_assuming
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
@@ -84,8 +84,8 @@ def verify(
     given = list(rules or ())
     report = analyze(model, args, kwargs, optimizer=None, rules=given, attention="math")
     opened = analyze(model, args, kwargs, optimizer=None, rules=given, attention="math", expand=True)
-    seen = dispatched(model, args, kwargs)
-    if any(NONE in each for each in seen.assumed) and not any(NONE in each for each in report.assumed):
+    seen, assumed = dispatched_assuming(model, args, kwargs)
+    if any(NONE in each for each in assumed) and not any(NONE in each for each in report.assumed):
         raise CaptureError(
             f"{report.model} has a layer that a rule prices as a whole, for any data, and inside of which data decides "
             "which rows go where: a run takes one of several ways, and is no witness of the rule"

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -43,8 +43,6 @@ class Dispatched:
 
     forward: int
     backward: int
-    assumed: tuple[str, ...] = field(default=(), compare=False, repr=False)
-    """what was taken as given where data decides"""
 
 
 def dispatched(
@@ -58,10 +56,21 @@ def dispatched(
 
     Anything that the model raises on fake tensors is raised here too; the model is as it was afterwards.
     """
+    return dispatched_assuming(model, args, kwargs, training=training)[0]
+
+
+def dispatched_assuming(
+    model: Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    training: bool = True,
+) -> tuple[Dispatched, tuple[str, ...]]:
+    """The same, and what was taken as given where data decides."""
     model = as_module(model)
     root = model if isinstance(model, nn.Module) else nn.Module()
 
-    def attempt(values: Values) -> Dispatched:
+    def attempt(values: Values) -> tuple[Dispatched, tuple[str, ...]]:
         stand_ins = values.stand_ins
         grad = torch.set_grad_enabled(training)
         with stand_ins.in_charge(), grad, stand_ins.lent_to(root), Described(values):
@@ -73,7 +82,7 @@ def dispatched(
             with mathematics(values), Products() as backward:
                 if ends:
                     torch.autograd.backward(ends, [torch.ones_like(each) for each in ends])
-        return Dispatched(forward.macs, backward.macs, tuple(values.assumed))
+        return Dispatched(forward.macs, backward.macs), tuple(values.assumed)
 
     return with_second_thoughts(lambda denied: Values(StandIns(root), denied, by_mode=True), attempt, Exception)
 

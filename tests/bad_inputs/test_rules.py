@@ -137,7 +137,7 @@ class TestAnswers:
     def test_the_message_says_which_number_where_and_what_to_do(self) -> None:
         numpy = pytest.importorskip("numpy")
         message = refused(of_linear(lambda: Cost(Work(macs=numpy.int64(5)))))
-        assert "gave np.int64(5) for macs, forward: counts are exact, whole, not negative" in message
+        assert "gave np.int64(5): counts are exact, whole, not negative" in message
         assert "multiply Python's ints, as with math.prod" in message
 
     @pytest.mark.parametrize(
@@ -183,8 +183,8 @@ NO_OUTPUTS: dict[str, tuple[Any, str]] = {
     "a number": (5, "returned int, not a Spec"),
     "nothing": (None, "returned NoneType, not a Spec"),
     "a shape": ((2, 3), "have a int among them, not a Spec"),
-    "a negative size": (spec(-1, 2), "have -1 for size 0"),
-    "half a size": (spec(2, 2.5), r"have 2\.5 for size 1"),  # type: ignore[arg-type]
+    "a negative size": (spec(-1, 2), "have -1: .*size 0"),
+    "half a size": (spec(2, 2.5), r"have 2\.5: .*size 1"),  # type: ignore[arg-type]
     "a dtype that is none": (spec(2, dtype="float31"), "have the dtype 'float31', which PyTorch does not have"),
     "a dtype of PyTorch's": (spec(2, dtype=torch.float32), "have the dtype"),  # type: ignore[arg-type]
     "no shape": (Spec(5), "have the shape 5, which is no tuple of sizes"),  # type: ignore[arg-type]
