@@ -21,6 +21,7 @@ from graphflops.report import Report
 from graphflops.rulebook import Rule, RuleBook
 from graphflops.tracing import trace
 from graphflops.tracing.isolation import isolated
+from graphflops.unmatched import unmatched
 
 
 def analyze(
@@ -113,7 +114,7 @@ def _analyzed(
         called=traced.called,
         entries=entries,
         unknown=unknown,
-        warnings=(*book.warnings, *not_expanded, *without_work(given, entries)),
+        warnings=(*book.warnings, *unmatched(book), *not_expanded, *without_work(given, entries)),
         capture=traced.capture,
         assumed=traced.assumed,
         rates={**given.modules, **given.operators},

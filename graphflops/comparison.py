@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graphflops.conventions import Convention, convention_named
 from graphflops.counts import Amount, FLOPsCount
 from graphflops.errors import UsageError
-from graphflops.report import Report
+from graphflops.report import Report, is_of_training
 from graphflops.runs import OF_A_RUN, run_amount, step_report
 from graphflops.units import in_step, percent, step_of, unit
 
@@ -46,6 +46,8 @@ class Waterfall:
     unit: str = "FLOP"
     of: str = "a step"
     """how much of training it is about"""
+    notes: tuple[str, ...] = ()
+    """in what else the two differ, so that the difference is of that too"""
 
     def __post_init__(self) -> None:
         assert sum((each.change for each in self.steps), self.start) == self.end, "the steps are not the difference"
@@ -66,6 +68,7 @@ class Waterfall:
             "steps": [{"name": each.name, **each.change.to_dict()} for each in self.steps],
             "second": {"name": self.second, **self.end.to_dict()},
             "difference": self.difference.to_dict(),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
     def __str__(self) -> str:
@@ -163,22 +166,70 @@ def flags_differ(one: ResNetBKConfig, other: ResNetBKConfig) -> bool:
 def difference(first: Report, second: Report, *, names: tuple[str, str] | None = None) -> Waterfall:
     """From one report to another, component by component; a component that one of them lacks is nothing there.
 
+    In what else they differ, such as their inputs or the optimizer, is among the ``notes``.
+
     Raises:
-        UsageError: the reports are under different conventions.
+        UsageError: the reports are under different conventions, or one of them is of training and the other is not.
     """
     if first.convention != second.convention:
         raise UsageError(
             f"two reports can be compared under one convention, not {first.convention.name} and "
             f"{second.convention.name}: give report.under(…)"
         )
+    chosen = names or (first.model, second.model)
+    refuse_other_phases(first, second, chosen)
     parts = [_by_component(each) for each in (first, second)]
     steps = [
         Step(name, parts[1].get(name, Amount()) - parts[0].get(name, Amount()))
         for name in dict.fromkeys([*parts[0], *parts[1]])
     ]
     convention: Convention = first.convention
-    chosen = names or (first.model, second.model)
-    return Waterfall(*chosen, Amount.of(first), tuple(steps), Amount.of(second), convention.name, convention.unit)
+    return Waterfall(
+        *chosen,
+        Amount.of(first),
+        tuple(steps),
+        Amount.of(second),
+        convention.name,
+        convention.unit,
+        of="a step" if is_of_training(first) or is_of_training(second) else "a forward pass",
+        notes=differences(first, second, chosen),
+    )
+
+
+def refuse_other_phases(first: Report, second: Report, names: tuple[str, str]) -> None:
+    """A forward pass is no training step, and the difference of the two is nothing that a model has.
+
+    Raises:
+        UsageError: one report is of training, and the other of inference.
+    """
+    kinds = is_of_training(first), is_of_training(second)
+    if True in kinds and False in kinds:
+        trained, other = names if kinds[0] else names[::-1]
+        raise UsageError(
+            f"{trained} is of a training step and {other} of a forward pass alone: "
+            "analyse both with training=True, or both with training=False (--inference)"
+        )
+
+
+def differences(first: Report, second: Report, names: tuple[str, str]) -> tuple[str, ...]:
+    """What else two reports differ in than in their models, a line each."""
+    notes = []
+    if sorted(first.inputs.values()) != sorted(second.inputs.values()):
+        notes.append(f"their inputs differ: {_inputs(first)} and {_inputs(second)}")
+    optimizers = [each.optimizer_name or "none" for each in (first, second)]
+    if optimizers[0] != optimizers[1]:
+        notes.append(f"their optimizers differ: {optimizers[0]} and {optimizers[1]}")
+    if bool(first.rates) != bool(second.rates):
+        notes.append(f"rates are given for {names[0] if first.rates else names[1]} alone")
+    for name, report in zip(names, (first, second), strict=True):
+        if report.unknown:
+            many = report.coverage.unknown
+            notes.append(f"{name} has {many} unknown op{'s' if many > 1 else ''}: its numbers are a lower bound")
+    return tuple(notes)
+
+
+def _inputs(report: Report) -> str:
+    return ", ".join(f"{name} {spec}" for name, spec in report.inputs.items()) or "none"
 
 
 def print_waterfall(between: Waterfall, console: Console) -> None:
@@ -190,6 +241,8 @@ def print_waterfall(between: Waterfall, console: Console) -> None:
         highlight=False,
     )
     print_whole(_table(between, step), console)
+    for note in between.notes:
+        console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
 
 
 def print_whole(table: Table, console: Console) -> None:

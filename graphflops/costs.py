@@ -23,7 +23,7 @@ class Work:
     """
 
     macs: Size = 0
-    """multiply-adds of matmul and convolution"""
+    """multiply-adds of matmul and convolution, of integers too"""
     elementwise: Size = 0
     """add, sub, mul, compare, select"""
     division: Size = 0
@@ -33,7 +33,7 @@ class Work:
     accumulate: Size = 0
     """sums that autograd adds: gradient fan-in, bias and broadcast reductions"""
     integer: Size = 0
-    """integer arithmetic, quantised matmuls"""
+    """other arithmetic on integers, and the quantized layers of ResNet-BK"""
 
     def __add__(self, other: Work) -> Work:
         if not isinstance(other, Work):
@@ -172,7 +172,7 @@ class Cost:
         """That share of it, in whole counts."""
 
         def share(work: Work) -> Work:
-            return Work(*(count * rate.numerator // rate.denominator for count in work.counts()))
+            return Work(*(_whole(count) * rate.numerator // rate.denominator for count in work.counts()))
 
         return replace(
             self,
@@ -221,6 +221,13 @@ class Cost:
 
     def _works(self, forward: bool) -> bool:
         return bool(self.forward) if forward else any(self.grads.values()) or bool(self.recompute)
+
+
+def _whole(count: Size) -> Size:
+    """The same count, if it is whole: what is rounded down afterwards would not show that it never was."""
+    if type(count) is not int and (not hasattr(count, "free_symbols") or getattr(count, "is_integer", None) is False):
+        raise TypeError(f"{count!r} is no whole number, of which a share could be taken")
+    return count
 
 
 def greatest(a: Size, b: Size) -> Size:

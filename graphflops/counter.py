@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from graphflops.analysis import analyze
-from graphflops.comparison import Waterfall, flags_differ, print_waterfall, waterfall
+from graphflops.comparison import Waterfall, differences, flags_differ, print_waterfall, waterfall
 from graphflops.counts import FLOPsCount
 from graphflops.errors import CaptureError, UsageError
 from graphflops.files import write_whole
@@ -156,30 +156,45 @@ def compare_models(
     """Count two models on the same tokens, print both, and return them by name.
 
     ``["speedup"]`` has forward, backward and total: FLOPs of model1 over those of model2, so that 2 means that model2
-    needs half of what model1 needs. Of two ``ConfigurableResNetBK`` whose configs differ by flags, ``["waterfall"]`` is
-    a ``graphflops.comparison.Waterfall``, printed as well: what each flag adds or saves, adding up to the difference.
+    needs half of what model1 needs. What else the two differ in, such as ``training``, is printed. Of two
+    ``ConfigurableResNetBK`` whose configs differ by flags, ``["waterfall"]`` is a ``graphflops.comparison.Waterfall``,
+    printed as well: what each flag adds or saves, adding up to the difference.
 
     Raises:
         UsageError: both have the same name, or a size is wrong.
     """
-    if model1_name == model2_name or {"speedup", "waterfall"} & {model1_name, model2_name}:
+    names = model1_name, model2_name
+    if model1_name == model2_name or {"speedup", "waterfall"} & {*names}:
         raise UsageError(
             f"two models need two names, neither of them 'speedup' or 'waterfall'; got {model1_name!r}, {model2_name!r}"
         )
-    counts = {
-        name: FLOPsCounter(model, batch_size, seq_len).count_total_flops()
-        for name, model in ((model1_name, model1), (model2_name, model2))
-    }
+    reports = [FLOPsCounter(model, batch_size, seq_len).report() for model in (model1, model2)]
+    counts = {name: FLOPsCount.of(report) for name, report in zip(names, reports, strict=True)}
+    notes = [*_modes(model1, model2, names), *differences(reports[0], reports[1], names)]
     speedup = {
         phase: _ratio(getattr(counts[model1_name], phase), getattr(counts[model2_name], phase))
         for phase in ("forward", "backward", "total")
     }
     _print_comparison(counts, speedup)
+    for note in notes:
+        Console().print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
     between = _waterfall_between(model1, model2, batch_size, counts[model1_name], counts[model2_name])
     if between is None:
         return {**counts, "speedup": speedup}
     print_waterfall(replace(between, first=model1_name, second=model2_name), Console())
     return {**counts, "speedup": speedup, "waterfall": between}
+
+
+def _modes(model1: nn.Module, model2: nn.Module, names: tuple[str, str]) -> list[str]:
+    """That one of two models trains and the other does not, which changes what both cost."""
+    notes = []
+    if model1.training != model2.training:
+        trains, other = names if model1.training else names[::-1]
+        notes.append(f"{trains} is in training mode and {other} in evaluation mode, where dropout and the like are off")
+    frozen = [not any(each.requires_grad for each in model.parameters()) for model in (model1, model2)]
+    if frozen[0] != frozen[1]:
+        notes.append(f"{names[0] if frozen[0] else names[1]} has no parameter that is trained")
+    return notes
 
 
 def _waterfall_between(

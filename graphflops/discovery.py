@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import graphflops.rules
 from graphflops.errors import DuplicateRule, RuleError, RuleLoadError
-from graphflops.rulebook import Rule, RuleBook, rules_made, rules_of
+from graphflops.rulebook import Mark, Rule, RuleBook, refuse_unused_marks, rules_made, rules_of
 
 if TYPE_CHECKING:
     from torch._ops import OpOverload, OpOverloadPacket
@@ -64,7 +64,7 @@ def installed(*, strict: bool = False) -> RuleBook:
                 raise RuleLoadError(f"{point.value} is a {type(module).__name__}, not a module that holds rules")
             _refuse_lost(module, made)
             book = book | RuleBook.of(_checked(rules_of(module)), f"package {owner}")
-        except Exception as error:
+        except (Exception, SystemExit, GeneratorExit) as error:
             message = (
                 f'could not load the rules "{point.name}" that the package {owner} announces ({point.value}): '
                 f"{_said(error)}"
@@ -110,6 +110,8 @@ def local(path: str | Path, *, strict: bool = False) -> RuleBook:
         return replace(RuleBook.of(found, str(path)), warnings=tuple(warnings))
     if not path.is_file():
         raise RuleLoadError(f"there is no rule file {path}; give a Python file, or a folder of them")
+    if path.suffix != ".py":
+        raise RuleLoadError(f"{path} is no rule file: rules are Python, in a file that ends in .py")
     return RuleBook.of(_load(path), str(path))
 
 
@@ -122,7 +124,10 @@ def rulebook(rules: Iterable[RuleSource] | None = None, *, strict: bool = False)
     Raises:
         RuleError: what is given here is wrong; strict, what is installed or in a folder is as well.
     """
+    if isinstance(rules, (str, Path, Rule, ModuleType, Mark)) or not isinstance(rules, (Iterable, type(None))):
+        raise RuleLoadError(f"rules is a list of paths, modules and rules, not {rules!r}: give rules=[…]")
     given = list(rules or ())
+    refuse_unused_marks(given)
     book = shipped() | installed(strict=strict)
     for each in given:
         if str(each) == REGISTERED:
@@ -132,6 +137,7 @@ def rulebook(rules: Iterable[RuleSource] | None = None, *, strict: bool = False)
         elif isinstance(each, (str, Path)):
             book = book | local(each, strict=strict)
         elif isinstance(each, ModuleType):
+            refuse_unused_marks(vars(each).values())
             book = book | RuleBook.of(_checked(rules_of(each)), str(each.__file__))
     single = [each for each in given if isinstance(each, Rule)]
     unusable = [each for each in given if not isinstance(each, (str, Path, ModuleType, Rule))]
@@ -169,7 +175,7 @@ def _load(file: Path) -> list[Rule]:
     try:
         with rules_made() as made:
             spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit, GeneratorExit) as error:
         raise RuleLoadError(f"could not load the rule file {_where(file, error)}") from error
     finally:
         del sys.modules[name]
@@ -179,6 +185,7 @@ def _load(file: Path) -> list[Rule]:
 
 def _refuse_lost(module: ModuleType, made: Iterable[Rule]) -> None:
     """Of two rules under one name Python keeps the second alone; the first would be gone without a word."""
+    refuse_unused_marks(vars(module).values())
     kept = {id(each): name for name, each in vars(module).items()}
     for rule in made:
         if rule.file == module.__file__ and id(rule) not in kept:
@@ -190,7 +197,7 @@ def _refuse_lost(module: ModuleType, made: Iterable[Rule]) -> None:
             )
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     """An error in one line, with the place it comes from if it is not one of ours, which name it."""
     if isinstance(error, RuleError):
         return str(error)
@@ -200,9 +207,10 @@ def _said(error: Exception) -> str:
     return f"{last.filename}:{last.lineno}: {type(error).__name__}: {error}"
 
 
-def _where(file: Path, error: Exception) -> str:
+def _where(file: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{file}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [each.lineno for each in frames if Path(each.filename).resolve() == file.resolve()]
-    return f"{file}:{lines[-1] if lines else 1}: {type(error).__name__}: {error}"
+    said = str(error) if isinstance(error, RuleError) else f"{type(error).__name__}: {error}"
+    return f"{file}:{lines[-1] if lines else 1}: {said}"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from graphflops.conventions import Convention
 from graphflops.conventions.formulas import Sizes
+from graphflops.errors import UsageError
 from graphflops.ledger import Entry, Phase
-from graphflops.report import Query, Report, phases_of
+from graphflops.report import Query, Report, is_of_training, phases_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Comparison:
     other: Convention
     lines: tuple[Line, ...]
     """the largest difference first; what counts nothing under both is left out"""
+    unknown: int = 0
+    """how many Ops no rule speaks for, which are in neither number"""
 
     @property
     def ours(self) -> int:
@@ -78,6 +81,8 @@ class Comparison:
             for row, reason in zip(columns, reasons, strict=True)
         ]
         about = [f"{self.mine.name}: {self.mine.about}", f"{self.other.name}: {self.other.about}"]
+        if self.unknown:
+            about.append(f"{self.unknown} op{'s are' if self.unknown > 1 else ' is'} unknown, and in neither number")
         return "\n".join([heading, "", *rows, "", *about])
 
 
@@ -85,13 +90,21 @@ def compare(report: Report, other: Convention, phase: Query = "forward") -> Comp
     """The lines from a report's number to that of another convention.
 
     Raises:
-        UsageError: there is no such phase, or the report cannot be counted so, see ``Report.under``.
+        UsageError: there is no such phase, or the report does not have it, or cannot be counted so, see
+            ``Report.under``.
     """
     phases, theirs = phases_of(phase), report.under(other)
+    if phase not in ("forward", "total") and is_of_training(report) is False:
+        raise UsageError(f"this report of {report.model} is of a forward pass alone, and has no {phase}")
     by_terms = other.formula != report.convention.formula
     lines = _lines_to_terms(report, theirs, phases) if by_terms else _lines_by_op(report, other, phases)
     return Comparison(
-        report.model, phase, report.convention, other, tuple(sorted(lines, key=lambda each: -abs(each.difference)))
+        report.model,
+        phase,
+        report.convention,
+        other,
+        tuple(sorted(lines, key=lambda each: -abs(each.difference))),
+        report.coverage.unknown,
     )
 
 

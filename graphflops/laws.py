@@ -20,10 +20,8 @@ ANY = "*"
 
 
 def multiply_adds(count: Size, of: Spec) -> Work:
-    """Multiply-adds on elements of ``of``: a complex one is 4 real ones (8 FLOPs), an integer one is ``integer``."""
-    if of.is_complex:
-        return Work(macs=4 * count)
-    return Work(macs=count) if of.is_floating else Work(integer=2 * count)
+    """Multiply-adds on elements of ``of``: a complex one is 4 real ones (8 FLOPs), one of integers is one as well."""
+    return Work(macs=4 * count if of.is_complex else count)
 
 
 def additions(count: Size, of: Spec) -> Work:

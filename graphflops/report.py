@@ -383,6 +383,13 @@ class Report:
         return self.convention.of(entry, phases_of(phase), self.modules.get(entry.path, ""))
 
 
+def is_of_training(report: Report) -> bool | None:
+    """Whether a report is of a training step, and not of a forward pass alone; None if nothing in it is trained."""
+    if report.optimizer_name is not None or _work(report.entries, "backward") or _work(report.entries, "recompute"):
+        return True
+    return False if report.trainable else None
+
+
 def _work(entries: Iterable[Entry], phase: Query) -> Work:
     phases = phases_of(phase)
     works = (times * entry.work[each] for entry, times in counted(entries) for each in phases if each in entry.work)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleTyp
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphflops.costs import Cost
-from graphflops.errors import DuplicateRule, RuleError, Unpriced
+from graphflops.errors import DuplicateRule, RuleError, RuleLoadError, Unpriced
+from graphflops.exactness import Inexact, count, exact, symbols_in
 from graphflops.sizes import Spec
 
 if TYPE_CHECKING:
@@ -89,15 +90,13 @@ class Rule:
 
         Raises:
             RuleError: the rule asks for a name that is not offered, raises, does not return a Cost, or counts in
-                floats or negative numbers.
+                anything but whole numbers that are not negative, or formulas in the symbols of the call's sizes.
         """
         cost: Cost = self._apply(self.cost, self.signature, offered, Cost)
-        works = (cost.forward, cost.recompute, *cost.grads.values())
-        counts = [count for work in works for _, count in work.items()]
-        for count in (*counts, *(span for span in (cost.span, cost.backward_span) if span is not None)):
-            if isinstance(count, float) or (count < 0) is True:
-                raise RuleError(f"{self.source}: rule {self.name} gave {count}: counts are exact, whole, not negative")
-        return cost
+        try:
+            return exact(cost, symbols_in(offered))
+        except Inexact as error:
+            raise RuleError(f"{self.source}: rule {self.name} gave {error}") from None
 
     def describe(self, offered: Mapping[str, Any]) -> tuple[Spec, ...]:
         """The outputs of such a call, for what is not to be traced.
@@ -107,7 +106,11 @@ class Rule:
         """
         assert self.outputs is not None
         described = self._apply(self.outputs, inspect.signature(self.outputs), offered, (Spec, tuple))
-        return described if isinstance(described, tuple) else (described,)
+        outputs = described if isinstance(described, tuple) else (described,)
+        for each in outputs:
+            if wrong := _wrong_output(each, symbols_in(offered)):
+                raise RuleError(f"{self.source}: the outputs of rule {self.name} {wrong}")
+        return outputs
 
     def _apply(
         self, function: Callable[..., Any], signature: inspect.Signature, offered: Mapping[str, Any], kind: Any
@@ -123,11 +126,31 @@ class Rule:
             answer = function(**{name: offered[name] for name in asked if name in offered})
         except Unpriced:
             raise
-        except Exception as error:
+        except Inexact as error:
+            raise RuleError(f"{self.source}: rule {self.name} gave {error}") from None
+        except (Exception, SystemExit, GeneratorExit) as error:  # what a rule calls may call sys.exit
             raise RuleError(f"{self.source}: rule {self.name} raised {type(error).__name__}: {error}") from error
         if not isinstance(answer, kind):
-            raise RuleError(f"{self.source}: rule {self.name} returned {type(answer).__name__}, not a Cost")
+            wanted = "a Cost" if kind is Cost else "a Spec or a tuple of them"
+            raise RuleError(f"{self.source}: rule {self.name} returned {type(answer).__name__}, not {wanted}")
         return answer
+
+
+def _wrong_output(described: Any, known: Collection[Any]) -> str:
+    """What is wrong with a Spec that describes an output, as the end of a sentence; empty if nothing is."""
+    if not isinstance(described, Spec):
+        return f"have a {type(described).__name__} among them, not a Spec"
+    try:
+        for axis, size in enumerate(described.shape):
+            count(size, f"size {axis}", known)
+    except Inexact as error:
+        return f"have {error}"
+    except TypeError:
+        return f"have the shape {described.shape!r}, which is no tuple of sizes"
+    torch = sys.modules.get("torch")
+    if torch and not isinstance(getattr(torch, str(described.dtype), None), torch.dtype):
+        return f"have the dtype {described.dtype!r}, which PyTorch does not have"
+    return ""
 
 
 def source_of(file: str, line: int) -> str:
@@ -135,9 +158,7 @@ def source_of(file: str, line: int) -> str:
     return f"{'/'.join(Path(file).parts[-2:])}:{line}"
 
 
-def rule(
-    *targets: Target, outputs: Outputs | None = None, example: Example | None = None
-) -> Callable[[Callable[..., Cost]], Rule]:
+def rule(*targets: Target, outputs: Outputs | None = None, example: Example | None = None) -> Mark:
     """Mark a formula as the rule of its targets. It only marks: a RuleBook collects.
 
     The formula asks, by the names of its arguments, for what it needs: operands, parameters and attributes of the
@@ -146,14 +167,91 @@ def rule(
 
     ``example`` makes ``(args, kwargs)`` of a call, small, at other sizes each time if it likes, that ``graphflops rules
     check`` runs under its witnesses; for a module class the first argument is the module itself.
-    """
 
-    def mark(formula: Callable[..., Cost]) -> Rule:
+    Raises:
+        RuleLoadError: a target is none, such as a number or an empty name.
+    """
+    for target in targets:
+        if wrong := _no_target(target):
+            raise RuleLoadError(wrong)
+    for name, given in (("outputs", outputs), ("example", example)):
+        if given is not None and not callable(given):
+            raise RuleLoadError(f"{name}= is a function, not {given!r}")
+    return Mark(targets, outputs, example)
+
+
+class Mark:
+    """``@rule(…)`` before it has a formula. One that never gets any is ``@rule`` without brackets."""
+
+    def __init__(self, targets: tuple[Target, ...], outputs: Outputs | None, example: Example | None) -> None:
+        self.targets, self.outputs, self.example = targets, outputs, example
+        self.is_used = False
+
+    def __call__(self, formula: Callable[..., Cost]) -> Rule:
+        """The rule that the formula is.
+
+        Raises:
+            RuleLoadError: it is no function, or there is no target.
+        """
+        if not isinstance(formula, FunctionType):
+            raise RuleLoadError(f"@rule marks a function, not {_shown(formula)}")
+        if not self.targets:
+            raise RuleLoadError(
+                f"rule {formula.__name__} has no target: write @rule(torch.nn.Linear), or whatever it is of"
+            )
+        self.is_used = True
         code = formula.__code__
         place = code.co_filename, code.co_firstlineno
-        return Rule(formula.__name__, targets, formula, *place, _about(formula), outputs, example=example)
+        about = _about(formula)
+        return Rule(formula.__name__, self.targets, formula, *place, about, self.outputs, example=self.example)
 
-    return mark
+    @property
+    def fault(self) -> str:
+        """What is wrong with one that has no formula, with file and line where it is known; empty if it has one."""
+        if self.is_used:
+            return ""
+        functions = [each for each in self.targets if isinstance(each, FunctionType)]
+        if len(functions) != 1 or len(self.targets) != 1:
+            return f"@rule({', '.join(map(_shown, self.targets))}) marks no function: put it above one"
+        code = functions[0].__code__
+        return (
+            f"{code.co_filename}:{code.co_firstlineno}: @rule without brackets makes no rule of "
+            f"{functions[0].__name__}: write @rule(TARGET, …) above it"
+        )
+
+
+def refuse_unused_marks(values: Iterable[Any]) -> None:
+    """``@rule`` without brackets makes no rule, and says nothing by itself.
+
+    Raises:
+        RuleLoadError: there is one; the message names file and line.
+    """
+    for each in values:
+        if isinstance(each, Mark) and each.fault:
+            raise RuleLoadError(each.fault)
+
+
+def _no_target(target: Any) -> str:
+    """Why something cannot be what a rule speaks for, as a sentence; empty if it can."""
+    if isinstance(target, str):
+        if not _NAME.fullmatch(target):
+            return f"{target!r} is no target: write the dotted name of a class, a function or an operator"
+        return ""
+    torch = sys.modules.get("torch")
+    if torch and isinstance(target, torch.nn.Module):
+        return f"a {type(target).__name__} is no target, its class is: write @rule({type(target).__name__})"
+    try:
+        hash(target)
+    except TypeError:
+        return f"{_shown(target)} is no target: give each by itself, as in @rule(aten.mm, aten.bmm)"
+    if not callable(target):
+        return f"{_shown(target)} is no target: give a module class, a function, an operator, or its dotted name"
+    return ""
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if isinstance(value, (str, int, float, tuple, list, dict, set, type(None))) else ""
+    return text if 0 < len(text) <= 80 else getattr(value, "__qualname__", f"a {type(value).__name__}")
 
 
 def law(name: str, about: str, targets: tuple[Target, ...], formula: Callable[..., Cost]) -> Rule:
@@ -210,6 +308,7 @@ def spelled(key: object) -> str:
     return key.replace("::", ".") if isinstance(key, str) else dotted_name(key)
 
 
+_NAME = re.compile(r"[^\W\d][\w<>]*(?:(?:\.|::)[\w<>]+)*")
 _ATEN = re.compile(r"(?:torch\.ops\.)?aten(?:\.|::)(\w+(?:\.\w+)?)")
 _SHORT = {"F": "torch.nn.functional", "nn": "torch.nn", "aten": "torch.ops.aten"}
 
@@ -319,6 +418,11 @@ class RuleBook:
         if target not in self._found:
             self._found[target] = self._looked_up(target)
         return self._found[target]
+
+    @property
+    def asked(self) -> Mapping[Target, Rule | None]:
+        """Every target that was asked about so far, and the rule that speaks for it."""
+        return self._found
 
     @cached_property
     def _found(self) -> dict[Target, Rule | None]:

@@ -17,10 +17,12 @@ from torch.nn import functional as F
 from graphflops.analysis import analyze
 from graphflops.costs import NOTHING, WORK_CLASSES, Work
 from graphflops.discovery import RuleSource
+from graphflops.errors import CaptureError
 from graphflops.ledger import Entry, Unknown
 from graphflops.models.bk_core import bk_core
 from graphflops.primitives import executed
-from graphflops.witness import dispatched
+from graphflops.tracing.values import NONE
+from graphflops.witness import dispatched_assuming
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
@@ -76,12 +78,18 @@ def verify(
     Attention is that of its formula, in both.
 
     Raises:
+        CaptureError: a rule prices a layer whatever its data, and the witness would take one way of several.
         GraphflopsError: as ``analyze``.
     """
     given = list(rules or ())
     report = analyze(model, args, kwargs, optimizer=None, rules=given, attention="math")
     opened = analyze(model, args, kwargs, optimizer=None, rules=given, attention="math", expand=True)
-    seen = dispatched(model, args, kwargs)
+    seen, assumed = dispatched_assuming(model, args, kwargs)
+    if any(NONE in each for each in assumed) and not any(NONE in each for each in report.assumed):
+        raise CaptureError(
+            f"{report.model} has a layer that a rule prices as a whole, for any data, and inside of which data decides "
+            "which rows go where: a run takes one of several ways, and is no witness of the rule"
+        )
     macs: dict[Direction, tuple[int, int]] = {
         "forward": (_macs(report.entries, "forward"), seen.forward),
         "backward": (_macs(report.entries, "backward"), seen.backward),

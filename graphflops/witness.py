@@ -11,7 +11,8 @@ What data decides it takes as a trace does (``graphflops.tracing.values``), sinc
 
 ``torch.utils.flop_counter.FlopCounterMode`` is the well-known one. Where this differs, it mends it: attention by its
 mathematics on every device, no fused encoder layers, and the backward of a convolution with groups, of which it
-counts one of the two gradients as many times as there are groups.
+counts one of the two gradients as many times as there are groups; and the product that many distances are computed by,
+which it does not see.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from graphflops.tracing.given import as_module
 from graphflops.tracing.isolation import isolated
-from graphflops.tracing.stand_ins import StandIns, stored_in
 from graphflops.tracing.plain import plainly
+from graphflops.tracing.stand_ins import StandIns, stored_in
 from graphflops.tracing.values import Values, with_second_thoughts
 
 aten = torch.ops.aten
@@ -39,7 +40,7 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Dispatched:
-    """Multiply-adds that were dispatched; a complex one is the 4 real ones that it is, one of integers is none."""
+    """Multiply-adds that were dispatched, those of integers too; a complex one is the 4 real ones that it is."""
 
     forward: int
     backward: int
@@ -56,20 +57,33 @@ def dispatched(
 
     Anything that the model raises on fake tensors is raised here too; the model is never written to.
     """
+    return dispatched_assuming(model, args, kwargs, training=training)[0]
+
+
+def dispatched_assuming(
+    model: Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    training: bool = True,
+) -> tuple[Dispatched, tuple[str, ...]]:
+    """The same, and what was taken as given where data decides."""
     return isolated(lambda: _dispatched(model, args, kwargs or {}, training=training))
 
 
 def _dispatched(
     model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, training: bool
-) -> Dispatched:
+) -> tuple[Dispatched, tuple[str, ...]]:
     model = as_module(model)
     root = model if isinstance(model, nn.Module) else nn.Module()
 
-    def attempt(values: Values) -> Dispatched:
+    def attempt(values: Values) -> tuple[Dispatched, tuple[str, ...]]:
         stand_ins = values.stand_ins
         copied = stand_ins.copier.copy
         with stand_ins.in_charge(), torch.set_grad_enabled(training), Described(values):
             with torch._C.DisableTorchFunction():
+                for each in tensors_in((args, dict(kwargs))):
+                    stand_ins.given(each)  # what is given has no values, whatever it holds
                 program, fake_args, fake_kwargs = copied(model), copied(tuple(args)), copied(dict(kwargs))
             with mathematics(values), Products() as forward:
                 result = program(*fake_args, **fake_kwargs)
@@ -77,7 +91,7 @@ def _dispatched(
             with mathematics(values), Products() as backward:
                 if ends:
                     torch.autograd.backward(ends, [torch.ones_like(each) for each in ends])
-        return Dispatched(forward.macs, backward.macs)
+        return Dispatched(forward.macs, backward.macs), tuple(values.assumed)
 
     return with_second_thoughts(lambda denied: Values(StandIns(root), denied, by_mode=True), attempt, Exception)
 
@@ -125,9 +139,7 @@ class Products(TorchDispatchMode):
         out = op(*args, **(kwargs or {}))
         count = PRODUCTS.get(_out_of_place(op))
         if count is not None:
-            factors = tensors_in(args)
-            if factors[0].is_floating_point() or factors[0].is_complex():
-                self.macs += count(out, *args) * (4 if any(each.is_complex() for each in factors) else 1)
+            self.macs += count(out, *args) * (4 if any(each.is_complex() for each in tensors_in(args)) else 1)
         return out
 
 
@@ -196,6 +208,8 @@ PRODUCTS: Mapping[Any, Callable[..., int]] = {
     aten.dot: _pair(0),
     aten.vdot: _pair(0),
     aten._scaled_mm: _pair(0),
+    aten._int_mm: _pair(0),
+    aten._euclidean_dist: lambda out, left, right: int(out.numel() * (left.shape[-1] + 2)),
     aten.addmm: _pair(1),
     aten._sparse_addmm: _pair(1),
     aten.baddbmm: _pair(1),

@@ -139,7 +139,7 @@ def addr(self: Spec, vec1: Spec, vec2: Spec, out: Spec, alpha: float = 1, beta: 
 
 @rule(aten._int_mm)
 def int_mm(self: Spec, out: Spec) -> Cost:
-    """C = A·B of integers, a product and a sum each; no gradient."""
+    """C = A·B of integers: multiply-adds like any other's; no gradient."""
     return Cost(multiply_adds(out.numel * self.shape[-1], out))
 
 

@@ -140,14 +140,16 @@ def cdist(x1: Spec, x2: Spec, out: Spec, p: float = 2.0) -> Cost:
 
 @rule(aten._euclidean_dist)
 def euclidean_dist(x1: Spec, x2: Spec, out: Spec) -> Cost:
-    """Distances by the same formula as ``cdist``, which PyTorch computes by a matrix product if there are many: one of
-    d + 2, inside of a kernel, that autograd never sees.
+    """Distances as PyTorch computes many of them, by one matrix product of d + 2: √(|x|² − 2·x·y + |y|²) for each pair.
+
+    For it −2·x, and of both operands squares and their sums; then a comparison and a root a pair. PyTorch's own counter
+    does not see the product, which is inside of a kernel.
 
     Backward is a product too, r = g/|x − y| and Σ r·x − r·y: a division a pair, a sum, the product r·y, then two
     for each element of x. Autograd computes both gradients also where one is wanted.
     """
     n = out.numel
-    forward = _distances(out, x1.shape[-1], 2, ()).forward
+    forward = Work(macs=n * (x1.shape[-1] + 2), elementwise=3 * x1.numel + 2 * x2.numel + n, division=n)
     macs = Work(macs=n * x1.shape[-1], elementwise=n)
     both = 2 * macs + Work(elementwise=2 * (x1.numel + x2.numel), division=n)
     return Cost(forward, {"x1|x2": both})

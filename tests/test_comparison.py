@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from graphflops import FLOPsCount, FLOPsCounter, UsageError, analyze, compare_models
+from graphflops import Cost, FLOPsCount, FLOPsCounter, Unpriced, UsageError, analyze, compare_models, rule
 from graphflops.cli import main
 from graphflops.comparison import Waterfall, difference, stages, waterfall
 from graphflops.counts import Amount
@@ -272,3 +273,92 @@ class TestCommand:
     def test_says_what_is_wrong(self, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["compare", *arguments]) == 1
         assert said in capsys.readouterr().err
+
+
+class TestWhatDoesNotCompare:
+    """It is refused, or said beside the numbers."""
+
+    def report(self, *, training: bool = True, rows: int = 2, optimizer: str | None = "adamw", **options):
+        return analyze(
+            nn.Sequential(nn.Linear(3, 4), nn.ReLU()),
+            (torch.empty(rows, 3),),
+            training=training,
+            optimizer=optimizer,
+            **options,
+        )
+
+    @pytest.mark.parametrize("optimizer", ["adamw", None])
+    def test_a_training_step_and_a_forward_pass(self, optimizer: str | None) -> None:
+        trained, other = self.report(optimizer=optimizer), self.report(training=False)
+        with pytest.raises(UsageError, match="mine is of a training step and theirs of a forward pass alone: analyse"):
+            difference(trained, other, names=("mine", "theirs"))
+        with pytest.raises(UsageError, match="theirs is of a training step and mine of a forward pass alone"):
+            difference(other, trained, names=("mine", "theirs"))
+
+    def test_two_forward_passes_are_no_steps(self) -> None:
+        between = difference(self.report(training=False), self.report(training=False))
+        assert between.of == "a forward pass"
+        assert not between.notes
+
+    def test_a_model_that_is_frozen_has_a_step_all_the_same(self) -> None:
+        frozen = analyze(nn.Linear(3, 4).requires_grad_(False), (torch.empty(2, 3),))
+        assert difference(self.report(), frozen).difference.flops.backward < 0
+
+    @pytest.mark.parametrize(
+        ("other", "note"),
+        [
+            ({"rows": 5}, "their inputs differ: input float32(2, 3) and input float32(5, 3)"),
+            ({"optimizer": "sgd"}, "their optimizers differ: adamw and sgd"),
+            ({"optimizer": None}, "their optimizers differ: adamw and none"),
+            ({"rates": {"0": 0.5}}, "rates are given for second alone"),
+        ],
+    )
+    def test_what_else_differs_is_said(self, other, note: str) -> None:
+        between = difference(self.report(), self.report(**other), names=("first", "second"))
+        assert between.notes == (note,)
+        assert f"note: {note}" in str(between)
+        assert between.to_dict()["notes"] == [note]
+
+    def test_a_lower_bound_is_called_one(self) -> None:
+        @rule(nn.ReLU)
+        def relu(input) -> Cost:
+            raise Unpriced("not this one")
+
+        unknown = self.report(training=False, rules=[relu])
+        between = difference(self.report(training=False), unknown, names=("first", "second"))
+        assert between.notes == ("second has 1 unknown op: its numbers are a lower bound",)
+        assert "1 op is unknown, and in neither number" in str(unknown.compared("fvcore"))
+
+    @pytest.mark.parametrize("phase", ["backward", "dgrad", "wgrad", "recompute", "optimizer"])
+    def test_a_forward_pass_has_no_other_phase(self, phase) -> None:
+        with pytest.raises(UsageError, match=f"of Sequential is of a forward pass alone, and has no {phase}"):
+            self.report(training=False).compared("torch", phase)
+
+    def test_models_in_two_modes(self, capsys: pytest.CaptureFixture[str]) -> None:
+        compare_models(ConfigurableResNetBK(BASELINE), ConfigurableResNetBK(BASELINE).eval(), 3, 8, "mine", "theirs")
+        assert "note: mine is in training mode and theirs in evaluation mode" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (["--input", "2x3"], "--input: two saved reports are what they are"),
+            (["--batch", "4"], "--batch: two saved reports are what they are"),
+            (["--rate", "0=0.5"], "--rate: two saved reports are what they are"),
+            (["--seq", "4"], "--seq: of ResNet-BK's configurations"),
+            (["--steps", "4"], "--steps: of ResNet-BK's configurations"),
+            (["--to", "n_layers=2"], "--to: of ResNet-BK's configurations"),
+            ([], "is of a training step and"),
+        ],
+    )
+    def test_options_of_something_else_are_refused(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+    ) -> None:
+        first = str(self.report().to_json(tmp_path / "first.json"))
+        second = str(self.report(training=False).to_json(tmp_path / "second.json"))
+        assert main(["compare", first, second, *options]) == 1
+        assert said in capsys.readouterr().err
+
+    def test_a_saved_report_has_its_inputs(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        saved = str(self.report().to_json(tmp_path / "first.json"))
+        assert main(["explain", saved, "--as", "fvcore", "--input", "2x3"]) == 1
+        assert "a saved report is what it is" in capsys.readouterr().err

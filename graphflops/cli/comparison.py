@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from graphflops.comparison import Waterfall
 
 
+BASELINE, FULL = "BASELINE_CONFIG", "FULL_CONFIG"
+
+
 def compare(
     first: Annotated[
         str | None,
@@ -24,8 +27,8 @@ def compare(
     seq: Annotated[int | None, typer.Option(min=1, help="sequence length of ResNet-BK")] = None,
     start: Annotated[
         str, typer.Option("--from", help="configuration of ResNet-BK: a preset, FIELD=VALUE, or both, with commas")
-    ] = "BASELINE_CONFIG",
-    end: Annotated[str, typer.Option("--to", help="the other configuration")] = "FULL_CONFIG",
+    ] = BASELINE,
+    end: Annotated[str, typer.Option("--to", help="the other configuration")] = FULL,
     steps: Annotated[
         int | None, typer.Option(min=1, help="of a run of so many steps, in which curriculum, pool and cache count")
     ] = None,
@@ -57,6 +60,17 @@ def compare(
     }
     if (first is None) != (second is None):
         raise UsageError("name two models to compare, or none for the configurations of ResNet-BK")
+    of_home = {"--seq": seq, "--steps": steps, "--from": start != BASELINE, "--to": end != FULL}
+    if first is not None and (strange := [name for name, value in of_home.items() if value]):
+        raise UsageError(f"{', '.join(strange)}: of ResNet-BK's configurations, and two other models are named")
+    if lengths is not None and (
+        strange := [name for name, value in {**of_home, "--batch": batch, "--input": inputs}.items() if value]
+    ):
+        raise UsageError(f"--lengths has sizes of its own: give no {', '.join(strange)}")
+    if first is not None and second is not None and first.endswith(".json") and second.endswith(".json"):
+        of_models = {"--input": inputs, "--batch": batch, "--rules": rules, "--rate": rate}
+        if strange := [name for name, value in of_models.items() if value]:
+            raise UsageError(f"{', '.join(strange)}: two saved reports are what they are; analyse the models again")
     if lengths is not None:
         if first is not None:
             raise UsageError("--lengths is of ResNet-BK, Mamba and a Transformer, and names no other models")

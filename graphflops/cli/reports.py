@@ -108,9 +108,12 @@ def explain(
     """Say why a number is what it is; with --as, why another counter says something else, forward."""
     from dataclasses import replace
 
+    from graphflops.errors import UsageError
     from graphflops.report import Report
 
     if target is not None and target.endswith(".json"):
+        if inputs or rules:
+            raise UsageError("--input and --rules are of a model; a saved report is what it is")
         report = Report.from_json(target).under(convention)
     else:
         from graphflops import analysis, targets

@@ -111,7 +111,7 @@ def _executed(
             def fake(each: Any) -> Any:
                 if not torch.is_tensor(each):
                     return copied(each)
-                made = stand_ins.of(each)
+                made = stand_ins.given(each)
                 return made.clone() if each.requires_grad and not isinstance(each, nn.Parameter) else made
 
             fakes: dict[int, Any] = {}

@@ -59,8 +59,6 @@ def _product(op: Any, args: Any, kwargs: Any, result: Any) -> Work:
     """Multiply-adds, a complex one as four; the gradient of a convolution's bias is a sum."""
     factors = [each for each in tree_leaves(args) if torch.is_tensor(each)]
     count = PRODUCTS[op.overloadpacket](result, *args)
-    if not (factors[0].is_floating_point() or factors[0].is_complex()):
-        return Work(integer=2 * count)
     in_reals = 4 if any(each.is_complex() for each in factors) else 1
     if op is aten.convolution_backward.default and args[-1][2]:
         return Work(macs=in_reals * count, accumulate=args[0].numel())
@@ -145,7 +143,7 @@ _BY_HAND: Mapping[Any, Callable[[Any, Any, Any], Work]] = {
         ),
         _picked_back,
     ),
-    aten._int_mm: lambda of, args, result: Work(integer=2 * of[0].numel() * of[1].shape[-1]),
+    aten._int_mm: lambda of, args, result: Work(macs=of[0].numel() * of[1].shape[-1]),
 }  # fmt: skip
 """operators that PyTorch does not decompose"""
 _CLASSES = {

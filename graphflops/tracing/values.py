@@ -7,11 +7,14 @@ left is decided by data. Of it three things are taken as given, and a report say
 * numbers are numbers: nothing is infinite or NaN;
 * what is chosen by rank (``topk``, ``argmax``, ``sort``) is chosen evenly, so that a loop over experts sees as many
   tokens in all as it would with any data;
-* a mask that is asked how many it has, or whether it has any, has all; and numbers that are counted by ``bincount`` are
-  below the least length that it is given.
+* a mask that is asked how many it has, or whether it has any, has all, and its complement none
+  (``graphflops.tracing.masks``); and numbers that are counted by ``bincount`` are below the least length that it is
+  given.
 
-A number that Python only calculates with may be any. Everything else is refused. Which modules are
-given rows that were chosen so, ``graphflops.tracing.routing`` follows.
+A check, which asks in order to raise, is passed: an answer by which the program stops there and then is the wrong one,
+and the trace is made again with the other. No other answer is ever changed. A number that Python only calculates with
+may be any. Everything else is refused. Which modules are given rows that were chosen so,
+``graphflops.tracing.routing`` follows.
 """
 
 from __future__ import annotations
@@ -33,10 +36,14 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_any, tree_leaves, tree_map
 
+from graphflops.errors import GraphflopsError
+from graphflops.tracing.dtypes import refuse_dtypes
 from graphflops.tracing.kernels import Kernels
-from graphflops.tracing.stand_ins import StandIns, Unfold, passes_on_what_is_stored
+from graphflops.tracing.masks import Masks
+from graphflops.tracing.questions import Place, Question, asked, is_check
 from graphflops.tracing.routing import Routing
 from graphflops.tracing.signatures import signature_of
+from graphflops.tracing.stand_ins import StandIns, Unfold, passes_on_what_is_stored
 
 aten = torch.ops.aten
 
@@ -48,8 +55,12 @@ AT_ONCE = 2**22
 """elements of a mask that are computed at a time"""
 DEEPEST = 100
 """operations between a question and the constants that answer it"""
-MOST_ATTEMPTS = 8
-"""times that a model is run, each time with other truths"""
+NONE = "taken as none, as others are taken as all"
+"""what is said of a mask whose complement has all"""
+DEEPEST_CHECK = 6
+"""operations between a truth and the least or largest number that it is about"""
+MOST_ATTEMPTS = 32
+"""times that a model is run, each time with one more answer that passes a check"""
 
 
 @dataclass(frozen=True)
@@ -83,16 +94,19 @@ class _Made:
 
 
 class Values:
-    """The values of one trace. ``denied`` says which of the assumed truths were found to be false.
+    """The values of one trace. ``denied`` are the places that ask in order to raise if it is true.
 
     Operators are run by their kernels, or with ``by_mode`` by the mode of the stand-ins, as a witness does.
     """
 
-    def __init__(self, stand_ins: StandIns, denied: Collection[int] = (), *, by_mode: bool = False) -> None:
+    def __init__(self, stand_ins: StandIns, denied: Collection[Place] = (), *, by_mode: bool = False) -> None:
         self.stand_ins = stand_ins
         self.denied = denied
         self.truths = 0
         """how many truths were assumed"""
+        self.question: Question | None = None
+        """the last truth that was assumed"""
+        self.masks = Masks(self)
         self.assumed: dict[str, None] = {}
         """what was assumed, in order, once each, after the user's line"""
         self.blank: dict[str, None] = {}
@@ -108,6 +122,7 @@ class Values:
         self._ordinal = 0
         self._numbers: Any = None
         self._call = _by_mode if by_mode else Kernels(stand_ins.mode).run
+        self._refuse = _nothing if by_mode else refuse_dtypes
 
     def run(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: Callable[[], str]) -> Any:
         """The result of an operator on fake tensors, also if its shape or value depends on data.
@@ -120,10 +135,14 @@ class Values:
                 return self._answer(value, where)
             if args[0].is_floating_point():
                 return self._some_number()
+            if self._is_of_extremes(args[0]) and is_check(asked(self._ordinal).place):
+                with _really():
+                    return self._answer(Value(torch.ones((), dtype=torch.bool), frozenset({"check"})), where)
         if op.overloadpacket in _PUT:
             self._count(*args[:3])
-        if op in _INDEXED and (indices := self._positions(args[1], where)) is not None:
+        if op in _INDEXED and (indices := self._positions(args[0], args[1], where)) is not None:
             args = (args[0], indices, *args[2:])
+        self._refuse(op, args, kwargs)
         try:
             result = self._call(op, args, kwargs)
         except _DATA_DECIDES:
@@ -215,12 +234,31 @@ class Values:
         if not value.assumed:
             return answer
         if isinstance(answer, bool):
-            answer ^= self.truths in self.denied
+            self.question = asked(self._ordinal)
+            denied = self.question.place in self.denied
             self.truths += 1
-            self._assume(where, f"whether; taken as {answer}")
-        else:
-            self._assume(where, _HOW["rank" if "rank" in value.assumed else "mask"])
+            self._assume(where, f"whether; taken as {answer ^ denied}")
+            return answer ^ denied
+        self._assume(where, _HOW["rank" if "rank" in value.assumed else "mask" if answer else "none"])
         return answer
+
+    def stopped_by(self, error: Exception) -> Place | None:
+        """The place whose answer made the program raise this; None if it raised for another reason."""
+        cause = error.__cause__ if isinstance(error, GraphflopsError) and error.__cause__ is not None else error
+        if self.question is None or not self.question.is_answered_by(cause, self._ordinal):
+            return None
+        return self.question.place
+
+    def _is_of_extremes(self, truth: torch.Tensor, depth: int = 0) -> bool:
+        """Whether a truth compares the least or the largest of numbers, as a check of their range does."""
+        made = self._made.get(id(truth))
+        if made is None or depth > DEEPEST_CHECK or (depth == 0 and truth.dtype != torch.bool):
+            return False
+        if made.op.overloadpacket in _EXTREMES:
+            return True
+        if torch.Tag.pointwise not in made.op.tags:
+            return False
+        return any(self._is_of_extremes(each, depth + 1) for each in made.args if torch.is_tensor(each))
 
     def _some_number(self) -> Any:
         """A number that Python may calculate with; PyTorch refuses to compare it, or to take a size from it."""
@@ -234,11 +272,17 @@ class Values:
 
     def _decided(self, op: OpOverload, args: Any, kwargs: Any, where: Callable[[], str]) -> Any:
         """The result of an operator whose shape data decides: computed, if its operands are known, or the largest."""
+        if op._schema.name == "aten::masked_select":
+            return self._selected(args[0], args[1], where)
         value = self._computed(op, args, kwargs, 0)
+        if value is None and op._schema.name == "aten::nonzero" and self._count_of(args[0]) is None:
+            self._suppose(args[0])
+            value = self._computed(op, args, kwargs, 0)
         if value is not None:
             found, assumed = value
             if assumed:
-                self._assume(where, _HOW["rank" if "rank" in assumed else "mask"])
+                has_any = not torch.is_tensor(found) or found.numel()
+                self._assume(where, _HOW["rank" if "rank" in assumed else "mask" if has_any else "none"])
             if not tree_any(torch.is_tensor, found):
                 return found
             return tree_map(lambda each: self._fake(each, assumed) if torch.is_tensor(each) else each, found)
@@ -249,6 +293,44 @@ class Values:
             return op(*args, **kwargs)
         self._assume(where, _HOW["range" if largest is _below_the_least_length else "mask"])
         return largest(self, *args, **kwargs)
+
+    def _selected(self, of: torch.Tensor, mask: torch.Tensor, where: Callable[[], str]) -> torch.Tensor:
+        """As many elements as a mask has, which may be a row for all, or a mask of all rows for one."""
+        shape = torch.broadcast_shapes(of.shape, mask.shape)  # type: ignore[no-untyped-call]
+        times = math.prod(shape) // max(1, mask.numel())
+        many, assumed = self._how_many(mask)
+        if assumed:
+            self._assume(where, _HOW["rank" if "rank" in assumed else "mask" if many else "none"])
+        return self.stand_ins.make((many * times,), None, of.dtype)
+
+    def _how_many(self, mask: torch.Tensor) -> tuple[int, frozenset[str]]:
+        """How many elements of a mask are true, and what was assumed to know it."""
+        if (many := self._count_of(mask)) is not None:
+            return many, frozenset()
+        if (value := self.of(mask)) is None:
+            self._suppose(mask)
+            value = self.of(mask)
+        if value is None:
+            return mask.numel(), frozenset({"mask"})
+        with _really():
+            if value.is_uniform:
+                return mask.numel() * bool(mask.numel() and _one(value.tensor)), value.assumed
+            return int(value.tensor.count_nonzero()), value.assumed
+
+    def _count_of(self, mask: torch.Tensor) -> int | None:
+        """How many a mask has, if something that was written to where it is true told, or where it is not."""
+        if id(mask) in self._counts:
+            return self._counts[id(mask)][1]
+        made = self.made_by(mask)
+        if made is not None and made[0].overloadpacket in (aten.logical_not, aten.bitwise_not):
+            inner = self._counts.get(id(made[1][0]))
+            return None if inner is None else mask.numel() - inner[1]
+        return None
+
+    def _suppose(self, mask: torch.Tensor) -> None:
+        """Assume that a mask has all, or what can be all of it; what is now known was not before."""
+        self.masks.assume(mask)
+        self._known = {name: value for name, value in self._known.items() if value is not None}
 
     def _packed(self, padded: torch.Tensor, lengths: torch.Tensor, batch_first: bool) -> Any:
         """Sequences of known lengths, one step of all of them after the other; what recurrent layers read are real."""
@@ -262,13 +344,23 @@ class Values:
         self.copied(fake, Value(real, assumed))
         return fake
 
-    def _positions(self, indices: Any, where: Callable[[], str]) -> list[Any] | None:
-        """Indices with the masks among them as the positions at which they are true; None if there are no masks."""
+    def _positions(self, of: torch.Tensor, indices: Any, where: Callable[[], str]) -> list[Any] | None:
+        """Indices with the masks among them as the positions at which they are true; None if there are no masks.
+
+        Raises:
+            IndexError: a mask is not of the shape of what it chooses of, in PyTorch's words.
+        """
         if not any(torch.is_tensor(each) and each.dtype in (torch.bool, torch.uint8) for each in indices):
             return None
         found: list[Any] = []
-        for each in indices:
+        for place, each in enumerate(indices):
             if torch.is_tensor(each) and each.dtype in (torch.bool, torch.uint8):
+                axes = of.shape[len(found) : len(found) + each.dim()]
+                if each.dim() and axes != each.shape:
+                    raise IndexError(
+                        f"The shape of the mask {list(each.shape)} at index {place} does not match the shape of the "
+                        f"indexed tensor {list(of.shape)} at index {len(found)}"
+                    )
                 positions = self.run(aten.nonzero.default, (each,), {}, where)
                 found += self.run(aten.unbind.int, (positions, 1), {}, where)
             else:
@@ -302,6 +394,29 @@ class Values:
         """Say of a tensor that nobody knows how it was made: whoever asks for its value gets ``Unfold``."""
         self._unknown[id(tensor)] = tensor
 
+    def made_by(self, tensor: torch.Tensor) -> tuple[OpOverload, tuple[Any, ...], Mapping[str, Any]] | None:
+        """The operator that made a tensor, and on what; None if that is not known, or written over since."""
+        made = self._made.get(id(tensor)) if id(tensor) not in self._unknown else None
+        if made is None or not made.args or self._is_overwritten(tensor, made) or made.index:
+            return None
+        operands = (each for each in tree_leaves(made.args) if torch.is_tensor(each))
+        if any(self._written.get(_memory(each), -1) >= made.ordinal for each in operands):
+            return None  # it was made of what they held before
+        return made.op, made.args, made.kwargs
+
+    def version_of(self, tensor: torch.Tensor) -> int:
+        """A number that is another one after the memory of a tensor was written to."""
+        return self._written.get(_memory(tensor), -1)
+
+    def number_in(self, tensor: torch.Tensor) -> float | None:
+        """The number that all elements of a tensor are, as far as constants tell."""
+        value = self.of(tensor)
+        if value is None or value.assumed or not value.tensor.numel() or value.tensor.is_complex():
+            return None
+        with _really():
+            first = value.tensor.flatten()[0]
+            return float(first) if value.is_uniform or bool((value.tensor == first).all()) else None
+
     def _value(self, tensor: torch.Tensor, depth: int) -> Value | None:
         made = self._look_at(tensor)
         if made is not None and self._is_overwritten(tensor, made):
@@ -322,8 +437,10 @@ class Values:
             return Value(tensor)
         if tensor.constant is not None:
             return Value(tensor.constant)
-        if made is None or depth > DEEPEST:
+        if depth > DEEPEST:
             return None
+        if made is None or (made.op is aten.alias.default and not made.args):  # it was not made, but given
+            return self._assumed_of(tensor)
         packet = made.op.overloadpacket
         if (truth := _of_any_number(packet, made.args)) is not None:
             with _really():
@@ -338,19 +455,34 @@ class Values:
             return evenly
         found = self._computed(made.op, made.args, made.kwargs, depth + 1, tensor.shape)
         if found is None:
-            return self._all_of_a_mask(tensor, made)
+            return self._of_a_mask(tensor, made)
         result, assumed = found
+        if packet in _WHETHER_ANY and "mask" in assumed and "rank" not in assumed:
+            with _really():  # of two masks that are complements both may have some, and what is done to these is done
+                return Value(torch.ones((), dtype=torch.bool).expand(tensor.shape), assumed)
         part = result[made.index] if isinstance(result, (tuple, list)) else result
         return Value(part, assumed) if torch.is_tensor(part) else None
 
-    def _all_of_a_mask(self, tensor: torch.Tensor, made: _Made) -> Value | None:
-        """Whether a mask has any, or how many: all of it."""
-        mask = made.args[0] if made.args and torch.is_tensor(made.args[0]) else None
-        if made.op.overloadpacket not in _OF_MASKS or mask is None or mask.dtype != torch.bool:
+    def _assumed_of(self, mask: torch.Tensor) -> Value | None:
+        """What all elements of a mask were assumed to be, of itself or of the numbers that it is made of."""
+        truth = self.masks.truth(mask) if mask.dtype == torch.bool else None
+        if truth is None:
             return None
-        if not tensor.numel():
+        with _really():
+            return Value(torch.tensor(truth).expand(mask.shape), frozenset({"mask"}))
+
+    def _of_a_mask(self, tensor: torch.Tensor, made: _Made) -> Value | None:
+        """What was assumed of a mask; whether one has any, or all, or how many: all of it."""
+        if (assumed := self._assumed_of(tensor)) is not None:
+            return assumed
+        mask = made.args[0] if made.args and torch.is_tensor(made.args[0]) else None
+        if made.op.overloadpacket not in _OF_MASKS or mask is None or mask.dtype != torch.bool or not tensor.numel():
             return None
         many = 1 if tensor.dtype == torch.bool else mask.numel() // tensor.numel()
+        if made.op.overloadpacket not in _WHETHER_ANY:
+            self._suppose(mask)
+            if self.of(mask) is not None and (computed := self._computed(made.op, made.args, made.kwargs, 1)):
+                return Value(*computed)
         with _really():
             return Value(torch.tensor(many).to(tensor.dtype).expand(tensor.shape), frozenset({"mask"}))
 
@@ -397,18 +529,21 @@ def _by_mode(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     return op(*args, **kwargs)
 
 
+def _nothing(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None: ...
+
+
 Found = TypeVar("Found")
 
 
 def with_second_thoughts(
-    fresh: Callable[[Collection[int]], Values], attempt: Callable[[Values], Found], failure: type[Exception]
+    fresh: Callable[[Collection[Place]], Values], attempt: Callable[[Values], Found], failure: type[Exception]
 ) -> Found:
-    """Run a model; where it stops after something was assumed to be true, once more with the last such taken as false.
+    """Run a model; where it raises because of a truth that was assumed, once more with that one taken as false.
 
-    A check of the kind ``if (variance < 0).any(): raise`` is passed this way. What fails in every way raises what it
-    raised at first.
+    A check of the kind ``if (variance < 0).any(): raise`` is passed this way, and no other answer is changed. What
+    fails in any other way raises what it raised at first.
     """
-    denied: set[int] = set()
+    denied: set[Place] = set()
     first: Exception | None = None
     for _ in range(MOST_ATTEMPTS):
         values = fresh(frozenset(denied))
@@ -416,10 +551,10 @@ def with_second_thoughts(
             return attempt(values)
         except failure as error:
             first = first or error
-            believed = [each for each in range(values.truths) if each not in denied]
-            if not believed:
+            place = values.stopped_by(error)
+            if place is None or place in denied:
                 break
-            denied.add(believed[-1])
+            denied.add(place)
     assert first is not None
     raise first
 
@@ -520,9 +655,12 @@ _SAME_NUMBERS = (aten.t.default, aten.transpose.int, aten.detach.default, aten.a
 _HOW = {
     "rank": "which; taken evenly",
     "mask": "how many; taken as all",
+    "none": f"how many; {NONE}",
     "range": "up to where; taken as the least length",
 }
-_OF_MASKS = (aten.any, aten.all, aten.sum, aten.count_nonzero)
+_EXTREMES = (aten.max, aten.min, aten.amax, aten.amin, aten.aminmax)
+_WHETHER_ANY = (aten.any, aten._is_any_true)
+_OF_MASKS = (*_WHETHER_ANY, aten.all, aten._is_all_true, aten.sum, aten.count_nonzero)
 _UNCHANGED = (aten.any, aten.all, aten.amax, aten.amin, aten.max, aten.min, aten.expand, aten.view, aten.reshape)
 """of elements that are all the same, each result is one of them"""
 _EMPTY = (aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided)
@@ -530,17 +668,10 @@ _PUT = (aten.index_put, aten.index_put_, aten._index_put_impl_)
 _INDEXED = (aten.index.Tensor, aten._unsafe_index.Tensor)
 
 
-def _whole(count: Callable[[torch.Tensor], int]) -> Callable[..., Any]:
-    def make(values: Values, self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        return values.stand_ins.make((count(self),), None, self.dtype)
-
-    return make
-
-
 def _all_positions(values: Values, self: torch.Tensor) -> Any:
     """The positions of a mask that is true everywhere."""
-    if id(self) in values._counts:
-        return values.stand_ins.make((values._counts[id(self)][1], self.dim()), None, torch.int64)
+    if (many := values._count_of(self)) is not None:
+        return values.stand_ins.make((many, self.dim()), None, torch.int64)
     fake = values.stand_ins.make((self.numel(), self.dim()), None, torch.int64)
     if self.numel() * max(self.dim(), 1) <= LARGEST:
         with _really():
@@ -576,7 +707,6 @@ def _below_the_least_length(values: Values, self: torch.Tensor, *args: Any, **kw
 
 _LARGEST_RESULTS: dict[Any, Callable[..., Any]] = {
     "aten::nonzero": _all_positions,
-    "aten::masked_select": _whole(torch.Tensor.numel),
     "aten::_unique2": _all_different,
     "aten::unique_dim": _all_rows_different,
     "aten::unique_consecutive": _all_different,

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from cases import meta
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from graphflops import analyze
+from graphflops import Work, analyze
 from graphflops.witness import Dispatched, dispatched
 
 Shape: TypeAlias = tuple[int, ...]
@@ -166,7 +167,55 @@ def test_a_product_of_narrow_floats() -> None:
     agree(lambda a, b, one: torch._scaled_mm(a, b.t(), one, one, out_dtype=torch.bfloat16), a, b, one)
 
 
-def test_a_product_of_integers_is_integer_and_as_large() -> None:
-    a, b = meta(32, 8, dtype=torch.int8), meta(8, 16, dtype=torch.int8)
-    real = analyze(torch.mm, (meta(32, 8), meta(8, 16))).work("forward").macs
-    assert analyze(torch._int_mm, (a, b)).work("forward").integer == 2 * real
+INTEGERS: dict[str, tuple[Callable[..., Any], Shape, Shape]] = {
+    "mm": (torch.mm, (32, 8), (8, 16)),
+    "matmul": (torch.matmul, (2, 32, 8), (8, 16)),
+    "bmm": (torch.bmm, (2, 32, 8), (2, 8, 16)),
+    "einsum": (partial(torch.einsum, "ij,jk->ik"), (32, 8), (8, 16)),
+    "conv2d": (F.conv2d, (1, 2, 5, 5), (3, 2, 3, 3)),
+}
+
+
+class TestIntegers:
+    """Their products are multiply-adds in another dtype; the witness is PyTorch's own counter, on real integers."""
+
+    @pytest.mark.parametrize("dtype", [torch.int64, torch.int8])
+    @pytest.mark.parametrize("name", INTEGERS)
+    def test_are_counted_as_pytorch_counts_them(self, name: str, dtype: torch.dtype) -> None:
+        function, left, right = INTEGERS[name]
+        a, b = torch.ones(left, dtype=dtype), torch.ones(right, dtype=dtype)
+        with FlopCounterMode(display=False) as counter:
+            function(a, b)
+        report = analyze(function, (a, b))
+        assert report.under("torch").forward == counter.get_total_flops() > 0
+        assert dispatched(function, (a, b)).forward == report.macs
+
+    def test_so_is_the_product_of_int8(self) -> None:
+        a, b = torch.ones(32, 8, dtype=torch.int8), torch.ones(8, 16, dtype=torch.int8)
+        with FlopCounterMode(display=False) as counter:
+            product = torch.mm(a.int(), b.int())
+        assert torch.equal(product, torch._int_mm(a, b))
+        report = analyze(torch._int_mm, (a, b))
+        assert report.forward == report.under("torch").forward == counter.get_total_flops()
+        assert dispatched(torch._int_mm, (a, b)).forward == report.macs
+
+    def test_the_report_says_in_which_dtype(self) -> None:
+        a, b = torch.ones(32, 8, dtype=torch.int8), torch.ones(8, 16, dtype=torch.int8)
+        assert analyze(torch._int_mm, (a, b)).by_dtype() == {"int32": Work(macs=32 * 8 * 16)}
+
+
+@pytest.mark.parametrize("mode", ["use_mm_for_euclid_dist", "use_mm_for_euclid_dist_if_necessary"])
+def test_distances_by_a_product_are_one(mode: str) -> None:
+    """As PyTorch writes it: of (−2·x, |x|², 1) and (y, 1, |y|²)."""
+
+    def written(x: Tensor, y: Tensor) -> Tensor:
+        square, other = x.pow(2).sum(-1, keepdim=True), y.pow(2).sum(-1, keepdim=True)
+        left = torch.cat([-2 * x, square, torch.ones_like(square)], -1)
+        right = torch.cat([y, torch.ones_like(other), other], -1)
+        return (left @ right.mT).clamp_min(0).sqrt()
+
+    x, y = torch.randn(30, 5), torch.randn(40, 5)
+    with FlopCounterMode(display=False) as counter:
+        distances = written(x, y)
+    assert torch.allclose(distances, torch.cdist(x, y, compute_mode=mode), atol=1e-3)
+    assert 2 * analyze(partial(torch.cdist, compute_mode=mode), (x, y)).macs == counter.get_total_flops()

@@ -96,9 +96,9 @@ def test_a_batch_of_groups_is_a_batched_product() -> None:
     assert cost_of(F.grouped_mm, a, b).forward == cost_of(torch.bmm, a, b).forward
 
 
-def test_products_of_integers_are_integer() -> None:
+def test_products_of_integers_are_multiply_adds() -> None:
     a, b = meta(32, 8, dtype=torch.int8), meta(8, 16, dtype=torch.int8)
-    assert cost_of(torch._int_mm, a, b).forward == Work(integer=2 * 32 * 8 * 16)
+    assert cost_of(torch._int_mm, a, b).forward == Work(macs=32 * 8 * 16)
 
 
 def test_a_bilinear_layer_is_a_sum_over_pairs() -> None:
