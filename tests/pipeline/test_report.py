@@ -216,7 +216,7 @@ class TestJson:
             ("{", "not JSON"),
             ("{}", "not a report"),
             ("[]", "not a report"),
-            ('{"schema": "graphflops.report/2"}', "not a whole report: KeyError"),
+            ('{"schema": "graphflops.report/2"}', "not a whole report: convention is missing"),
         ],
     )
     def test_what_is_not_a_report_is_refused(self, tmp_path: Path, text: str | None, said: str) -> None:
