@@ -34,6 +34,8 @@ LONGEST_FILE = 128 << 20
 """bytes of a file of JSON: a report of some 30,000 blocks"""
 LONGEST_SETTINGS = 100_000
 """bytes of a file of TOML that somebody wrote by hand"""
+DOTS = 200
+"""in a line of TOML: a key of thousands of parts takes minutes to read"""
 DIGITS = 100
 """of a number in a file; no count of a step has more"""
 LARGEST = 10**DIGITS
@@ -167,7 +169,7 @@ def mapped(key: Reader[K], read: Reader[T]) -> Reader[dict[K, T]]:
             try:
                 known = key(name)
             except Misread as error:
-                raise error.within(f".{brief(name)}") from None
+                raise error.within(f".{brief(str(name))}") from None
             try:
                 table[known] = read(member)
             except Misread as error:
@@ -240,7 +242,7 @@ def read_json(path: str | Path, kind: str, schemas: Sequence[str], read: Reader[
         raise UsageError(f"{shown_path(path)} is nested too deeply to be a {kind}") from None
     except ValueError as error:
         raise UsageError(f"{shown_path(path)} is not JSON: {brief(str(error))}") from error
-    if not isinstance(data, dict) or data.get("schema") not in schemas:
+    if type(data) is not _Doubled and (type(data) is not dict or data.get("schema") not in schemas):
         raise UsageError(
             f"{shown_path(path)} is not a {kind} that this version of graphflops reads "
             f"(its schema is not {schemas[-1]})"
@@ -258,6 +260,8 @@ def read_toml(path: str | Path, kind: str) -> dict[str, Any]:
         UsageError: there is no such file, or it is no TOML.
     """
     content = read_text(path, kind, LONGEST_SETTINGS)
+    if any(line.count(".") > DOTS for line in content.splitlines()):
+        raise UsageError(f"{shown_path(path)} has a line with more than {DOTS} dots, which no {kind} needs")
     try:
         return tomllib.loads(content)
     except (RecursionError, MemoryError):
@@ -343,11 +347,14 @@ def shown(value: Any) -> str:
 
 
 def brief(message: str, most: int = 120) -> str:
-    """A text of one line, and shortened where it is long: start, …, end."""
-    message = " ".join(message.split()) if "\n" in message else message
-    return message if len(message) <= most else f"{message[: most * 2 // 3]} … {message[-(most // 4) :]}"
+    """A text of one line that a terminal prints as it is, shortened where it is long: start, …, end."""
+    if len(message) > most:
+        message = f"{message[: most * 2 // 3]} … {message[-(most // 4) :]}"
+    if message.isprintable():
+        return message
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in message)
 
 
 def shown_path(path: Any) -> str:
     """A path as a message names it."""
-    return brief(str(path), 300)
+    return brief(str(path), 300) or "''"

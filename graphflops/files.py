@@ -29,7 +29,7 @@ def write_whole(path: str | Path, content: str | bytes) -> Path:
     Raises:
         UsageError: the path cannot be written; the message says why.
     """
-    # half of a character cannot be said in UTF-8, but names of files may hold one
+    # names of files may hold half of a character, which UTF-8 cannot say
     data = content.encode("utf-8", "replace") if isinstance(content, str) else content
     try:
         _write(os.fspath(path), data)
@@ -45,7 +45,7 @@ def _write(path: str, data: bytes) -> None:
     if descriptor is not None:
         if sys.stdout is not None:
             sys.stdout.flush()
-        _fill(os.dup(descriptor), data)
+        _fill(descriptor, data)
         return
     target = os.path.realpath(path)
     try:
@@ -59,7 +59,8 @@ def _write(path: str, data: bytes) -> None:
     elif stat.S_ISDIR(there.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     else:
-        _fill(_opened_special(target), data)
+        with open(_opened_special(target), "wb", buffering=0) as file:
+            _fill(file.fileno(), data)
 
 
 def _open_descriptor(path: str) -> int | None:
@@ -96,30 +97,27 @@ def _opened_special(target: str) -> int:
 
 
 def _fill(descriptor: int, data: bytes) -> None:
-    with open(descriptor, "wb", buffering=0) as file:
-        left = memoryview(data)
-        while left:
-            left = left[file.write(left) or 0 :]
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
 
 
 def _write_regular(target: str, data: bytes, there: os.stat_result | None) -> None:
     folder = os.path.dirname(target)
     beside = os.path.join(folder, f".graphflops-{os.urandom(8).hex()}")
     try:
-        descriptor = _nameless(folder)
-        if descriptor is None:
-            # without a name for the while, where the file system has no such files; the umask is applied by the system
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-            with open(descriptor, "wb", buffering=0) as file:
-                _as_before(descriptor, there)
-                _fill(os.dup(file.fileno()), data)
-        else:
-            with open(descriptor, "wb", buffering=0) as file:
-                _as_before(descriptor, there)
-                _fill(os.dup(file.fileno()), data)
-                if there is None and _named(descriptor, target):
+        nameless = _nameless(folder)
+        # where a file system knows no files without a name, it has one from the start; the umask is the system's affair
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        with open(os.open(beside, flags, 0o666) if nameless is None else nameless, "wb", buffering=0) as file:
+            _as_before(file.fileno(), there)
+            _fill(file.fileno(), data)
+            if nameless is not None:
+                if there is None and _named(file.fileno(), target):
                     return
-                _named(descriptor, beside)
+                _named(file.fileno(), beside)
+                os.replace(beside, target)
+                return
         os.replace(beside, target)
     except BaseException:  # an interrupt as well
         with suppress(OSError):

@@ -111,11 +111,12 @@ def _read(text: str) -> Fraction | None:
 
 
 def _shown(number: Any) -> str:
-    if isinstance(number, Rational) and not -_LARGEST < number < _LARGEST:
-        return "a number of so many digits"
     from graphflops.codec import brief
 
-    return brief(repr(number))
+    try:
+        return brief(repr(number))
+    except ValueError:  # more digits than Python writes
+        return "a number of so many digits"
 
 
 ALWAYS = Rate(1)
