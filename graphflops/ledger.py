@@ -117,7 +117,7 @@ class Entry:
     def operator(self) -> str:
         """The short name: ``add`` of ``aten.add_.Tensor``, ``SparseMoE`` of ``graphflops.models.moe.SparseMoE``."""
         parts = self.target.split(".")
-        return parts[1].removesuffix("_") if parts[0] == "aten" else parts[-1]
+        return parts[1].removesuffix("_") if parts[0] == "aten" and len(parts) > 1 else parts[-1]
 
 
 class Ledger(Sequence[Entry]):

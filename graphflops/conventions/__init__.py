@@ -8,7 +8,6 @@ A **formula** of a paper speaks of the whole model's sizes: see ``graphflops.con
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +15,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from graphflops.codec import (
+    Misread,
+    Reader,
+    distinct,
+    listed,
+    mapped,
+    one_of,
+    read_toml,
+    record,
+    shown,
+    shown_path,
+    text,
+    whole,
+)
 from graphflops.conventions.expressions import Expression, ExpressionError
 from graphflops.conventions.formulas import FORMULAS
 from graphflops.costs import NOTHING, WORK_CLASSES, Work
@@ -69,6 +82,29 @@ class Convention:
     formula: str = ""
     """the closed formula whose terms are weighed, instead of the Ops, if there is one"""
 
+    def __post_init__(self) -> None:
+        fields: tuple[tuple[str, Reader[Any], Any], ...] = (
+            ("name", text, self.name),
+            ("about", text, self.about),
+            ("unit", text, self.unit),
+            ("why", text, self.why),
+            ("weights", _WEIGHTS, dict(self.weights) if isinstance(self.weights, Mapping) else self.weights),
+            ("phases", _PHASES, list(self.phases) if isinstance(self.phases, (tuple, list)) else self.phases),
+            ("causal", _CAUSAL, self.causal),
+            ("formula", _FORMULA, self.formula),
+        )
+        for name, read, value in fields:
+            try:
+                checked = read(value)
+            except Misread as error:
+                raise UsageError(f"convention {shown(self.name)}: {error.within(name)}") from None
+            if name == "weights":
+                object.__setattr__(self, name, MappingProxyType(checked))
+        if not isinstance(self.counts, tuple) or not all(isinstance(each, Count) for each in self.counts):
+            raise UsageError(
+                f"convention {shown(self.name)}: counts must be a tuple of Count, not {shown(self.counts)}"
+            )
+
     def flops(self, work: Work) -> Size:
         """The number of some work by the weights alone: exact, and symbolic if the work is.
 
@@ -119,23 +155,50 @@ class Convention:
             raise UsageError(f"convention {self.name}: {error}, asked about {entry.op}: {entry.target}") from error
 
 
+_MOST = 10**9
+"""of a weight"""
+_WEIGHTS = mapped(one_of(WORK_CLASSES, "class of work"), whole(most=_MOST))
+_PHASES = distinct(listed(one_of(PHASES, "phase")))
+_CAUSAL = one_of(("dense", "useful"), "way to count causal attention")
+_FORMULA = one_of(("", *FORMULAS), "formula")
+_NAMES = listed(text)
+
+
+def _expression(value: Any) -> str:
+    try:
+        expression = Expression(text(value))
+        if expression.is_constant:
+            expression({})
+    except ExpressionError as error:
+        raise Misread(f"is wrong: {error}") from error
+    return expression.text
+
+
+_COUNT = record(Count, {"why": text, "count": _expression}, {"operators": _NAMES, "modules": _NAMES})
+_NEEDED: Mapping[str, Reader[Any]] = {"name": text, "about": text, "weights": _WEIGHTS}
+_OPTIONAL: Mapping[str, Reader[Any]] = {
+    "unit": text,
+    "phases": _PHASES,
+    "counts": listed(_COUNT),
+    "why": text,
+    "causal": _CAUSAL,
+    "formula": _FORMULA,
+}
+read_data: Reader[Convention] = record(Convention, _NEEDED, _OPTIONAL)
+"""a convention of plain dicts, lists and strings, as in its file and in a saved report"""
+
+
 def read_convention(path: str | Path) -> Convention:
     """The convention in a TOML file.
 
     Raises:
         UsageError: there is no such file, or something in it is wrong; the message says where and what.
     """
-    path = Path(path)
+    data = read_toml(path, "convention")
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read the convention {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
-    try:
-        return from_data({"name": path.stem, **data})
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
+        return read_data({"name": Path(path).stem, **data})
+    except Misread as error:
+        raise UsageError(f"{shown_path(path)} is not a whole convention: {error}") from error
 
 
 def from_data(data: Mapping[str, Any]) -> Convention:
@@ -144,44 +207,10 @@ def from_data(data: Mapping[str, Any]) -> Convention:
     Raises:
         UsageError: a key or a value is not one that a convention has.
     """
-    kinds = {
-        "name": str,
-        "about": str,
-        "unit": str,
-        "why": str,
-        "weights": dict,
-        "phases": list,
-        "counts": list,
-        "causal": str,
-        "formula": str,
-    }
-    _check(data, kinds, needed={"about", "weights"}, where="")
-    for name, weight in data["weights"].items():
-        if name not in WORK_CLASSES:
-            raise UsageError(f"weights: there is no class of work {name!r}; there are: {', '.join(WORK_CLASSES)}")
-        if type(weight) is not int:
-            raise UsageError(f"weights: {name} must be a whole number, not {weight!r}")
-    for phase in data.get("phases", ()):
-        if phase not in PHASES:
-            raise UsageError(f"phases: there is no phase {phase!r}; there are: {', '.join(PHASES)}")
-    causal = data.get("causal", "dense")
-    if causal not in ("dense", "useful"):
-        raise UsageError(f"causal must be 'dense' or 'useful', not {causal!r}")
-    formula = data.get("formula", "")
-    if formula and formula not in FORMULAS:
-        raise UsageError(f"there is no formula {formula!r}; there are: {', '.join(FORMULAS)}")
-    counts = tuple(_count(each, f"counts[{i}]") for i, each in enumerate(data.get("counts", ())))
-    return Convention(
-        name=data["name"],
-        about=data["about"],
-        weights=MappingProxyType(dict(data["weights"])),
-        unit=data.get("unit", "FLOP"),
-        phases=tuple(data.get("phases", PHASES)),
-        counts=counts,
-        why=data.get("why", DEFAULT_WHY),
-        causal=causal,
-        formula=formula,
-    )
+    try:
+        return read_data(data)
+    except Misread as error:
+        raise UsageError(str(error)) from error
 
 
 def as_data(convention: Convention) -> dict[str, Any]:
@@ -201,29 +230,6 @@ def as_data(convention: Convention) -> dict[str, Any]:
         "causal": convention.causal,
         "formula": convention.formula,
     }
-
-
-def _count(data: Any, where: str) -> Count:
-    if not isinstance(data, dict):
-        raise UsageError(f"{where} must be a table, not {data!r}")
-    kinds = {"why": str, "count": str, "operators": list, "modules": list}
-    _check(data, kinds, needed={"why", "count"}, where=f"{where}: ")
-    made = Count(data["why"], data["count"], tuple(data.get("operators", ())), tuple(data.get("modules", ())))
-    try:
-        made.expression  # noqa: B018  parsed here, so that a mistake is told with its file
-    except ExpressionError as error:
-        raise UsageError(f"{where}: {error}") from error
-    return made
-
-
-def _check(data: Mapping[str, Any], kinds: Mapping[str, type], needed: set[str], where: str) -> None:
-    for name in sorted(needed - data.keys()):
-        raise UsageError(f"{where}{name} is missing")
-    for name, value in data.items():
-        if name not in kinds:
-            raise UsageError(f"{where}there is no {name!r} in a convention; there are: {', '.join(kinds)}")
-        if not isinstance(value, kinds[name]):
-            raise UsageError(f"{where}{name} must be a {kinds[name].__name__}, not {value!r}")
 
 
 CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
@@ -247,11 +253,11 @@ def convention_named(name: str | Path | Convention) -> Convention:
     """
     if isinstance(name, Convention):
         return name
-    if isinstance(name, Path) or name.endswith(".toml"):
+    if isinstance(name, Path) or (isinstance(name, str) and name.endswith(".toml")):
         return read_convention(name)
-    if name not in CONVENTIONS:
+    if not isinstance(name, str) or name not in CONVENTIONS:
         raise UsageError(
-            f"there is no counting convention {name!r}; there are: {', '.join(CONVENTIONS)}, and files of your own, "
-            "whose names end in .toml"
+            f"there is no counting convention {shown(name)}; there are: {', '.join(CONVENTIONS)}, and files of your "
+            "own, whose names end in .toml"
         )
     return CONVENTIONS[name]

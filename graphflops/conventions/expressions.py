@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from math import isqrt
 from typing import Any
 
+from graphflops.codec import DIGITS, LARGEST, brief, shown
+from graphflops.rates.expressions import LONGEST, refuse_depth
 from graphflops.sizes import prod
 
 
@@ -39,9 +41,14 @@ class Expression:
     def __init__(self, text: str) -> None:
         self.text = text
         try:
+            if len(text) > LONGEST:
+                raise ValueError(f"{len(text):,} characters are more than {LONGEST:,}")
             self.tree = ast.parse(text, mode="eval").body
+            refuse_depth(self.tree)
+        except (RecursionError, MemoryError) as error:
+            raise ExpressionError(f"{shown(text)} is no expression: it is nested too deeply") from error
         except (SyntaxError, ValueError) as error:
-            raise ExpressionError(f"{text!r} is no expression: {error}") from error
+            raise ExpressionError(f"{shown(text)} is no expression: {brief(str(error))}") from error
         self._refuse_the_rest()
 
     def __call__(self, names: Mapping[str, Any]) -> int:
@@ -53,10 +60,17 @@ class Expression:
         try:
             value = self._value(self.tree, names)
         except (ArithmeticError, IndexError, TypeError, ValueError) as error:
-            raise ExpressionError(f"{self.text!r}: {error}") from error
+            raise ExpressionError(f"{shown(self.text)}: {error}") from error
         if type(value) is not int:
-            raise ExpressionError(f"{self.text!r} is a shape, not a number: say numel(…)")
+            raise ExpressionError(f"{shown(self.text)} is a shape, not a number: say numel(…)")
+        if value < 0:
+            raise ExpressionError(f"{shown(self.text)} is {value:,}, and a count is not negative")
         return value
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it asks for nothing, so that its number is known before there is an Op."""
+        return not any(isinstance(node, ast.Name) for node in ast.walk(self.tree))
 
     def _value(self, node: ast.AST, names: Mapping[str, Any]) -> Any:
         match node:
@@ -64,12 +78,14 @@ class Expression:
                 return value
             case ast.Name(id=name):
                 if name not in names:
-                    raise ExpressionError(f"{self.text!r} asks for {name!r}; there are: {', '.join(sorted(names))}")
+                    there = ", ".join(sorted(names))
+                    raise ExpressionError(f"{shown(self.text)} asks for {shown(name)}; there are: {there}")
                 return names[name]
             case ast.BinOp(left=left, op=op, right=right):
-                return _OPERATORS[type(op)](self._value(left, names), self._value(right, names))
+                numbers = _number(self._value(left, names)), _number(self._value(right, names))
+                return _number(_OPERATORS[type(op)](*numbers))
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return -self._value(operand, names)
+                return -_number(self._value(operand, names))
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 return self._value(body if self._value(test, names) else orelse, names)
             case ast.Subscript(value=shape, slice=ast.Slice(lower=lower, upper=upper)):
@@ -80,13 +96,13 @@ class Expression:
             case ast.Call(func=ast.Name(id="has"), args=[ast.Name(id=name)]):
                 return name in names
             case ast.Call(func=ast.Name(id=function), args=[argument]):
-                return _FUNCTIONS[function](self._value(argument, names))
+                return _number(_FUNCTIONS[function](self._value(argument, names)))
         raise AssertionError(ast.dump(node))  # pragma: no cover
 
     def _refuse_the_rest(self) -> None:
         for node in ast.walk(self.tree):
             match node:
-                case ast.Constant(value=value) if type(value) is int:
+                case ast.Constant(value=value) if type(value) is int and value < LARGEST:
                     continue
                 case ast.BinOp(op=op) if type(op) in _OPERATORS:
                     continue
@@ -98,4 +114,15 @@ class Expression:
                     continue
                 case ast.expr_context() | ast.operator() | ast.unaryop():
                     continue
-            raise ExpressionError(f"{self.text!r}: {ast.unparse(node)} is not part of the language")
+                case ast.Constant(value=value) if type(value) is int:
+                    raise ExpressionError(f"{shown(self.text)}: {shown(value)} is more than any count")
+            raise ExpressionError(f"{shown(self.text)}: {brief(ast.unparse(node))} is not part of the language")
+
+
+def _number(value: Any) -> int:
+    """A number to count with, and no shape: ``out * 9`` would be a long shape, and not a number."""
+    if not isinstance(value, int):
+        raise TypeError(f"{shown(list(value))} is a shape, not a number: say numel(…)")
+    if abs(value) >= LARGEST:
+        raise OverflowError(f"a number of more than {DIGITS} digits")
+    return value

@@ -225,6 +225,8 @@ def terms(name: str, entries: Sequence[Entry], parameters: Mapping[str, int]) ->
         found = formula(sizes)
     except UsageError as error:
         raise UsageError(f"{name} speaks of sizes that this model does not show: {error}") from error
+    except (LookupError, ArithmeticError, ValueError) as error:  # calls without the operands that such calls have
+        raise UsageError(f"{name} speaks of sizes that this model's calls do not show: {error!r}") from error
     about = " ".join((formula.__doc__ or "").split())
     lines = [_entry(name, i, term, about, _phases(sizes)) for i, term in enumerate(found)]
     return (*lines, *(each for each in entries if each.kind == "update" and name == "quickref"))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
+from graphflops.codec import brief, shown
 from graphflops.errors import UsageError
 from graphflops.rates.numbers import exactly
 
@@ -18,6 +19,9 @@ _OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
 }
+LONGEST = 2_000
+"""characters of an expression"""
+DEEPEST = 100
 _FUNCTIONS: Mapping[str, Callable[..., Fraction]] = {"min": min, "max": max}
 
 
@@ -33,21 +37,42 @@ def evaluated(text: str, find: Callable[[str], Fraction]) -> Fraction:
 
     def value(node: ast.AST) -> Fraction:
         match node:
-            case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
+            case ast.Constant(value=int() as number) if not isinstance(number, bool):
                 return exactly(number)
+            case ast.Constant(value=float()):  # as it is written: 1e-999 would be 0
+                return exactly((ast.get_source_segment(said, node) or "").replace("_", ""))
             case ast.Name() | ast.Attribute():
                 return find(ast.unparse(node))
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-                return Fraction(_OPERATORS[type(op)](value(left), value(right)))
+                return exactly(Fraction(_OPERATORS[type(op)](value(left), value(right))))
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return -value(operand)
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS and arguments:
                 return Fraction(min(map(value, arguments)) if name == "min" else max(map(value, arguments)))
-        raise UsageError(f"{text!r}: {ast.unparse(node)} is not part of what a rate can say")
+        raise UsageError(f"{shown(text)}: {brief(ast.unparse(node))} is not part of what a rate can say")
 
+    said = text.strip()
     try:
-        return value(ast.parse(text.strip(), mode="eval").body)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise UsageError(f"{text!r} is no rate: write 0.62, top_k/num_experts or 0.3..0.8") from error
+        if len(said) > LONGEST:
+            raise ValueError(f"{len(said):,} characters are more than {LONGEST:,}")
+        tree = ast.parse(said, mode="eval").body
+        refuse_depth(tree)
+        return value(tree)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UsageError(f"{shown(text)} is no rate: write 0.62, top_k/num_experts or 0.3..0.8") from error
     except ZeroDivisionError as error:
-        raise UsageError(f"{text!r} divides by zero") from error
+        raise UsageError(f"{shown(text)} divides by zero") from error
+
+
+def refuse_depth(tree: ast.AST) -> None:
+    """Refuse an expression that is nested so deeply that no person wrote it: a sum of a thousand numbers is as well.
+
+    Raises:
+        ValueError: it is.
+    """
+    level = [tree]
+    for _ in range(DEEPEST):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {DEEPEST} deep")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -80,14 +81,42 @@ def exactly(number: Any) -> Fraction:
     Raises:
         UsageError: it is no number.
     """
-    if isinstance(number, (str, Rational)) and not isinstance(number, bool):
-        try:
-            return Fraction(number)
-        except (ValueError, ZeroDivisionError):
-            pass
+    exact: Fraction | None = None
+    if isinstance(number, str):
+        exact = _read(number)
     elif isinstance(number, float) and isfinite(number):
-        return Fraction(repr(float(number)))
-    raise UsageError(f"{number!r} is no number that a rate can be: write 0.62, Fraction(5, 8) or '5/8'")
+        exact = Fraction(repr(float(number)))
+    elif isinstance(number, Rational) and not isinstance(number, bool):
+        exact = Fraction(int(number.numerator), int(number.denominator))
+    if exact is None or max(abs(exact.numerator), exact.denominator) >= _LARGEST:
+        said = repr(number) if isinstance(number, (bool, float, type(None))) else _shown(number)
+        raise UsageError(f"{said} is no number that a rate can be: write 0.62, Fraction(5, 8) or '5/8'")
+    return exact
+
+
+_DIGITS = 400
+"""of a rate above and below its line, more than any float has; so is a text such as ``1e999999999`` never worked out"""
+_LARGEST = 10**_DIGITS
+_EXPONENT = re.compile(r"[eE]([-+]?\d+)\s*$")
+
+
+def _read(text: str) -> Fraction | None:
+    exponent = _EXPONENT.search(text)
+    if len(text) > 2 * _DIGITS + 2 or (exponent and (len(exponent[1]) > 5 or abs(int(exponent[1])) > _DIGITS)):
+        return None
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def _shown(number: Any) -> str:
+    from graphflops.codec import brief
+
+    try:
+        return brief(repr(number))
+    except ValueError:  # more digits than Python writes
+        return "a number of so many digits"
 
 
 ALWAYS = Rate(1)

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from graphflops.conventions import as_data, from_data
-from graphflops.files import read_whole
+from graphflops.codec import (
+    LARGEST,
+    Misread,
+    Reader,
+    fraction,
+    listed,
+    mapped,
+    nullable,
+    one_of,
+    read_json,
+    record,
+    row,
+    shown,
+    text,
+    whole,
+)
+from graphflops.conventions import as_data, read_data
+from graphflops.ledger import PHASES
 from graphflops.scaling.notation import written
-from graphflops.scaling.observation import Quantity
+from graphflops.scaling.observation import PARAMETERS, Quantity, weights
 from graphflops.scaling.polynomials import Atom, Monomial, Polynomial
-from graphflops.scaling.ranges import Multiples
+from graphflops.scaling.ranges import Multiples, multiples
 from graphflops.scaling.record import Law
 
 SCHEMA = "graphflops.law/1"
@@ -46,21 +63,7 @@ def load(path: str | Path) -> Law:
     Raises:
         UsageError: there is no such file, or it is not a law of a known version.
     """
-    return read_whole(path, "law", [SCHEMA], _law)
-
-
-def _law(data: dict[str, Any]) -> Law:
-    laws = [Polynomial(dict(_read(each) for each in terms)) for terms in data["laws"]]
-    return Law(
-        model=data["model"],
-        sizes={name: Multiples(**each) for name, each in data["sizes"].items()},
-        terms={Quantity(*names): laws[i] for *names, i in data["terms"]},
-        convention=from_data(data["convention"]),
-        traces=data["traces"],
-        checked=tuple(data["checked"]),
-        refused=tuple(data["refused"]),
-        unknown=tuple(data["unknown"]),
-    )
+    return read_json(path, "law", [SCHEMA], _law)
 
 
 def _plain(monomial: Monomial, coefficient: Fraction) -> dict[str, Any]:
@@ -73,6 +76,102 @@ def _plain(monomial: Monomial, coefficient: Fraction) -> dict[str, Any]:
     }
 
 
-def _read(data: dict[str, Any]) -> tuple[Monomial, Fraction]:
-    factors = ((Atom(size, *map(int, floor)), int(power)) for size, power, *floor in data["powers"])
-    return tuple(sorted(factors)), Fraction(data["coefficient"])
+# -- and back ----------------------------------------------------------------------------------------------------------
+
+_MOST = 2**63
+_DEGREE = 16
+"""of a power, and of what a monomial's powers add up to"""
+_POWER = whole(1, _DEGREE)
+
+
+def _name(value: Any) -> str:
+    if not text(value).isidentifier():
+        raise Misread(f"is {shown(value)}, and no name of a size")
+    return str(value)
+
+
+def _range_of(of: int, at: int, most: int | None = None) -> Multiples:
+    return multiples(of, at, most)
+
+
+def _coefficient(value: Any) -> Fraction:
+    if type(value) is int and abs(value) < LARGEST:
+        return Fraction(value)
+    negative = type(value) is str and value.startswith("-")
+    return -fraction(value[1:]) if negative else fraction(value)
+
+
+def _factor(value: Any) -> tuple[Atom, int]:
+    """``[size, power]``, or ``[size, power, step, shift]``."""
+    if type(value) is list and len(value) == 4:
+        size, power, step, shift = row(_name, _POWER, whole(1, _MOST), whole(least=None, most=_MOST))(value)
+        return Atom(size, step, shift), power
+    size, power = row(_name, _POWER)(value)
+    return Atom(size), power
+
+
+def _monomial(value: Any) -> Monomial:
+    factors = tuple(sorted(listed(_factor)(value)))
+    if len(dict(factors)) < len(factors):
+        raise Misread("has the same factor twice")
+    if sum(power for _, power in factors) > _DEGREE:
+        raise Misread(f"is of a degree above {_DEGREE}")
+    return factors
+
+
+def _polynomial(value: Any) -> Polynomial:
+    addends = listed(record(lambda powers, coefficient: (powers, coefficient), _ADDEND))(value)
+    if len({monomial for monomial, _ in addends}) < len(addends):
+        raise Misread("has the same powers twice")
+    return Polynomial(dict(addends))
+
+
+_ADDEND: Mapping[str, Reader[Any]] = {"powers": _monomial, "coefficient": _coefficient}
+_QUANTITY = row(text, text, text, one_of((*PHASES, PARAMETERS), "phase"), text, whole(most=_MOST))
+
+
+def _law_of(schema: str, sizes: Any, laws: Any, terms: Any, checked: Any, **fields: Any) -> Law:
+    for name in ("unit", "total_flops"):
+        fields.pop(name, None)
+    convention, base = fields["convention"], {name: each.at for name, each in sizes.items()}
+    known = {*weights(convention), "elements"}
+    for i, law in enumerate(laws):
+        if others := law.sizes - sizes.keys():
+            raise Misread(f"speaks of {shown(min(others))}, which is none of the sizes", f".laws[{i}]")
+        if not isinstance(at_base := law(base), int) or at_base < 0:
+            raise Misread(f"is {shown(str(at_base))} at the sizes' own values, no count", f".laws[{i}]")
+    for i, point in enumerate(checked):
+        if point.keys() != sizes.keys():
+            raise Misread("has not the sizes of the law", f".checked[{i}]")
+    named: dict[Quantity, Polynomial] = {}
+    for i, (*names, position) in enumerate(terms):
+        quantity = Quantity(*names)
+        if position >= len(laws):
+            raise Misread(f"is {position}, and there are {len(laws)} laws", f".terms[{i}][5]")
+        if quantity.kind not in known or (quantity.kind == "elements") != (quantity.phase == PARAMETERS):
+            raise Misread(f"is {shown(quantity.kind)}, no kind of number in {quantity.phase}", f".terms[{i}][4]")
+        if quantity in named:
+            raise Misread("is there a second time", f".terms[{i}]")
+        named[quantity] = laws[position]
+    return Law(sizes=sizes, terms=named, checked=checked, **fields)
+
+
+_law: Reader[Law] = record(
+    _law_of,
+    {
+        "schema": text,
+        "convention": read_data,
+        "model": text,
+        "sizes": mapped(
+            _name,
+            record(_range_of, {"of": whole(1, _MOST), "at": whole(1, _MOST)}, {"most": nullable(whole(1, _MOST))}),
+        ),
+        "laws": listed(_polynomial),
+        "terms": listed(_QUANTITY),
+        "traces": whole(),
+        "checked": listed(mapped(_name, whole(1, _MOST))),
+        "refused": listed(text),
+        "unknown": listed(text),
+    },
+    {"unit": text, "total_flops": text},
+)

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 import graphflops
 from graphflops import MissingRules, Report, UsageError, analyze
+from graphflops.conventions import Convention
 from graphflops.models import LanguageModel
+from graphflops.report_json import as_dict
 from graphflops.report_text import as_text
 
 
@@ -201,6 +203,19 @@ class TestJson:
         assert type(data["total_flops"]["total"]) is int
         assert data["component_breakdown"]["head"]["forward"] == 320
 
+    def test_it_takes_as_long_as_there_are_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        counted = []
+        of = Convention.of
+        monkeypatch.setattr(Convention, "of", lambda *arguments: (counted.append(1), of(*arguments))[1])
+
+        def steps(blocks: int) -> int:
+            counted.clear()
+            model = nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(blocks)))
+            as_dict(analyze(model, (torch.zeros(1, 4),)))
+            return len(counted)
+
+        assert steps(40) < 2.1 * steps(20)
+
     def test_a_path_that_cannot_be_written_leaves_nothing(self, report: Report, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="cannot write"):
             report.to_json(tmp_path / "nowhere" / "report.json")
@@ -216,7 +231,7 @@ class TestJson:
             ("{", "not JSON"),
             ("{}", "not a report"),
             ("[]", "not a report"),
-            ('{"schema": "graphflops.report/2"}', "not a whole report: KeyError"),
+            ('{"schema": "graphflops.report/2"}', "not a whole report: convention is missing"),
         ],
     )
     def test_what_is_not_a_report_is_refused(self, tmp_path: Path, text: str | None, said: str) -> None:
