@@ -114,7 +114,7 @@ def _structures(survey: Survey) -> dict[int, int]:
 def _structure(module: nn.Module, inside: Mapping[int, int], shared: Set[int], classes: _Classes) -> Structure | None:
     """What a module is made of, those in it by their numbers; None if it is not what that says.
 
-    So it is if it, or something in it, is held elsewhere too, has hooks, or looks up its attributes in a way of its own.
+    So it is if it, or what is in it, is held elsewhere too, has hooks, or looks up its attributes in a way of its own.
     """
     held = vars(module)
     if classes.look_up_otherwise(type(module)) or not held.keys() >= OF_TORCH:
@@ -154,7 +154,7 @@ def _is_plain(block: Block) -> bool:
 
 
 class _Classes:
-    """What is asked of the classes of one model, once each: nothing outlives the analysis that a class is not kept by."""
+    """The classes of one model, each asked once. It is of the analysis: nothing keeps a class alive after that."""
 
     def __init__(self) -> None:
         self._attributes: dict[type, frozenset[str]] = {}
