@@ -79,21 +79,22 @@ def _grouped(
     children: list[tuple[str, nn.Module]], survey: Survey, structures: Mapping[int, int], classes: _Classes
 ) -> tuple[list[list[Block]], list[tuple[str, nn.Module]]]:
     """Those that are alike, and the others."""
-    groups: dict[int, list[Block]] = {}
+    groups: dict[int, list[tuple[str, nn.Module]]] = {}
     others: list[tuple[str, nn.Module]] = []
     for path, child in children:
         structure = structures.get(id(child))
-        if structure is None:
-            others.append((path, child))
-            continue
-        _, modules = survey.below(child)
-        if group := groups.get(structure):
-            group.append(Block(path, group[0].kind, modules, group[0].shadowing))
-        else:
-            shadowing = [classes.attributes_of(type(each)).intersection(vars(each)) - OF_TORCH for each in modules]
-            groups[structure] = [Block(path, path, modules, shadowing)]
-    others += [(group[0].path, group[0].head) for group in groups.values() if len(group) == 1]
-    return [list(filter(_is_plain, group)) for group in groups.values() if len(group) > 1], others
+        (others if structure is None else groups.setdefault(structure, [])).append((path, child))
+    others += [group[0] for group in groups.values() if len(group) == 1]
+    return [_blocks(group, survey, classes) for group in groups.values() if len(group) > 1], others
+
+
+def _blocks(group: list[tuple[str, nn.Module]], survey: Survey, classes: _Classes) -> list[Block]:
+    """What is alike, as blocks, but for those that are not plain."""
+    kind, first = group[0]
+    own = ((module, vars(module)) for module in survey.below(first)[1])
+    shadowing = [classes.attributes_of(type(module)).intersection(held) - OF_TORCH for module, held in own]
+    blocks = (Block(path, kind, survey.below(child)[1], shadowing) for path, child in group)
+    return list(filter(_is_plain, blocks))
 
 
 def _structures(survey: Survey) -> dict[int, int]:
