@@ -27,6 +27,7 @@ from graphflops.tracing.exporting import exported
 from graphflops.tracing.failures import also_tried, asks_for_data, failure, user_line
 from graphflops.tracing.folding import Folding
 from graphflops.tracing.given import as_module, captured_from, remembered_modules, replayed
+from graphflops.tracing.histories import Histories, held_under
 from graphflops.tracing.lending import StandIns, Unfold, as_it_is, refusal, spec_of, stored_in
 from graphflops.tracing.signatures import signature_of
 from graphflops.tracing.stretches import Stretch
@@ -127,6 +128,7 @@ class Tracer(fx.Tracer):
         self.stand_ins = stand_ins
         self.values = values
         self.graph = fx.Graph(tracer_cls=type(self))
+        self.histories = Histories(self.graph)
         self.survey = stand_ins.survey
         self.paths = {id(module): path for path, module in self.survey.modules.items()}
         self.nodes: dict[int, fx.Node] = {}  # id of a fake tensor → the node that made it
@@ -372,6 +374,7 @@ class Tracer(fx.Tracer):
             with self.paused():
                 self.nodes[id(result)].meta["stored"] = {"attn_mask": self.values.let_through(mask)}
         for name in signature.written:
+            self.histories.are_old()
             self._written_through(offered[name])
         return result
 
@@ -509,8 +512,9 @@ class Tracer(fx.Tracer):
         node = self.nodes.get(id(fake))
         if node is not None and node.op == "get_attr":
             return node
-        unpacked = fake.grad_fn is not None and (node is None or node.target is torch.ops.aten.detach.default)
-        if unpacked and (saved := self._saved(fake)) is not None:
+        # what autograd saved, detached, and hands out again when it runs inside of a model
+        unseen = node is None or node.target is torch.ops.aten.detach.default
+        if unseen and fake.grad_fn is not None and (saved := self.histories.node_of(fake)) is not None:
             self.nodes[id(fake)] = saved
             self.kept.append(fake)
         is_parameter = isinstance(fake, nn.Parameter)
@@ -539,15 +543,7 @@ class Tracer(fx.Tracer):
 
     def _converted_name(self, fake: torch.Tensor) -> str | None:
         """The name of a parameter that was converted on the way: it is trained as the one that it was."""
-        return next((name for name, each in self.root.named_parameters() if each is fake), None)
-
-    def _saved(self, fake: torch.Tensor) -> fx.Node | None:
-        """The node of a result that autograd saved, detached, and hands out again when it runs inside of a model."""
-        for node in reversed(self.graph.nodes):
-            value = node.meta.get("val")
-            if torch.is_tensor(value) and value is not fake and _history(value) == _history(fake):
-                return node  # type: ignore[no-any-return]
-        return None
+        return held_under(self.root, self.owners[-1], fake)
 
 
 class _Paused:
@@ -563,10 +559,6 @@ class _Paused:
 
     def __exit__(self, *raised: object) -> None:
         self.tracer.recording = self.before
-
-
-def _history(tensor: torch.Tensor) -> tuple[Any, int]:
-    return tensor.grad_fn, tensor.output_nr
 
 
 def _is_transformed() -> bool:
