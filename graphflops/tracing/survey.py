@@ -43,6 +43,11 @@ class Survey:
         return set(map(type, self.modules.values()))
 
     @property
+    def depth(self) -> int:
+        """How many levels of modules there are, one in the other."""
+        return 1 + max(path.count(".") + 1 if path else 0 for path in self.modules)
+
+    @property
     def lazy(self) -> list[str]:
         """The names of the parameters and buffers that have no shape before the first call."""
         held = (self.parameters, self.buffers)

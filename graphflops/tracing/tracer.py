@@ -23,6 +23,7 @@ from graphflops.rulebook import Rule, RuleBook, dotted_name
 from graphflops.sizes import Spec
 from graphflops.tracing.blocks import alike_blocks
 from graphflops.tracing.checkpoints import Region, open_frame
+from graphflops.tracing.depth import room_for, with_room
 from graphflops.tracing.exporting import exported
 from graphflops.tracing.failures import also_tried, asks_for_data, failure, user_line
 from graphflops.tracing.folding import Folding
@@ -87,13 +88,16 @@ def trace(
     root = given if isinstance(given, nn.Module) else _Function(given)
 
     def attempt(values: Values, *, fold: bool = False) -> Trace:
-        return Tracer(root, book, values.stand_ins, values).run(args, kwargs, grad=grad, fold=fold)
+        with room_for(values.stand_ins.survey.depth):
+            return Tracer(root, book, values.stand_ins, values).run(args, kwargs, grad=grad, fold=fold)
 
     if fold:
         with suppress(Unfold, CaptureError):  # what is wrong is said of the model itself
             return attempt(Values(StandIns(root)), fold=True)
     try:
-        return with_second_thoughts(lambda denied: Values(StandIns(root), denied), attempt, CaptureError)
+        return with_room(
+            lambda: with_second_thoughts(lambda denied: Values(StandIns(root), denied), attempt, CaptureError)
+        )
     except CaptureError as error:
         if isinstance(root, (_Function, fx.GraphModule)) or not asks_for_data(error.__cause__):
             raise
