@@ -1,4 +1,4 @@
-"""Many analyses in one process leave nothing behind, and say the same in any order. ``make soak`` runs the long ones."""
+"""Many analyses in one process leave nothing behind, and say the same in any order; `make soak` runs the long ones."""
 
 from __future__ import annotations
 
