@@ -50,7 +50,7 @@ COMPARE = $(strip $(call option,--from,$(FROM)) $(call option,--to,$(TO)) \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help analyze compare scale test lint docs demo reconcile rules conformance tools bench clean
+.PHONY: help analyze compare scale test lint docs demo reconcile rules conformance tools bench soak clean
 
 help:  ## this list
 	@echo 'Usage: make TARGET [VARIABLE=VALUE …]'
@@ -131,6 +131,9 @@ tools: $(TOOLS)  ## other counters, run and compared with their imitations
 
 bench: $(TOOLS)  ## how long an analysis takes beside torch's counter and others, in docs/benchmarks.md
 	$(PYTHON) tests/benchmarks $(foreach each,$(ROWS),$(call quoted,$(each)))
+
+soak: $(DEV)  ## thousands of analyses in one process: nothing grows, and every answer stays
+	$(PYTHON) -m pytest -m soak tests/soak
 
 clean:  ## remove what make made, the environment too
 	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis $(REPORT)

@@ -19,7 +19,7 @@ def components(modules: Mapping[str, str]) -> dict[str, str]:
     {'': 'other', 'head': 'head', 'blocks': 'blocks', 'blocks.0': 'layer_0', 'blocks.0.mlp': 'layer_0'}
     """
     lists = _block_lists(modules)
-    wrappers = {above for path in lists for above in (path, *_around(path))}
+    wraps = {each for path in lists for each in (path, *_around(path))}
     named: dict[str, str] = {}
     for path in modules:
         parent, _, last = path.rpartition(".")
@@ -27,7 +27,7 @@ def components(modules: Mapping[str, str]) -> dict[str, str]:
             named[path] = REST
         elif parent in lists:
             named[path] = f"layer_{last}" if len(lists) == 1 else path
-        elif parent == "" or parent in wrappers:
+        elif parent == "" or parent in wraps:
             named[path] = path
         else:
             named[path] = named.get(parent, path)
@@ -36,14 +36,11 @@ def components(modules: Mapping[str, str]) -> dict[str, str]:
 
 def _block_lists(modules: Mapping[str, str]) -> set[str]:
     """The outermost module lists: lists inside of a block are the block's own affair."""
-    found: set[str] = set()
-    for path in sorted(modules, key=lambda each: each.count(".")):
-        if modules[path] == "ModuleList" and not any(above in found for above in _around(path)):
-            found.add(path)
-    return found
+    lists = {path for path, cls in modules.items() if cls == "ModuleList"}
+    return {path for path in lists if lists.isdisjoint(_around(path))}
 
 
 def _around(path: str) -> Iterator[str]:
-    """The paths of the modules that a module is in, but for the model itself."""
+    """The paths of the modules that a module is in, without the model's own."""
     while path := path.rpartition(".")[0]:
         yield path

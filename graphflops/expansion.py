@@ -115,7 +115,7 @@ def _rule(op: Op, cost: Cost, asked: _ByRule) -> Rule:
     about = "Counted: the single operations that its own forward and backward code runs, at these sizes."
     if asked.found:
         about += f" By their rules: {', '.join(sorted(asked.found))}."
-    return Rule("primitives", (op.call,), lambda: cost, str(SOURCE), 1, about)
+    return Rule("primitives", (op.target,), lambda: cost, str(SOURCE), 1, about)  # by name: a report outlives what ran
 
 
 @dataclass

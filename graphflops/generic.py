@@ -39,13 +39,17 @@ def base_names(op: OpOverload) -> Iterator[str]:
             yield name.removesuffix(suffix)
 
 
-@cache
 def generic_rule(op: OpOverload) -> Rule | None:
     """The rule for an operator by what PyTorch says of it, or None if it does not say enough.
 
     A composite operator has none: the operators that it runs are priced instead.
     """
-    if op.namespace != "aten" or _is_composite(op):
+    return _generic_rule(op) if op.namespace == "aten" else None  # others may be gone when their library is
+
+
+@cache
+def _generic_rule(op: OpOverload) -> Rule | None:
+    if _is_composite(op):
         return None
     operands, tags = _tensor_arguments(op), op.tags
     if torch.Tag.pointwise in tags and operands:

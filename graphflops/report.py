@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -189,7 +189,9 @@ class Report:
         return sum(self._active(name, size) for name, size in self.parameters.items())
 
     def _active(self, name: str, size: int) -> int:
-        paths = _with_parents(name.rpartition(".")[0])
+        if not self.rates and not self.routed:
+            return size
+        paths = _outwards(name.rpartition(".")[0])
         rate = product(self.rates.get(path, self.routed.get(path, Fraction(1))) for path in paths).expected
         return size * rate.numerator // rate.denominator
 
@@ -206,24 +208,36 @@ class Report:
     def by_module(self, phase: Query = "forward") -> dict[str, int]:
         """Module path → FLOPs of the module and all it contains; the whole model is ``""``."""
         found = dict.fromkeys(self.modules, 0)
+        own: Counter[str] = Counter()
         for entry in self.entries:
-            flops = self._of(entry, phase)
-            for path in _with_parents(entry.path):
+            own[entry.path] += self._of(entry, phase)
+        for inner, flops in own.items():
+            for path in _outwards(inner):
                 found[path] = found.get(path, 0) + flops
         return found
 
     def by_operator(self, phase: Query = "forward") -> Counter[str]:
         """Operator → FLOPs, the most expensive first; the optimizer and gradient fan-in by name, where they cost."""
-        return Counter(dict(self.by_module_and_operator(phase)[""].most_common()))
+        found: Counter[str] = Counter()
+        for entry in self.entries:
+            flops = self._of(entry, phase)
+            if flops or entry.kind == "call":
+                found[entry.operator] += flops
+        return Counter(dict(found.most_common()))
 
     def by_module_and_operator(self, phase: Query = "forward") -> dict[str, Counter[str]]:
         """Module path → operator → FLOPs."""
         found: dict[str, Counter[str]] = {path: Counter() for path in self.modules}
+        own: dict[str, Counter[str]] = {}
         for entry in self.entries:
             flops = self._of(entry, phase)
             if flops or entry.kind == "call":
-                for path in _with_parents(entry.path):
-                    found.setdefault(path, Counter())[entry.operator] += flops
+                own.setdefault(entry.path, Counter())[entry.operator] += flops
+        for inner, counts in own.items():
+            for path in _outwards(inner):
+                counter = found.setdefault(path, Counter())
+                for operator, flops in counts.items():
+                    counter[operator] += flops
         return found
 
     def by_component(self, phase: Query = "forward") -> dict[str, int]:
@@ -252,8 +266,13 @@ class Report:
 
     def uncalled_modules(self) -> set[str]:
         """Paths of the modules that did not run; containers that only hold others do not count as such."""
-        parents = {parent for path in self.called for parent in _with_parents(path)}
-        return {path for path in self.modules if path not in parents}
+        around: set[str] = set()
+        for inner in self.called:
+            for path in _outwards(inner):
+                if path in around:
+                    break  # and so is all that it is in
+                around.add(path)
+        return {path for path in self.modules if path not in around}
 
     @property
     def coverage(self) -> Coverage:
@@ -333,7 +352,8 @@ class Report:
             UsageError: there is none of these.
         """
         if what in self.modules:
-            return tuple(each for each in self.entries if what in _with_parents(each.path))
+            below = f"{what}."
+            return tuple(each for each in self.entries if not what or each.path == what or each.path.startswith(below))
         component = components(self.modules)
         found = tuple(
             each
@@ -411,9 +431,12 @@ def _int(size: object) -> int:
     return int(size)  # type: ignore[call-overload, no-any-return]
 
 
-def _with_parents(path: str) -> list[str]:
-    parts = path.split(".") if path else []
-    return ["", *(".".join(parts[: i + 1]) for i in range(len(parts)))]
+def _outwards(path: str) -> Iterator[str]:
+    """A path and those of the modules that it is in, the model last."""
+    yield path
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
 
 
 def _nearest(path: str, known: Mapping[str, str]) -> str:

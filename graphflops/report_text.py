@@ -6,7 +6,9 @@ import io
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
+from typing import NamedTuple
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -15,17 +17,18 @@ from rich.text import Text
 
 from graphflops.conventions import Convention
 from graphflops.costs import Work
-from graphflops.ledger import PHASES, Entry, Formula, Phase, Range, missing_rules
-from graphflops.report import Query, Report
+from graphflops.ledger import PHASES, Entry, Formula, Phase, missing_rules
+from graphflops.report import Query, Report, phases_of
 from graphflops.units import in_step, percent, si, step_of, unit
 
 WIDE = 96
 """characters of a line in which names have room beside all columns"""
 ASSUMED = 5
 """how many of the places are printed where data decides"""
-_BOUNDS: tuple[Range, Range] = ("least", "most")
 DEPTH = 5
 """how deep the tree of components is printed; deeper work is in the row of its parent"""
+MOST_ROWS = 256
+"""how many children of one module have rows of their own"""
 
 
 def as_text(report: Report, width: int | None = None) -> str:
@@ -85,12 +88,15 @@ def _few(paths: list[str]) -> str:
 
 
 def _totals(report: Report) -> Table:
-    step = step_of(report.total)
+    flops, works = _of_phases(report), {phase: report.work(phase) for phase in PHASES}
+    total = flops["total"]
+    step = step_of(total)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("one step" if report.optimizer_name else "one pass")
     counted = f"{report.convention.unit}s"
-    least, most, full = report.least, report.most, report.full
     ranged, rated = report.is_interval, _is_rated(report)
+    least, most = (_of_phases(report.least), _of_phases(report.most)) if ranged else (flops, flops)
+    full = _of_phases(report.full) if rated else flops
     beside = (*(("least – most",) if ranged else ()), *(("full",) if rated else ()))
     for heading in (unit(step, counted), "share", *beside, counted, *(() if counted == "MACs" else ("MACs",))):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -105,21 +111,29 @@ def _totals(report: Report) -> Table:
         ("total", "total", "bold"),
     ]
     for name, phase, style in rows:
-        flops, macs = report.flops(phase), int(report.work(phase).macs)
-        if phase == "recompute" and not report.work(phase):
+        work = sum((works[each] for each in phases_of(phase)), Work())
+        if phase == "recompute" and not work:
             continue
         if phase == "optimizer" and not report.optimizer_name:
             continue
-        numbers = (f"{flops:,}", *(() if counted == "MACs" else (f"{macs:,}",)))
-        bounds = _between(in_step(least.flops(phase), step), in_step(most.flops(phase), step))
-        others = (*((bounds,) if ranged else ()), *((in_step(full.flops(phase), step),) if rated else ()))
-        share = percent(flops, report.total)
-        table.add_row(name, in_step(flops, step), share, *others, *numbers, style=style or None)
+        numbers = (f"{flops[phase]:,}", *(() if counted == "MACs" else (f"{int(work.macs):,}",)))
+        bounds = _between(in_step(least[phase], step), in_step(most[phase], step))
+        others = (*((bounds,) if ranged else ()), *((in_step(full[phase], step),) if rated else ()))
+        share = percent(flops[phase], total)
+        table.add_row(name, in_step(flops[phase], step), share, *others, *numbers, style=style or None)
     if any(entry.useful for entry in report.entries):
         useful = report.useful
-        numbers = (in_step(useful, step), percent(useful, report.total), *("" for _ in beside), f"{useful:,}")
+        numbers = (in_step(useful, step), percent(useful, total), *("" for _ in beside), f"{useful:,}")
         table.add_row("useful: causal attention as its triangle", *numbers, style="dim")
     return table
+
+
+def _of_phases(report: Report) -> Mapping[Query, int]:
+    """The FLOPs of every phase, and of those that are several, each entry looked at once for each."""
+    flops: dict[Query, int] = {phase: report.flops(phase) for phase in PHASES}
+    flops["backward"] = sum(flops[phase] for phase in phases_of("backward"))
+    flops["total"] = sum(flops[phase] for phase in phases_of("total"))
+    return flops
 
 
 def _between(least: str, most: str) -> str:
@@ -136,16 +150,52 @@ class _Row:
     """A row of the tree: a module, or the work of one kind that a module does itself."""
 
     name: str
-    entries: tuple[Entry, ...]
-    children: tuple[_Row, ...]
+    costs: _Costs
+    children: tuple[_Row, ...] = ()
     about: str = ""
 
-    def flops(self, report: Report, *phases: Phase) -> int:
-        return sum(report.convention.of(each, phases, report.modules.get(each.path, "")) for each in self.entries)
+    @cached_property
+    def detail(self) -> tuple[object, ...]:
+        """In what rows are equal that are opened once."""
+        inside = ((child.name, child.detail) for child in self.children if not child.costs.is_nothing)
+        return self.about, self.costs.now, self.costs.full, tuple(inside)
 
-    def at(self, range: Range) -> _Row:
-        """The row itself at another rate."""
-        return _Row(self.name, tuple(entry.at(range) for entry in self.entries), ())
+
+class _Costs(NamedTuple):
+    """The FLOPs of each phase, and where data decides, those if everything ran, at the least and at the most."""
+
+    now: tuple[int, ...]
+    full: tuple[int, ...]
+    least: tuple[int, ...]
+    most: tuple[int, ...]
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there is no work, at any rate."""
+        return not any(self.now) and not any(self.full)
+
+    def of(self, *phases: Phase) -> int:
+        """The FLOPs of some phases."""
+        return sum(self.now[PHASES.index(phase)] for phase in phases)
+
+
+def _together(costs: Iterable[_Costs]) -> _Costs:
+    """What several cost."""
+    columns = zip(*costs, strict=True)
+    summed = [tuple(map(sum, zip(*column, strict=True))) for column in columns]
+    return _Costs(*summed) if summed else _Costs(*(((0,) * len(PHASES),) * 4))
+
+
+def _costs_of(entry: Entry, report: Report) -> _Costs:
+    module = report.modules.get(entry.path, "")
+
+    def phases(entry: Entry) -> tuple[int, ...]:
+        return tuple(report.convention.of(entry, (phase,), module) for phase in PHASES)
+
+    now = phases(entry)
+    if not entry.ranges:
+        return _Costs(now, now, now, now)
+    return _Costs(now, phases(entry.at("full")), phases(entry.at("least")), phases(entry.at("most")))
 
 
 def _tree(report: Report, width: int) -> Table:
@@ -156,15 +206,11 @@ def _tree(report: Report, width: int) -> Table:
     beside = (*(("least – most",) if ranged else ()), *(("full",) if rated else ()))
     for heading in ("forward", "backward", "optimizer", "total", "%", *beside):
         table.add_column(heading, justify="right", no_wrap=True, min_width=max(len(heading), 6))
-    root = _row(report, "", report.model, tuple(report.entries), 0)
-    total = report.total
-    for depth, row, same_as in _walk(root, report, 0):
-        numbers = [
-            row.flops(report, "forward"),
-            row.flops(report, "dgrad", "wgrad", "recompute"),
-            row.flops(report, "optimizer"),
-            row.flops(report, *PHASES),
-        ]
+    root = _row(report, "", report.model, [(entry, _costs_of(entry, report)) for entry in report.entries], 0)
+    total = sum(root.costs.now)
+    for depth, row, same_as in _walk(root, 0):
+        costs = row.costs
+        numbers = [costs.of("forward"), costs.of("dgrad", "wgrad", "recompute"), costs.of("optimizer"), sum(costs.now)]
         name = Text("  " * depth, no_wrap=True, overflow="ellipsis").append(
             row.name, style="bold" if depth <= 1 else ""
         )
@@ -173,56 +219,58 @@ def _tree(report: Report, width: int) -> Table:
         if same_as:
             name.append(f" as {same_as}", style="dim italic")
         share = percent(numbers[-1], total).removesuffix(" %")
-        bounds = _between(*(si(row.at(each).flops(report, *PHASES)) for each in _BOUNDS))
-        others = (*((bounds,) if ranged else ()), *((si(row.at("full").flops(report, *PHASES)),) if rated else ()))
+        bounds = _between(si(sum(costs.least)), si(sum(costs.most)))
+        others = (*((bounds,) if ranged else ()), *((si(sum(costs.full)),) if rated else ()))
         table.add_row(name, *(si(number) for number in numbers), share, *others, style="" if row.children else None)
     return table
 
 
-def _row(report: Report, path: str, name: str, entries: tuple[Entry, ...], depth: int) -> _Row:
+def _row(report: Report, path: str, name: str, entries: list[tuple[Entry, _Costs]], depth: int) -> _Row:
     """A module's row: below it its children, and its own work operator by operator."""
     prefix = f"{path}." if path else ""
-    groups: dict[tuple[bool, str], list[Entry]] = {}
-    for entry in entries:
+    groups: dict[tuple[bool, str], list[tuple[Entry, _Costs]]] = {}
+    for entry, costs in entries if depth < DEPTH else ():
         if entry.path == path:
-            groups.setdefault((False, entry.part or entry.operator), []).append(entry)
+            group = False, entry.part or entry.operator
         else:
-            groups.setdefault((True, entry.path.removeprefix(prefix).split(".")[0]), []).append(entry)
+            group = True, entry.path.removeprefix(prefix).partition(".")[0]
+        groups.setdefault(group, []).append((entry, costs))
     children = []
-    for (is_module, child), members in groups.items() if depth < DEPTH and _worth_opening(groups) else ():
+    for (is_module, child), members in groups.items() if _worth_opening(groups) else ():
         if is_module:
-            children.append(_row(report, f"{prefix}{child}", child, tuple(members), depth + 1))
+            children.append(_row(report, f"{prefix}{child}", child, members, depth + 1))
         else:
-            children.append(_Row(f"· {child}", tuple(members), ()))
+            children.append(_Row(f"· {child}", _together(costs for _, costs in members)))
     about = report.modules.get(path, "") if path else ""
-    return _Row(name, entries, tuple(children), f"{about}, routed" if path in report.routed else about)
+    costs = _together(each.costs for each in children) if children else _together(costs for _, costs in entries)
+    return _Row(name, costs, tuple(children), f"{about}, routed" if path in report.routed else about)
 
 
-def _worth_opening(groups: Mapping[tuple[bool, str], list[Entry]]) -> bool:
+def _worth_opening(groups: Mapping[tuple[bool, str], list[tuple[Entry, _Costs]]]) -> bool:
     """Not if a module holds no other and does one kind of thing: its row says it all."""
-    kinds = [members for (is_module, _), members in groups.items() if is_module or members[0].kind == "call"]
+    kinds = [members for (is_module, _), members in groups.items() if is_module or members[0][0].kind == "call"]
     return len(kinds) > 1 or any(is_module for is_module, _ in groups)
 
 
-def _walk(row: _Row, report: Report, depth: int) -> Iterator[tuple[int, _Row, str]]:
-    """Rows in the order of their cost; of siblings that cost the same in every detail, the first is opened."""
+def _walk(row: _Row, depth: int) -> Iterator[tuple[int, _Row, str]]:
+    """Rows in the order of their cost; of siblings that cost the same in every detail, the first is opened.
+
+    Of very many siblings, those that cost least share one row.
+    """
     yield depth, row, ""
     opened: dict[object, str] = {}
-    for child in sorted(row.children, key=lambda each: -each.flops(report, *PHASES)):
-        if not child.flops(report, *PHASES) and not child.at("full").flops(report, *PHASES):
-            continue
-        detail = _detail(child, report)
-        if child.children and detail in opened:
-            yield depth + 1, child, opened[detail]
+    children = sorted(
+        (each for each in row.children if not each.costs.is_nothing), key=lambda each: -sum(each.costs.now)
+    )
+    for child in children[:MOST_ROWS] if len(children) > MOST_ROWS + 1 else children:
+        if child.children and child.detail in opened:
+            yield depth + 1, child, opened[child.detail]
         else:
-            opened[detail] = child.name
-            yield from _walk(child, report, depth + 1)
-
-
-def _detail(row: _Row, report: Report) -> tuple[str, tuple[int, ...], tuple[object, ...]]:
-    costs = tuple(each.flops(report, phase) for each in (row, row.at("full")) for phase in PHASES)
-    inside = ((child.name, _detail(child, report)) for child in row.children)
-    return row.about, costs, tuple((name, detail) for name, detail in inside if any(detail[1]))
+            opened[child.detail] = child.name
+            yield from _walk(child, depth + 1)
+    if len(children) > MOST_ROWS + 1:
+        rest = children[MOST_ROWS:]
+        yield depth + 1, _Row(f"… and {len(rest):,} more", _together(each.costs for each in rest)), ""
 
 
 def explained(report: Report, entries: Iterable[Entry], what: str) -> str:

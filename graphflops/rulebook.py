@@ -68,7 +68,7 @@ class Rule:
         """The formula itself, called with Specs and sizes."""
         return self.cost(*args, **kwargs)
 
-    @property
+    @cached_property
     def source(self) -> str:
         """``file:line`` of the formula, as ``source_of`` writes it."""
         return source_of(self.file, self.line)

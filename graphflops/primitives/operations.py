@@ -17,9 +17,17 @@ aten = torch.ops.aten
 prims = torch.ops.prims
 
 
-@cache
 def functional(op: Any) -> Any:
     """The operator that an in-place one is a variant of."""
+    return _functional(op) if op.namespace in ("aten", "prims", "prim") else _looked_up(op)
+
+
+@cache
+def _functional(op: Any) -> Any:
+    return _looked_up(op)
+
+
+def _looked_up(op: Any) -> Any:
     packet = getattr(getattr(torch.ops, op.namespace), _name(op), None)
     return getattr(packet, op._overloadname, op) if packet is not None else op
 

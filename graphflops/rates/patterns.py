@@ -57,6 +57,7 @@ def found_rates(
     if not rates:
         return Rates({}, {})
     working = {*called, *(each.path for each in entries if each.kind == "call")}
+    inside = _Members(modules, working)
     operators = {each.target: each.operator for each in entries if each.kind == "call"}
     attributes = numbers_of(model)
     paths: dict[str, tuple[int, Rate]] = {}
@@ -67,7 +68,7 @@ def found_rates(
         matched = _modules(pattern, modules)
         if matched:
             for outer in matched:
-                members = list(_members(outer, modules, working))
+                members = list(inside.of(outer))
                 for index, path in enumerate(members):
                     said = _rate(pattern, rate, path, attributes, index, len(members))
                     if letters >= paths.get(path, (0, said))[0]:
@@ -102,14 +103,25 @@ def _modules(pattern: str, modules: Mapping[str, str]) -> list[str]:
     return [each for each in modules if each in matched and not any(outer in matched for outer in around(each))]
 
 
-def _members(path: str, modules: Mapping[str, str], working: Collection[str]) -> Iterator[str]:
-    """The module itself, or what a list of modules holds, whether each of these ran or not."""
-    inside = [each for each in modules if each and each != path and each.rpartition(".")[0] == path]
-    if path in working or not any(each.startswith(f"{path}.") for each in working):
-        yield path
-    else:
-        for each in inside:
-            yield from _members(each, modules, working)
+class _Members:
+    """What is in the modules of a model, and in which of them something works."""
+
+    def __init__(self, modules: Mapping[str, str], working: Collection[str]) -> None:
+        self._working = working
+        self._around_work = {outer for path in working for outer in around(path)} - {""}
+        self._inside: dict[str, list[str]] = {}
+        for path in filter(None, modules):
+            self._inside.setdefault(path.rpartition(".")[0], []).append(path)
+
+    def of(self, path: str) -> Iterator[str]:
+        """The module itself, or what a list of modules holds, whether each of these ran or not."""
+        waiting = [path]
+        while waiting:
+            path = waiting.pop()
+            if path in self._working or path not in self._around_work:
+                yield path
+            else:
+                waiting += reversed(self._inside.get(path, ()))
 
 
 def around(path: str) -> Iterator[str]:

@@ -7,10 +7,8 @@ modules hold, such as the number of a layer, may differ: whether that matters is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cache
-from itertools import chain
 from operator import itemgetter
 from typing import Any, TypeAlias
 
@@ -26,7 +24,7 @@ PLAIN = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.d
 """kinds of values that are what they look like"""
 _hooks_in = itemgetter(*(name for name, value in _EMPTY.items() if isinstance(value, dict) and "hooks" in name))
 
-Structure: TypeAlias = "tuple[list[Any], ...]"
+Structure: TypeAlias = "tuple[Any, ...]"
 """what has to be equal in blocks that are alike"""
 
 
@@ -53,19 +51,23 @@ def alike_blocks(survey: Survey, is_leaf: Callable[[nn.Module], bool]) -> list[B
     Nothing in them is held in more than one place.
     """
     found: list[Block] = []
+    structures, classes = _structures(survey), _Classes()
     waiting = [("", survey.modules[""])]
     while waiting:
         path, parent = waiting.pop()
         of_class: dict[type, list[tuple[str, nn.Module]]] = {}
         for name, child in parent._modules.items():
             # of a single operation nothing is gained
-            if child is not None and (child._modules or not type(child).__module__.startswith("torch.")):
-                of_class.setdefault(type(child), []).append((f"{path}.{name}" if path else name, child))
+            if child is None or (not child._modules and type(child).__module__.startswith("torch.")):
+                continue
+            below = f"{path}.{name}" if path else name
+            if survey.modules.get(below) is child:  # else it has another name, and is looked at under that
+                of_class.setdefault(type(child), []).append((below, child))
         alone: list[tuple[str, nn.Module]] = []
         for children in of_class.values():
             if is_leaf(children[0][1]):
                 continue
-            groups, others = _grouped(children, survey) if len(children) > 1 else ([], children)
+            groups, others = _grouped(children, survey, structures, classes) if len(children) > 1 else ([], children)
             for group in groups:
                 found += group
             alone += others
@@ -74,51 +76,66 @@ def alike_blocks(survey: Survey, is_leaf: Callable[[nn.Module], bool]) -> list[B
 
 
 def _grouped(
-    children: list[tuple[str, nn.Module]], survey: Survey
+    children: list[tuple[str, nn.Module]], survey: Survey, structures: Mapping[int, int], classes: _Classes
 ) -> tuple[list[list[Block]], list[tuple[str, nn.Module]]]:
     """Those that are alike, and the others."""
-    groups: list[tuple[Structure, list[Block]]] = []
+    groups: dict[int, list[tuple[str, nn.Module]]] = {}
     others: list[tuple[str, nn.Module]] = []
     for path, child in children:
-        names, modules = survey.below(child)
-        structure = _structure(path, names, modules, survey.shared)
-        if structure is None:
-            others.append((path, child))
-            continue
-        for like, group in groups:
-            if like == structure:
-                group.append(Block(path, group[0].kind, modules, group[0].shadowing))
-                break
-        else:
-            shadowing = [_of_class(_class(each)).intersection(vars(each)) - OF_TORCH for each in modules]
-            groups.append((structure, [Block(path, path, modules, shadowing)]))
-    others += [(group[0].path, group[0].head) for _, group in groups if len(group) == 1]
-    return [list(filter(_is_plain, group)) for _, group in groups if len(group) > 1], others
+        structure = structures.get(id(child))
+        (others if structure is None else groups.setdefault(structure, [])).append((path, child))
+    others += [group[0] for group in groups.values() if len(group) == 1]
+    return [_blocks(group, survey, classes) for group in groups.values() if len(group) > 1], others
 
 
-def _structure(path: str, names: Sequence[str], modules: Sequence[nn.Module], shared: Set[int]) -> Structure | None:
-    """What a block is made of; None if it is not what that says.
+def _blocks(group: list[tuple[str, nn.Module]], survey: Survey, classes: _Classes) -> list[Block]:
+    """What is alike, as blocks, but for those that are not plain."""
+    kind, first = group[0]
+    own = ((module, vars(module)) for module in survey.below(first)[1])
+    shadowing = [classes.attributes_of(type(module)).intersection(held) - OF_TORCH for module, held in own]
+    blocks = (Block(path, kind, survey.below(child)[1], shadowing) for path, child in group)
+    return list(filter(_is_plain, blocks))
 
-    So it is if something in it is held elsewhere too, has hooks, or looks up its attributes in a way of its own.
+
+def _structures(survey: Survey) -> dict[int, int]:
+    """id of a module → a number that is the same for all that are alike, for those that are what their parts say.
+
+    Those in a module have their numbers before it, so that each is looked at once, however deep it is.
     """
-    kinds, held = list(map(type, modules)), list(map(vars, modules))
-    parameters, buffers = [each["_parameters"] for each in held], [each["_buffers"] for each in held]
-    tensors = [each for values in (*parameters, *buffers) for each in values.values()]
-    if any(map(_looks_up_otherwise, {*kinds})) or any(chain.from_iterable(map(_hooks_in, held))):
+    classes = _Classes()
+    numbers: dict[Structure, int] = {}
+    found: dict[int, int] = {}
+    for module in reversed(survey.modules.values()):
+        structure = _structure(module, found, survey.shared, classes)
+        if structure is not None:
+            found[id(module)] = numbers.setdefault(structure, len(numbers))
+    return found
+
+
+def _structure(module: nn.Module, inside: Mapping[int, int], shared: Set[int], classes: _Classes) -> Structure | None:
+    """What a module is made of, those in it by their numbers; None if it is not what that says.
+
+    So it is if it, or what is in it, is held elsewhere too, has hooks, or looks up its attributes in a way of its own.
+    """
+    held = vars(module)
+    if classes.look_up_otherwise(type(module)) or not held.keys() >= OF_TORCH:
         return None
-    if any("forward" in each for each in held):
+    if any(_hooks_in(held)) or "forward" in held:
         return None
-    if shared and not shared.isdisjoint(map(id, (*modules, *tensors))):
+    children = held["_modules"].values()
+    numbers = tuple(None if each is None else inside.get(id(each), -1) for each in children)
+    tensors = (*held["_parameters"].values(), *held["_buffers"].values())
+    if -1 in numbers or (shared and not shared.isdisjoint(map(id, (module, *children, *tensors)))):
         return None
     return (
-        kinds,
-        [name[len(path) :] for name in names],
-        [each["training"] for each in held],
-        list(map(tuple, held)),
-        [tuple(each["_modules"]) for each in held],
-        list(map(tuple, parameters)),
-        list(map(tuple, buffers)),
-        list(map(_spec, tensors)),
+        type(module),
+        bool(held["training"]),
+        tuple(held),
+        tuple(held["_modules"]),
+        numbers,
+        tuple(held["_parameters"]),
+        tuple(held["_buffers"]),
+        tuple(map(_spec, tensors)),
     )
 
 
@@ -131,27 +148,31 @@ def _spec(tensor: torch.Tensor | None) -> Any:
     return type(tensor), tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad
 
 
-def _class(module: nn.Module) -> Hashable:
-    cls: Any = type(module)
-    return cls  # type: ignore[no-any-return]
-
-
 def _is_plain(block: Block) -> bool:
     """Whether what stands before an attribute of a class is immutable."""
     pairs = zip(block.modules, block.shadowing, strict=True)
     return all(isinstance(vars(module)[name], PLAIN) for module, names in pairs for name in names)
 
 
-@cache
-def _of_class(cls: Hashable) -> frozenset[str]:
-    return frozenset(dir(cls))
+class _Classes:
+    """The classes of one model, each asked once. It is of the analysis: nothing keeps a class alive after that."""
 
+    def __init__(self) -> None:
+        self._attributes: dict[type, frozenset[str]] = {}
+        self._otherwise: dict[type, bool] = {}
 
-@cache
-def _looks_up_otherwise(cls: Hashable) -> bool:
-    own: Any = cls
-    return (
-        own.__getattr__ is not nn.Module.__getattr__
-        or own.__getattribute__ is not object.__getattribute__
-        or issubclass(own, torch.jit.ScriptModule)
-    )
+    def attributes_of(self, cls: type) -> frozenset[str]:
+        """The names that a class has."""
+        if cls not in self._attributes:
+            self._attributes[cls] = frozenset(dir(cls))
+        return self._attributes[cls]
+
+    def look_up_otherwise(self, cls: Any) -> bool:
+        """Whether a class finds its attributes in a way of its own."""
+        if cls not in self._otherwise:
+            self._otherwise[cls] = (
+                cls.__getattr__ is not nn.Module.__getattr__
+                or cls.__getattribute__ is not object.__getattribute__
+                or issubclass(cls, torch.jit.ScriptModule)
+            )
+        return self._otherwise[cls]

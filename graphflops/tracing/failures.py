@@ -6,6 +6,7 @@ import inspect
 import os
 import traceback
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ _OPAQUE = "; opaque:"
 _OF_NUMPY = ".numpy() is not supported"
 
 
+@lru_cache(maxsize=4096)
 def _is_users(file: str) -> bool:
     return file.startswith(_MODELS) or not file.startswith(_NOT_THE_USERS)
 

@@ -5,13 +5,15 @@ large part of an analysis.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import torch
 from torch._ops import OpOverload
 from torch._subclasses.fake_impls import op_implementations_checks
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_invocation_manager
+
+from graphflops.weak import weakly_cached
 
 aten = torch.ops.aten
 
@@ -187,7 +189,7 @@ def _of_batch_norm(
         return _shape(input), statistics, statistics
 
 
-@cache
+@weakly_cached
 def _is_direct(op: OpOverload) -> bool:
     """Whether a mode does nothing for it but to run its meta kernel."""
     if op.namespace != "aten" or _BY_DATA.intersection(op.tags):
@@ -200,19 +202,19 @@ def _is_direct(op: OpOverload) -> bool:
     return op in _PLAIN or not any(is_special(op) for is_special, _ in op_implementations_checks)
 
 
-@cache
+@weakly_cached
 def _makes_new(op: OpOverload) -> bool:
     """Whether nothing that it returns shares memory with what it is given."""
     return not any(each.alias_info for each in (*op._schema.arguments, *op._schema.returns))
 
 
-@cache
+@weakly_cached
 def _writes_alone(op: OpOverload) -> bool:
     """Whether all that it does is to write to its first argument, element by element, and to return it."""
     return op._schema.is_mutable and op._schema.name.endswith("_") and _is_pointwise(op)
 
 
-@cache
+@weakly_cached
 def _is_pointwise(op: OpOverload) -> bool:
     """Whether it works element by element; of what writes in place PyTorch says so of what it is a variant of."""
     name = op._schema.name.removeprefix("aten::").removesuffix("_")

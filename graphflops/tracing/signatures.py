@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from torch._ops import OpOverload
+
+from graphflops.weak import weakly_cached
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Signature:
         return len(args) <= len(self.names) and self.needed <= given <= {*self.names}
 
 
-@cache
+@weakly_cached
 def signature_of(op: OpOverload) -> Signature:
     """The signature of an operator."""
     arguments = op._schema.arguments

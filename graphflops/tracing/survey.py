@@ -43,6 +43,11 @@ class Survey:
         return set(map(type, self.modules.values()))
 
     @property
+    def depth(self) -> int:
+        """How many levels of modules there are, one in the other."""
+        return 1 + max(path.count(".") + 1 if path else 0 for path in self.modules)
+
+    @property
     def lazy(self) -> list[str]:
         """The names of the parameters and buffers that have no shape before the first call."""
         held = (self.parameters, self.buffers)
@@ -50,19 +55,32 @@ class Survey:
 
 
 def survey_of(root: nn.Module) -> Survey:
-    """Everything in a model."""
+    """Everything in a model, however deep: what holds itself, or what it is in, is there once."""
     found = Survey()
     seen: set[int] = set()
-    _walk(root, "", found, seen)
+    _enter(root, "", found, seen)
+    open_modules = [(root, "", iter([*root._modules.items()]))]
+    while open_modules:
+        module, prefix, children = open_modules[-1]
+        for name, child in children:
+            if child is None:
+                continue
+            if id(child) in seen:
+                found.shared.add(id(child))
+                continue
+            _enter(child, prefix + name, found, seen)
+            open_modules.append((child, f"{prefix}{name}.", iter([*child._modules.items()])))
+            break
+        else:
+            open_modules.pop()
+            found.extents[id(module)] = found.extents[id(module)][0], len(found.modules)
     return found
 
 
-def _walk(module: nn.Module, path: str, found: Survey, seen: set[int]) -> None:
-    if id(module) in seen:
-        found.shared.add(id(module))
-        return
+def _enter(module: nn.Module, path: str, found: Survey, seen: set[int]) -> None:
+    """Write down a module, without those in it."""
     seen.add(id(module))
-    first = len(found.modules)
+    found.extents[id(module)] = len(found.modules), len(found.modules)
     found.modules[path] = module
     prefix = f"{path}." if path else ""
     tensors: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
@@ -78,7 +96,3 @@ def _walk(module: nn.Module, path: str, found: Survey, seen: set[int]) -> None:
             else:
                 seen.add(id(tensor))
                 names[prefix + name] = tensor
-    for name, child in module._modules.items():
-        if child is not None:
-            _walk(child, prefix + name, found, seen)
-    found.extents[id(module)] = first, len(found.modules)

@@ -23,13 +23,15 @@ from graphflops.rulebook import Rule, RuleBook, dotted_name
 from graphflops.sizes import Spec
 from graphflops.tracing.blocks import alike_blocks
 from graphflops.tracing.checkpoints import Region, open_frame
+from graphflops.tracing.depth import room_for, with_room
 from graphflops.tracing.exporting import exported
 from graphflops.tracing.failures import also_tried, asks_for_data, failure, user_line
 from graphflops.tracing.folding import Folding
 from graphflops.tracing.given import as_module, captured_from, remembered_modules, replayed
+from graphflops.tracing.histories import Histories, held_under
 from graphflops.tracing.isolation import Session, isolated, session
-from graphflops.tracing.stand_ins import StandIns, Unfold, as_it_is, refusal, spec_of, stored_in
 from graphflops.tracing.signatures import signature_of
+from graphflops.tracing.stand_ins import StandIns, Unfold, as_it_is, refusal, spec_of, stored_in
 from graphflops.tracing.stretches import Stretch
 from graphflops.tracing.values import Values, with_second_thoughts
 from graphflops.tracing.watching import watching
@@ -98,13 +100,16 @@ def _traced(
     root = given if isinstance(given, nn.Module) else _Function(given)
 
     def attempt(values: Values, *, fold: bool = False) -> Trace:
-        return Tracer(root, book, values).run(args, kwargs, grad=grad, fold=fold)
+        with room_for(values.stand_ins.survey.depth):
+            return Tracer(root, book, values).run(args, kwargs, grad=grad, fold=fold)
 
     if fold:
         with suppress(Unfold, CaptureError):  # what is wrong is said of the model itself
             return attempt(Values(StandIns(root)), fold=True)
     try:
-        return with_second_thoughts(lambda denied: Values(StandIns(root), denied), attempt, CaptureError)
+        return with_room(
+            lambda: with_second_thoughts(lambda denied: Values(StandIns(root), denied), attempt, CaptureError)
+        )
     except CaptureError as error:
         if isinstance(root, (_Function, fx.GraphModule)) or not asks_for_data(error.__cause__):
             raise
@@ -143,6 +148,7 @@ class Tracer(fx.Tracer):
         self.session = session() or Session()
         self.session.own(self)
         self.graph = fx.Graph(tracer_cls=type(self))
+        self.histories = Histories(self.graph)
         self.survey = stand_ins.survey
         self.paths: dict[int, str] = {}  # id of a module's copy → its path
         self.nodes: dict[int, fx.Node] = {}  # id of a fake tensor → the node that made it
@@ -433,6 +439,7 @@ class Tracer(fx.Tracer):
             with self.paused():
                 self.nodes[id(result)].meta["stored"] = {"attn_mask": self.values.let_through(mask)}
         for name in signature.written:
+            self.histories.are_old()
             self._written_through(offered[name])
         return result
 
@@ -570,8 +577,9 @@ class Tracer(fx.Tracer):
         node = self.nodes.get(id(fake))
         if node is not None and node.op == "get_attr":
             return node
-        unpacked = fake.grad_fn is not None and (node is None or node.target is torch.ops.aten.detach.default)
-        if unpacked and (saved := self._saved(fake)) is not None:
+        # what autograd saved, detached, and hands out again when it runs inside of a model
+        unseen = node is None or node.target is torch.ops.aten.detach.default
+        if unseen and fake.grad_fn is not None and (saved := self.histories.node_of(fake)) is not None:
             self.nodes[id(fake)] = saved
             self.kept.append(fake)
         is_parameter = isinstance(fake, nn.Parameter)
@@ -600,15 +608,7 @@ class Tracer(fx.Tracer):
 
     def _converted_name(self, fake: torch.Tensor) -> str | None:
         """The name of a parameter that was converted on the way: it is trained as the one that it was."""
-        return next((name for name, each in self.program.named_parameters() if each is fake), None)
-
-    def _saved(self, fake: torch.Tensor) -> fx.Node | None:
-        """The node of a result that autograd saved, detached, and hands out again when it runs inside of a model."""
-        for node in reversed(self.graph.nodes):
-            value = node.meta.get("val")
-            if torch.is_tensor(value) and value is not fake and _history(value) == _history(fake):
-                return node  # type: ignore[no-any-return]
-        return None
+        return held_under(self.program, self.owners[-1], fake)
 
 
 class _Paused:
@@ -624,10 +624,6 @@ class _Paused:
 
     def __exit__(self, *raised: object) -> None:
         self.tracer.recording = self.before
-
-
-def _history(tensor: torch.Tensor) -> tuple[Any, int]:
-    return tensor.grad_fn, tensor.output_nr
 
 
 def _is_transformed() -> bool:

@@ -1,0 +1,128 @@
+"""After an analysis nothing of the user's is kept alive, also while its report is."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from graphflops import Cost, Report, Work, analyze, rule
+from graphflops.errors import CaptureError
+from graphflops.generic import generic_rule
+from graphflops.primitives.operations import functional
+from graphflops.tracing import kernels
+from graphflops.tracing.signatures import signature_of
+from graphflops.weak import weakly_cached
+
+Alive = Mapping[str, "weakref.ref[Any]"]
+
+
+def analysed(**options: Any) -> tuple[Report | None, Alive]:
+    """Analyse what is made here and nowhere held: classes, modules, tensors, functions."""
+
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Tensor:
+            return grad * 2
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(self.layer(x))
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.Sequential(*(Block() for _ in range(3)))
+            self.seen: list[Tensor] = []
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen.append(x)
+            x = checkpoint(self.blocks, x, use_reentrant=False)
+            return Doubled.apply(x).softmax(-1)
+
+    model, x = Model(), torch.zeros(2, options.pop("width", 4))
+
+    def program(x: Tensor) -> Tensor:
+        return model(x).sin()
+
+    @rule(Block)
+    def block(x: Any, out: Any) -> Cost:
+        return Cost(Work(macs=out.numel), {"*": Work(macs=out.numel)})
+
+    if options.pop("by_rule", False):
+        options["rules"] = [block]
+    kept = {"class": Model, "block": Block, "function": Doubled, "model": model, "input": x, "program": program}
+    kept |= {"weight": model.blocks[0].layer.weight, "forward": Model.forward, "rule": block}
+    try:
+        analyze(model, (x,), **options)
+        report = analyze(program, (x,), **options)
+    except CaptureError:
+        report = None
+    return report, {name: weakref.ref(each) for name, each in kept.items()}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"fold": False},
+        {"training": False},
+        {"expand": True},
+        {"convention": "fvcore"},
+        {"by_rule": True},
+        {"width": 5},  # which is an error
+    ],
+)
+def test_what_was_analysed_goes_when_the_user_lets_go_of_it(options: dict[str, Any]) -> None:
+    report, alive = analysed(**options)
+    for _ in range(3):  # classes go after what autograd has of them
+        gc.collect()
+    assert (report is None) == ("width" in options)
+    assert [name for name, each in alive.items() if each() is not None] == []
+
+
+def test_an_operator_goes_with_its_library() -> None:
+    library = torch.library.Library("graphflops_leaks", "FRAGMENT")
+    library.define("twice(Tensor x) -> Tensor")
+    op = torch.ops.graphflops_leaks.twice.default
+    for known in (signature_of, generic_rule, functional, kernels._is_direct, kernels._is_pointwise):
+        known(op)
+    alive = weakref.ref(op)
+    library._destroy()
+    del op, torch.ops.graphflops_leaks
+    gc.collect()
+    assert alive() is None
+
+
+class Thing:
+    pass
+
+
+def test_what_is_known_weakly_is_asked_once_and_kept_as_long_as_what_it_is_of() -> None:
+    asked: list[str] = []
+
+    @weakly_cached
+    def name(of: Thing) -> str:
+        asked.append(type(of).__name__)
+        return type(of).__name__
+
+    thing = Thing()
+    assert name(thing) == name(thing) == "Thing"
+    assert asked == ["Thing"]
+    alive = weakref.ref(thing)
+    del thing
+    assert alive() is None
