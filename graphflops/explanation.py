@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from graphflops.conventions import Convention
 from graphflops.conventions.formulas import Sizes
 from graphflops.ledger import Entry, Phase
+from graphflops.letters import in_line, safe
 from graphflops.report import Query, Report, phases_of
 
 
@@ -54,7 +55,7 @@ class Comparison:
         columns = [("", "ops", self.mine.name, self.other.name, "difference")]
         columns += [
             (
-                f"{each.operator} in {each.module}" if each.module else each.operator,
+                in_line(f"{each.operator} in {each.module}" if each.module else each.operator),
                 f"{each.ops:,}",
                 f"{each.ours:,}",
                 f"{each.theirs:,}",
@@ -78,7 +79,7 @@ class Comparison:
             for row, reason in zip(columns, reasons, strict=True)
         ]
         about = [f"{self.mine.name}: {self.mine.about}", f"{self.other.name}: {self.other.about}"]
-        return "\n".join([heading, "", *rows, "", *about])
+        return safe("\n".join([heading, "", *rows, "", *about]))
 
 
 def compare(report: Report, other: Convention, phase: Query = "forward") -> Comparison:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from graphflops.terminal import Terminal, say
+
 if TYPE_CHECKING:
     from graphflops.comparison import Waterfall
 
@@ -42,8 +44,6 @@ def compare(
     json: Annotated[Path | None, typer.Option(help="write what is printed to this file, as numbers")] = None,
 ) -> None:
     """What is added or saved on the way from one model to another: flag by flag, or component by component."""
-    from rich.console import Console
-
     from graphflops import targets
     from graphflops.comparison import print_waterfall
     from graphflops.errors import UsageError
@@ -63,14 +63,14 @@ def compare(
         if rate:
             raise UsageError("--lengths is of models that always run whole: give no --rate")
         members = family(_numbers(lengths), **options)
-        print_family(members, Console())
+        print_family(members, Terminal())
         content: dict[str, Any] = {"schema": SCHEMA, "members": [each.to_dict() for each in members]}
     else:
         if first is None or second is None:
             between = _configurations(start, end, batch, seq, inputs, {**options, "steps": steps})
         else:
             between = _targets(first, second, inputs, batch, options)
-        print_waterfall(between, Console())
+        print_waterfall(between, Terminal())
         content = between.to_dict()
     if json is not None:
         _write(json, content)
@@ -122,4 +122,4 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
     from graphflops.files import write_whole
 
-    typer.echo(f"comparison {write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + chr(10))}")
+    say(f"comparison {write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + chr(10))}")

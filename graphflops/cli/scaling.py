@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from graphflops.terminal import Terminal, say
+
 
 def scale(
     target: Annotated[
@@ -41,8 +43,6 @@ def scale(
     json: Annotated[Path | None, typer.Option(help="write the law to this file")] = None,
 ) -> None:
     """The law of what a model costs in its sizes, by component; its order of growth, a table and a plot."""
-    from rich.console import Console
-
     from graphflops.errors import UsageError
     from graphflops.scaling import factories, law
     from graphflops.scaling.growth_text import print_growth
@@ -73,20 +73,20 @@ def scale(
         convention=convention,
         attention=attention,
     )
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     print_law(found, console)
     for name, each, high in given:
         if high is None:
             continue
-        typer.echo("")
-        typer.echo(found.order(name, phase))  # type: ignore[arg-type]
+        say("")
+        say(found.order(name, phase))  # type: ignore[arg-type]
         values = steps(each.at, high, each.of)
         print_growth(found, name, values, console, phase)  # type: ignore[arg-type]
         if budget is not None:
             most = found.solve(name, budget, phase)  # type: ignore[arg-type]
-            typer.echo(f"budget     {budget:g} {found.convention.unit}s are enough up to {name} = {most:,}")
+            say(f"budget     {budget:g} {found.convention.unit}s are enough up to {name} = {most:,}")
         if plot is not None:
-            typer.echo(f"plot       {draw(found, name, values, plot, phase)}")  # type: ignore[arg-type]
+            say(f"plot       {draw(found, name, values, plot, phase)}")  # type: ignore[arg-type]
             plot = None
     if json is not None:
-        typer.echo(f"law        {found.to_json(json)}")
+        say(f"law        {found.to_json(json)}")
