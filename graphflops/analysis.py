@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from graphflops.annotation import annotate
+from graphflops.arguments import checked_inputs, checked_model, checked_options, checked_patterns, in_words, shown
 from graphflops.attribution import attribute
 from graphflops.conventions import STANDARD, Convention, convention_named
 from graphflops.discovery import RuleSource, rulebook
@@ -22,6 +23,7 @@ from graphflops.rulebook import Rule, RuleBook
 from graphflops.tracing import trace
 
 
+@in_words
 def analyze(
     model: Callable[..., Any],
     args: tuple[Any, ...] = (),
@@ -63,14 +65,26 @@ def analyze(
         RuleError: a rule is wrong, or does not load.
         UsageError: an argument is not one of those above.
     """
+    checked_model(model)
+    args, kwargs = checked_inputs(args, kwargs)
+    checked_options(
+        optimizer=optimizer,
+        training=training,
+        rules=rules,
+        convention=convention,
+        strict=strict,
+        rates=rates,
+        fold=fold,
+    )
+    expand = checked_patterns(expand)
     chosen = convention_named(convention)
     book = rulebook(rules, strict=strict)
     if attention not in ("flash", "math"):
-        raise UsageError(f"attention must be 'flash' or 'math', not {attention!r}")
+        raise UsageError(f"attention must be 'flash' or 'math', not {shown(attention)}")
     update = optimizer_rule(book, optimizer) if training else None
     options = {"attention": attention}
 
-    traced = trace(model, _as_args(args), kwargs or {}, book, grad=training, fold=fold)
+    traced = trace(model, args, kwargs, book, grad=training, fold=fold)
     graph = annotate(build(traced))
     prices = price(graph, book, options, strict=strict)
     prices, not_expanded = expand_ops(graph, prices, expand, book, options)
@@ -112,9 +126,3 @@ def optimizer_rule(book: RuleBook, name: str | None) -> Rule | None:
         known = sorted(str(key).removeprefix("optimizer.") for key, _ in book if str(key).startswith("optimizer."))
         raise UsageError(f"there is no optimizer {name!r}; there are: {', '.join(known)}")
     return found
-
-
-def _as_args(args: Any) -> tuple[Any, ...]:
-    if isinstance(args, (tuple, list)):
-        return tuple(args)
-    raise UsageError(f"args must be a tuple of inputs, as in analyze(model, args=(tokens,)), not {type(args).__name__}")

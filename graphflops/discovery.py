@@ -18,8 +18,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias
 
 import graphflops.rules
-from graphflops.errors import DuplicateRule, RuleError, RuleLoadError
-from graphflops.rulebook import Rule, RuleBook, rules_made, rules_of
+from graphflops.errors import DuplicateRule, RuleError, RuleLoadError, UsageError
+from graphflops.raised import RAISED, place_of, said, shortened
+from graphflops.rulebook import Mark, Rule, RuleBook, kept_marks, rules_made, rules_of
 
 if TYPE_CHECKING:
     from torch._ops import OpOverload, OpOverloadPacket
@@ -64,7 +65,7 @@ def installed(*, strict: bool = False) -> RuleBook:
                 raise RuleLoadError(f"{point.value} is a {type(module).__name__}, not a module that holds rules")
             _refuse_lost(module, made)
             book = book | RuleBook.of(_checked(rules_of(module)), f"package {owner}")
-        except Exception as error:
+        except RAISED as error:
             message = (
                 f'could not load the rules "{point.name}" that the package {owner} announces ({point.value}): '
                 f"{_said(error)}"
@@ -120,12 +121,15 @@ def rulebook(rules: Iterable[RuleSource] | None = None, *, strict: bool = False)
     order in which they are given. ``"torch:registered"`` is all that ``adapters.from_torch`` finds.
 
     Raises:
+        UsageError: it is no list.
         RuleError: what is given here is wrong; strict, what is installed or in a folder is as well.
     """
+    if isinstance(rules, (str, Path)) or not isinstance(rules, Iterable | None):
+        raise UsageError(f"rules must be a list, as in rules=['my_rules.py'], not a {type(rules).__name__}")
     given = list(rules or ())
     book = shipped() | installed(strict=strict)
     for each in given:
-        if str(each) == REGISTERED:
+        if isinstance(each, (str, Path)) and str(each) == REGISTERED:
             from graphflops.adapters import from_torch
 
             book = book | RuleBook.of(_checked(from_torch()), REGISTERED)
@@ -136,8 +140,9 @@ def rulebook(rules: Iterable[RuleSource] | None = None, *, strict: bool = False)
     single = [each for each in given if isinstance(each, Rule)]
     unusable = [each for each in given if not isinstance(each, (str, Path, ModuleType, Rule))]
     if unusable:
+        shown = "@rule without brackets" if isinstance(unusable[0], Mark) else shortened(repr(unusable[0]), 200)
         raise RuleLoadError(
-            f"{unusable[0]!r} is not a rule: give a path, a module, or a function marked with @graphflops.rule"
+            f"{shown} is not a rule: give a path, a module, or a function marked with @graphflops.rule(TARGET)"
         )
     return book | RuleBook.of(_checked(single), "given")
 
@@ -162,14 +167,14 @@ def _checked(rules: Iterable[Rule]) -> list[Rule]:
 def _load(file: Path) -> list[Rule]:
     name = f"graphflops_local_rules_{file.stem}_{hashlib.sha1(str(file.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise RuleLoadError(f"{file} is no rule file: give a Python file, whose name ends in .py, or a folder of them")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that dataclasses and string annotations of the file resolve
     try:
         with rules_made() as made:
             spec.loader.exec_module(module)
-    except Exception as error:
+    except RAISED as error:
         raise RuleLoadError(f"could not load the rule file {_where(file, error)}") from error
     finally:
         del sys.modules[name]
@@ -180,6 +185,10 @@ def _load(file: Path) -> list[Rule]:
 def _refuse_lost(module: ModuleType, made: Iterable[Rule]) -> None:
     """Of two rules under one name Python keeps the second alone; the first would be gone without a word."""
     kept = {id(each): name for name, each in vars(module).items()}
+    for mark in kept_marks(module):
+        raise RuleLoadError(
+            f"{mark.place}: @rule without brackets marks nothing: write @rule(TARGET), such as @rule(torch.nn.Linear)"
+        )
     for rule in made:
         if rule.file == module.__file__ and id(rule) not in kept:
             other = next((each for each in made if id(each) in kept and each.name == rule.name), None)
@@ -190,19 +199,18 @@ def _refuse_lost(module: ModuleType, made: Iterable[Rule]) -> None:
             )
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     """An error in one line, with the place it comes from if it is not one of ours, which name it."""
     if isinstance(error, RuleError):
         return str(error)
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{last.filename}:{last.lineno}: {type(error).__name__}: {error}"
+    return f"{place_of(error, source=False)}: {said(error)}"
 
 
-def _where(file: Path, error: Exception) -> str:
+def _where(file: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{file}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [each.lineno for each in frames if Path(each.filename).resolve() == file.resolve()]
-    return f"{file}:{lines[-1] if lines else 1}: {type(error).__name__}: {error}"
+    return f"{file}:{lines[-1] if lines else 1}: {said(error)}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import traceback
 
-RAISED = (Exception, SystemExit, GeneratorExit)
+LEAVING = (SystemExit, GeneratorExit)
+RAISED = (Exception, *LEAVING)
 """what the user's code may raise that is an error here: a model's ``sys.exit()`` does not end who asks for its cost"""
 LONGEST = 2000
 """characters of an error's text that are repeated"""
@@ -32,13 +33,13 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def place_of(error: BaseException) -> str:
-    """``file:line: source`` of where it was raised."""
+def place_of(error: BaseException, *, source: bool = True) -> str:
+    """``file:line: source`` of where it was raised, or without the source."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return "outside of any source file"
     last = frames[-1]
-    source = f": {shortened(last.line, 200)}" if last.line else ""
-    return f"{last.filename}:{last.lineno}{source}"
+    line = f": {shortened(last.line, 200)}" if source and last.line else ""
+    return f"{last.filename}:{last.lineno}{line}"

@@ -11,11 +11,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphflops.costs import Cost
 from graphflops.errors import DuplicateRule, RuleError, Unpriced
+from graphflops.raised import RAISED, said
 from graphflops.sizes import Spec
 
 if TYPE_CHECKING:
@@ -123,8 +124,8 @@ class Rule:
             answer = function(**{name: offered[name] for name in asked if name in offered})
         except Unpriced:
             raise
-        except Exception as error:
-            raise RuleError(f"{self.source}: rule {self.name} raised {type(error).__name__}: {error}") from error
+        except RAISED as error:
+            raise RuleError(f"{self.source}: rule {self.name} raised {said(error)}") from error
         if not isinstance(answer, kind):
             raise RuleError(f"{self.source}: rule {self.name} returned {type(answer).__name__}, not a Cost")
         return answer
@@ -147,13 +148,70 @@ def rule(
     ``example`` makes ``(args, kwargs)`` of a call, small, at other sizes each time if it likes, that ``graphflops rules
     check`` runs under its witnesses; for a module class the first argument is the module itself.
     """
+    for target in targets:
+        _check_target(target)
+    if not targets:
+        raise RuleError("a rule names what it speaks for: @rule(TARGET), such as @rule(torch.nn.Linear)")
+    return Mark(targets, outputs, example)
 
-    def mark(formula: Callable[..., Cost]) -> Rule:
+
+@dataclass(frozen=True)
+class Mark:
+    """What ``@rule(…)`` is, until it is given its formula."""
+
+    targets: tuple[Target, ...]
+    outputs: Outputs | None = None
+    example: Example | None = None
+
+    def __call__(self, formula: Callable[..., Cost]) -> Rule:
+        """The rule whose formula it is."""
+        if not isinstance(formula, (FunctionType, MethodType)):
+            raise RuleError(f"@rule is for a function, which is the formula, and not for a {type(formula).__name__}")
         code = formula.__code__
         place = code.co_filename, code.co_firstlineno
-        return Rule(formula.__name__, targets, formula, *place, _about(formula), outputs, example=example)
+        about = _about(formula)
+        return Rule(formula.__name__, self.targets, formula, *place, about, self.outputs, example=self.example)
 
-    return mark
+    @property
+    def place(self) -> str:
+        """``file:line`` of the function that is its target."""
+        code = self.targets[0].__code__
+        return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def kept_marks(module: ModuleType) -> list[Mark]:
+    """What a module has of ``@rule`` without brackets: its own functions, as targets of rules without a formula."""
+    marks = [value for value in vars(module).values() if type(value) is Mark]
+    return [
+        mark
+        for mark in marks
+        if isinstance(mark.targets[0], FunctionType) and mark.targets[0].__module__ == module.__name__
+    ]
+
+
+_NAME = re.compile(r"[^\s.:]+(?:(?:\.|::)[^\s.:]+)*")
+
+
+def _check_target(target: Target) -> None:
+    """Say that a target can be met: a name, or what can be called.
+
+    Raises:
+        RuleError: it cannot; the message says what one is.
+    """
+    if isinstance(target, str):
+        if _NAME.fullmatch(target):
+            return
+        problem = f"{target!r} is no name of a target"
+    elif not callable(target):
+        problem = f"{target!r} is no target"
+    elif getattr(type(target), "__hash__", None) is None:
+        problem = f"a {type(target).__name__}, which has no hash, is no target"
+    else:
+        return
+    raise RuleError(
+        f"{problem}: give a module class, an autograd.Function, a function, an operator, or a dotted name of one, "
+        "such as 'aten.linear'"
+    )
 
 
 def law(name: str, about: str, targets: tuple[Target, ...], formula: Callable[..., Cost]) -> Rule:
@@ -227,7 +285,7 @@ def resolved(target: Target) -> Target:
         for cut in range(len(parts) - 1, 0, -1):
             found: Any = sys.modules.get(".".join(parts[:cut]))
             for part in parts[cut:]:
-                found = getattr(found, part, None)
+                found = _attribute(found, part)
             if callable(found):
                 return found
     torch = sys.modules.get("torch")  # without it there is no operator
@@ -235,6 +293,14 @@ def resolved(target: Target) -> Target:
         found = getattr(getattr(torch.ops, head), rest[0])
         return getattr(found, rest[1], target) if rest[1:] else found
     return target
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    """An attribute, None if there is none: a placeholder for what is imported later may raise anything."""
+    try:
+        return getattr(owner, name, None)
+    except RAISED:
+        return None
 
 
 @dataclass(frozen=True)
@@ -367,5 +433,6 @@ class RuleBook:
 
 def rules_of(module: ModuleType) -> Iterator[Rule]:
     """The rules defined in a module, in the order of its lines; what it imports from another is not its own."""
-    own = {id(each): each for each in vars(module).values() if isinstance(each, Rule) and each.file == module.__file__}
+    held = (value for value in vars(module).values() if issubclass(type(value), Rule))  # isinstance asks placeholders
+    own = {id(each): each for each in held if each.file == module.__file__}
     return iter(sorted(own.values(), key=lambda each: each.line))

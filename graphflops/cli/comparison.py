@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from graphflops.raised import shortened
 from graphflops.terminal import Terminal, say
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(each) for each in text.replace(",", " ").split()]
     except ValueError:
-        raise UsageError(f"cannot read the lengths {text!r}: write 128,512,2048") from None
+        raise UsageError(f"cannot read the lengths {shortened(text, 100)!r}: write 128,512,2048") from None
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
@@ -122,4 +123,5 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
     from graphflops.files import write_whole
 
-    say(f"comparison {write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + chr(10))}")
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    say(f"comparison {write_whole(path, text.encode('utf-8', 'backslashreplace'))}")  # a path may have surrogates

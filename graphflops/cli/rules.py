@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from graphflops.letters import in_line
 from graphflops.terminal import say
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def list_rules(
         if wanted is None or any(fnmatch(each, wanted) for each in said):
             hidden = ", ".join(f"{each.source} ({where.origin})" for where, each in shadowed)
             source = rule.source + (f" (adapted from {rule.adapted})" if rule.adapted else "")
-            lines.append((target, source, layer.origin, hidden))
+            lines.append(tuple(map(in_line, (target, source, layer.origin, hidden))))
     if not lines:
         say(f"no target, rule or source has {pattern!r} in it")
         return

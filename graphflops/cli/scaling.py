@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -43,14 +44,20 @@ def scale(
     json: Annotated[Path | None, typer.Option(help="write the law to this file")] = None,
 ) -> None:
     """The law of what a model costs in its sizes, by component; its order of growth, a table and a plot."""
+    from graphflops import targets
     from graphflops.errors import UsageError
     from graphflops.scaling import factories, law
     from graphflops.scaling.growth_text import print_growth
     from graphflops.scaling.law_text import print_law
     from graphflops.scaling.plotting import plot as draw
     from graphflops.scaling.ranges import Multiples, parse, steps
+    from graphflops.scaling.record import phases_in_a_law
 
+    phases_in_a_law(phase)
     given = [parse(each) for text in sizes or () for each in text.replace(",", " ").split()]
+    targets.refuse_twice("--size", [name for name, _, _ in given])
+    if budget is not None and not 0 < budget < math.inf:
+        raise UsageError(f"--budget is a number of FLOPs, such as 1e18, not {budget}")
     ranges: dict[str, Multiples] = {}
     if target is None:
         factory, home = factories.home(config)

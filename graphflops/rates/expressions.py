@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
 from graphflops.errors import UsageError
+from graphflops.raised import shortened
 from graphflops.rates.numbers import exactly
 
 _OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -30,10 +32,14 @@ def evaluated(text: str, find: Callable[[str], Fraction]) -> Fraction:
     Raises:
         UsageError: it is no such expression; or what ``find`` raises.
     """
+    text = text.strip()
 
     def value(node: ast.AST) -> Fraction:
         match node:
             case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
+                written = ast.get_source_segment(text, node) or ""
+                if number == 0 and re.search("[1-9]", written.lower().partition("e")[0]):
+                    raise UsageError(f"{text!r}: {written} is nearer to 0 than numbers go")
                 return exactly(number)
             case ast.Name() | ast.Attribute():
                 return find(ast.unparse(node))
@@ -46,8 +52,8 @@ def evaluated(text: str, find: Callable[[str], Fraction]) -> Fraction:
         raise UsageError(f"{text!r}: {ast.unparse(node)} is not part of what a rate can say")
 
     try:
-        return value(ast.parse(text.strip(), mode="eval").body)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise UsageError(f"{text!r} is no rate: write 0.62, top_k/num_experts or 0.3..0.8") from error
+        return value(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UsageError(f"{shortened(text, 100)!r} is no rate: write 0.62, top_k/num_experts or 0.3..0.8") from error
     except ZeroDivisionError as error:
         raise UsageError(f"{text!r} divides by zero") from error

@@ -115,7 +115,7 @@ class Law:
         """
         if not weighs_classes(self.convention):
             raise UsageError(f"the convention {self.convention.name} counts by itself, and not by classes of work")
-        phases = _phases(phase)
+        phases = phases_in_a_law(phase)
         found = {
             kind: Polynomial.sum(
                 (1, law) for each, law in self.terms.items() if each.phase in phases and each.kind == kind
@@ -290,7 +290,7 @@ class Law:
 
     def _weights(self, phase: Query) -> Callable[[Quantity], int]:
         """What a quantity counts in an answer about a phase."""
-        phases, kinds = _phases(phase), weights(self.convention)
+        phases, kinds = phases_in_a_law(phase), weights(self.convention)
 
         def weight(each: Quantity) -> int:
             if each.phase not in phases:
@@ -307,7 +307,12 @@ class Law:
                 raise UsageError(f"{self.model}'s law has no size {name!r}; it has: {', '.join(self.sizes)}")
 
 
-def _phases(phase: str) -> tuple[str, ...]:
+def phases_in_a_law(phase: str) -> tuple[str, ...]:
+    """The phases that a question about a law is about.
+
+    Raises:
+        UsageError: there is no such question.
+    """
     return (PARAMETERS,) if phase == PARAMETERS else phases_of(phase)  # type: ignore[arg-type]
 
 
