@@ -12,8 +12,9 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from graphflops.conventions import Convention
-from graphflops.errors import CaptureError, UsageError
+from graphflops.errors import CaptureError, GraphflopsError, UsageError
 from graphflops.raised import RAISED, place_of, said, shortened
+from graphflops.tracing.failures import raised_by_user
 
 QUANTIZED = frozenset({torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4})
 
@@ -103,14 +104,18 @@ def checked_patterns(expand: Any) -> bool | list[str]:
 
 
 def in_words(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
-    """Have a model that exits refused like one that raises: what asks for its cost goes on."""
+    """Have a model whose code exits, or raises where nobody asked it to compute, refused like any other that raises."""
     from functools import wraps
 
     @wraps(function)
     def run(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
         try:
             return function(*args, **kwargs)
-        except (SystemExit, GeneratorExit) as error:
+        except GraphflopsError:
+            raise
+        except RAISED as error:
+            if isinstance(error, Exception) and not raised_by_user(error):
+                raise  # a fault of ours, which is told with all that is known of it
             raise CaptureError(f"the model's own code raised {said(error)}\n    {place_of(error)}") from error
 
     return run

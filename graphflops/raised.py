@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 LEAVING = (SystemExit, GeneratorExit)
 RAISED = (Exception, *LEAVING)
 """what the user's code may raise that is an error here: a model's ``sys.exit()`` does not end who asks for its cost"""
+_BELOW = "\nException raised from "
+"""after it PyTorch lists functions of its own in C++"""
 LONGEST = 2000
 """characters of an error's text that are repeated"""
+
+
+def attribute(owner: Any, name: str, instead: Any = None) -> Any:
+    """An attribute, if it can be had: a placeholder for what is imported later may raise anything."""
+    try:
+        return getattr(owner, name, instead)
+    except RAISED:
+        return instead
 
 
 def shortened(text: str, most: int = LONGEST) -> str:
@@ -27,7 +38,8 @@ def said(error: BaseException) -> str:
     ('ValueError: no such size', 'SystemExit')
     """
     try:
-        text = shortened(str(error).strip())
+        text = "" if isinstance(error, SystemExit) and error.code is None else str(error)
+        text = shortened(text.partition(_BELOW)[0].strip())
     except Exception as of_its_text:
         text = f"its text raises {type(of_its_text).__name__}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

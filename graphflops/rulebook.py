@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphflops.costs import Cost
 from graphflops.errors import DuplicateRule, RuleError, Unpriced
-from graphflops.raised import RAISED, said
+from graphflops.raised import RAISED, attribute, said
 from graphflops.sizes import Spec
 
 if TYPE_CHECKING:
@@ -258,8 +258,8 @@ def dotted_name(target: Target) -> str:
     key = key_of(target)
     if isinstance(key, str):
         return key.replace("::", ".").removesuffix(".default")
-    module = getattr(target, "__module__", None)
-    name = getattr(target, "__qualname__", getattr(target, "__name__", repr(target)))
+    module = attribute(target, "__module__")
+    name = attribute(target, "__qualname__") or attribute(target, "__name__") or repr(target)
     return f"{module}.{name}" if module else name
 
 
@@ -285,7 +285,7 @@ def resolved(target: Target) -> Target:
         for cut in range(len(parts) - 1, 0, -1):
             found: Any = sys.modules.get(".".join(parts[:cut]))
             for part in parts[cut:]:
-                found = _attribute(found, part)
+                found = attribute(found, part)
             if callable(found):
                 return found
     torch = sys.modules.get("torch")  # without it there is no operator
@@ -293,14 +293,6 @@ def resolved(target: Target) -> Target:
         found = getattr(getattr(torch.ops, head), rest[0])
         return getattr(found, rest[1], target) if rest[1:] else found
     return target
-
-
-def _attribute(owner: Any, name: str) -> Any:
-    """An attribute, None if there is none: a placeholder for what is imported later may raise anything."""
-    try:
-        return getattr(owner, name, None)
-    except RAISED:
-        return None
 
 
 @dataclass(frozen=True)
@@ -416,7 +408,7 @@ class RuleBook:
         from torch import nn
 
         for base in cls.__mro__:
-            if base is not cls and getattr(base, "forward", None) is not getattr(cls, "forward", None):
+            if base is not cls and attribute(base, "forward") is not attribute(cls, "forward"):
                 continue
             found = self._first(base, dotted_name(base))
             if found and base not in (nn.Module, object):

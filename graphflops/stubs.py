@@ -120,10 +120,9 @@ def _parameters(target: Any) -> list[str]:
         return []
     try:
         with torch.device("meta"):
-            made = target()
+            return [name for name, _ in target().named_parameters()]
     except RAISED:
         return []
-    return [name for name, _ in made.named_parameters()]
 
 
 def _function_name(name: str) -> str:

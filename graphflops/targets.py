@@ -82,8 +82,8 @@ class Input:
         except (RuntimeError, TypeError, OverflowError) as error:
             shape = "x".join(map(str, self.shape))
             raise UsageError(
-                f"there is no tensor of {shortened(shape, 100)} {str(self.dtype).removeprefix('torch.')}, as the input "
-                f"{self.name or ''} should be: {said(error).splitlines()[0]}"
+                f"there is no tensor of {shortened(shape, 100)} {str(self.dtype).removeprefix('torch.')}, as an input "
+                f"{f'({self.name}) ' if self.name else ''}should be: {said(error).splitlines()[0]}"
             ) from error
 
 
@@ -94,7 +94,7 @@ def load(target: str) -> Any:
         UsageError: there is no such module or name, or importing it fails.
     """
     module_name, colon, path = target.partition(":")
-    if not (module_name and colon and path):
+    if not (module_name and colon and path) or module_name.startswith("."):
         raise UsageError(f"cannot read the target {target!r}: write PACKAGE.MODULE:FACTORY, for example my.models:tiny")
     made: Any = _import(module_name, target)
     for name in path.split("."):
@@ -190,6 +190,8 @@ def bind(model: nn.Module, inputs: Iterable[Input]) -> tuple[tuple[Any, ...], di
     inputs = list(inputs)
     try:
         signature = inspect.signature(model.forward)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{type(model).__name__}.forward cannot be called: {said(error)}") from error
     except RAISED as error:
         name = type(model).__name__
         raise UsageError(f"{name}.forward cannot be called: {said(error)}\n    {place_of(error)}") from error
@@ -241,16 +243,16 @@ def home_config(config: str | None, seq: int | None) -> ResNetBKConfig:
             changes[name] = _field_value(name, text)
         else:
             chosen = _preset(name)
+    layers, experts = (changes.get(name, getattr(chosen, name)) for name in ("n_layers", "num_experts"))
+    if layers * experts > MOST_MODULES:  # each is built, if without memory
+        raise UsageError(
+            f"n_layers = {shortened(str(layers), 40)} of num_experts = {shortened(str(experts), 40)} are too many to be "
+            f"built: at most {MOST_MODULES:,} experts in all"
+        )
     try:
-        made = replace(chosen, **changes)
+        return replace(chosen, **changes)
     except ValueError as error:
         raise UsageError(f"the configuration is not possible: {shortened(str(error), 300)}") from error
-    if made.n_layers * made.num_experts > MOST_MODULES:  # each is built, if without memory
-        raise UsageError(
-            f"n_layers = {made.n_layers:,} of num_experts = {made.num_experts:,} are too many to be built: at most "
-            f"{MOST_MODULES:,} experts in all"
-        )
-    return made
 
 
 def _preset(name: str) -> ResNetBKConfig:
@@ -296,4 +298,7 @@ def _call(factory: Any, target: str) -> Any:
             return factory()
         return factory()  # some factories need values while they build
     except RAISED as error:
-        raise UsageError(f"{target} raised {said(error)}\n    {place_of(error)}") from error
+        where = place_of(error)
+        if isinstance(error, TypeError) and where.startswith(__file__):
+            raise UsageError(f"{target} cannot be called without arguments: {said(error)}") from error
+        raise UsageError(f"{target} raised {said(error)}\n    {where}") from error

@@ -86,7 +86,7 @@ def _configurations(
 
     if inputs:
         raise UsageError("--input is of models that are named; ResNet-BK's tokens have --batch and --seq")
-    first, second = (targets.home_config(each, seq) for each in (start, end))
+    first, second = (targets.home_model(each, seq).config for each in (start, end))
     try:
         return waterfall(first, second, batch or targets.DEFAULT_BATCH, names=(start, end), **options)
     except ValueError as error:

@@ -93,8 +93,8 @@ def parse(text: str) -> tuple[str, Multiples, int | None]:
     match = _WRITTEN.fullmatch(text.strip())
     if match is None:
         raise UsageError(
-            f"cannot read the size {text[:200]!r}: write NAME=VALUE, NAME=LOW..HIGH, or NAME=LOW..HIGH:32 for multiples "
-            "of 32"
+            f"cannot read the size {text[:200]!r}: write NAME=VALUE, NAME=LOW..HIGH, or NAME=LOW..HIGH:32 for "
+            "multiples of 32"
         )
     if any(len(number) > DIGITS for number in re.findall(r"\d+", text)):
         raise UsageError(f"the size {text[:60]!r} … is larger than any tensor: at most {DIGITS} digits")

@@ -37,6 +37,12 @@ def user_line() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
 
 
+def raised_by_user(error: BaseException) -> bool:
+    """Whether the line that raised an error is the user's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and _is_users(frames[-1].filename)
+
+
 def failure(
     error: Exception, root: nn.Module, name: str, path: str, inputs: Sequence[Spec], blank: Sequence[str] = ()
 ) -> str:
@@ -85,7 +91,7 @@ def _is_function(root: nn.Module) -> bool:
 
 def asks_for_data(error: BaseException | None) -> bool:
     """Whether a trace ended where a value was asked for that only data can tell."""
-    return type(error).__name__ in _NEEDS_DATA or _OF_NUMPY in str(error)
+    return type(error).__name__ in _NEEDS_DATA or (error is not None and _OF_NUMPY in said(error))
 
 
 def also_tried(error: CaptureError, way: str) -> CaptureError:
