@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from graphflops.annotation import annotate
-from graphflops.arguments import checked_inputs, checked_model, checked_options, checked_patterns, in_words, shown
+from graphflops.arguments import checked_inputs, checked_model, checked_options, checked_patterns, in_words
 from graphflops.attribution import attribute
 from graphflops.conventions import STANDARD, Convention, convention_named
 from graphflops.discovery import RuleSource, rulebook
@@ -16,6 +16,7 @@ from graphflops.expansion import expand_ops
 from graphflops.graph import build
 from graphflops.ledger import missing_rules
 from graphflops.pricing import everywhere, price
+from graphflops.raised import shown
 from graphflops.rates.application import at_rates
 from graphflops.rates.patterns import RateLike, found_rates, without_work
 from graphflops.report import Report

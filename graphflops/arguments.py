@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from graphflops.conventions import Convention
 from graphflops.errors import CaptureError, GraphflopsError, UsageError
-from graphflops.raised import RAISED, place_of, said, shortened
+from graphflops.raised import RAISED, place_of, said, shown
 from graphflops.tracing.failures import raised_by_user
 
 QUANTIZED = frozenset({torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4})
@@ -93,7 +93,7 @@ def checked_patterns(expand: Any) -> bool | list[str]:
     Raises:
         UsageError: it is none of these.
     """
-    if _is_flag(expand):
+    if expand is None or _is_flag(expand):
         return bool(expand)
     patterns: list[Any] = list(expand) if _is_listed(expand) and not isinstance(expand, Mapping) else [None]
     if not all(isinstance(pattern, str) for pattern in patterns):
@@ -153,11 +153,3 @@ _MAY_BE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         "a dict from patterns to rates, as {'blocks.3.*': 0.62}",
     ),
 }
-
-
-def shown(value: Any) -> str:
-    """A value as a reader may want to see it, whatever its own words for itself do."""
-    try:
-        return shortened(repr(value), 100)
-    except RAISED:
-        return f"a {type(value).__name__}"

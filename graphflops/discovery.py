@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import graphflops.rules
 from graphflops.errors import DuplicateRule, RuleError, RuleLoadError, UsageError
-from graphflops.raised import RAISED, place_of, said, shortened
+from graphflops.raised import RAISED, place_of, said, shown
 from graphflops.rulebook import Mark, Rule, RuleBook, kept_marks, rules_made, rules_of
 
 if TYPE_CHECKING:
@@ -140,9 +140,9 @@ def rulebook(rules: Iterable[RuleSource] | None = None, *, strict: bool = False)
     single = [each for each in given if isinstance(each, Rule)]
     unusable = [each for each in given if not isinstance(each, (str, Path, ModuleType, Rule))]
     if unusable:
-        shown = "@rule without brackets" if isinstance(unusable[0], Mark) else shortened(repr(unusable[0]), 200)
+        what = "@rule without brackets" if isinstance(unusable[0], Mark) else shown(unusable[0])
         raise RuleLoadError(
-            f"{shown} is not a rule: give a path, a module, or a function marked with @graphflops.rule(TARGET)"
+            f"{what} is not a rule: give a path, a module, or a function marked with @graphflops.rule(TARGET)"
         )
     return book | RuleBook.of(_checked(single), "given")
 

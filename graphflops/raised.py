@@ -31,6 +31,14 @@ def shortened(text: str, most: int = LONGEST) -> str:
     return text if len(text) <= most else f"{text[:most].rstrip()}… ({len(text) - most:,} more characters)"
 
 
+def shown(value: Any) -> str:
+    """A value as a reader may want to see it, whatever its own words for itself do."""
+    try:
+        return shortened(repr(value), 100)
+    except RAISED:
+        return f"a {type(value).__name__}"
+
+
 def said(error: BaseException) -> str:
     """The kind of an error and its text, of an error that has one.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphflops.costs import Cost
 from graphflops.errors import DuplicateRule, RuleError, Unpriced
-from graphflops.raised import RAISED, attribute, said
+from graphflops.raised import RAISED, attribute, said, shown
 from graphflops.sizes import Spec
 
 if TYPE_CHECKING:
@@ -201,9 +201,9 @@ def _check_target(target: Target) -> None:
     if isinstance(target, str):
         if _NAME.fullmatch(target):
             return
-        problem = f"{target!r} is no name of a target"
+        problem = f"{shown(target)} is no name of a target"
     elif not callable(target):
-        problem = f"{target!r} is no target"
+        problem = f"{shown(target)} is no target"
     elif getattr(type(target), "__hash__", None) is None:
         problem = f"a {type(target).__name__}, which has no hash, is no target"
     else:

@@ -246,8 +246,8 @@ def home_config(config: str | None, seq: int | None) -> ResNetBKConfig:
     layers, experts = (changes.get(name, getattr(chosen, name)) for name in ("n_layers", "num_experts"))
     if layers * experts > MOST_MODULES:  # each is built, if without memory
         raise UsageError(
-            f"n_layers = {shortened(str(layers), 40)} of num_experts = {shortened(str(experts), 40)} are too many to be "
-            f"built: at most {MOST_MODULES:,} experts in all"
+            f"n_layers = {shortened(str(layers), 40)} of num_experts = {shortened(str(experts), 40)} are too many: "
+            f"at most {MOST_MODULES:,} experts in all can be built"
         )
     try:
         return replace(chosen, **changes)

@@ -52,8 +52,10 @@ def root(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    stdout, stderr = sys.stdout, sys.stderr
     with terminal.prepared():
         code = _code_of(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout, sys.stderr = stdout, stderr  # typer puts others in the place of what nobody reads
         try:
             if sys.stdout is not None:
                 sys.stdout.flush()
@@ -78,6 +80,8 @@ def _code_of(arguments: list[str]) -> int:
     except OSError as error:
         return _not_written(error)
     except BaseException as error:
+        if isinstance(error.__context__, BrokenPipeError):  # typer and rich leave so
+            return _not_written(error.__context__)
         terminal.say(f"error: {_told(error)}", error=True)
         if sys.flags.dev_mode:
             traceback.print_exception(error)

@@ -10,6 +10,7 @@ from numbers import Rational
 from typing import Any, TypeAlias
 
 from graphflops.errors import UsageError
+from graphflops.raised import shown
 
 Number: TypeAlias = "int | float | Fraction"
 
@@ -87,7 +88,7 @@ def exactly(number: Any) -> Fraction:
             pass
     elif isinstance(number, float) and isfinite(number):
         return Fraction(repr(float(number)))
-    raise UsageError(f"{number!r} is no number that a rate can be: write 0.62, Fraction(5, 8) or '5/8'")
+    raise UsageError(f"{shown(number)} is no number that a rate can be: write 0.62, Fraction(5, 8) or '5/8'")
 
 
 ALWAYS = Rate(1)

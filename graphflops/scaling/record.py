@@ -105,6 +105,7 @@ class Law:
         """
         if component is not None and component not in self.components:
             raise UsageError(f"there is no component {component!r}; there are: {', '.join(self.components)}")
+        phases_in_a_law(phase)
         return self._summed(phase, component, lambda each: component is None or each.component == component)
 
     def work(self, phase: Query = "total") -> Work:
@@ -240,6 +241,8 @@ class Law:
         """
         from graphflops.scaling.growth import crossover
 
+        if not isinstance(other, Law):
+            raise UsageError(f"a law is held against another law, not against a {type(other).__name__}")
         self._known([size])
         other._known([size])
         return crossover(self, other, size, phase, sizes)
