@@ -44,7 +44,8 @@ def checked_model(model: Any) -> None:
         try:
             held = [getattr(module, name) for name in ("_parameters", "_buffers", "_modules")]
         except RAISED as error:
-            where = f"{path or 'the model itself'} ({type(module).__name__})"
+            of = f" in {type(model).__name__}" if path else ""
+            where = f"{path or 'the model itself'} ({type(module).__name__}){of}"
             if isinstance(error, AttributeError):
                 raise UsageError(f"{where} is no whole module: its __init__ does not call super().__init__()") from None
             raise UsageError(f"{where} cannot be looked into: {said(error)}\n    {place_of(error)}") from error

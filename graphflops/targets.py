@@ -208,8 +208,10 @@ def bind(model: nn.Module, inputs: Iterable[Input]) -> tuple[tuple[Any, ...], di
         signature.bind(*args, **kwargs)
     except TypeError as error:
         listed = ", ".join(map(str, asked.values())) or "no arguments"
+        stray = [name for name in kwargs if name not in asked]
+        problem = f"it has no argument {stray[0]!r}" if stray else str(error)
         raise UsageError(
-            f"these inputs do not fit {type(model).__name__}.forward: {error}; it takes ({listed}). "
+            f"these inputs do not fit {type(model).__name__}.forward: {problem}; it takes ({listed}). "
             "Give each as --input NAME=SIZExSIZE:DTYPE"
         ) from error
     return args, kwargs

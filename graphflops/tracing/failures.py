@@ -127,7 +127,7 @@ def _is_ours(error: Exception) -> bool:
     """Whether an error says more of how the model was traced than of the model: of code that is never handed a call."""
     frames = traceback.extract_tb(error.__traceback__)
     in_ours = bool(frames) and frames[-1].filename.startswith(_PACKAGE) and not frames[-1].filename.startswith(_MODELS)
-    return "INTERNAL ASSERT FAILED" in str(error) or (in_ours and isinstance(error, _SLIPS))
+    return "INTERNAL ASSERT FAILED" in said(error) or (in_ours and isinstance(error, _SLIPS))
 
 
 def _line_of(error: Exception) -> str:

@@ -1,7 +1,6 @@
 """Arguments that no command and no function can use: one message names which, and what it may be."""
 
-import os
-import subprocess
+import io
 import sys
 import warnings
 from collections.abc import Callable
@@ -171,17 +170,12 @@ def test_a_command(capsys: pytest.CaptureFixture[str], folder: Path, arguments: 
     assert not list(folder.iterdir())
 
 
-def test_exit_is_no_factory() -> None:
-    """In a process of its own: it closes standard input."""
-    done = subprocess.run(
-        [sys.executable, "-m", "graphflops", "analyze", "builtins:exit"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ},
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: builtins:exit raised SystemExit")
+def test_exit_is_no_factory(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())  # which it closes
+    assert main(["analyze", "builtins:exit"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: builtins:exit raised SystemExit")
 
 
 def test_a_number_where_forward_asks_for_one(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
