@@ -125,5 +125,5 @@ def optimizer_rule(book: RuleBook, name: str | None) -> Rule | None:
     found = book.rules.get(f"optimizer.{name}")
     if found is None:
         known = sorted(str(key).removeprefix("optimizer.") for key, _ in book if str(key).startswith("optimizer."))
-        raise UsageError(f"there is no optimizer {name!r}; there are: {', '.join(known)}")
+        raise UsageError(f"there is no optimizer {shown(name)}; there are: {', '.join(known)}")
     return found

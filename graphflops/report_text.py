@@ -44,16 +44,18 @@ def print_report(report: Report, console: Console) -> None:
         Group(_heading(report), Text(), _totals(report), Text(), _tree(report, console.width), Text(), coverage)
     )
     for line in _rates(report):
-        console.print(Text(line, style="yellow"), soft_wrap=True)
+        console.print(Text(safe(line), style="yellow"), soft_wrap=True)
     for line in report.assumed[:ASSUMED]:
-        console.print(Text(f"assumed    {line}", style="yellow"), soft_wrap=True)
+        console.print(Text(safe(f"assumed    {line}"), style="yellow"), soft_wrap=True)
     if len(report.assumed) > ASSUMED:
         console.print(Text(f"assumed    and so on, in {len(report.assumed)} places: report.assumed", style="yellow"))
     for warning in report.warnings:
-        console.print(Text(f"warning    {warning}", style="yellow"), soft_wrap=True)
+        console.print(Text(safe(f"warning    {warning}"), style="yellow"), soft_wrap=True)
     if report.unknown:
         console.print("\nThe totals are at least what is said here: some work has no rule.\n", style="bold red")
-        console.print(missing_rules(report.unknown), soft_wrap=True, markup=False, highlight=False)  # to be pasted
+        console.print(
+            safe(missing_rules(report.unknown)), soft_wrap=True, markup=False, highlight=False
+        )  # to be pasted
 
 
 def _heading(report: Report) -> RenderableType:
@@ -65,8 +67,8 @@ def _heading(report: Report) -> RenderableType:
     others = [(trainable, "trainable"), (active, "active")]
     said = [f"{parameters:,}", *(f"{number:,} {name}" for number, name in others if number != parameters)]
     table.add_row("parameters", ", ".join(said))
-    table.add_row("input", in_line(", ".join(f"{name} {spec}" for name, spec in report.inputs.items())) or "none")
-    table.add_row("convention", safe(f"{report.convention.name}: {report.convention.about}"))
+    table.add_row("input", Text(in_line(", ".join(f"{name} {spec}" for name, spec in report.inputs.items())) or "none"))
+    table.add_row("convention", Text(safe(f"{report.convention.name}: {report.convention.about}")))
     return table
 
 

@@ -24,6 +24,8 @@ from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
 from graphflops.raised import RAISED, place_of, said, shortened
 
 DEFAULT_BATCH = 32
+DIMENSIONS = 64
+"""how many a tensor can have, for most operators"""
 LARGEST = 2**63 - 1
 """the largest size that a tensor can have"""
 MOST_MODULES = 100_000
@@ -62,6 +64,8 @@ class Input:
         if dtype in QUANTIZED:
             raise UsageError(f"an input cannot be quantized, as {text!r} says; give the floats that it comes of")
         sizes = [] if match["shape"] == "scalar" else match["shape"].split("x")
+        if len(sizes) > DIMENSIONS:
+            raise UsageError(f"the input {shortened(text, 100)!r} has {len(sizes):,} dimensions: at most {DIMENSIONS}")
         if any(len(size.lstrip("0")) > len(str(LARGEST)) or int(size) > LARGEST for size in sizes):
             raise UsageError(f"the input {shortened(text, 100)!r} has a size that no tensor has: at most {LARGEST:,}")
         number = int(sizes[0]) if len(sizes) == 1 and not match["dtype"] else None

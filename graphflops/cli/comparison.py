@@ -87,8 +87,11 @@ def _configurations(
     if inputs:
         raise UsageError("--input is of models that are named; ResNet-BK's tokens have --batch and --seq")
     first, second = (targets.home_model(each, seq).config for each in (start, end))
+    batch = batch or targets.DEFAULT_BATCH
+    for config in (first, second):
+        targets.Input.parse(f"tokens={batch}x{config.n_seq}:int64").tensor()  # says what is wrong with the sizes
     try:
-        return waterfall(first, second, batch or targets.DEFAULT_BATCH, names=(start, end), **options)
+        return waterfall(first, second, batch, names=(start, end), **options)
     except ValueError as error:
         raise UsageError(f"the configuration is not possible: {error}") from error
 

@@ -102,11 +102,11 @@ def check_rules(
 ) -> None:
     """Hold rules to what runs: pure in their sizes, multiply-adds exact, no zero without a reason.
 
-    Exit code 4 if anything is found. An operator's calls are made up from its schema; of anything else a rule brings
-    one, with example=.
+    Exit code 4 if anything is found, 1 if a file does not load. An operator's calls are made up from its schema; of
+    anything else a rule brings one, with example=.
     """
     from graphflops.checking import check_file, check_shipped, place
-    from graphflops.errors import Contradicted
+    from graphflops.errors import Contradicted, RuleLoadError
 
     found = [check_file(each) for each in files] if files else [check_shipped()]
     for finding in (finding for each in found for finding in each.findings):
@@ -117,5 +117,7 @@ def check_rules(
     rules, held = sum(each.rules for each in found), sum(each.held for each in found)
     many = "" if rules == 1 else "s", "" if total == 1 else "s"
     say(f"{rules} rule{many[0]}, {held} held to what runs, {total or 'no'} finding{many[1]}")
+    if any(each.findings and not each.rules for each in found):
+        raise RuleLoadError("rules that are above do not load, and were not checked")
     if total:
         raise Contradicted("the rules above are not what their targets do")

@@ -58,7 +58,7 @@ def failure(
         f"could not trace {name}",
         f"    where   {path or 'the model itself'} ({type(module).__name__ if path else name}), {_line_of(error)}",
         f"    why     {reason}",
-        f"    inputs  {', '.join(map(str, inputs)) or 'none'}",
+        f"    inputs  {shortened(', '.join(map(str, inputs)), 1000) or 'none'}",
         f"    tried   {_tried(root, module, path)}",
         "",
     ]

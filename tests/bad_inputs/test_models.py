@@ -170,7 +170,7 @@ def test_a_rule_file_that_is_checked(capsys: pytest.CaptureFixture[str], folder:
     (folder / "mine.py").write_text(RULE + text + "\n")
     code = main(["rules", "check", "mine.py"])
     out, _ = capsys.readouterr()
-    assert code == 4
+    assert code == 1
     assert "mine.py:3" in out
     assert said in out
 
