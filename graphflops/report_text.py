@@ -53,9 +53,8 @@ def print_report(report: Report, console: Console) -> None:
         console.print(Text(safe(f"warning    {warning}"), style="yellow"), soft_wrap=True)
     if report.unknown:
         console.print("\nThe totals are at least what is said here: some work has no rule.\n", style="bold red")
-        console.print(
-            safe(missing_rules(report.unknown)), soft_wrap=True, markup=False, highlight=False
-        )  # to be pasted
+        stubs = safe(missing_rules(report.unknown))  # to be pasted
+        console.print(stubs, soft_wrap=True, markup=False, highlight=False)
 
 
 def _heading(report: Report) -> RenderableType:

@@ -25,7 +25,7 @@ from graphflops.files import write_whole
 from graphflops.formulas import sample
 from graphflops.ledger import Formula
 from graphflops.offering import overloads
-from graphflops.raised import shown
+from graphflops.raised import shortened
 from graphflops.rulebook import Rule, RuleBook, dotted_name, key_of, resolved, spelled
 
 # -- one rule, on a terminal --------------------------------------------------------------------------------------
@@ -57,11 +57,11 @@ def shown(book: RuleBook, target: str) -> str:
     ]
     if not isinstance(found, str):
         raise UsageError(
-            f"no rule names {shown(target)}: a call of it is traced, and what runs in it is priced; analyze --explain says "
+            f"no rule names {target!r}: a call of it is traced, and what runs in it is priced; analyze --explain says "
             "by which rules"
         )
     hint = f"did you mean {' or '.join(near)}?" if near else "graphflops rules list shows all"
-    raise UsageError(f"no rule names {shown(target)}; {hint}")
+    raise UsageError(f"no rule names {shortened(target, 200)!r}; {hint}")
 
 
 def _find(book: RuleBook, target: str) -> Rule | None:
