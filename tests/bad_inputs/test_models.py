@@ -233,6 +233,17 @@ class TestInterrupts:
         assert run(capsys, *arguments) == (130, "interrupted\n")
         assert {each.name for each in folder.iterdir()} - {"__pycache__"} == before
 
+    def test_while_a_report_is_written(
+        self, capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("graphflops.report.Report.to_json", interrupted)
+        arguments = ["analyze", "bad_models:Simple", "-i", "2x4", "--json", "report.json"]
+        assert run(capsys, *arguments) == (130, "interrupted\n")
+        assert not list(folder.iterdir())
+
     def test_of_a_process(self, folder: Path) -> None:
         (folder / "slow.py").write_text("import time\nopen('started', 'w').close()\ntime.sleep(60)\n")
         command = [sys.executable, "-m", "graphflops", "analyze", "slow:x"]

@@ -1,5 +1,6 @@
 """What is printed is letters: no name commands a terminal, any console shows it, a full disk is no traceback."""
 
+import ast
 import io
 import os
 import re
@@ -14,12 +15,14 @@ import torch
 from rich.table import Table
 from torch import nn
 
+import graphflops
 from graphflops import Report, analyze
 from graphflops.cli import main
 from graphflops.letters import in_line, readable, safe
 from graphflops.terminal import Terminal
 
 HERE = Path(__file__).parent
+PACKAGE = Path(graphflops.__file__).parent
 COMMANDING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """what a terminal obeys, or cannot show"""
 PAINTED = ["\x1b[2Jx", "\x1b]0;title\x07", "[/nope]", "[bold]b", "\u202enihton", "\udc80", "\x9b1m", "a\rb", "\u2066c"]
@@ -156,6 +159,19 @@ class TestNames:
         from graphflops import UsageError
 
         assert str(UsageError("\x1b[2J gone")) == "\\x1b[2J gone"
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: file.relative_to(PACKAGE).as_posix())
+def test_text_goes_out_in_one_place(file: Path) -> None:
+    if file.name in ("terminal.py", "exporting.py"):  # the one place; and what torch prints as it always did
+        return
+    called = {
+        ast.unparse(node.func)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    }
+    assert not called & {"Console", "typer.echo", "typer.secho", "sys.stdout.write", "sys.stderr.write"}
+    assert file.parent.name != "cli" or "print" not in called
 
 
 class TestWidths:
