@@ -117,7 +117,7 @@ def check_rules(
     rules, held = sum(each.rules for each in found), sum(each.held for each in found)
     many = "" if rules == 1 else "s", "" if total == 1 else "s"
     say(f"{rules} rule{many[0]}, {held} held to what runs, {total or 'no'} finding{many[1]}")
-    if any(each.findings and not each.rules for each in found):
+    if not all(each.loaded for each in found):
         raise RuleLoadError("rules that are above do not load, and were not checked")
     if total:
         raise Contradicted("the rules above are not what their targets do")
