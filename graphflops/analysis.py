@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from graphflops.annotation import annotate
+from graphflops.arguments import checked_inputs, checked_model, checked_options, checked_patterns, in_words
 from graphflops.attribution import attribute
 from graphflops.conventions import STANDARD, Convention, convention_named
 from graphflops.discovery import RuleSource, rulebook
@@ -15,6 +16,7 @@ from graphflops.expansion import expand_ops
 from graphflops.graph import build
 from graphflops.ledger import missing_rules
 from graphflops.pricing import everywhere, price
+from graphflops.raised import shown
 from graphflops.rates.application import at_rates
 from graphflops.rates.patterns import RateLike, found_rates, without_work
 from graphflops.report import Report
@@ -24,6 +26,7 @@ from graphflops.tracing.isolation import isolated
 from graphflops.unmatched import unmatched
 
 
+@in_words
 def analyze(
     model: Callable[..., Any],
     args: tuple[Any, ...] = (),
@@ -65,9 +68,21 @@ def analyze(
         RuleError: a rule is wrong, or does not load.
         UsageError: an argument is not one of those above.
     """
+    checked_model(model)
+    args, kwargs = checked_inputs(args, kwargs)
+    checked_options(
+        optimizer=optimizer,
+        training=training,
+        rules=rules,
+        convention=convention,
+        strict=strict,
+        rates=rates,
+        fold=fold,
+    )
+    patterns = checked_patterns(expand)
     return isolated(
         lambda: _analyzed(
-            model, args, kwargs, optimizer, training, rules, convention, attention, strict, expand, rates, fold
+            model, args, kwargs, optimizer, training, rules, convention, attention, strict, patterns, rates, fold
         )
     )
 
@@ -75,7 +90,7 @@ def analyze(
 def _analyzed(
     model: Callable[..., Any],
     args: tuple[Any, ...],
-    kwargs: Mapping[str, Any] | None,
+    kwargs: Mapping[str, Any],
     optimizer: str | None,
     training: bool,
     rules: Iterable[RuleSource] | None,
@@ -89,11 +104,11 @@ def _analyzed(
     chosen = convention_named(convention)
     book = rulebook(rules, strict=strict)
     if attention not in ("flash", "math"):
-        raise UsageError(f"attention must be 'flash' or 'math', not {attention!r}")
+        raise UsageError(f"attention must be 'flash' or 'math', not {shown(attention)}")
     update = optimizer_rule(book, optimizer) if training else None
     options = {"attention": attention}
 
-    traced = trace(model, _as_args(args), kwargs or {}, book, grad=training, fold=fold)
+    traced = trace(model, args, kwargs, book, grad=training, fold=fold)
     graph = annotate(build(traced))
     prices = price(graph, book, options, strict=strict)
     prices, not_expanded = expand_ops(graph, prices, expand, book, options)
@@ -133,11 +148,5 @@ def optimizer_rule(book: RuleBook, name: str | None) -> Rule | None:
     found = book.rules.get(f"optimizer.{name}")
     if found is None:
         known = sorted(str(key).removeprefix("optimizer.") for key, _ in book if str(key).startswith("optimizer."))
-        raise UsageError(f"there is no optimizer {name!r}; there are: {', '.join(known)}")
+        raise UsageError(f"there is no optimizer {shown(name)}; there are: {', '.join(known)}")
     return found
-
-
-def _as_args(args: Any) -> tuple[Any, ...]:
-    if isinstance(args, (tuple, list)):
-        return tuple(args)
-    raise UsageError(f"args must be a tuple of inputs, as in analyze(model, args=(tokens,)), not {type(args).__name__}")

@@ -22,7 +22,7 @@ from torch._ops import OpOverload, OpOverloadPacket
 from graphflops.annotation import annotate
 from graphflops.costs import Cost, Work, covers
 from graphflops.discovery import RuleSource, local, rulebook, shipped
-from graphflops.errors import RuleError, Unpriced
+from graphflops.errors import RuleError, RuleLoadError, Unpriced
 from graphflops.formulas import symbolic
 from graphflops.graph import Op, build, calls
 from graphflops.offering import offerable, overloads
@@ -64,6 +64,7 @@ class Checked:
     findings: tuple[Finding, ...]
     unheld: tuple[Rule, ...] = ()
     """those of which no call was given or could be made up"""
+    loaded: bool = True
 
 
 def check_file(path: str | Path) -> Checked:
@@ -71,7 +72,8 @@ def check_file(path: str | Path) -> Checked:
     try:
         book = local(path, strict=True)
     except RuleError as error:
-        return Checked(0, 0, (Finding(str(path), str(error), "Mend this first; nothing else was checked."),))
+        finding = Finding(str(path), str(error), "Mend this first; nothing else was checked.")
+        return Checked(0, 0, (finding,), loaded=not isinstance(error, RuleLoadError))
     return check(book, list({id(each): each for _, each in book}.values()))
 
 

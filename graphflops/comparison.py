@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graphflops.conventions import Convention, convention_named
 from graphflops.counts import Amount, FLOPsCount
 from graphflops.errors import UsageError
+from graphflops.letters import in_line
 from graphflops.report import Report, is_of_training
 from graphflops.runs import OF_A_RUN, run_amount, step_report
 from graphflops.units import in_step, percent, step_of, unit
@@ -75,10 +76,10 @@ class Waterfall:
         import io
         import shutil
 
-        from rich.console import Console
+        from graphflops.terminal import Terminal
 
         file = io.StringIO()
-        print_waterfall(self, Console(file=file, width=shutil.get_terminal_size((100, 24)).columns))
+        print_waterfall(self, Terminal(file, width=shutil.get_terminal_size((100, 24)).columns))
         return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
@@ -273,13 +274,14 @@ def _table(between: Waterfall, step: int) -> Table:
 
     row(_short(between.first, "first"), between.start, in_step, "bold")
     for each in between.steps:
-        row(f" {each.name}", each.change, _signed)
+        row(f" {in_line(each.name)}", each.change, _signed)
     row(_short(between.second, "second"), between.end, in_step, "bold")
     return table
 
 
 def _short(name: str, instead: str) -> str:
     """The name of a row; what is long stands above the table, and makes no column wide."""
+    name = in_line(name)
     return name if len(name) <= LONGEST_NAME else instead
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
+from rich.text import Text
 from torch import nn
 
 from graphflops.analysis import analyze
@@ -19,6 +19,7 @@ from graphflops.errors import CaptureError, UsageError
 from graphflops.files import write_whole
 from graphflops.models import ConfigurableResNetBK
 from graphflops.report import Report
+from graphflops.terminal import Terminal
 from graphflops.units import in_step, percent, step_of, unit
 
 SCHEMA = "graphflops.flops_count/1"
@@ -97,10 +98,10 @@ class FLOPsCounter:
         """Print totals and components."""
         report = self.report()
         count, step = FLOPsCount.of(report), step_of(report.total)
-        console = Console(highlight=False)
-        console.print(
-            f"[bold]FLOPs of a training step[/bold]: {report.model}, batch {self.batch_size}, sequence {self.seq_len}"
-        )
+        console = Terminal(highlight=False)
+        heading = Text("FLOPs of a training step", style="bold")
+        about = f": {report.model}, batch {self.batch_size}, sequence {self.seq_len}"
+        console.print(Text.assemble(heading, about))
         rows = [(name.capitalize(), flops, "FLOPs") for name, flops in count.to_dict().items()]
         for name, number, measure in (*rows, ("Forward MACs", report.macs, "MACs")):
             console.print(f"  {name:<20}{in_step(number, step):>10} {unit(step, measure):<7}{number:>22,}")
@@ -177,11 +178,11 @@ def compare_models(
     }
     _print_comparison(counts, speedup)
     for note in notes:
-        Console().print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
+        Terminal().print(f"note: {note}", soft_wrap=True)
     between = _waterfall_between(model1, model2, batch_size, counts[model1_name], counts[model2_name])
     if between is None:
         return {**counts, "speedup": speedup}
-    print_waterfall(replace(between, first=model1_name, second=model2_name), Console())
+    print_waterfall(replace(between, first=model1_name, second=model2_name), Terminal())
     return {**counts, "speedup": speedup, "waterfall": between}
 
 
@@ -222,7 +223,7 @@ def _print_comparison(counts: Mapping[str, FLOPsCount], speedup: Mapping[str, fl
     for phase in ("forward", "backward", "optimizer", "total"):
         ratio = f"{speedup[phase]:.2f}×" if phase in speedup else ""
         table.add_row(phase, *(f"{getattr(count, phase):,}" for count in counts.values()), ratio)
-    Console().print(table)
+    Terminal().print(table)
 
 
 def _ratio(ours: int, theirs: int) -> float:

@@ -18,7 +18,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias
 
 import graphflops.rules
-from graphflops.errors import DuplicateRule, RuleError, RuleLoadError
+from graphflops.errors import DuplicateRule, RuleError, RuleLoadError, UsageError
+from graphflops.raised import RAISED, place_of, said, shown
 from graphflops.rulebook import Mark, Rule, RuleBook, refuse_unused_marks, rules_made, rules_of
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def installed(*, strict: bool = False) -> RuleBook:
                 raise RuleLoadError(f"{point.value} is a {type(module).__name__}, not a module that holds rules")
             _refuse_lost(module, made)
             book = book | RuleBook.of(_checked(rules_of(module)), f"package {owner}")
-        except (Exception, SystemExit, GeneratorExit) as error:
+        except RAISED as error:
             message = (
                 f'could not load the rules "{point.name}" that the package {owner} announces ({point.value}): '
                 f"{_said(error)}"
@@ -122,15 +123,16 @@ def rulebook(rules: Iterable[RuleSource] | None = None, *, strict: bool = False)
     order in which they are given. ``"torch:registered"`` is all that ``adapters.from_torch`` finds.
 
     Raises:
+        UsageError: it is no list.
         RuleError: what is given here is wrong; strict, what is installed or in a folder is as well.
     """
-    if isinstance(rules, (str, Path, Rule, ModuleType, Mark)) or not isinstance(rules, (Iterable, type(None))):
-        raise RuleLoadError(f"rules is a list of paths, modules and rules, not {rules!r}: give rules=[…]")
+    if isinstance(rules, (str, Path, Rule, ModuleType, Mark)) or not isinstance(rules, Iterable | None):
+        raise UsageError(f"rules must be a list, as in rules=['my_rules.py'], not a {type(rules).__name__}")
     given = list(rules or ())
     refuse_unused_marks(given)
     book = shipped() | installed(strict=strict)
     for each in given:
-        if str(each) == REGISTERED:
+        if isinstance(each, (str, Path)) and str(each) == REGISTERED:
             from graphflops.adapters import from_torch
 
             book = book | RuleBook.of(_checked(from_torch()), REGISTERED)
@@ -142,8 +144,9 @@ def rulebook(rules: Iterable[RuleSource] | None = None, *, strict: bool = False)
     single = [each for each in given if isinstance(each, Rule)]
     unusable = [each for each in given if not isinstance(each, (str, Path, ModuleType, Rule))]
     if unusable:
+        what = "@rule without brackets" if isinstance(unusable[0], Mark) else shown(unusable[0])
         raise RuleLoadError(
-            f"{unusable[0]!r} is not a rule: give a path, a module, or a function marked with @graphflops.rule"
+            f"{what} is not a rule: give a path, a module, or a function marked with @graphflops.rule(TARGET)"
         )
     return book | RuleBook.of(_checked(single), "given")
 
@@ -168,14 +171,14 @@ def _checked(rules: Iterable[Rule]) -> list[Rule]:
 def _load(file: Path) -> list[Rule]:
     name = f"graphflops_local_rules_{file.stem}_{hashlib.sha1(str(file.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise RuleLoadError(f"{file} is no rule file: give a Python file, whose name ends in .py, or a folder of them")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that dataclasses and string annotations of the file resolve
     try:
         with rules_made() as made:
             spec.loader.exec_module(module)
-    except (Exception, SystemExit, GeneratorExit) as error:
+    except RAISED as error:
         raise RuleLoadError(f"could not load the rule file {_where(file, error)}") from error
     finally:
         del sys.modules[name]
@@ -203,8 +206,7 @@ def _said(error: BaseException) -> str:
         return str(error)
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{last.filename}:{last.lineno}: {type(error).__name__}: {error}"
+    return f"{place_of(error, source=False)}: {said(error)}"
 
 
 def _where(file: Path, error: BaseException) -> str:
@@ -212,5 +214,5 @@ def _where(file: Path, error: BaseException) -> str:
         return f"{file}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [each.lineno for each in frames if Path(each.filename).resolve() == file.resolve()]
-    said = str(error) if isinstance(error, RuleError) else f"{type(error).__name__}: {error}"
-    return f"{file}:{lines[-1] if lines else 1}: {said}"
+    told = str(error) if isinstance(error, RuleError) else said(error)
+    return f"{file}:{lines[-1] if lines else 1}: {told}"

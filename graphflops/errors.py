@@ -17,12 +17,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from graphflops.letters import safe
+
 if TYPE_CHECKING:
     from graphflops.ledger import Unknown
 
 
 class GraphflopsError(Exception):
     """What went wrong, where, and what to do about it, in one message."""
+
+    def __str__(self) -> str:
+        return safe(super().__str__())  # names and texts of others are in it
 
 
 class UsageError(GraphflopsError):

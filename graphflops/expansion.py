@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from graphflops import primitives
 from graphflops.costs import Cost, Work
-from graphflops.errors import RuleError, Unpriced
+from graphflops.errors import RuleError, Unpriced, UsageError
 from graphflops.graph import Op, OpGraph, calls
 from graphflops.pricing import Prices
 from graphflops.rulebook import Rule, RuleBook, dotted_name
@@ -39,6 +40,9 @@ def expand_ops(
     """The same prices, those of the chosen Ops counted; and what was not counted that should be, with its reason.
 
     ``which`` are patterns of targets as people write them (``aten.softmax*``, ``my.module.*``), or True for all.
+
+    Raises:
+        UsageError: a pattern is of nothing.
     """
     patterns = ["*"] if which is True else list(which or ())
     costs, left = dict(prices.costs), {}
@@ -56,13 +60,20 @@ def expand_ops(
             costs[op.name] = made[key]
         except Unpriced as error:
             left[op.name] = f"{op.target} cannot be expanded: {error}"
+    if idle and which is not True:
+        raise UsageError(_nothing(min(idle), list(dict.fromkeys(op.target for op in calls(graph)))))
     unknown = tuple(
         replace(each, why=left[each.op]) if each.op in left else each
         for each in prices.unknown
         if each.op in left or costs.get(each.op) == prices.costs.get(each.op)
     )
-    nothing = [f"{each!r} expands nothing: there is no op with such a target" for each in patterns if each in idle]
-    return Prices(costs, unknown), (*dict.fromkeys(left.values()), *nothing)
+    return Prices(costs, unknown), tuple(dict.fromkeys(left.values()))
+
+
+def _nothing(pattern: str, targets: list[str]) -> str:
+    near = get_close_matches(pattern.replace("*", ""), targets, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(targets[:8]) or 'none'}"
+    return f"{pattern!r} expands nothing: no op has such a target; {hint}"
 
 
 def counted(op: Op, book: RuleBook, options: Mapping[str, Any] | None = None) -> tuple[Rule, Cost]:

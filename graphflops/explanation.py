@@ -9,6 +9,7 @@ from graphflops.conventions import Convention
 from graphflops.conventions.formulas import Sizes
 from graphflops.errors import UsageError
 from graphflops.ledger import Entry, Phase
+from graphflops.letters import in_line, safe
 from graphflops.report import Query, Report, is_of_training, phases_of
 
 
@@ -57,7 +58,7 @@ class Comparison:
         columns = [("", "ops", self.mine.name, self.other.name, "difference")]
         columns += [
             (
-                f"{each.operator} in {each.module}" if each.module else each.operator,
+                in_line(f"{each.operator} in {each.module}" if each.module else each.operator),
                 f"{each.ops:,}",
                 f"{each.ours:,}",
                 f"{each.theirs:,}",
@@ -83,7 +84,7 @@ class Comparison:
         about = [f"{self.mine.name}: {self.mine.about}", f"{self.other.name}: {self.other.about}"]
         if self.unknown:
             about.append(f"{self.unknown} op{'s are' if self.unknown > 1 else ' is'} unknown, and in neither number")
-        return "\n".join([heading, "", *rows, "", *about])
+        return safe("\n".join([heading, "", *rows, "", *about]))
 
 
 def compare(report: Report, other: Convention, phase: Query = "forward") -> Comparison:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from graphflops.comparison import print_whole
 from graphflops.counts import FLOPsCount
 from graphflops.errors import UsageError
+from graphflops.raised import said, shortened
 from graphflops.units import si
 
 if TYPE_CHECKING:
@@ -94,8 +95,11 @@ def _member(name: str, make: Callable[[int], nn.Module], lengths: Sequence[int],
 
     blocks, whole, parameters = {}, {}, 0
     for length in lengths:
-        with torch.device("meta"):
-            model, tokens = make(length), torch.empty(1, length, dtype=torch.int64)
+        try:
+            with torch.device("meta"):
+                model, tokens = make(length), torch.empty(1, length, dtype=torch.int64)
+        except (RuntimeError, TypeError, OverflowError) as error:
+            raise UsageError(f"there is no {name} of length {shortened(str(length), 40)}: {said(error)}") from error
         report = analyze(model, (tokens,), **options)
         phases = {phase: report.by_module(phase)["blocks"] for phase in ("forward", "backward", "optimizer")}
         blocks[length] = FLOPsCount(**phases)

@@ -95,7 +95,10 @@ def _called_otherwise(target: Target, asked: list[str]) -> str:
 
 
 def _arguments(function: Callable[..., Any], *, skip: bool = False) -> frozenset[str] | None:
-    parameters = list(inspect.signature(function).parameters.values())[int(skip) :]
+    try:
+        parameters = list(inspect.signature(function).parameters.values())[int(skip) :]
+    except (TypeError, ValueError):  # a property, or a builtin that says nothing of its arguments
+        return None
     if any(each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in parameters):
         return None
     return frozenset(each.name for each in parameters)
@@ -116,7 +119,7 @@ def _of_module(cls: type) -> frozenset[str] | None:
             continue
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
-        except (OSError, TypeError, SyntaxError):
+        except Exception:  # there is no source, or what is found there is none
             return None
         written = set(_names_in(tree))
         if "setattr" in written or "__getattr__" in written:

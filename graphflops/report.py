@@ -15,6 +15,7 @@ from graphflops.conventions import Convention, convention_named
 from graphflops.costs import NOTHING, Work
 from graphflops.errors import UsageError
 from graphflops.ledger import PHASES, Entry, Phase, Range, Unknown, counted
+from graphflops.raised import shown
 from graphflops.rates.numbers import Rate, product
 from graphflops.units import percent
 
@@ -351,6 +352,8 @@ class Report:
         Raises:
             UsageError: there is none of these.
         """
+        if not isinstance(what, str):
+            raise UsageError(f"a module path, component or op is given by its name, not as {shown(what)}")
         if what in self.modules:
             below = f"{what}."
             return tuple(each for each in self.entries if not what or each.path == what or each.path.startswith(below))
@@ -422,8 +425,8 @@ def phases_of(query: Query) -> tuple[Phase, ...]:
     Raises:
         UsageError: there is no such question.
     """
-    if query not in _PHASES_OF:
-        raise UsageError(f"there is no phase {query!r}; there are: {', '.join(_PHASES_OF)}")
+    if not isinstance(query, str) or query not in _PHASES_OF:
+        raise UsageError(f"there is no phase {shown(query)}; there are: {', '.join(_PHASES_OF)}")
     return _PHASES_OF[query]
 
 

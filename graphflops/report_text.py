@@ -18,7 +18,9 @@ from rich.text import Text
 from graphflops.conventions import Convention
 from graphflops.costs import Work
 from graphflops.ledger import PHASES, Entry, Formula, Phase, missing_rules
+from graphflops.letters import in_line, safe
 from graphflops.report import Query, Report, phases_of
+from graphflops.terminal import Terminal
 from graphflops.units import in_step, percent, si, step_of, unit
 
 WIDE = 96
@@ -34,7 +36,7 @@ MOST_ROWS = 256
 def as_text(report: Report, width: int | None = None) -> str:
     """The report as plain text, as wide as the terminal unless told."""
     file = io.StringIO()
-    print_report(report, Console(file=file, width=width or shutil.get_terminal_size((100, 24)).columns))
+    print_report(report, Terminal(file, width=width or shutil.get_terminal_size((100, 24)).columns))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
@@ -45,29 +47,30 @@ def print_report(report: Report, console: Console) -> None:
         Group(_heading(report), Text(), _totals(report), Text(), _tree(report, console.width), Text(), coverage)
     )
     for line in _rates(report):
-        console.print(Text(line, style="yellow"), soft_wrap=True)
+        console.print(Text(safe(line), style="yellow"), soft_wrap=True)
     for line in report.assumed[:ASSUMED]:
-        console.print(Text(f"assumed    {line}", style="yellow"), soft_wrap=True)
+        console.print(Text(safe(f"assumed    {line}"), style="yellow"), soft_wrap=True)
     if len(report.assumed) > ASSUMED:
         console.print(Text(f"assumed    and so on, in {len(report.assumed)} places: report.assumed", style="yellow"))
     for warning in report.warnings:
-        console.print(Text(f"warning    {warning}", style="yellow"), soft_wrap=True)
+        console.print(Text(safe(f"warning    {warning}"), style="yellow"), soft_wrap=True)
     if report.unknown:
         console.print("\nThe totals are at least what is said here: some work has no rule.\n", style="bold red")
-        console.print(missing_rules(report.unknown), soft_wrap=True, markup=False, highlight=False)  # to be pasted
+        stubs = safe(missing_rules(report.unknown))  # to be pasted
+        console.print(stubs, soft_wrap=True, markup=False, highlight=False)
 
 
 def _heading(report: Report) -> RenderableType:
     parameters = sum(report.parameters.values())
     trainable = sum(size for name, size in report.parameters.items() if name in report.trainable)
     table = Table.grid(padding=(0, 2))
-    table.add_row("model", Text(report.model, style="bold"))
+    table.add_row("model", Text(in_line(report.model), style="bold"))
     active = report.active_parameters
     others = [(trainable, "trainable"), (active, "active")]
     said = [f"{parameters:,}", *(f"{number:,} {name}" for number, name in others if number != parameters)]
     table.add_row("parameters", ", ".join(said))
-    table.add_row("input", ", ".join(f"{name} {spec}" for name, spec in report.inputs.items()) or "none")
-    table.add_row("convention", f"{report.convention.name}: {report.convention.about}")
+    table.add_row("input", Text(in_line(", ".join(f"{name} {spec}" for name, spec in report.inputs.items())) or "none"))
+    table.add_row("convention", Text(safe(f"{report.convention.name}: {report.convention.about}")))
     return table
 
 
@@ -212,12 +215,12 @@ def _tree(report: Report, width: int) -> Table:
         costs = row.costs
         numbers = [costs.of("forward"), costs.of("dgrad", "wgrad", "recompute"), costs.of("optimizer"), sum(costs.now)]
         name = Text("  " * depth, no_wrap=True, overflow="ellipsis").append(
-            row.name, style="bold" if depth <= 1 else ""
+            in_line(row.name), style="bold" if depth <= 1 else ""
         )
         if row.about:
-            name.append(f" {row.about}", style="dim")
+            name.append(f" {in_line(row.about)}", style="dim")
         if same_as:
-            name.append(f" as {same_as}", style="dim italic")
+            name.append(f" as {in_line(same_as)}", style="dim italic")
         share = percent(numbers[-1], total).removesuffix(" %")
         bounds = _between(si(sum(costs.least)), si(sum(costs.most)))
         others = (*((bounds,) if ranged else ()), *((si(sum(costs.full)),) if rated else ()))
@@ -289,7 +292,7 @@ def explained(report: Report, entries: Iterable[Entry], what: str) -> str:
         work = sum((entry.work.get(phase, Work()) for entry in chosen), Work())
         if work:
             lines.append(_numbers(phase, work, report.convention))
-    return "\n".join(lines)
+    return safe("\n".join(lines))
 
 
 def _op(parts: list[Entry], rule: str, convention: Convention) -> Iterator[str]:

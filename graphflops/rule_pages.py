@@ -25,6 +25,7 @@ from graphflops.files import write_whole
 from graphflops.formulas import sample
 from graphflops.ledger import Formula
 from graphflops.offering import overloads
+from graphflops.raised import shortened
 from graphflops.rulebook import Rule, RuleBook, dotted_name, key_of, resolved, spelled
 
 # -- one rule, on a terminal --------------------------------------------------------------------------------------
@@ -60,7 +61,7 @@ def shown(book: RuleBook, target: str) -> str:
             "by which rules"
         )
     hint = f"did you mean {' or '.join(near)}?" if near else "graphflops rules list shows all"
-    raise UsageError(f"no rule names {target!r}; {hint}")
+    raise UsageError(f"no rule names {shortened(target, 200)!r}; {hint}")
 
 
 def _find(book: RuleBook, target: str) -> Rule | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from graphflops.costs import Cost
 from graphflops.errors import DuplicateRule, RuleError, RuleLoadError, Unpriced
 from graphflops.exactness import Inexact, count, exact, symbols_in
+from graphflops.raised import RAISED, attribute, said
 from graphflops.sizes import Spec
 
 if TYPE_CHECKING:
@@ -128,8 +129,8 @@ class Rule:
             raise
         except Inexact as error:
             raise RuleError(f"{self.source}: rule {self.name} gave {error}") from None
-        except (Exception, SystemExit, GeneratorExit) as error:  # what a rule calls may call sys.exit
-            raise RuleError(f"{self.source}: rule {self.name} raised {type(error).__name__}: {error}") from error
+        except RAISED as error:
+            raise RuleError(f"{self.source}: rule {self.name} raised {said(error)}") from error
         if not isinstance(answer, kind):
             wanted = "a Cost" if kind is Cost else "a Spec or a tuple of them"
             raise RuleError(f"{self.source}: rule {self.name} returned {type(answer).__name__}, not {wanted}")
@@ -298,8 +299,8 @@ def dotted_name(target: Target) -> str:
     key = key_of(target)
     if isinstance(key, str):
         return key.replace("::", ".").removesuffix(".default")
-    module = getattr(target, "__module__", None)
-    name = getattr(target, "__qualname__", getattr(target, "__name__", repr(target)))
+    module = attribute(target, "__module__")
+    name = attribute(target, "__qualname__") or attribute(target, "__name__") or repr(target)
     return f"{module}.{name}" if module else name
 
 
@@ -326,7 +327,7 @@ def resolved(target: Target) -> Target:
         for cut in range(len(parts) - 1, 0, -1):
             found: Any = sys.modules.get(".".join(parts[:cut]))
             for part in parts[cut:]:
-                found = getattr(found, part, None)
+                found = attribute(found, part)
             if callable(found):
                 return found
     torch = sys.modules.get("torch")  # without it there is no operator
@@ -454,7 +455,7 @@ class RuleBook:
         from torch import nn
 
         for base in cls.__mro__:
-            if base is not cls and getattr(base, "forward", None) is not getattr(cls, "forward", None):
+            if base is not cls and attribute(base, "forward") is not attribute(cls, "forward"):
                 continue
             found = self._first(base, dotted_name(base))
             if found and base not in (nn.Module, object):
@@ -471,5 +472,6 @@ class RuleBook:
 
 def rules_of(module: ModuleType) -> Iterator[Rule]:
     """The rules defined in a module, in the order of its lines; what it imports from another is not its own."""
-    own = {id(each): each for each in vars(module).values() if isinstance(each, Rule) and each.file == module.__file__}
+    held = (value for value in vars(module).values() if issubclass(type(value), Rule))  # isinstance asks placeholders
+    own = {id(each): each for each in held if each.file == module.__file__}
     return iter(sorted(own.values(), key=lambda each: each.line))

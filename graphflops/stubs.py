@@ -15,6 +15,7 @@ from torch._ops import OpOverload, OpOverloadPacket
 
 from graphflops.errors import UsageError
 from graphflops.offering import overloads, overrides_setup
+from graphflops.raised import RAISED
 from graphflops.rulebook import key_of, spelled
 
 
@@ -24,8 +25,10 @@ def stub(target: Any) -> str:
     Raises:
         UsageError: it is none of these, or its arguments have no names.
     """
-    name = spelled(key_of(target._opoverload if isinstance(target, CustomOpDef) else target)).removesuffix(".default")
     arguments, parameters = _arguments(target), _parameters(target)
+    name = spelled(key_of(target._opoverload if isinstance(target, CustomOpDef) else target)).removesuffix(".default")
+    if not all(part.isidentifier() or part == "<locals>" for part in name.split(".")):
+        raise UsageError(f"{name!r} is no name that a rule can be written for")
     tensors = [each for each, default in arguments.items() if default is _TENSOR or default is _OPTIONAL]
     asked = [f"{each}: {_annotation(default)}" for each, default in arguments.items()]
     asked += [f"{each}: Spec | None = None" for each in parameters if each.isidentifier() and each not in arguments]
@@ -95,7 +98,10 @@ def _arguments(target: Any) -> Mapping[str, object]:
 
 
 def _of_function(function: Any, *, skip: bool = False) -> Mapping[str, object]:
-    parameters = list(inspect.signature(function).parameters.values())[int(skip) :]
+    try:
+        parameters = list(inspect.signature(function).parameters.values())[int(skip) :]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the arguments of {function!r} have no names: {error}") from error
     found: dict[str, object] = {}
     for each in parameters:
         if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
@@ -114,10 +120,9 @@ def _parameters(target: Any) -> list[str]:
         return []
     try:
         with torch.device("meta"):
-            made = target()
-    except Exception:
+            return [name for name, _ in target().named_parameters()]
+    except RAISED:
         return []
-    return [name for name, _ in made.named_parameters()]
 
 
 def _function_name(name: str) -> str:

@@ -6,10 +6,11 @@ import importlib
 import inspect
 import re
 import sys
-import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,18 @@ import torch
 from torch import nn
 
 from graphflops import models
+from graphflops.arguments import QUANTIZED, checked_model
 from graphflops.errors import UsageError
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
+from graphflops.raised import RAISED, place_of, said, shortened
 
 DEFAULT_BATCH = 32
+DIMENSIONS = 64
+"""how many a tensor can have, for most operators"""
+LARGEST = 2**63 - 1
+"""the largest size that a tensor can have"""
+MOST_MODULES = 100_000
+"""experts of ResNet-BK in all its layers"""
 _SHORT = {"f16": "float16", "f32": "float32", "f64": "float64", "bf16": "bfloat16", "i32": "int32", "i64": "int64"}
 _INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:x\d+)*|scalar)(?::(?P<dtype>\w+))?")
 
@@ -32,6 +41,8 @@ class Input:
     name: str | None
     shape: tuple[int, ...]
     dtype: torch.dtype
+    number: int | None = None
+    """what was written, if it is one number that may as well be meant as one"""
 
     @classmethod
     def parse(cls, text: str) -> Input:
@@ -43,22 +54,41 @@ class Input:
         match = _INPUT.fullmatch(text.strip())
         if match is None:
             raise UsageError(
-                f"cannot read the input {text!r}: write NAME=SIZExSIZE:DTYPE, for example tokens=32x128:int64"
+                f"cannot read the input {shortened(text, 200)!r}: write NAME=SIZExSIZE:DTYPE, for example "
+                "tokens=32x128:int64"
             )
         dtype_name = match["dtype"] or "float32"
         dtype = getattr(torch, _SHORT.get(dtype_name, dtype_name), None)
         if not isinstance(dtype, torch.dtype):
             raise UsageError(f"there is no dtype {dtype_name!r} (in {text!r}); use float32, int64, bool, bf16, …")
-        shape = () if match["shape"] == "scalar" else tuple(map(int, match["shape"].split("x")))
-        return cls(match["name"], shape, dtype)
+        if dtype in QUANTIZED:
+            raise UsageError(f"an input cannot be quantized, as {text!r} says; give the floats that it comes of")
+        sizes = [] if match["shape"] == "scalar" else match["shape"].split("x")
+        if len(sizes) > DIMENSIONS:
+            raise UsageError(f"the input {shortened(text, 100)!r} has {len(sizes):,} dimensions: at most {DIMENSIONS}")
+        if any(len(size.lstrip("0")) > len(str(LARGEST)) or int(size) > LARGEST for size in sizes):
+            raise UsageError(f"the input {shortened(text, 100)!r} has a size that no tensor has: at most {LARGEST:,}")
+        number = int(sizes[0]) if len(sizes) == 1 and not match["dtype"] else None
+        return cls(match["name"], tuple(map(int, sizes)), dtype, number)
 
     def with_batch(self, batch: int) -> Input:
         """The same with another leading size."""
         return replace(self, shape=(batch, *self.shape[1:])) if self.shape else self
 
     def tensor(self) -> torch.Tensor:
-        """A tensor without data."""
-        return torch.empty(self.shape, dtype=self.dtype, device="meta")
+        """A tensor without data.
+
+        Raises:
+            UsageError: no tensor is that large.
+        """
+        try:
+            return torch.empty(self.shape, dtype=self.dtype, device="meta")
+        except (RuntimeError, TypeError, OverflowError) as error:
+            shape = "x".join(map(str, self.shape))
+            raise UsageError(
+                f"there is no tensor of {shortened(shape, 100)} {str(self.dtype).removeprefix('torch.')}, as an input "
+                f"{f'({self.name}) ' if self.name else ''}should be: {said(error).splitlines()[0]}"
+            ) from error
 
 
 def load(target: str) -> Any:
@@ -68,15 +98,18 @@ def load(target: str) -> Any:
         UsageError: there is no such module or name, or importing it fails.
     """
     module_name, colon, path = target.partition(":")
-    if not (module_name and colon and path):
+    if not (module_name and colon and path) or module_name.startswith("."):
         raise UsageError(f"cannot read the target {target!r}: write PACKAGE.MODULE:FACTORY, for example my.models:tiny")
     made: Any = _import(module_name, target)
     for name in path.split("."):
-        if not hasattr(made, name):
-            near = get_close_matches(name, dir(made), n=3)
+        try:
+            made = getattr(made, name)
+        except AttributeError:
+            near = get_close_matches(name, vars(made) if hasattr(made, "__dict__") else (), n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise UsageError(f"{target}: {module_name} has no {path!r}{hint}")
-        made = getattr(made, name)
+            raise UsageError(f"{target}: {module_name} has no {path!r}{hint}") from None
+        except RAISED as error:
+            raise UsageError(f"{target}: to look up {name!r} raised {said(error)}\n    {place_of(error)}") from error
     return made
 
 
@@ -89,10 +122,11 @@ def load_model(target: str) -> nn.Module:
         UsageError: no such module or name, the factory raises, or what it makes is not a torch.nn.Module.
     """
     made = load(target)
-    model = made if isinstance(made, nn.Module) else _call(made, target)
-    if not isinstance(model, nn.Module):
+    model = made if issubclass(type(made), nn.Module) else _call(made, target)
+    if not issubclass(type(model), nn.Module):
         raise UsageError(f"{target} made a {type(model).__name__}, not a torch.nn.Module")
-    return model
+    checked_model(model)
+    return model  # type: ignore[no-any-return]
 
 
 def model_and_inputs(
@@ -109,6 +143,7 @@ def model_and_inputs(
         UsageError: the target, an input or the configuration is wrong, or they do not go together.
     """
     given = [Input.parse(each) for text in inputs or () for each in text.replace(",", " ").split()]
+    refuse_twice("--input", [each.name for each in given if each.name])
     model: nn.Module
     if target is None:
         model = home = home_model(config, seq)
@@ -128,31 +163,59 @@ def rates(texts: Iterable[str] | None) -> dict[str, str]:
     Raises:
         UsageError: there is no pattern, or no rate.
     """
-    found = {}
+    found: dict[str, str] = {}
     for text in texts or ():
         pattern, _, rate = map(str.strip, text.partition("="))
         if not (pattern and rate):
             raise UsageError(f"cannot read the rate {text!r}: write PATTERN=RATE, for example 'blocks.3.*=0.62'")
+        if pattern in found:
+            raise UsageError(f"--rate {pattern} is given twice, as {found[pattern]} and as {rate}: keep one of them")
         found[pattern] = rate
     return found
 
 
+def refuse_twice(option: str, names: Sequence[str]) -> None:
+    """Say of an option that what it names is given once.
+
+    Raises:
+        UsageError: it is not.
+    """
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise UsageError(f"{option} {twice}=… is given twice: keep one of them")
+
+
 def bind(model: nn.Module, inputs: Iterable[Input]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword inputs for a model's forward.
+    """Positional and keyword inputs for a model's forward. Where it asks for an int, ``n=3`` is the number 3.
 
     Raises:
         UsageError: forward has no argument of a given name, or needs one that is not given.
     """
     inputs = list(inputs)
-    args = tuple(each.tensor() for each in inputs if each.name is None)
-    kwargs = {each.name: each.tensor() for each in inputs if each.name is not None}
-    signature = inspect.signature(model.forward)
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{type(model).__name__}.forward cannot be called: {said(error)}") from error
+    except RAISED as error:
+        name = type(model).__name__
+        raise UsageError(f"{name}.forward cannot be called: {said(error)}\n    {place_of(error)}") from error
+    asked = signature.parameters
+
+    def value(given: Input, parameter: inspect.Parameter | None) -> Any:
+        is_int = parameter is not None and (parameter.annotation in (int, "int") or type(parameter.default) is int)
+        return given.number if is_int and given.number is not None else given.tensor()
+
+    unnamed = [each for each in inputs if each.name is None]
+    args = tuple(value(each, by) for each, by in zip_longest(unnamed, list(asked.values())[: len(unnamed)]))
+    kwargs = {each.name: value(each, asked.get(each.name)) for each in inputs if each.name is not None}
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        asked = ", ".join(map(str, signature.parameters.values())) or "no arguments"
+        listed = ", ".join(map(str, asked.values())) or "no arguments"
+        stray = [name for name in kwargs if name not in asked]
+        problem = f"it has no argument {stray[0]!r}" if stray else str(error)
         raise UsageError(
-            f"these inputs do not fit {type(model).__name__}.forward: {error}; it takes ({asked}). "
+            f"these inputs do not fit {type(model).__name__}.forward: {problem}; it takes ({listed}). "
             "Give each as --input NAME=SIZExSIZE:DTYPE"
         ) from error
     return args, kwargs
@@ -164,8 +227,12 @@ def home_model(config: str | None, seq: int | None) -> ConfigurableResNetBK:
     Raises:
         UsageError: as ``home_config``.
     """
-    with torch.device("meta"):
-        return ConfigurableResNetBK(home_config(config, seq))
+    chosen = home_config(config, seq)
+    try:
+        with torch.device("meta"):
+            return ConfigurableResNetBK(chosen)
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
+        raise UsageError(f"there is no model of this size: {said(error).splitlines()[0]}") from error
 
 
 def home_config(config: str | None, seq: int | None) -> ResNetBKConfig:
@@ -182,10 +249,16 @@ def home_config(config: str | None, seq: int | None) -> ResNetBKConfig:
             changes[name] = _field_value(name, text)
         else:
             chosen = _preset(name)
+    layers, experts = (changes.get(name, getattr(chosen, name)) for name in ("n_layers", "num_experts"))
+    if layers * experts > MOST_MODULES:  # each is built, if without memory
+        raise UsageError(
+            f"n_layers = {shortened(str(layers), 40)} of num_experts = {shortened(str(experts), 40)} are too many: "
+            f"at most {MOST_MODULES:,} experts in all can be built"
+        )
     try:
         return replace(chosen, **changes)
     except ValueError as error:
-        raise UsageError(f"the configuration is not possible: {error}") from error
+        raise UsageError(f"the configuration is not possible: {shortened(str(error), 300)}") from error
 
 
 def _preset(name: str) -> ResNetBKConfig:
@@ -206,7 +279,7 @@ def _field_value(name: str, text: str) -> object:
             return truth[text.lower()]
         return int(text) if kinds[name] == "int" else float(text)
     except (ValueError, KeyError):
-        raise UsageError(f"{name} is a {kinds[name]}, not {text!r}") from None
+        raise UsageError(f"{name} is a {kinds[name]}, not {shortened(text, 100)!r}") from None
 
 
 def _import(module_name: str, target: str) -> Any:
@@ -218,29 +291,20 @@ def _import(module_name: str, target: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise UsageError(f"{target}: there is no module {module_name!r} here or among the installed") from error
-        raise UsageError(f"{target}: importing {module_name} failed, {_where(error)}: {error}") from error
-    except Exception as error:
-        raise UsageError(
-            f"{target}: importing {module_name} failed, {_where(error)}: {type(error).__name__}: {error}"
-        ) from error
+        raise UsageError(f"{target}: importing {module_name} failed, {place_of(error)}: {error}") from error
+    except RAISED as error:
+        raise UsageError(f"{target}: importing {module_name} failed, {place_of(error)}: {said(error)}") from error
 
 
 def _call(factory: Any, target: str) -> Any:
     if not callable(factory):
         raise UsageError(f"{target} is a {type(factory).__name__}, neither a model nor a function that makes one")
     try:
-        with torch.device("meta"):
+        with suppress(Exception), torch.device("meta"):
             return factory()
-    except Exception:
-        pass  # some factories need values while they build
-    try:
-        return factory()
-    except Exception as error:
-        raise UsageError(f"{target} raised {type(error).__name__}: {error}\n    {_where(error)}") from error
-
-
-def _where(error: BaseException) -> str:
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}:{error.lineno}"
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{last.filename}:{last.lineno}: {last.line}"
+        return factory()  # some factories need values while they build
+    except RAISED as error:
+        where = place_of(error)
+        if isinstance(error, TypeError) and where.startswith(__file__):
+            raise UsageError(f"{target} cannot be called without arguments: {said(error)}") from error
+        raise UsageError(f"{target} raised {said(error)}\n    {where}") from error

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from graphflops.analysis import analyze
+from graphflops.arguments import in_words
 from graphflops.costs import NOTHING, WORK_CLASSES, Work
 from graphflops.discovery import RuleSource
 from graphflops.errors import CaptureError
@@ -66,6 +67,7 @@ class Verification:
         return all(claimed == seen for claimed, seen in self.macs.values())
 
 
+@in_words
 def verify(
     model: Callable[..., Any],
     args: tuple[Any, ...] = (),

@@ -1,18 +1,25 @@
 """The command line: arguments in, a report out, and an exit code.
 
-Exit codes: 0 done · 1 usage or capture error · 2 unknown ops under --strict · 4 a witness contradicts a rule.
+Exit codes: 0 done · 1 usage or capture error · 2 unknown ops under --strict · 4 a witness contradicts a rule · 130
+interrupted.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+import traceback
 from typing import Annotated
 
 import typer
 
+from graphflops import terminal
 from graphflops.cli import comparison, reports, rules, scaling, verification
-from graphflops.errors import Contradicted, GraphflopsError, MissingRules
+from graphflops.errors import Contradicted, GraphflopsError, MissingRules, UsageError
+from graphflops.raised import place_of, said, shortened
 
 EXIT_CODES: dict[type[GraphflopsError], int] = {MissingRules: 2, Contradicted: 4}
+INTERRUPTED = 130
 
 app = typer.Typer(
     help="What a PyTorch model costs, read from its graph: forward, backward and optimizer FLOPs.",
@@ -38,18 +45,78 @@ def root(
     if show_version:
         from importlib.metadata import version
 
-        typer.echo(f"graphflops {version('graphflops')}")
+        terminal.say(f"graphflops {version('graphflops')}")
     elif context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        terminal.say(context.get_help())
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    stdout, stderr = sys.stdout, sys.stderr
+    with terminal.prepared():
+        code = _code_of(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout, sys.stderr = stdout, stderr  # typer puts others in the place of what nobody reads
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except (OSError, ValueError) as error:
+            code = _not_written(error)
+    return code
+
+
+def _code_of(arguments: list[str]) -> int:
+    """The exit code of a command, whatever its code or the user's raises."""
     try:
-        app(args=arguments, prog_name="graphflops")
-    except SystemExit as stop:
-        return 1 if stop.code else 0  # the parser's own code for bad usage is 2, which is ours for unknown ops
+        _refuse_unspeakable(arguments)
+        code = app(args=arguments, prog_name="graphflops", standalone_mode=False)
+        if code == INTERRUPTED:  # typer caught it
+            raise KeyboardInterrupt
+    except (KeyboardInterrupt, typer.Abort):
+        terminal.say("interrupted", error=True)
+        return INTERRUPTED
     except GraphflopsError as error:
-        typer.echo(f"error: {error}", err=True)
+        terminal.say(f"error: {error}", error=True)
         return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
-    return 0
+    except OSError as error:
+        return _not_written(error)
+    except BaseException as error:
+        if isinstance(error.__context__, BrokenPipeError):  # typer and rich leave so
+            return _not_written(error.__context__)
+        terminal.say(f"error: {_told(error)}", error=True)
+        if sys.flags.dev_mode:
+            traceback.print_exception(error)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _refuse_unspeakable(arguments: list[str]) -> None:
+    """No name of a file or module has a NUL or a lone surrogate in it, and systems say so in many ways."""
+    for argument in arguments:
+        try:
+            if b"\0" not in os.fsencode(argument):
+                continue
+        except UnicodeEncodeError:
+            pass
+        raise UsageError(f"the argument {shortened(argument, 200)!r} has a character in it that no name can have")
+
+
+def _told(error: BaseException) -> str:
+    """An error that is not one of ours: the parser's, of bad usage; an exit of the user's code; or a fault here."""
+    if callable(message := getattr(error, "format_message", None)):
+        path = getattr(getattr(error, "ctx", None), "command_path", "graphflops")
+        return f"{shortened(message(), 500)} (usage: {path} --help)"
+    if not isinstance(error, Exception):
+        return f"{said(error)}, raised by code that was analysed\n    {place_of(error)}"
+    if isinstance(error, (MemoryError, RecursionError)):
+        return f"this is too large, or nested too deeply: {said(error)}\n    {place_of(error)}"
+    return f"graphflops is at fault, and not what it was given: {said(error)}\n    {place_of(error)}"
+
+
+def _not_written(error: OSError | ValueError) -> int:
+    """Standard output is full or closed, which is said; or nobody reads on, which needs no word."""
+    terminal.let_go()
+    if not isinstance(error, BrokenPipeError):
+        named = isinstance(error, OSError) and error.filename
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        terminal.say(f"error: cannot {f'use {named}' if named else 'write the output'}: {reason}", error=True)
+    return 1

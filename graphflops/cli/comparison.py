@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from graphflops.raised import shortened
+from graphflops.terminal import Terminal, say
+
 if TYPE_CHECKING:
     from graphflops.comparison import Waterfall
 
@@ -45,8 +48,6 @@ def compare(
     json: Annotated[Path | None, typer.Option(help="write what is printed to this file, as numbers")] = None,
 ) -> None:
     """What is added or saved on the way from one model to another: flag by flag, or component by component."""
-    from rich.console import Console
-
     from graphflops import targets
     from graphflops.comparison import print_waterfall
     from graphflops.errors import UsageError
@@ -77,14 +78,14 @@ def compare(
         if rate:
             raise UsageError("--lengths is of models that always run whole: give no --rate")
         members = family(_numbers(lengths), **options)
-        print_family(members, Console())
+        print_family(members, Terminal())
         content: dict[str, Any] = {"schema": SCHEMA, "members": [each.to_dict() for each in members]}
     else:
         if first is None or second is None:
             between = _configurations(start, end, batch, seq, inputs, {**options, "steps": steps})
         else:
             between = _targets(first, second, inputs, batch, options)
-        print_waterfall(between, Console())
+        print_waterfall(between, Terminal())
         content = between.to_dict()
     if json is not None:
         _write(json, content)
@@ -99,9 +100,12 @@ def _configurations(
 
     if inputs:
         raise UsageError("--input is of models that are named; ResNet-BK's tokens have --batch and --seq")
-    first, second = (targets.home_config(each, seq) for each in (start, end))
+    first, second = (targets.home_model(each, seq).config for each in (start, end))
+    batch = batch or targets.DEFAULT_BATCH
+    for config in (first, second):
+        targets.Input.parse(f"tokens={batch}x{config.n_seq}:int64").tensor()  # says what is wrong with the sizes
     try:
-        return waterfall(first, second, batch or targets.DEFAULT_BATCH, names=(start, end), **options)
+        return waterfall(first, second, batch, names=(start, end), **options)
     except ValueError as error:
         raise UsageError(f"the configuration is not possible: {error}") from error
 
@@ -128,7 +132,7 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(each) for each in text.replace(",", " ").split()]
     except ValueError:
-        raise UsageError(f"cannot read the lengths {text!r}: write 128,512,2048") from None
+        raise UsageError(f"cannot read the lengths {shortened(text, 100)!r}: write 128,512,2048") from None
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
@@ -136,4 +140,5 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
     from graphflops.files import write_whole
 
-    typer.echo(f"comparison {write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + chr(10))}")
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    say(f"comparison {write_whole(path, text.encode('utf-8', 'backslashreplace'))}")  # a path may have surrogates

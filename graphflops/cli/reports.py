@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from graphflops.terminal import Terminal, say
+
 
 def analyze(
     target: Annotated[
@@ -44,8 +46,6 @@ def analyze(
     ] = None,
 ) -> None:
     """Analyse one training step of a model, without running it."""
-    from rich.console import Console
-
     from graphflops import analysis, targets
     from graphflops.report_text import print_report
 
@@ -65,11 +65,11 @@ def analyze(
         fold=not no_fold,
     )
     if explain is not None:
-        typer.echo(report.explanation(explain))
+        say(report.explanation(explain))
     else:
-        print_report(report, Console())
+        print_report(report, Terminal())
     if json is not None:
-        typer.echo(f"report     {report.to_json(json)}")
+        say(f"report     {report.to_json(json)}")
 
 
 def show(
@@ -78,17 +78,15 @@ def show(
     explain: Annotated[str | None, typer.Option(help="a module path, component or op")] = None,
 ) -> None:
     """Print a saved report, on a machine that needs neither the model nor torch."""
-    from rich.console import Console
-
     from graphflops.report import Report
     from graphflops.report_text import print_report
 
     report = Report.from_json(file)
     report = report if convention is None else report.under(convention)
     if explain is not None:
-        typer.echo(report.explanation(explain))
+        say(report.explanation(explain))
     else:
-        print_report(report, Console())
+        print_report(report, Terminal())
 
 
 def explain(
@@ -121,6 +119,6 @@ def explain(
         model, args, kwargs = targets.model_and_inputs(target, inputs)
         report = analysis.analyze(model, args, kwargs, rules=rules, convention=convention)
     if other is None:
-        typer.echo(report.explanation(what))
+        say(report.explanation(what))
     else:
-        typer.echo(replace(report, entries=report.select(what)).compared(other))
+        say(replace(report, entries=report.select(what)).compared(other))

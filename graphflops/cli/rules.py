@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from graphflops.letters import in_line
+from graphflops.terminal import say
+
 if TYPE_CHECKING:
     from graphflops.rulebook import RuleBook
 
@@ -38,14 +41,14 @@ def list_rules(
         if wanted is None or any(fnmatch(each, wanted) for each in said):
             hidden = ", ".join(f"{each.source} ({where.origin})" for where, each in shadowed)
             source = rule.source + (f" (adapted from {rule.adapted})" if rule.adapted else "")
-            lines.append((target, source, layer.origin, hidden))
+            lines.append(tuple(map(in_line, (target, source, layer.origin, hidden))))
     if not lines:
-        typer.echo(f"no target, rule or source has {pattern!r} in it")
+        say(f"no target, rule or source has {pattern!r} in it")
         return
     lines.insert(0, ("target", "rule", "from", "shadows"))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:  # one line each, however long, for people who search in it
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _book(rules: list[Path] | None, strict: bool) -> RuleBook:
@@ -54,7 +57,7 @@ def _book(rules: list[Path] | None, strict: bool) -> RuleBook:
 
     book = rulebook(rules, strict=strict)
     for warning in book.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", error=True)
     return book
 
 
@@ -67,7 +70,7 @@ def show_rule(
     """Show the rule of a target: its formula in symbols, its source, what it asks for and what it shadows."""
     from graphflops.rule_pages import shown
 
-    typer.echo(shown(_book(rules, strict), target))
+    say(shown(_book(rules, strict), target))
 
 
 @app.command("stub")
@@ -84,11 +87,11 @@ def stub_rule(
 
     text = stub(load(target))
     if output is None:
-        typer.echo(text, nl=False)
+        say(text, end="")
     elif output.exists() and not force:
         raise UsageError(f"{output} is there already; give another path, or --force to overwrite it")
     else:
-        typer.echo(f"wrote {write_whole(output, text)}: fill in what is marked …")
+        say(f"wrote {write_whole(output, text)}: fill in what is marked …")
 
 
 @app.command("check")
@@ -99,20 +102,22 @@ def check_rules(
 ) -> None:
     """Hold rules to what runs: pure in their sizes, multiply-adds exact, no zero without a reason.
 
-    Exit code 4 if anything is found. An operator's calls are made up from its schema; of anything else a rule brings
-    one, with example=.
+    Exit code 4 if anything is found, 1 if a file does not load. An operator's calls are made up from its schema; of
+    anything else a rule brings one, with example=.
     """
     from graphflops.checking import check_file, check_shipped, place
-    from graphflops.errors import Contradicted
+    from graphflops.errors import Contradicted, RuleLoadError
 
     found = [check_file(each) for each in files] if files else [check_shipped()]
     for finding in (finding for each in found for finding in each.findings):
-        typer.echo(str(finding))
+        say(str(finding))
     for rule in (rule for each in found for rule in each.unheld if files):
-        typer.echo(f"{place(rule)}: rule {rule.name} was not called: give it @rule(…, example=…)")
+        say(f"{place(rule)}: rule {rule.name} was not called: give it @rule(…, example=…)")
     total = sum(len(each.findings) for each in found)
     rules, held = sum(each.rules for each in found), sum(each.held for each in found)
     many = "" if rules == 1 else "s", "" if total == 1 else "s"
-    typer.echo(f"{rules} rule{many[0]}, {held} held to what runs, {total or 'no'} finding{many[1]}")
+    say(f"{rules} rule{many[0]}, {held} held to what runs, {total or 'no'} finding{many[1]}")
+    if not all(each.loaded for each in found):
+        raise RuleLoadError("rules that are above do not load, and were not checked")
     if total:
         raise Contradicted("the rules above are not what their targets do")

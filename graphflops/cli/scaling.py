@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from graphflops.terminal import Terminal, say
 
 
 def scale(
@@ -41,16 +44,20 @@ def scale(
     json: Annotated[Path | None, typer.Option(help="write the law to this file")] = None,
 ) -> None:
     """The law of what a model costs in its sizes, by component; its order of growth, a table and a plot."""
-    from rich.console import Console
-
+    from graphflops import targets
     from graphflops.errors import UsageError
     from graphflops.scaling import factories, law
     from graphflops.scaling.growth_text import print_growth
     from graphflops.scaling.law_text import print_law
     from graphflops.scaling.plotting import plot as draw
     from graphflops.scaling.ranges import Multiples, parse, steps
+    from graphflops.scaling.record import phases_in_a_law
 
+    phases_in_a_law(phase)
     given = [parse(each) for text in sizes or () for each in text.replace(",", " ").split()]
+    targets.refuse_twice("--size", [name for name, _, _ in given])
+    if budget is not None and not 0 < budget < math.inf:
+        raise UsageError(f"--budget is a number of FLOPs, such as 1e18, not {budget}")
     ranges: dict[str, Multiples] = {}
     if target is None:
         factory, home = factories.home(config)
@@ -73,20 +80,20 @@ def scale(
         convention=convention,
         attention=attention,
     )
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     print_law(found, console)
     for name, each, high in given:
         if high is None:
             continue
-        typer.echo("")
-        typer.echo(found.order(name, phase))  # type: ignore[arg-type]
+        say("")
+        say(found.order(name, phase))  # type: ignore[arg-type]
         values = steps(each.at, high, each.of)
         print_growth(found, name, values, console, phase)  # type: ignore[arg-type]
         if budget is not None:
             most = found.solve(name, budget, phase)  # type: ignore[arg-type]
-            typer.echo(f"budget     {budget:g} {found.convention.unit}s are enough up to {name} = {most:,}")
+            say(f"budget     {budget:g} {found.convention.unit}s are enough up to {name} = {most:,}")
         if plot is not None:
-            typer.echo(f"plot       {draw(found, name, values, plot, phase)}")  # type: ignore[arg-type]
+            say(f"plot       {draw(found, name, values, plot, phase)}")  # type: ignore[arg-type]
             plot = None
     if json is not None:
-        typer.echo(f"law        {found.to_json(json)}")
+        say(f"law        {found.to_json(json)}")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from graphflops.terminal import Terminal, say
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -28,17 +30,15 @@ def verify(
 
     Exit code 4 if multiply-adds differ; a difference in other classes is printed with what the rule says of it.
     """
-    from rich.console import Console
-
     from graphflops import targets, verification
     from graphflops.errors import Contradicted
 
     model, args, kwargs = targets.model_and_inputs(target, inputs)
     found = verification.verify(model, args, kwargs, rules=rules)
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     console.print(_table(found))
     for line in _remarks(found):
-        typer.echo(line)
+        say(line)
     if target is None:
         console.print(_laws(verification.PUBLISHED))
     if not found.holds:

@@ -81,9 +81,7 @@ def executed(
     Whatever the call raises on fake tensors is raised here too; it is never written to, nor are modules among its
     arguments.
     """
-    return isolated(
-        lambda: _executed(call, (tuple(args), dict(kwargs or {})), training, frozen, through, known)
-    )
+    return isolated(lambda: _executed(call, (tuple(args), dict(kwargs or {})), training, frozen, through, known))
 
 
 def _executed(

@@ -34,6 +34,7 @@ def evaluated(text: str, find: Callable[[str], Fraction]) -> Fraction:
     Raises:
         UsageError: it is no such expression; or what ``find`` raises.
     """
+    text = text.strip()
 
     def value(node: ast.AST) -> Fraction:
         match node:

@@ -41,6 +41,12 @@ def measure(model: nn.Module, batches: Iterable[Any], *, rules: Iterable[RuleSou
         UsageError: there are no batches, or ``model`` is no module.
         CaptureError: the model cannot be traced on a batch, so that nobody knows what all of its rows are.
     """
+    from graphflops.arguments import in_words
+
+    return in_words(_measured)(model, batches, rules)
+
+
+def _measured(model: nn.Module, batches: Iterable[Any], rules: Iterable[RuleSource] | None) -> dict[str, Rate]:
     import torch
     from torch import nn
 

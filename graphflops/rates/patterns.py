@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from graphflops.components import components
 from graphflops.errors import UsageError
 from graphflops.ledger import Entry
+from graphflops.raised import attribute
 from graphflops.rates.expressions import evaluated
 from graphflops.rates.numbers import Rate, exactly
 from graphflops.rates.spellings import Layers, layers
@@ -150,12 +151,12 @@ def numbers_of(model: Any) -> Attributes:
     """What gives the numbers among a module's attributes, those of its ``config`` under ``config.`` among them."""
 
     def numbers(path: str) -> dict[str, Any]:
-        module = getattr(model, "_orig_mod", model)
+        module = attribute(model, "_orig_mod", model)
         for name in filter(None, path.split(".")):
-            module = getattr(module, name, None)
+            module = attribute(module, name)
         found: dict[str, Any] = {}
-        for prefix, owner in (("", module), ("config.", getattr(module, "config", None))):
-            for name, value in {**vars(type(owner)), **getattr(owner, "__dict__", {})}.items():
+        for prefix, owner in (("", module), ("config.", attribute(module, "config"))):
+            for name, value in {**vars(type(owner)), **attribute(owner, "__dict__", {})}.items():
                 if isinstance(value, (int, float, Fraction)) and not isinstance(value, bool) and name[:1] != "_":
                     found[prefix + name] = value
         return found

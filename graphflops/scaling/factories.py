@@ -12,6 +12,7 @@ from torch import nn
 
 from graphflops.errors import UsageError
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
+from graphflops.raised import LEAVING, place_of, said
 from graphflops.scaling.ranges import Multiples
 from graphflops.targets import DEFAULT_BATCH, Input, bind, home_model, load
 
@@ -65,7 +66,10 @@ def of_target(target: str, inputs: Iterable[str] | None, sizes: Mapping[str, Mul
         )
 
     def factory(**values: int) -> tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]:
-        built = made(**{name: value for name, value in values.items() if name in asked})
+        try:
+            built = made(**{name: value for name, value in values.items() if name in asked})
+        except LEAVING as error:
+            raise UsageError(f"{target} raised {said(error)}\n    {place_of(error)}") from error
         if isinstance(built, nn.Module):
             return built, *bind(built, [Input.parse(_with_numbers(text, values)) for text in texts])
         return built  # type: ignore[no-any-return]  # law says what is wrong with it

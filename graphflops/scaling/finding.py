@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from inspect import signature
 from typing import Any, TypeAlias
 
 from graphflops.errors import GraphflopsError, UsageError
+from graphflops.raised import LEAVING, place_of, said
 from graphflops.report import Report
 from graphflops.scaling.discovery import find
 from graphflops.scaling.observation import Quantity, observe
@@ -34,7 +36,12 @@ def law(factory: Callable[..., Any], sizes: Mapping[str, int | Multiples], **opt
         UsageError: an argument is wrong.
         CaptureError: the model cannot be traced at the base sizes.
     """
+    from graphflops.analysis import analyze
+
     ranges = as_ranges(sizes)
+    known = [name for name, each in signature(analyze).parameters.items() if each.kind is each.KEYWORD_ONLY]
+    if wrong := [name for name in options if name not in known]:
+        raise UsageError(f"law has no option {wrong[0]!r}; it has those of analyze: {', '.join(known)}")
     if not callable(factory):
         raise UsageError(f"factory must be a function of the sizes, not a {type(factory).__name__}")
     report, base = _reporter(factory, {name: each.at for name, each in ranges.items()}, options)
@@ -92,13 +99,16 @@ def _reporter(
         raise
     except Exception as error:
         raise UsageError(
-            f"the factory raised {type(error).__name__} at {written(base)}: {error}; it is called with the sizes by "
+            f"the factory raised {said(error)} at {written(base)}, {place_of(error)}; it is called with the sizes by "
             "name, and returns (model, args) or (model, args, kwargs)"
         ) from error
 
 
 def _made(factory: Callable[..., Any], sizes: Mapping[str, int]) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
-    made = factory(**sizes)
+    try:
+        made = factory(**sizes)
+    except LEAVING as error:
+        raise UsageError(f"the factory raised {said(error)} at {written(sizes)}\n    {place_of(error)}") from error
     match made:
         case (model, tuple() | list() as args):
             return model, tuple(args), {}

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from graphflops.letters import in_line
 from graphflops.scaling.law_text import phases_of
 from graphflops.scaling.plotting import grouped
 from graphflops.scaling.record import Law, Query
@@ -37,7 +38,7 @@ def print_growth(law: Law, size: str, values: Sequence[int], console: Console, p
     console.print(table)
     legend = Text("  ")
     for (label, _), colour, fill in zip(parts, COLOURS, FILLS, strict=False):
-        legend.append(f"{fill * 2} ", style=colour).append(f"{label}   ")
+        legend.append(f"{fill * 2} ", style=colour).append(f"{in_line(label)}   ")
     console.print(legend)
 
 

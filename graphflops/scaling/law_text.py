@@ -9,16 +9,18 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from graphflops.letters import in_line, safe
 from graphflops.scaling.notation import ranges_of, written
 from graphflops.scaling.observation import PARAMETERS
 from graphflops.scaling.polynomials import Polynomial
 from graphflops.scaling.record import Law, Query
+from graphflops.terminal import Terminal
 
 
 def as_text(law: Law, width: int | None = None) -> str:
     """The law as plain text, as wide as the terminal unless told."""
     file = io.StringIO()
-    print_law(law, Console(file=file, width=width or shutil.get_terminal_size((100, 24)).columns))
+    print_law(law, Terminal(file, width=width or shutil.get_terminal_size((100, 24)).columns))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
@@ -42,9 +44,9 @@ def phases_of(law: Law) -> list[Query]:
 
 def _heading(law: Law) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_row("law of", Text(law.model, style="bold"))
+    table.add_row("law of", Text(in_line(law.model), style="bold"))
     table.add_row("in", Text(", ".join(_size(law, name) for name in law.sizes)))
-    table.add_row("counts", Text(f"{law.convention.unit}s, {law.convention.name}: {law.convention.about}"))
+    table.add_row("counts", Text(safe(f"{law.convention.unit}s, {law.convention.name}: {law.convention.about}")))
     table.add_row("found", Text(f"from {law.traces} traces, {len(law.checked)} of them at sizes only to hold it to"))
     return table
 
@@ -62,7 +64,7 @@ def _phase(law: Law, phase: Query) -> Table:
     table.add_row(Text("parameters, numbers" if phase == PARAMETERS else phase, style="bold"))
     names = tuple(law.sizes)
     for label, members, each in runs(law, phase):
-        table.add_row(f"  {label}{', each' if len(members) > 1 else ''}", Text(written(each, names)))
+        table.add_row(f"  {in_line(label)}{', each' if len(members) > 1 else ''}", Text(written(each, names)))
     table.add_row("  in all", Text(written(law.polynomial(phase), names)))
     return table
 

@@ -76,6 +76,8 @@ def as_ranges(sizes: Mapping[str, int | Multiples]) -> dict[str, Multiples]:
     return made
 
 
+DIGITS = 18
+"""of the largest size that is taken from a command line"""
 _WRITTEN = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<low>\d+)(?:\.\.(?P<high>\d+))?(?::(?P<of>\d+))?")
 
 
@@ -91,8 +93,11 @@ def parse(text: str) -> tuple[str, Multiples, int | None]:
     match = _WRITTEN.fullmatch(text.strip())
     if match is None:
         raise UsageError(
-            f"cannot read the size {text!r}: write NAME=VALUE, NAME=LOW..HIGH, or NAME=LOW..HIGH:32 for multiples of 32"
+            f"cannot read the size {text[:200]!r}: write NAME=VALUE, NAME=LOW..HIGH, or NAME=LOW..HIGH:32 for "
+            "multiples of 32"
         )
+    if any(len(number) > DIGITS for number in re.findall(r"\d+", text)):
+        raise UsageError(f"the size {text[:60]!r} … is larger than any tensor: at most {DIGITS} digits")
     low, of = int(match["low"]), int(match["of"] or 1)
     high = int(match["high"]) if match["high"] else None
     made = multiples(of, at=low)

@@ -105,6 +105,7 @@ class Law:
         """
         if component is not None and component not in self.components:
             raise UsageError(f"there is no component {component!r}; there are: {', '.join(self.components)}")
+        phases_in_a_law(phase)
         return self._summed(phase, component, lambda each: component is None or each.component == component)
 
     def work(self, phase: Query = "total") -> Work:
@@ -115,7 +116,7 @@ class Law:
         """
         if not weighs_classes(self.convention):
             raise UsageError(f"the convention {self.convention.name} counts by itself, and not by classes of work")
-        phases = _phases(phase)
+        phases = phases_in_a_law(phase)
         found = {
             kind: Polynomial.sum(
                 (1, law) for each, law in self.terms.items() if each.phase in phases and each.kind == kind
@@ -240,6 +241,8 @@ class Law:
         """
         from graphflops.scaling.growth import crossover
 
+        if not isinstance(other, Law):
+            raise UsageError(f"a law is held against another law, not against a {type(other).__name__}")
         self._known([size])
         other._known([size])
         return crossover(self, other, size, phase, sizes)
@@ -290,7 +293,7 @@ class Law:
 
     def _weights(self, phase: Query) -> Callable[[Quantity], int]:
         """What a quantity counts in an answer about a phase."""
-        phases, kinds = _phases(phase), weights(self.convention)
+        phases, kinds = phases_in_a_law(phase), weights(self.convention)
 
         def weight(each: Quantity) -> int:
             if each.phase not in phases:
@@ -307,7 +310,12 @@ class Law:
                 raise UsageError(f"{self.model}'s law has no size {name!r}; it has: {', '.join(self.sizes)}")
 
 
-def _phases(phase: str) -> tuple[str, ...]:
+def phases_in_a_law(phase: str) -> tuple[str, ...]:
+    """The phases that a question about a law is about.
+
+    Raises:
+        UsageError: there is no such question.
+    """
     return (PARAMETERS,) if phase == PARAMETERS else phases_of(phase)  # type: ignore[arg-type]
 
 

@@ -1,8 +1,8 @@
 """Structural copies: what a model is made of, without its data, for a trace to run on and to write to.
 
-Copied are modules, containers, plain objects, and functions that close over any of them; tensors become fake ones, always
-the same for the same tensor. Whatever has no state of its own (classes, Python modules, torch's functions), or a state that
-Python cannot see (locks, files, handles of libraries), is shared. So the original is only ever read.
+Copied are modules, containers, plain objects, and functions that close over any of them; tensors become fake ones, the
+same one for each. Whatever has no state of its own (classes, Python modules, torch's functions), or a state that Python
+cannot see (locks, files, handles of libraries), is shared. So the original is only ever read.
 
 Mutable objects are made empty and filled later, from a list: cycles end there, and depth costs no recursion.
 """
@@ -35,9 +35,10 @@ Handler = Callable[[Any], Any]
 
 _ATOMS: frozenset[type] = frozenset(
     {
-        *(int, float, complex, bool, str, bytes, type(None), type(...), type(NotImplemented), range, slice, type, object),
+        *(int, float, complex, bool, str, bytes, type(None), type(...), type(NotImplemented), range, slice),
+        *(type, object, property, staticmethod, classmethod),
         *(types.ModuleType, types.CodeType, types.GenericAlias, types.UnionType, types.WrapperDescriptorType),
-        *(torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, property, staticmethod, classmethod),
+        *(torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size),
     }
 )
 """types whose values cannot be written to, or are nobody's state"""
@@ -45,10 +46,11 @@ _ATOMS: frozenset[type] = frozenset(
 _STATEFUL_OF_PYTHON: tuple[type, ...] = (types.SimpleNamespace, argparse.Namespace, queue.Queue, random.Random)
 """classes of the standard library whose instances are copied; those of others are shared"""
 
-_SHARED_OF_TORCH = ("torch._", "torch.fx", "torch.export", "torch.distributed", "torch.library", "torch.cuda", "torch.jit")
+_SHARED_OF_TORCH = tuple(f"torch.{name}" for name in ("_", "fx", "export", "distributed", "library", "cuda", "jit"))
 """where classes of torch are defined whose instances are shared: compilers, graphs, handles of processes"""
 
 _ITERATORS: tuple[type, ...] = (itertools.count, itertools.cycle, itertools.chain, type(iter([])), type(iter(())))
+_DICTS: tuple[type, ...] = (collections.OrderedDict, collections.defaultdict, dict)
 _CELL = types.CellType
 HOOK = "_compiled_call_impl"
 """the attribute of a module that PyTorch calls in place of the module, if it is there"""
@@ -109,7 +111,7 @@ class Copier:
                 continue
             try:
                 _emptied(copied)
-            except Exception:  # noqa: S112  whatever cannot be emptied is found by whoever looks for what is left
+            except Exception:
                 continue
         for _, shadow in self._globals.values():
             shadow.clear()
@@ -271,7 +273,7 @@ class Copier:
 
     def _dict(self, original: dict[Any, Any]) -> Any:
         cls = type(original)
-        base: Any = next(each for each in (collections.OrderedDict, collections.defaultdict, dict) if issubclass(cls, each))
+        base: Any = next(each for each in _DICTS if issubclass(cls, each))
         made: Any = base() if cls is base else base.__new__(cls)
         self._keep(original, made)
         if base is collections.defaultdict:
@@ -358,7 +360,11 @@ class Copier:
 
     def _weak_keys(self, original: Any) -> Any:
         made = self._keep(original, type(original)())
-        self._pending.append(lambda: made.update({self._copy(key): self._copy(value) for key, value in original.items()}))
+
+        def fill() -> None:
+            made.update({self._copy(key): self._copy(value) for key, value in original.items()})
+
+        self._pending.append(fill)
         return made
 
     def _weak_values(self, original: Any) -> Any:
@@ -588,4 +594,3 @@ def _emptied(value: Any) -> None:
     object_dict(value).clear()
     for name, _ in _slots_of(value):
         object.__delattr__(value, name)
-

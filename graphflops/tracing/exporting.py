@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from graphflops.tracing.isolation import session, tracing
 from graphflops.tracing.module_state import watched_state
+from graphflops.tracing.patches import quietly
 from graphflops.tracing.stand_ins import StandIns
 
 
@@ -24,7 +23,7 @@ def exported(root: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
     copied = stand_ins.copier.copy
     here = session()
     assert here is not None, "what is exported is copied by an analysis"
-    with _quietly(), torch.set_grad_enabled(grad), here.putting_back(watched_state(root, stand_ins.survey.classes)):
+    with quietly(), torch.set_grad_enabled(grad), here.putting_back(watched_state(root, stand_ins.survey.classes)):
         try:
             with tracing():
                 program = torch.export.export(copied(root), copied(args), copied(dict(kwargs)), strict=False)
@@ -32,14 +31,3 @@ def exported(root: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
         except Exception as error:
             said = next(iter(str(error).strip().splitlines()), "")
             return f"{type(error).__name__}: {said}"
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """What torch.export logs of a program that it gives up is of no use to who asked for a cost."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -20,8 +20,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from graphflops.repeats import Likeness, numbered
 from graphflops.tracing.blocks import OF_TORCH, PLAIN, Block
 from graphflops.tracing.checkpoints import Region
-from graphflops.tracing.failures import user_line
 from graphflops.tracing.copying import HOOK, object_dict
+from graphflops.tracing.failures import user_line
 from graphflops.tracing.stand_ins import Unfold, stored_in
 
 if TYPE_CHECKING:
@@ -313,8 +313,10 @@ class Folding:
         while last._next is not tracer.graph._root:
             last = last._next
             nodes.append(last)
-        if unspoilt and self._state(call) == before and all(
-            _is_unchanged(*each) for each in zip(copies, held, strict=True)
+        if (
+            unspoilt
+            and self._state(call) == before
+            and all(_is_unchanged(*each) for each in zip(copies, held, strict=True))
         ):
             pattern.calls = pattern.region.calls if pattern.region else 0
             pattern.body = self._body(block, call, nodes, inputs, now, line, result)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from graphflops.raised import attribute
 from graphflops.tracing.stretches import Stretch, stretches_of, whose
 
 _FRAME = re.compile(r'File "(.+?)", line (\d+)')
@@ -24,7 +25,8 @@ def as_module(model: Callable[..., Any]) -> Callable[..., Any]:
     """The module of an exported program, and the one inside of a compiled one; everything else as it is."""
     if isinstance(model, torch.export.ExportedProgram):
         return model.module()
-    return getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    inner: Callable[..., Any] = attribute(model, "_orig_mod", model)
+    return inner  # what torch.compile wraps
 
 
 def captured_from(module: nn.Module) -> str:

@@ -91,7 +91,7 @@ class Session:
                 each(is_own, alone)
 
     def close(self, *, keep: bool = False) -> list[Any]:
-        """Let go of everything, undo what was written to module-level state; the fake tensors that somebody else holds."""
+        """Let go of everything; the fake tensors that somebody else holds."""
         if keep:
             return []
         for holder in reversed(self._owned):
@@ -172,7 +172,7 @@ def not_tracing() -> Iterator[None]:
 
 
 def isolated(function: Callable[[], Result], *, keep: bool = False) -> Result:
-    """Call a function in a thread of its own, and let go of all fake tensors that it made, unless told to ``keep`` them.
+    """Call a function in a thread of its own, and let go of the fake tensors that it made, unless told to ``keep`` them.
 
     Within an analysis, but not within the user's code that it runs, the function is called as it is.
 
@@ -230,7 +230,7 @@ class _Run(Generic[Result]):
                 if not self.nested:
                     stack.enter_context(_one_at_a_time)
                 self._work()
-        except BaseException as error:  # noqa: BLE001  it is the caller's
+        except BaseException as error:
             self.error = error
         finally:
             self.done.set()
@@ -244,7 +244,7 @@ class _Run(Generic[Result]):
         with installed():
             try:
                 self.answer = self.function()
-            except BaseException as error:  # noqa: BLE001
+            except BaseException as error:
                 failed = error
             try:
                 with self.session.gate:
@@ -301,11 +301,13 @@ def _still_held(left: list[Any]) -> str:
     """The message that names who holds a fake tensor after an analysis."""
     holders = []
     for tensor in left:
-        holders += [_named(each, tensor) for each in gc.get_referrers(tensor) if each is not left and not _is_ours(each)]
+        referrers = [each for each in gc.get_referrers(tensor) if each is not left]
+        holders += [_named(each, tensor) for each in referrers if not _is_ours(each)]
     named = [*dict.fromkeys(filter(None, holders))][:5]
     return (
-        f"{len(left)} tensors without data outlive the analysis, held by {', '.join(named) or 'something out of sight'}: "
-        "the model's code keeps what it computes where the analysis cannot put it back.\n"
+        f"{len(left)} tensors without data outlive the analysis, held by "
+        f"{', '.join(named) or 'something out of sight'}: the model's code keeps what it computes where the analysis "
+        "cannot put it back.\n"
         "Have it keep tensors in attributes of its modules, or delete what is held there before the model runs again."
     )
 

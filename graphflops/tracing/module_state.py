@@ -1,8 +1,8 @@
-"""State outside of a model: what Python modules and classes hold, put back where the program that was traced wrote to it.
+"""State outside of a model: what Python modules and classes hold, put back where the traced program wrote to it.
 
 A copy cannot stand in for a global name or a class attribute, which a program finds by itself. So what the files of a
-model hold is noted before a trace, and each place that the trace wrote to gets back what it held: each that came to hold a
-fake tensor or a copy, and all others as well if no other thread could have written to them.
+model hold is noted before a trace, and each place that the trace wrote to gets back what it held: each that came to hold
+a fake tensor or a copy, and all others as well if no other thread could have written to them.
 
 Functions that remember their results (``functools.lru_cache``) remember, in the thread of the analysis, those of the
 analysis alone: a tensor that was remembered before would not be counted when it is made.
@@ -108,6 +108,7 @@ class Apart:
         functools.update_wrapper(self, memo)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The result, remembered or new."""
         return self._now()(*args, **kwargs)
 
     def __get__(self, owner: Any, cls: type | None = None) -> Any:
@@ -179,7 +180,7 @@ class _Place:
         self.content: Any = dict(vars(holder)) if isinstance(holder, type) else _base(holder)[0](holder)
 
     def put_back(self, is_own: Callable[[Any], bool], alone: bool) -> None:
-        """Give each place that was written to what it held: all, or those that came to hold something of the analysis."""
+        """Give what was written to what it held: all of it, or where it came to hold something of the analysis."""
         if isinstance(self.content, dict):
             now = dict(vars(self.holder)) if isinstance(self.holder, type) else self.holder
             self._put_back_keys(now, is_own, alone)
@@ -240,7 +241,7 @@ def _base(holder: Any) -> tuple[Any, Any]:
 
 
 def _noted(names: Collection[str]) -> list[_Place]:
-    """All that Python modules hold of which a program may write to: names, containers, objects, attributes of classes."""
+    """All that Python modules hold which a program may write to: names, containers, objects, attributes of classes."""
     places: list[_Place] = []
     seen: set[int] = set()
     waiting: list[Any] = []
@@ -267,9 +268,10 @@ def _noted(names: Collection[str]) -> list[_Place]:
         elif isinstance(value, type):
             if value.__module__ in names and id(value) not in seen:
                 note(value, True)
-        elif isinstance(value, nn.Module) or (not isinstance(value, _OPAQUE) and is_plain(cls)):
-            if attributes := object_dict(value):
-                note(attributes, False)
+        elif (isinstance(value, nn.Module) or (not isinstance(value, _OPAQUE) and is_plain(cls))) and (
+            attributes := object_dict(value)
+        ):
+            note(attributes, False)
     return places
 
 
@@ -292,5 +294,3 @@ def _reaches(value: Any, is_own: Callable[[Any], bool]) -> bool:
                 seen.add(id(held))
                 waiting.append(held)
     return False
-
-

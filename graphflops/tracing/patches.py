@@ -1,4 +1,4 @@
-"""All that is replaced for the whole process while an analysis runs; it looks at the thread, and acts in an analysis alone.
+"""All that is replaced for the whole process while an analysis runs; it looks at the thread, and acts there alone.
 
 PyTorch has no hook of its own for these, and Python none for its random numbers. Everybody else's calls go where they
 went before, and after the last analysis everything is the object that it was.
@@ -27,6 +27,7 @@ Wrap = Callable[[Any], Any]
 """makes of a function what is put in its place"""
 
 _LOG = logging.getLogger("torch._subclasses.fake_tensor")
+"""where PyTorch logs an operator that fails on fake tensors with its traceback, which is in the error that is raised"""
 _gate = threading.Lock()
 _installed: list[ExitStack] = []
 _users = 0
@@ -53,9 +54,7 @@ def _put_in_place() -> ExitStack:
     stack = ExitStack()
     for owner, name, wrap in _replacements():
         stack.enter_context(_replaced(owner, name, wrap(getattr(owner, name))))
-    quiet, finder = _Quiet(), _Outside()
-    _LOG.addFilter(quiet)
-    stack.callback(_LOG.removeFilter, quiet)
+    finder = _Outside()
     sys.meta_path.insert(0, finder)
     stack.callback(sys.meta_path.remove, finder)
     return stack
@@ -84,6 +83,7 @@ def _replacements() -> Iterator[tuple[Any, str, Wrap]]:
         yield dynamo, "_callback_from_stance", _in_a_trace(lambda callback: None)
     if (flex := sys.modules.get("torch.nn.attention.flex_attention")) is not None:
         yield flex, "_validate_device", _in_a_trace(lambda *_: None)  # it refuses to be trained on a CPU
+    yield logging.Logger, "handle", _unless_quiet
     for module, name in _SEEDS:
         yield module, name, _in_a_trace(lambda *_: torch.default_generator)
     for name in _SETTINGS:
@@ -227,8 +227,38 @@ def outside() -> Iterator[None]:
         yield
 
 
-class _Quiet(logging.Filter):
-    """What PyTorch logs of an operator that fails on fake tensors, a traceback, is in the error that is raised."""
+class _Thread(threading.local):
+    is_quiet: bool = False
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not in_analysis()
+
+_thread = _Thread()
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """What torch.export logs and prints of a program that it gives up, in this thread, is not heard.
+
+    It calls ``print``, which its module has from here on a name of its own for: that of Python for everybody else.
+    """
+    from torch.export import _trace
+
+    vars(_trace).setdefault("print", _print)
+    before, _thread.is_quiet = _thread.is_quiet, True
+    try:
+        yield
+    finally:
+        _thread.is_quiet = before
+
+
+def _print(*values: Any, **options: Any) -> None:
+    if not _thread.is_quiet:
+        print(*values, **options)
+
+
+def _unless_quiet(original: Any) -> Any:
+    @functools.wraps(original)
+    def handle(logger: logging.Logger, record: logging.LogRecord) -> None:
+        if not (_thread.is_quiet or (logger is _LOG and in_analysis())):
+            original(logger, record)
+
+    return handle

@@ -197,7 +197,7 @@ class StandIns:
         return self._fakes[id(tensor)][1]
 
     def _marked(self, fake: torch.Tensor, tensor: torch.Tensor) -> None:
-        """What a program has noted on a tensor, as attributes, is on its stand-in; and a gradient, if it may be added to."""
+        """What a program has noted on a tensor is on its stand-in too; and a gradient, if it may be added to."""
         with torch._C.DisableTorchFunction():
             if not isinstance(tensor, FakeTensor) and (notes := object_dict(tensor)):
                 object_dict(fake).update({name: self.copier.copy(note) for name, note in notes.items()})

@@ -174,9 +174,7 @@ class Tracer(fx.Tracer):
             with torch._C.DisableTorchFunction():
                 self.folding = Folding(self, blocks)
                 program = self.copier.copy(self.root)
-                self.paths = {
-                    id(self.copier.copy_of(module)): path for path, module in self.survey.modules.items()
-                }
+                self.paths = {id(self.copier.copy_of(module)): path for path, module in self.survey.modules.items()}
                 placed_args, placed_kwargs = self._place(args, kwargs)
             self.program: nn.Module = program
             call: Callable[..., Any] = program

@@ -39,7 +39,7 @@ class Listener(Protocol):
         """An operator that autograd differentiates runs."""
 
     def on_getattr(self, get: Callable[..., Any], module: nn.Module, name: str) -> Any:
-        """An attribute of a module is asked for that Python does not find by itself; ``get`` is how PyTorch finds it."""
+        """An attribute is asked for that Python does not find by itself; ``get`` is how PyTorch finds it."""
 
     def on_setattr(self, put: Callable[..., Any], module: nn.Module, name: str, value: Any) -> None:
         """An attribute of a module is written."""
@@ -78,7 +78,7 @@ def watching(listener: Listener, values: Values) -> Iterator[None]:
 
 
 def apply_watched(original: Any) -> Any:
-    """``autograd.Function.apply`` that tells the listener of its thread; an ``apply`` taken earlier passes through it."""
+    """``autograd.Function.apply`` that tells the listener of its thread; one that was taken earlier calls it too."""
     function: Any = torch.autograd.function._SingleLevelFunction
 
     def apply(cls: type, *args: Any, **kwargs: Any) -> Any:

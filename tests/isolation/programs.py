@@ -231,18 +231,20 @@ def programs() -> dict[str, nn.Module]:
         for each in (in_table, in_history, in_nested, in_window, in_global, in_counter, in_class, over_a_global)
     }
     made |= {
-        "in_object": Program(in_object, box=Box(tensor=torch.zeros(1, 4), inner=types.SimpleNamespace(items=[], count=0))),
+        "in_object": Program(
+            in_object, box=Box(tensor=torch.zeros(1, 4), inner=types.SimpleNamespace(items=[], count=0))
+        ),
         "in_slots": Program(in_slots, box=Slotted()),
         "in_containers": Program(
             in_containers, pair=([], 1), table={"a": {}}, queue=collections.deque(), names={"x"}, twice=[[]] * 2
         ),
         "in_place": Program(in_place, plain=torch.ones(4)),
         "in_attributes": Program(in_attributes, gone=1),
-        "in_random": Program(
-            in_random, generator=torch.Generator(), dice=random.Random(5), numbers=itertools.count(3)
-        ),
+        "in_random": Program(in_random, generator=torch.Generator(), dice=random.Random(5), numbers=itertools.count(3)),
         "in_settings": Program(in_settings),
-        "kept_weakly": Program(kept_weakly, weak=weakref.WeakKeyDictionary(), reference=weakref.ref(layer), other=layer),
+        "kept_weakly": Program(
+            kept_weakly, weak=weakref.WeakKeyDictionary(), reference=weakref.ref(layer), other=layer
+        ),
         "frozen": Program(frozen, config=closed, registry=registry),
         "converted": Program(converted),
         "checkpointed": Program(checkpointed),

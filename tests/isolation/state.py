@@ -29,7 +29,17 @@ State = dict[str, Any]
 PLAIN = (int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device, torch.Size, range, slice)
 MADE_ANEW = (tuple, types.MethodType, types.BuiltinMethodType)
 """objects that may be made each time that somebody asks"""
-LIBRARIES = {*sys.stdlib_module_names, "torch", "numpy", "graphflops", "transformers", "torchvision", "timm", "pytest", "_pytest"}
+LIBRARIES = {
+    *sys.stdlib_module_names,
+    "torch",
+    "numpy",
+    "graphflops",
+    "transformers",
+    "torchvision",
+    "timm",
+    "pytest",
+    "_pytest",
+}
 TESTING = {"_pytest", "pytest", "pluggy", "xdist", "hypothesis"}
 
 
@@ -72,7 +82,11 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, (type, types.ModuleType)):
         name = value.__module__ if isinstance(value, type) else value.__name__
         if name.partition(".")[0] not in LIBRARIES:
-            yield from ((f".{key}", each) for key, each in vars(value).items() if not key.startswith("__") and key != "pytestmark")
+            yield from (
+                (f".{key}", each)
+                for key, each in vars(value).items()
+                if not key.startswith("__") and key != "pytestmark"
+            )
         return
     if isinstance(value, types.FunctionType) and (value.__module__ or "").partition(".")[0] in LIBRARIES:
         return
@@ -123,7 +137,10 @@ def _process() -> Iterator[tuple[str, Any]]:
     yield "torch's random numbers", hash(bytes(torch.get_rng_state().tolist()))
     yield "Python's random numbers", hash(random.getstate())
     if numpy is not None:
-        yield "numpy's random numbers", hash(str(numpy.random.get_state()[1:]) + numpy.random.get_state()[1].tobytes().hex())
+        yield (
+            "numpy's random numbers",
+            hash(str(numpy.random.get_state()[1:]) + numpy.random.get_state()[1].tobytes().hex()),
+        )
     yield "default dtype", torch.get_default_dtype()
     yield "default device", str(torch.get_default_device())
     yield "threads of torch", torch.get_num_threads()
@@ -136,8 +153,16 @@ def _process() -> Iterator[tuple[str, Any]]:
     yield "anomaly mode", torch.is_anomaly_enabled()
     for owner in (nn.Module, torch.autograd.function._SingleLevelFunction, torch.autograd.Function, random, torch):
         name = getattr(owner, "__name__", "")
-        yield f"members of {name}", hash(tuple((key, id(each)) for key, each in sorted(vars(owner).items())
-                                               if callable(each) or isinstance(each, classmethod)))
+        yield (
+            f"members of {name}",
+            hash(
+                tuple(
+                    (key, id(each))
+                    for key, each in sorted(vars(owner).items())
+                    if callable(each) or isinstance(each, classmethod)
+                )
+            ),
+        )
     yield "finders", tuple(map(id, sys.meta_path))
     yield "logging", (logging.root.manager.disable, len(logging.getLogger("torch._subclasses.fake_tensor").filters))
     yield "recursion limit", sys.getrecursionlimit()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from graphflops import Work, analyze
+from graphflops import UsageError, Work, analyze
 from graphflops.cli import main
 from graphflops.primitives import executed
 from graphflops.witness import dispatched
@@ -133,8 +133,9 @@ def test_only_what_a_pattern_names_is_expanded() -> None:
     assert {entry.target for entry in report.entries if "primitives" in entry.rule} == {"aten.layer_norm"}
 
 
-def test_a_pattern_that_names_nothing_is_a_warning() -> None:
-    assert "expands nothing" in analyze(nn.ReLU(), (X,), expand=["my.*"]).warnings[0]
+def test_a_pattern_that_names_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"'aten.rellu' expands nothing: .* did you mean aten.relu?"):
+        analyze(nn.ReLU(), (X,), expand=["aten.rellu"])
 
 
 def test_what_cannot_be_taken_apart_is_priced_by_its_rule_and_says_so() -> None:
