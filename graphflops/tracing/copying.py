@@ -172,7 +172,7 @@ class Copier:
             (torch.Tensor, self._tensor),
             (torch.Generator, self._generator),
             (torch.jit.ScriptFunction, None),
-            (torch.jit.RecursiveScriptModule, self._script_module),
+            (torch.jit._script.RecursiveScriptModule, self._script_module),
             (torch.jit.ScriptModule, None),
             (nn.Module, self._module),
             ((fx.Graph, fx.Node), None),
@@ -207,8 +207,9 @@ class Copier:
         return self.fake(tensor)  # which remembers it
 
     def _generator(self, generator: torch.Generator) -> torch.Generator:
-        copied = self._keep(generator, torch.Generator(generator.device))
+        copied = torch.Generator(generator.device)
         copied.set_state(generator.get_state())
+        self._keep(generator, copied)
         return copied
 
     def _array(self, array: Any) -> Any:
@@ -246,7 +247,7 @@ class Copier:
 
     def _script_module(self, module: Any) -> Any:
         """A TorchScript module: its C++ object and those in it anew, with fake tensors for attributes."""
-        copied = torch.jit._recursive.wrap_cpp_module(self._script_object(module._c))
+        copied = torch.jit._recursive.wrap_cpp_module(self._script_object(module._c))  # type: ignore[no-untyped-call]
         self._keep(module, copied)
         names = dict(copied.named_modules())
         for path, inner in module.named_modules():
@@ -264,7 +265,8 @@ class Copier:
         made = copy.copy(original)
         for name, inner in torch._C.ModuleDict(original).items():
             made.setattr(name, self._script_object(inner))
-        for held in (torch._C.ParameterDict(original), torch._C.BufferDict(original)):
+        kinds: tuple[Any, ...] = (torch._C.ParameterDict, torch._C.BufferDict)
+        for held in (kind(original) for kind in kinds):
             for name, tensor in held.items():
                 made.setattr(name, self.fake(tensor))
         return made

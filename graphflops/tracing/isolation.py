@@ -172,7 +172,7 @@ def not_tracing() -> Iterator[None]:
 
 
 def isolated(function: Callable[[], Result], *, keep: bool = False) -> Result:
-    """Call a function in a thread of its own, and let go of the fake tensors that it made, unless told to ``keep`` them.
+    """Call a function in a thread of its own, and let go of all fake tensors that it made, unless told to ``keep``.
 
     Within an analysis, but not within the user's code that it runs, the function is called as it is.
 

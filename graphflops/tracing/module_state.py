@@ -1,8 +1,8 @@
 """State outside of a model: what Python modules and classes hold, put back where the traced program wrote to it.
 
 A copy cannot stand in for a global name or a class attribute, which a program finds by itself. So what the files of a
-model hold is noted before a trace, and each place that the trace wrote to gets back what it held: each that came to hold
-a fake tensor or a copy, and all others as well if no other thread could have written to them.
+model hold is noted before a trace, and each place that the trace wrote to gets back what it held: each that came to
+hold a fake tensor or a copy, and all others as well if no other thread could have written to them.
 
 Functions that remember their results (``functools.lru_cache``) remember, in the thread of the analysis, those of the
 analysis alone: a tensor that was remembered before would not be counted when it is made.

@@ -140,7 +140,7 @@ def _put_back_later(name: str, original: Any) -> Any:
 def _drawing() -> Iterator[tuple[ModuleType, str, Any]]:
     """The functions of Python's and numpy's that draw from, or write to, the generator that all threads share."""
     for name, value in vars(random).items():
-        if getattr(value, "__self__", None) is random._inst:  # type: ignore[attr-defined]
+        if getattr(value, "__self__", None) is random._inst:
             yield random, name, value
     if (numpy := sys.modules.get("numpy.random")) is not None and hasattr(numpy, "mtrand"):
         for name, value in vars(numpy).items():

@@ -120,7 +120,7 @@ class _OnTheWay(torch.autograd.Function):
         return tuple(make() for _ in range(many))
 
 
-class _Mode(FakeTensorMode):
+class _Mode(FakeTensorMode):  # type: ignore[no-untyped-call]
     """A mode of one trace. It sets nothing for the whole process, and its tensors have no address."""
 
     avoid_device_init = False  # for which a mode would set how tensors are lifted, in all threads

@@ -271,7 +271,7 @@ class Tracer(fx.Tracer):
 
     def watched(self, module: nn.Module) -> Callable[..., Any]:
         """What is called in the place of a module's copy."""
-        call = type(module)._call_impl  # type: ignore[attr-defined]
+        call = type(module)._call_impl
 
         def watched_call(*args: Any, **kwargs: Any) -> Any:
             return self.on_module(call, module, args, kwargs)

@@ -1,4 +1,4 @@
-"""Programs that keep state wherever Python lets them: each leaves traces of a run, and none may be left by an analysis."""
+"""Programs that keep state wherever Python lets them: a run leaves traces there, and an analysis may leave none."""
 
 import collections
 import functools
@@ -8,7 +8,7 @@ import types
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ class Registry(list[Any]):
 class Program(nn.Module):
     """A layer, and one piece of state."""
 
-    shared: dict[str, Tensor] = {}
+    shared: ClassVar[dict[str, Tensor]] = {}
     latest: Tensor | None = None
 
     def __init__(self, step: Callable[[Any, Tensor], Tensor], **held: Any) -> None:
@@ -225,15 +225,14 @@ def programs() -> dict[str, nn.Module]:
     closed.closed = True
     registry = Registry()
     registry.append(object())
-    layer = nn.Linear(4, 4)
+    layer, weak = nn.Linear(4, 4), weakref.WeakKeyDictionary()
+    inner = types.SimpleNamespace(items=[], count=0)
     made = {
         each.__name__: Program(each)
         for each in (in_table, in_history, in_nested, in_window, in_global, in_counter, in_class, over_a_global)
     }
     made |= {
-        "in_object": Program(
-            in_object, box=Box(tensor=torch.zeros(1, 4), inner=types.SimpleNamespace(items=[], count=0))
-        ),
+        "in_object": Program(in_object, box=Box(tensor=torch.zeros(1, 4), inner=inner)),
         "in_slots": Program(in_slots, box=Slotted()),
         "in_containers": Program(
             in_containers, pair=([], 1), table={"a": {}}, queue=collections.deque(), names={"x"}, twice=[[]] * 2

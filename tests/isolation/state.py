@@ -1,7 +1,7 @@
 """All that an analysis could have changed: objects, tensors to the bit, and what is one for the whole process.
 
-``state_of(roots)`` is compared before and after. It goes through attributes, containers, slots, closures, and the globals
-and class attributes of the files that objects and functions are from.
+``state_of(roots)`` is compared before and after. It goes through attributes, containers, slots, closures, and the
+globals and class attributes of the files that objects and functions are from.
 """
 
 import collections
