@@ -15,7 +15,7 @@ import gc
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
+from types import CellType, CodeType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ _MOST = 100_000
 def watched_state(root: nn.Module, classes: Collection[type]) -> Undo:
     """Note what the files of a model hold, and have its functions remember apart; what undoes what is written after."""
     names = _files_near(root, classes)
-    noted = _noted(names)
+    noted = _noted(names, classes)
     bound = _remember_apart(names)
 
     def undo(is_own: Callable[[Any], bool], alone: bool) -> None:
@@ -158,11 +158,7 @@ def _remember_apart(names: Collection[str]) -> list[Callable[[], None]]:
 
 def _closed_over(function: FunctionType) -> Iterator[tuple[Any, Any]]:
     for cell in function.__closure__ or ():
-        try:
-            held = cell.cell_contents
-        except ValueError:  # nothing yet
-            continue
-        if isinstance(held, _Memo):
+        if isinstance(held := _content(cell), _Memo):
             yield cell, held
 
 
@@ -170,25 +166,33 @@ def _closed_over(function: FunctionType) -> Iterator[tuple[Any, Any]]:
 
 
 class _Place:
-    """A dict, list, set or deque, or the attributes of a class, and what it held."""
+    """A dict, list, set or deque, a variable of a closure, or the attributes of a class, and what it held."""
 
     __slots__ = ("content", "holder", "is_named")
 
     def __init__(self, holder: Any, is_named: bool) -> None:
         self.holder = holder
         self.is_named = is_named
-        self.content: Any = dict(vars(holder)) if isinstance(holder, type) else _base(holder)[0](holder)
+        self.content: Any
+        if isinstance(holder, CellType):
+            self.content = (_content(holder),)
+        else:
+            self.content = dict(vars(holder)) if isinstance(holder, type) else _base(holder)[0](holder)
 
     def put_back(self, is_own: Callable[[Any], bool], alone: bool) -> None:
         """Give what was written to what it held: all of it, or where it came to hold something of the analysis."""
-        if isinstance(self.content, dict):
+        if isinstance(self.holder, CellType):
+            now, then = _content(self.holder), self.content[0]
+            if now is not then and (alone or _reaches(now, is_own)):
+                self.holder.cell_contents = then
+        elif isinstance(self.content, dict):
             now = dict(vars(self.holder)) if isinstance(self.holder, type) else self.holder
             self._put_back_keys(now, is_own, alone)
         elif isinstance(self.content, set):
             for value in set(self.holder) - self.content:
                 if alone or _reaches(value, is_own):
                     set.discard(self.holder, value)
-            if alone:
+            if alone and not self.content <= set(self.holder):
                 set.update(self.holder, self.content)
         elif not _same(self.holder, self.content):
             base: Any = _base(self.holder)[1]
@@ -224,6 +228,13 @@ class _Place:
 _NOTHING = object()
 
 
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing yet
+        return _NOTHING
+
+
 def _is(one: Any, other: Any) -> bool:
     return one is other
 
@@ -240,11 +251,11 @@ def _base(holder: Any) -> tuple[Any, Any]:
     return list, deque
 
 
-def _noted(names: Collection[str]) -> list[_Place]:
+def _noted(names: Collection[str], classes: Collection[type]) -> list[_Place]:
     """All that Python modules hold which a program may write to: names, containers, objects, attributes of classes."""
     places: list[_Place] = []
     seen: set[int] = set()
-    waiting: list[Any] = []
+    waiting: list[Any] = [base for cls in classes for base in cls.__mro__]
 
     def note(holder: Any, is_named: bool) -> None:
         if id(holder) not in seen and len(places) < _MOST:
@@ -263,8 +274,14 @@ def _noted(names: Collection[str]) -> list[_Place]:
             continue
         if isinstance(value, _CONTAINERS):
             note(value, False)
+        if isinstance(value, (classmethod, staticmethod)):
+            value = value.__func__
         if isinstance(value, tuple):
             waiting.extend(value)
+        elif isinstance(value, FunctionType):
+            if value.__closure__ and value.__module__ in names:
+                for cell in value.__closure__:
+                    note(cell, False)
         elif isinstance(value, type):
             if value.__module__ in names and id(value) not in seen:
                 note(value, True)
@@ -276,7 +293,7 @@ def _noted(names: Collection[str]) -> list[_Place]:
 
 
 _SIMPLE = frozenset(
-    {int, float, complex, bool, str, bytes, type(None), FunctionType, ModuleType, property, staticmethod, classmethod}
+    {int, float, complex, bool, str, bytes, type(None), ModuleType, property}
 )
 
 

@@ -34,7 +34,7 @@ from graphflops.tracing.signatures import signature_of
 from graphflops.tracing.stand_ins import StandIns, Unfold, as_it_is, refusal, spec_of, stored_in
 from graphflops.tracing.stretches import Stretch
 from graphflops.tracing.values import Values, with_second_thoughts
-from graphflops.tracing.watching import watching
+from graphflops.tracing.watching import called_alone, watching
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,8 @@ class Tracer(fx.Tracer):
 
     def watched(self, module: nn.Module) -> Callable[..., Any]:
         """What is called in the place of a module's copy."""
-        call = type(module)._call_impl
+        own = type(module)._call_impl
+        call = called_alone if own is nn.Module._call_impl else own
 
         def watched_call(*args: Any, **kwargs: Any) -> Any:
             return self.on_module(call, module, args, kwargs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import types
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -75,6 +76,15 @@ def watching(listener: Listener, values: Values) -> Iterator[None]:
             yield
     finally:
         _here.listener = before
+
+
+_OF_PYTORCH = vars(torch.nn.modules.module)
+_OF_ALL = {name: OrderedDict() for name in _OF_PYTORCH if name.startswith("_global_") and "hooks" in name}  # type: ignore
+called_alone = types.FunctionType(
+    nn.Module._call_impl.__code__, {**_OF_PYTORCH, **_OF_ALL}, "_call_impl", None, None
+)
+"""How PyTorch calls a module, without the hooks that are registered for all modules of the process: whoever registers
+one looks at what runs, and would keep tensors without data."""
 
 
 def apply_watched(original: Any) -> Any:

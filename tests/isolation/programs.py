@@ -225,7 +225,7 @@ def programs() -> dict[str, nn.Module]:
     closed.closed = True
     registry = Registry()
     registry.append(object())
-    layer, weak = nn.Linear(4, 4), weakref.WeakKeyDictionary()
+    layer = nn.Linear(4, 4)
     inner = types.SimpleNamespace(items=[], count=0)
     made = {
         each.__name__: Program(each)

@@ -1,0 +1,151 @@
+"""Analyses in several threads, beside threads that train: each as it would be alone."""
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+from programs import programs
+from state import differences, state_of
+from torch import Tensor, nn
+
+from graphflops import analyze
+
+X = torch.ones(3, 4)
+
+
+def alone(seed: int, steps: int, pause: Callable[[], Any] = lambda: None) -> list[Tensor]:
+    """A training run with all of its random numbers from generators of its own, and what became of its parameters."""
+    generator = torch.Generator().manual_seed(seed)
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 1))
+    with torch.no_grad():
+        for each in model.parameters():
+            each.copy_(torch.randn(each.shape, generator=generator) / 4)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1)
+    for _ in range(steps):
+        x = torch.randn(32, 8, generator=generator)
+        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        pause()
+    return [each.detach().clone() for each in (*model.parameters(), *model.buffers())]
+
+
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(3.0, id="a moment"), pytest.param(60.0, id="a minute", marks=pytest.mark.soak)]
+)
+def test_four_that_analyse_and_two_that_train(seconds: float) -> None:
+    names = ["in_object", "in_place", "in_containers", "batch norm", "checkpointed", "converted", "frozen"]
+    models = {name: programs()[name] for name in names}
+    expected = {name: analyze(model, (X,)) for name, model in models.items()}
+    before = state_of(models, X)
+    end = time.monotonic() + seconds
+    wrong: list[str] = []
+
+    def analyses(seed: int) -> int:
+        order, many = random.Random(seed), 0
+        while time.monotonic() < end:
+            name = order.choice(names)
+            if analyze(models[name], (X,)) != expected[name]:
+                wrong.append(name)
+            many += 1
+        return many
+
+    def trains(seed: int) -> tuple[int, list[Tensor]]:
+        steps = 0
+
+        def count() -> None:
+            nonlocal steps
+            steps += 1
+            if time.monotonic() > end:
+                raise StopIteration
+
+        parameters: list[Tensor] = []
+        limit = 200
+        while time.monotonic() < end:
+            parameters = alone(seed, limit)
+        return limit, parameters
+
+    with ThreadPoolExecutor(6) as pool:
+        many = [pool.submit(analyses, seed) for seed in range(4)]
+        training = [pool.submit(trains, seed) for seed in range(2)]
+        counts, trained = [each.result() for each in many], [each.result() for each in training]
+    assert wrong == []
+    assert min(counts) >= 1
+    for seed, (steps, parameters) in enumerate(trained):
+        assert all(map(torch.equal, parameters, alone(seed, steps)))
+    assert differences(before, state_of(models, X)) == []
+
+
+def test_random_numbers_of_other_threads_are_theirs() -> None:
+    torch.manual_seed(0)
+    expected = [torch.rand(()).item() for _ in range(2000)]
+    random.seed(0)
+    pythons = [random.random() for _ in range(2000)]
+    torch.manual_seed(0)
+    random.seed(0)
+    done = threading.Event()
+
+    def analyses() -> None:
+        while not done.is_set():
+            analyze(programs()["in_random"], (X,))
+
+    thread = threading.Thread(target=analyses)
+    thread.start()
+    drawn, mine = [], []
+    while len(drawn) < 2000:
+        drawn.append(torch.rand(()).item())
+        mine.append(random.random())
+        if len(drawn) % 100 == 0:
+            time.sleep(0.01)
+    done.set()
+    thread.join()
+    assert mine == pythons
+    assert len(set(drawn)) == len(set(expected))
+
+
+def test_modules_of_other_threads_are_not_in_the_report() -> None:
+    other, done = nn.Sequential(nn.Linear(4, 4), nn.ReLU()), threading.Event()
+
+    def runs() -> None:
+        while not done.is_set():
+            other(X)
+
+    thread = threading.Thread(target=runs)
+    thread.start()
+    try:
+        assert {analyze(nn.Linear(4, 4), (X,)).coverage.ops for _ in range(10)} == {1}
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+def test_a_forked_process_analyses_although_another_thread_was_analysing() -> None:
+    done = threading.Event()
+
+    def analyses() -> None:
+        while not done.is_set():
+            analyze(nn.Linear(4, 4), (X,))
+
+    thread = threading.Thread(target=analyses)
+    thread.start()
+    try:
+        for _ in range(3):
+            child = os.fork()
+            if not child:
+                code = 1
+                try:
+                    code = analyze(nn.Linear(4, 4), (X,)).macs != 48
+                finally:
+                    os._exit(code)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        done.set()
+        thread.join()
