@@ -28,6 +28,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from graphflops.tracing import outputs
 from graphflops.tracing.given import as_module
 from graphflops.tracing.lending import StandIns, stored_in
 from graphflops.tracing.plain import plainly
@@ -65,8 +66,7 @@ def dispatched(
             given = (tuple(args), dict(kwargs or {}))
             fake_args, fake_kwargs = tree_map(lambda each: stand_ins.of(each) if torch.is_tensor(each) else each, given)
             with mathematics(values), Products() as forward:
-                result = model(*fake_args, **fake_kwargs)
-            ends = [each for each in tensors_in(result) if each.requires_grad]
+                ends = [each for each in outputs.tensors_in(model(*fake_args, **fake_kwargs)) if each.requires_grad]
             with mathematics(values), Products() as backward:
                 if ends:
                     torch.autograd.backward(ends, [torch.ones_like(each) for each in ends])
@@ -118,7 +118,7 @@ class Products(TorchDispatchMode):
         out = op(*args, **(kwargs or {}))
         count = PRODUCTS.get(_out_of_place(op))
         if count is not None:
-            factors = tensors_in(args)
+            factors = [each for each in tree_leaves(args) if torch.is_tensor(each)]
             if factors[0].is_floating_point() or factors[0].is_complex():
                 self.macs += count(out, *args) * (4 if any(each.is_complex() for each in factors) else 1)
         return out
@@ -200,14 +200,3 @@ PRODUCTS: Mapping[Any, Callable[..., int]] = {
     aten._grouped_mm: _grouped,
     aten._trilinear: _trilinear,
 }
-
-
-def tensors_in(value: Any) -> list[Any]:
-    """The tensors in any container, dataclasses included."""
-    found = []
-    for each in tree_leaves(value):
-        if torch.is_tensor(each):
-            found.append(each)
-        elif hasattr(each, "__dataclass_fields__"):
-            found += tensors_in([getattr(each, name) for name in each.__dataclass_fields__])
-    return found

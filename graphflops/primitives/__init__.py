@@ -34,8 +34,9 @@ from graphflops.costs import NOTHING, Work
 from graphflops.primitives.operations import adds_up, functional, single_operations
 from graphflops.tracing.given import as_module
 from graphflops.tracing.lending import StandIns, as_it_is
+from graphflops.tracing.outputs import tensors_in
 from graphflops.tracing.values import Values, with_second_thoughts
-from graphflops.witness import Described, mathematics, tensors_in
+from graphflops.witness import Described, mathematics
 
 aten = torch.ops.aten
 prims = torch.ops.prims
