@@ -51,11 +51,22 @@ def _uncompiled() -> Iterator[None]:
     """Functions that are compiled, or were before, run as they are written."""
     with ExitStack() as stack:
         stack.enter_context(_replaced(torch, "compile", _as_it_is))
+        stack.enter_context(_unspecialized())
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         flex = sys.modules.get("torch.nn.attention.flex_attention")
         if flex is not None:  # it refuses to be trained on a CPU
             stack.enter_context(_replaced(flex, "_validate_device", lambda *_: None))
+        yield
+
+
+@contextmanager
+def _unspecialized() -> Iterator[None]:
+    """TorchScript runs the graph that was written, also after it has made one of its own of runs that it watched.
+
+    Its own differentiates in a way of its own, and in it stand-ins do not require grad. The setting is the thread's.
+    """
+    with torch.jit.optimized_execution(False):  # type: ignore[no-untyped-call]
         yield
 
 
