@@ -62,7 +62,7 @@ def expand_ops(
         if each.op in left or costs.get(each.op) == prices.costs.get(each.op)
     )
     nothing = [f"{each!r} expands nothing: there is no op with such a target" for each in patterns if each in idle]
-    return Prices(costs, unknown), (*dict.fromkeys(left.values()), *nothing)
+    return replace(prices, costs=costs, unknown=unknown), (*dict.fromkeys(left.values()), *nothing)
 
 
 def counted(op: Op, book: RuleBook, options: Mapping[str, Any] | None = None) -> tuple[Rule, Cost]:

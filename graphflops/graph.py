@@ -58,10 +58,10 @@ class Op:
     offered: Mapping[str, Any]
     out: Spec | tuple[Spec, ...]
     requires_grad: bool
-    region: Hashable = None
-    """which checkpointed region it is in"""
-    runs_again: bool = False
-    """whether it is computed again when a gradient reaches its region"""
+    reaches: tuple[Hashable, ...] = ()
+    """the checkpointed regions that are run again if a gradient of it is computed"""
+    runs_again: Mapping[Hashable, tuple[tuple[Any, Mapping[str, Any]], ...] | None] = field(default_factory=dict)
+    """the regions with which it is computed again; and of one that keeps some of it, the operators that are"""
     node: fx.Node | None = field(default=None, repr=False, compare=False)
     """where it comes from; ``meta["run"]`` is what was called, with the node's arguments"""
     needs_grad: frozenset[str] = frozenset()
@@ -193,7 +193,8 @@ def renamed(graph: OpGraph, again: Again) -> Iterator[Op]:
             call=of_path(op.call) if op.kind == "parameter" else op.call,
             owner=of_path(op.owner),
             operands=tuple(map(operand, op.operands)),
-            region=(again.name, op.region) if op.region is not None else None,
+            reaches=tuple((again.name, region) for region in op.reaches),
+            runs_again={(again.name, region): only for region, only in op.runs_again.items()},
         )
 
 
@@ -243,7 +244,7 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
         offered={name: _with_specs(each) for name, each in offered.items()} | dict(_masks(node)),
         out=_spec(node) if torch.is_tensor(value) else tuple(map(_spec_or_none, _several(value))),
         requires_grad=any(each.requires_grad for each in _several(value) if torch.is_tensor(each)),
-        region=node.meta["region"],
+        reaches=node.meta["reaches"],
         runs_again=node.meta["runs_again"],
         node=node,
     )

@@ -228,6 +228,8 @@ class Folding:
         region = self.tracer.region()
         if self.tracer.is_transformed() or (region is not None and region.calls):
             return None
+        if len(regions := self.tracer.regions.open()) > 1 or any(each.keeps is not None for each in regions):
+            return None
         leaves, structure = tree_flatten((args, kwargs))
         tensors: list[torch.Tensor] = []
         key: list[Any] = [structure, self.writes, region and region.stops_early, *surroundings()]
