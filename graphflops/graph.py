@@ -21,7 +21,7 @@ from graphflops.tracing import Trace, spec_of
 OpGraph: TypeAlias = "nx.DiGraph[str]"
 Source: TypeAlias = "tuple[str, int | None]"
 """the name of an Op, and which of its results"""
-Kind: TypeAlias = Literal["input", "parameter", "constant", "call", "output"]
+Kind: TypeAlias = Literal["input", "parameter", "constant", "call", "output", "idle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,18 @@ class Operand:
 
 
 @dataclass(frozen=True, slots=True)
+class Hook:
+    """A backward hook: its work belongs to a phase, and is done if a gradient comes to one of some results."""
+
+    phase: Literal["dgrad", "wgrad"]
+    triggers: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Op:
     """One node: a call, or where tensors come from and go to. ``call`` is what is called, or a parameter's own name.
+
+    Of kind idle is a call in a backward hook that no gradient comes to.
 
     ``operands`` stand in the order of the call, repeats and all: ``matmul(x, x)`` has two. ``needs_grad`` names the
     operands whose gradients autograd computes; ``fan_in`` is, for each result, how many gradients meet there.
@@ -62,6 +72,8 @@ class Op:
     """the checkpointed regions that are run again if a gradient of it is computed"""
     runs_again: Mapping[Hashable, tuple[tuple[Any, Mapping[str, Any]], ...] | None] = field(default_factory=dict)
     """the regions with which it is computed again; and of one that keeps some of it, the operators that are"""
+    hook: Hook | None = None
+    """the backward hook that calls it, if one does"""
     node: fx.Node | None = field(default=None, repr=False, compare=False)
     """where it comes from; ``meta["run"]`` is what was called, with the node's arguments"""
     needs_grad: frozenset[str] = frozenset()
@@ -246,8 +258,14 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
         requires_grad=any(each.requires_grad for each in _several(value) if torch.is_tensor(each)),
         reaches=node.meta["reaches"],
         runs_again=node.meta["runs_again"],
+        hook=_hook(node),
         node=node,
     )
+
+
+def _hook(node: fx.Node) -> Hook | None:
+    hook = node.meta.get("hook")
+    return None if hook is None else Hook(hook.phase, tuple(map(_origin, hook.triggers)))
 
 
 def _operands(name: str, value: Any, flows: Mapping[fx.Node, bool], from_inputs: Set[str]) -> Iterator[Operand]:

@@ -62,7 +62,7 @@ def _parts(value: Any) -> Iterator[Any]:
         for key, item in value.items():
             yield key
             yield item
-    elif isinstance(value, (Sequence, Set, deque, MappingView)):
+    elif isinstance(value, (Sequence, Set, deque, MappingView)) and isinstance(value, Iterable):
         yield from value
     elif _is_iterator(value):
         yield from _run_to_its_end(value)

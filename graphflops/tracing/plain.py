@@ -66,7 +66,7 @@ def _unspecialized() -> Iterator[None]:
 
     Its own differentiates in a way of its own, and in it stand-ins do not require grad. The setting is the thread's.
     """
-    with torch.jit.optimized_execution(False):  # type: ignore[no-untyped-call]
+    with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
         yield
 
 

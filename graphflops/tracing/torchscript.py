@@ -18,13 +18,13 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 def as_written(module: nn.Module) -> Callable[..., Any] | None:
     """What a TorchScript module's call does, by the graph that was written; None of any other module."""
-    if not isinstance(module, torch.jit.RecursiveScriptModule) or any(getattr(module, each, None) for each in _HOOKS):
+    if not isinstance(module, torch.jit.ScriptModule) or any(getattr(module, each, None) for each in _HOOKS):
         return None
     scripted: Any = module._c
     if not scripted._has_method("forward"):
         return None
     method = scripted._get_method("forward")
-    function: Any = torch._C._create_function_from_graph("forward", method.graph)  # type: ignore[attr-defined]
+    function: Any = torch._C._create_function_from_graph("forward", method.graph)
 
     def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return function(scripted, *_in_order(method.schema.arguments[1:], args, kwargs))

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import SAC_IGNORED_OPS
 from graphflops.errors import CaptureError, GraphflopsError
 from graphflops.rulebook import Rule, RuleBook, dotted_name
 from graphflops.sizes import Spec
+from graphflops.tracing.backward_hooks import Hook, are_on_all_modules, of_module, of_tensor
 from graphflops.tracing.blocks import alike_blocks
 from graphflops.tracing.checkpoints import Dispatched, Place, Region, Regions
 from graphflops.tracing.exporting import exported
@@ -145,6 +146,8 @@ class Tracer(fx.Tracer):
         self.ran: list[Dispatched] = []  # in selective regions, since the last call was written down
         self.failed_at: str | None = None
         self.recording = True
+        self.hooks: list[Hook] = []  # of modules, in the order in which they ran
+        self.hook: Hook | None = None  # the one that runs
         self.went_back = False  # whether a backward pass was run inside of the program
         self.calls: Counter[str] = Counter()  # of leaf modules, by path
         self.read: set[fx.Node] = set()  # by blocks that repeat others
@@ -153,7 +156,11 @@ class Tracer(fx.Tracer):
 
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, grad: bool, fold: bool = False) -> Trace:
         """Run the root on stand-ins of its inputs, and write down what it calls."""
-        blocks = alike_blocks(self.survey, lambda each: self.is_leaf_module(each, "")) if fold else []
+        blocks = (
+            alike_blocks(self.survey, lambda each: self.is_leaf_module(each, ""))
+            if fold and not are_on_all_modules()
+            else []
+        )
         with self.stand_ins.in_charge(), torch.set_grad_enabled(grad), self.stand_ins.lending() as lend:
             self.folding = Folding(self, blocks, lend)
             for module in self.survey.modules.values():
@@ -167,6 +174,8 @@ class Tracer(fx.Tracer):
                 with self.folding.watching(), watching(self):
                     result = call(*placed_args, **placed_kwargs)
                     outputs = self._outputs(result)
+                    if grad:
+                        self._run_backward_hooks()
             except (GraphflopsError, Unfold):
                 raise
             except Exception as error:
@@ -188,6 +197,47 @@ class Tracer(fx.Tracer):
             assumed=tuple(self.values.assumed),
             routed=self.values.routing.shares,
             warnings=(no_gradient(result),) if grad and self._is_without_gradient(outputs) else (),
+        )
+
+    def _note_hooks(self, module: nn.Module, path: str, args: Any, result: Any) -> None:
+        """Remember what the backward hooks of a module will be called with."""
+        if self.hook is None and (module._backward_hooks or module._backward_pre_hooks or are_on_all_modules()):
+            self.hooks += of_module(module, path, args, result, self._node_of, self._gradient_of)
+
+    def _gradient_of(self, tensor: torch.Tensor) -> torch.Tensor:
+        with torch._C.DisableTorchFunction():
+            return self.stand_ins.make(tensor.shape, None, tensor.dtype)
+
+    def _run_backward_hooks(self) -> None:
+        """Run the hooks of tensors and modules, so that their work is written down."""
+        held = {id(node.meta["val"]): node for node in self.graph.nodes if torch.is_tensor(node.meta.get("val"))}
+        hooks = list(self.hooks)
+        for node in held.values():
+            tensor = node.meta["val"]
+            hooks += of_tensor(tensor, self.stand_ins.original_of(tensor), node, self._gradient_of)
+        for self.hook in hooks:
+            self.owners.append(self.hook.owner)
+            try:
+                with torch.no_grad():
+                    self.hook.run()
+            except Exception:  # it works on what only a backward pass has; so it is unknown
+                self._record_unknown(self.hook)
+            finally:
+                self.owners.pop()
+        self.hook = None
+
+    def _record_unknown(self, hook: Hook) -> None:
+        """Write down a hook that did not run, as a call that no rule names."""
+        trigger = hook.triggers[0]
+        node = self.create_node("call_function", hook.function, (trigger,), {}, "backward_hook")
+        node.meta.update(
+            val=trigger.meta["val"],
+            call=hook.function,
+            offered={"gradient": trigger},
+            owner=hook.owner,
+            line=hook.line,
+            flows={trigger: False},
+            hook=hook,
         )
 
     def _outputs(self, result: Any) -> Any:
@@ -265,9 +315,13 @@ class Tracer(fx.Tracer):
         self.owners.append(path)
         try:
             if self.is_leaf_module(module, path):
-                return self._call_leaf(call, module, args, kwargs)
+                result = self._call_leaf(call, module, args, kwargs)
+                self._note_hooks(module, path, args, result)
+                return result
             call = as_written(module) or call
-            return self.folding.call(lambda: call(module, *args, **kwargs), module, args, kwargs)
+            result = self.folding.call(lambda: call(module, *args, **kwargs), module, args, kwargs)
+            self._note_hooks(module, path, args, result)
+            return result
         except Exception:
             self.failed_at = path if self.failed_at is None else self.failed_at
             raise
@@ -339,7 +393,7 @@ class Tracer(fx.Tracer):
 
     def on_operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
         """Whatever no rule named higher up arrives here; what asks for a device gets the one of all stand-ins."""
-        if not self.went_back and torch._C._current_graph_task_id() != -1:  # type: ignore[attr-defined]
+        if not self.went_back and torch._C._current_graph_task_id() != -1:
             self.went_back = True
         open_regions = self.regions.open()
         self.place = Place([(each, each.saved) for each in open_regions])
@@ -459,7 +513,7 @@ class Tracer(fx.Tracer):
                 result = self._described(rule, offered, history=not below)
             else:
                 result = self._run(call, args, kwargs) if below else run(*args, **kwargs)
-        node.meta["place"] = self._place_of_one_more()
+        node.meta.update(place=self._place_of_one_more(), hook=self.hook)
         return self._register(node, result)
 
     def _place_of_one_more(self) -> Place:
