@@ -72,8 +72,9 @@ def analyze(
     options = {"attention": attention}
 
     traced = trace(model, _as_args(args), kwargs or {}, book, grad=training, fold=fold)
-    if strict and traced.warnings:
-        raise CaptureError("; ".join(traced.warnings))
+    untrained = (traced.untrained,) if traced.untrained else ()
+    if strict and untrained:
+        raise CaptureError(traced.untrained)
     graph = annotate(build(traced))
     prices = price(graph, book, options, strict=strict)
     prices, not_expanded = expand_ops(graph, prices, expand, book, options)
@@ -94,7 +95,7 @@ def analyze(
         called=traced.called,
         entries=entries,
         unknown=unknown,
-        warnings=(*book.warnings, *traced.warnings, *not_expanded, *without_work(given, entries)),
+        warnings=(*book.warnings, *untrained, *traced.warnings, *not_expanded, *without_work(given, entries)),
         capture=traced.capture,
         assumed=traced.assumed,
         rates={**given.modules, **given.operators},

@@ -133,7 +133,10 @@ def _of_part(why: Formula, name: str) -> Formula:
 
 
 def _phases(op: Op, cost: Cost, again: _Again) -> dict[Phase, Work]:
-    """Forward as it is, in a backward hook as work of the backward pass; and as often again as checkpointing says so; of the gradients those that autograd computes."""
+    """Forward as it is, and as often again as checkpointing says so; of the gradients those that autograd computes.
+
+    What a backward hook runs is work of the backward pass.
+    """
     if op.hook is not None:
         return _nonzero({op.hook.phase: cost.forward})
     dgrad = wgrad = NOTHING

@@ -28,6 +28,8 @@ class Hook:
     triggers: tuple[fx.Node, ...]
     phase: Literal["dgrad", "wgrad"]
     owner: str
+    tensor: torch.Tensor | None = None
+    """of a hook of a tensor, that tensor"""
 
     @property
     def line(self) -> str:
@@ -63,7 +65,41 @@ def of_tensor(tensor: torch.Tensor, original: torch.Tensor, node: fx.Node, like:
             seen.add(id(function))
             is_after = after is not None and function in after.values()
             run = _after_accumulation(function, tensor, like) if is_after else _on_gradient(function, tensor, like)
-            yield Hook(function, run, (node,), "wgrad" if is_parameter else "dgrad", owner)
+            yield Hook(function, run, (node,), "wgrad" if is_parameter else "dgrad", owner, tensor)
+
+
+def together(hooks: Iterable[Hook], like: Like) -> Iterator[Hook]:
+    """The same hooks, one that waits for the gradients of several tensors as the one that it is.
+
+    ``torch.autograd.graph.register_multi_grad_hook`` puts one of its own on each of the tensors, and these count how
+    many of them the engine will come to.
+    """
+    waiting: dict[int, tuple[Any, list[Hook]]] = {}
+    for hook in hooks:
+        own = (
+            _closed_over(hook.function)
+            if getattr(hook.function, "__qualname__", "").endswith("get_inner_hook.<locals>.inner_hook")
+            else {}
+        )
+        if hook.tensor is None or not {"buffer", "fn", "idx", "len_tensors"} <= own.keys():
+            yield hook
+        else:
+            waiting.setdefault(id(own["buffer"]), (own["fn"], []))[1].append(hook)
+    for function, several in waiting.values():
+        yield _of_several(function, sorted(several, key=lambda hook: _closed_over(hook.function)["idx"]), like)
+
+
+def _of_several(function: Callable[..., Any], hooks: Sequence[Hook], like: Like) -> Hook:
+    def run() -> None:
+        function([like(hook.tensor) for hook in hooks if hook.tensor is not None])
+
+    triggers = tuple(trigger for hook in hooks for trigger in hook.triggers)
+    return Hook(function, run, triggers, hooks[0].phase, hooks[0].owner)
+
+
+def _closed_over(function: Any) -> dict[str, Any]:
+    cells = getattr(function, "__closure__", None) or ()
+    return dict(zip(function.__code__.co_freevars, (cell.cell_contents for cell in cells), strict=True))
 
 
 def _on_gradient(function: Callable[..., Any], tensor: torch.Tensor, like: Like) -> Callable[[], Any]:

@@ -125,6 +125,8 @@ class Regions:
     """The regions of one trace."""
 
     def __init__(self) -> None:
+        self.others: dict[Any, None] = {}
+        """hooks of the user's that were met"""
         self._of_frames: dict[int, Region] = {}
         self._open: dict[int, tuple[Any, tuple[Region, ...]]] = {}  # id of hooks → them, and what is open under them
 
@@ -136,6 +138,8 @@ class Regions:
         if id(top[0]) not in self._open:
             found = self._among(_all_hooks())
             if not _is_own(top[0]):
+                if not getattr(top[0], "__module__", "").startswith("torch."):
+                    self.others.setdefault(top[0])
                 return found  # hooks of the user's, which may be there in several places
             self._open[id(top[0])] = top[0], found
         return self._open[id(top[0])][1]

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import SAC_IGNORED_OPS
 from graphflops.errors import CaptureError, GraphflopsError
 from graphflops.rulebook import Rule, RuleBook, dotted_name
 from graphflops.sizes import Spec
-from graphflops.tracing.backward_hooks import Hook, are_on_all_modules, of_module, of_tensor
+from graphflops.tracing.backward_hooks import Hook, are_on_all_modules, of_module, of_tensor, together
 from graphflops.tracing.blocks import alike_blocks
 from graphflops.tracing.checkpoints import Dispatched, Place, Region, Regions
 from graphflops.tracing.exporting import exported
@@ -65,8 +65,10 @@ class Trace:
     """what was taken as given where data decides, each with the user's source line"""
     routed: Mapping[str, Fraction] = field(default_factory=dict)
     """path of each module whose rows data chooses → the share of them that was taken to reach it"""
+    untrained: str = ""
+    """that nothing which is returned requires grad, although there are parameters that do"""
     warnings: tuple[str, ...] = ()
-    """what is not as it may be meant: nothing that is returned requires grad"""
+    """what may run beside what is in the graph"""
 
 
 def trace(
@@ -174,8 +176,9 @@ class Tracer(fx.Tracer):
                 with self.folding.watching(), watching(self):
                     result = call(*placed_args, **placed_kwargs)
                     outputs = self._outputs(result)
+                    untrained = no_gradient(result) if grad and self._is_without_gradient(outputs) else ""
                     if grad:
-                        self._run_backward_hooks()
+                        self._in_a_backward_pass(self._run_backward_hooks)
             except (GraphflopsError, Unfold):
                 raise
             except Exception as error:
@@ -196,17 +199,37 @@ class Tracer(fx.Tracer):
             capture=(captured_from(self.root), *self.described.values()),
             assumed=tuple(self.values.assumed),
             routed=self.values.routing.shares,
-            warnings=(no_gradient(result),) if grad and self._is_without_gradient(outputs) else (),
+            untrained=untrained,
+            warnings=tuple(map(_not_counted, self.regions.others)) if grad else (),
         )
 
     def _note_hooks(self, module: nn.Module, path: str, args: Any, result: Any) -> None:
         """Remember what the backward hooks of a module will be called with."""
-        if self.hook is None and (module._backward_hooks or module._backward_pre_hooks or are_on_all_modules()):
+        if self.hook is not None or self.folding.is_asleep(module):
+            return  # a block that repeats another one has none
+        if module._backward_hooks or module._backward_pre_hooks or are_on_all_modules():
             self.hooks += of_module(module, path, args, result, self._node_of, self._gradient_of)
 
     def _gradient_of(self, tensor: torch.Tensor) -> torch.Tensor:
         with torch._C.DisableTorchFunction():
             return self.stand_ins.make(tensor.shape, None, tensor.dtype)
+
+    def _in_a_backward_pass(self, run: Callable[[], None]) -> None:
+        """Run something as autograd runs hooks: without grad, in a backward pass, whose number some hooks ask for."""
+
+        def on_gradient(gradient: torch.Tensor) -> None:
+            self.recording = True
+            try:
+                run()
+            finally:
+                self.recording = False
+
+        with self.paused(), torch._C.DisableTorchFunction():
+            start = self.stand_ins.make((), None, torch.float32).requires_grad_()
+            end = start.clone()
+            start.register_hook(on_gradient)  # type: ignore[no-untyped-call]
+        with self.paused():
+            torch.autograd.backward((end,), (self._gradient_of(end),))
 
     def _run_backward_hooks(self) -> None:
         """Run the hooks of tensors and modules, so that their work is written down."""
@@ -215,13 +238,14 @@ class Tracer(fx.Tracer):
         for node in held.values():
             tensor = node.meta["val"]
             hooks += of_tensor(tensor, self.stand_ins.original_of(tensor), node, self._gradient_of)
-        for self.hook in hooks:
-            self.owners.append(self.hook.owner)
+        for hook in together(hooks, self._gradient_of):
+            self.hook = hook
+            self.owners.append(hook.owner)
             try:
                 with torch.no_grad():
-                    self.hook.run()
+                    hook.run()
             except Exception:  # it works on what only a backward pass has; so it is unknown
-                self._record_unknown(self.hook)
+                self._record_unknown(hook)
             finally:
                 self.owners.pop()
         self.hook = None
@@ -652,6 +676,12 @@ def _history(tensor: torch.Tensor) -> tuple[Any, int]:
 def _is_transformed() -> bool:
     """Whether a transformation of torch.func is at work: the operators that it makes of a function are what runs."""
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def _not_counted(pack: Any) -> str:
+    code = getattr(pack, "__code__", None)
+    where = f"{code.co_filename}:{code.co_firstlineno}" if code else repr(pack)
+    return f"hooks on saved tensors ({where}): work that they do when tensors are saved and unpacked may not be counted"
 
 
 def _close_regions(graph: fx.Graph) -> None:

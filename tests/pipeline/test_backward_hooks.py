@@ -179,3 +179,37 @@ def test_the_backward_solve_of_an_equilibrium_model() -> None:
     report, witness = analyze(Equilibrium(), (torch.zeros(3, D),)), dispatched(Equilibrium(), (torch.zeros(3, D),))
     assert (report.work("forward").macs, report.work("backward").macs) == (witness.forward, witness.backward)
     assert report.work("dgrad").macs == 4 * 3 * D * D
+
+
+@pytest.mark.parametrize("mode", ["all", "any"])
+def test_a_hook_on_several_tensors_runs_once(mode: Any) -> None:
+    class Several(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(D, D), nn.Linear(D, D)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y, z = self.one(x), self.two(x)
+
+            def hook(gradient: Any) -> None:
+                first = gradient[0] if mode == "all" else gradient
+                first @ first.t()
+
+            if y.requires_grad:
+                torch.autograd.graph.register_multi_grad_hook((y, z), hook, mode=mode)
+            return y + z
+
+    report, witness = analyze(Several(), (torch.zeros(3, D),)), dispatched(Several(), (torch.zeros(3, D),))
+    assert report.unknown == ()
+    assert report.work("backward").macs == witness.backward
+
+
+def test_hooks_on_saved_tensors_are_said() -> None:
+    class Saving(Hooked):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autograd.graph.saved_tensors_hooks(lambda saved: saved * 2, lambda saved: saved / 2):
+                return super().forward(x)
+
+    (warning,) = analyze(Saving(), (torch.zeros(3, D),)).warnings
+    assert "hooks on saved tensors" in warning
+    assert "test_backward_hooks.py" in warning
