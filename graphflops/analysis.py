@@ -11,7 +11,7 @@ from graphflops.arguments import checked_inputs, checked_model, checked_options,
 from graphflops.attribution import attribute
 from graphflops.conventions import STANDARD, Convention, convention_named
 from graphflops.discovery import RuleSource, rulebook
-from graphflops.errors import MissingRules, UsageError
+from graphflops.errors import CaptureError, MissingRules, UsageError
 from graphflops.expansion import expand_ops
 from graphflops.graph import build
 from graphflops.ledger import missing_rules
@@ -53,7 +53,8 @@ def analyze(
         rules: rules of your own, that win over the shipped ones: paths of files or folders, modules, single rules.
         convention: how work is turned into one number of FLOPs.
         attention: whose backward attention has: ``"flash"`` recomputes the scores, ``"math"`` keeps them.
-        strict: refuse a model with an Op that no rule names, and rules that do not load, instead of reporting them.
+        strict: refuse a model with an Op that no rule names, one that returns nothing to be trained on although it has
+            parameters that require grad, and rules that do not load, instead of reporting them.
         expand: count the single operations of Ops instead of asking their rules: patterns of targets, such as
             ``"aten.softmax*"`` or ``"my.module.*"``, or True for all. An ``autograd.Function`` without a rule is
             counted so by its own forward and backward code. The report says which Ops were.
@@ -63,7 +64,7 @@ def analyze(
         fold: look at blocks of equal structure once. The report is the same without, and takes longer.
 
     Raises:
-        CaptureError: the model could not be traced on these inputs.
+        CaptureError: the model could not be traced on these inputs; or, strict, nothing that it returns requires grad.
         MissingRules: strict, and some Op has no rule.
         RuleError: a rule is wrong, or does not load.
         UsageError: an argument is not one of those above.
@@ -109,6 +110,9 @@ def _analyzed(
     options = {"attention": attention}
 
     traced = trace(model, args, kwargs, book, grad=training, fold=fold)
+    untrained = (traced.untrained,) if traced.untrained else ()
+    if strict and untrained:
+        raise CaptureError(traced.untrained)
     graph = annotate(build(traced))
     prices = price(graph, book, options, strict=strict)
     prices, not_expanded = expand_ops(graph, prices, expand, book, options)
@@ -129,7 +133,10 @@ def _analyzed(
         called=traced.called,
         entries=entries,
         unknown=unknown,
-        warnings=(*book.warnings, *unmatched(book), *not_expanded, *without_work(given, entries)),
+        warnings=(
+            *(*book.warnings, *unmatched(book), *untrained, *traced.warnings, *not_expanded),
+            *without_work(given, entries),
+        ),
         capture=traced.capture,
         assumed=traced.assumed,
         rates={**given.modules, **given.operators},

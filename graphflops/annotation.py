@@ -65,6 +65,8 @@ class _Flow:
 
     def annotated(self, op: Op) -> Op:
         """An Op with the gradients that it needs."""
+        if op.hook is not None and not any(index in self.meeting[name] for name, index in op.hook.triggers):
+            return replace(op, kind="idle")
         if op.name not in self.live:
             return op
         needs_grad = frozenset(each.name for each in op.operands if each.requires_grad)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphflops.answers import Answers, is_plain
@@ -40,12 +41,12 @@ def attribute(
     made: dict[str, tuple[Entry, ...]] = {}
     formulas = Answers(why_of)
     updates = Answers(lambda rule, offered: (rule.price(offered).forward, why_of(rule, offered)))
-    reached = {op.region for op in ops(graph) if op.needs_grad}
+    reached = {region for op in ops(graph) if op.needs_grad for region in op.reaches}
     for op in ops(graph):
         entries: list[Entry] = []
         if op.name in prices.costs:
             rule, cost = prices.costs[op.name]
-            again = op.runs_again and op.region in reached
+            again = _Again.of(op, reached, prices.again.get(op.name, {}))
             with asked_about(op):
                 why = formulas.of(rule, offer(op, options))
             entries += _entries(op, rule, cost, again, why, modules)
@@ -74,9 +75,25 @@ def _in_order(
             yield None, of_blocks[inside[step.name]]
 
 
-def _entries(op: Op, rule: Rule, cost: Cost, again: bool, why: Formula, modules: Collection[str]) -> Iterator[Entry]:
+@dataclass(frozen=True)
+class _Again:
+    """How often an Op runs again as a whole, and the work of what else of it does."""
+
+    times: int
+    some: Work
+
+    @classmethod
+    def of(cls, op: Op, reached: Collection[Hashable], some: Mapping[Hashable, Work]) -> _Again:
+        """In the checkpointed regions that gradients reach; of some of them, only a part of it runs again."""
+        regions = [each for each in op.runs_again if each in reached]
+        parts = [some[each] for each in regions if each in some]
+        return cls(len(regions) - len(parts), sum(parts, NOTHING))
+
+
+def _entries(op: Op, rule: Rule, cost: Cost, again: _Again, why: Formula, modules: Collection[str]) -> Iterator[Entry]:
     """A composite cost has an entry for each of its parts; a part named after a submodule stands under its path."""
-    for name, part in (cost.parts or {"": cost}).items():
+    for i, (name, part) in enumerate((cost.parts or {"": cost}).items()):
+        again = again if i == 0 else replace(again, some=NOTHING)
         path = f"{op.owner}.{name}".lstrip(".")
         yield Entry(
             kind="call",
@@ -101,7 +118,7 @@ def _entries(op: Op, rule: Rule, cost: Cost, again: bool, why: Formula, modules:
         )
 
 
-def _ranges(op: Op, cost: Cost, again: bool) -> dict[Range, Amount]:
+def _ranges(op: Op, cost: Cost, again: _Again) -> dict[Range, Amount]:
     """What else it would cost, where its rule says that data decides."""
     others: dict[Range, Cost | None] = {"full": cost.full, "least": cost.least, "most": cost.most}
     return {
@@ -115,8 +132,13 @@ def _of_part(why: Formula, name: str) -> Formula:
     return deferred(lambda: why.parts.get(name, why))
 
 
-def _phases(op: Op, cost: Cost, again: bool) -> dict[Phase, Work]:
-    """Forward as it is, a second time if checkpointing says so; of the gradients those that autograd computes."""
+def _phases(op: Op, cost: Cost, again: _Again) -> dict[Phase, Work]:
+    """Forward as it is, and as often again as checkpointing says so; of the gradients those that autograd computes.
+
+    What a backward hook runs is work of the backward pass.
+    """
+    if op.hook is not None:
+        return _nonzero({op.hook.phase: cost.forward})
     dgrad = wgrad = NOTHING
     for key, work in cost.grads.items():
         covered = [each for each in op.operands if covers(key, each.name)]
@@ -126,7 +148,7 @@ def _phases(op: Op, cost: Cost, again: bool) -> dict[Phase, Work]:
             wgrad += work
         else:
             dgrad += work
-    recompute = (cost.recompute if op.needs_grad else NOTHING) + (cost.forward if again else NOTHING)
+    recompute = (cost.recompute if op.needs_grad else NOTHING) + cost.forward * again.times + again.some
     return _nonzero({"forward": cost.forward, "dgrad": dgrad, "wgrad": wgrad, "recompute": recompute})
 
 

@@ -67,7 +67,7 @@ def expand_ops(
         for each in prices.unknown
         if each.op in left or costs.get(each.op) == prices.costs.get(each.op)
     )
-    return Prices(costs, unknown), tuple(dict.fromkeys(left.values()))
+    return replace(prices, costs=costs, unknown=unknown), tuple(dict.fromkeys(left.values()))
 
 
 def _nothing(pattern: str, targets: list[str]) -> str:

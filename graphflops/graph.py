@@ -21,7 +21,7 @@ from graphflops.tracing import Trace, spec_of
 OpGraph: TypeAlias = "nx.DiGraph[str]"
 Source: TypeAlias = "tuple[str, int | None]"
 """the name of an Op, and which of its results"""
-Kind: TypeAlias = Literal["input", "parameter", "constant", "call", "output"]
+Kind: TypeAlias = Literal["input", "parameter", "constant", "call", "output", "idle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,18 @@ class Operand:
 
 
 @dataclass(frozen=True, slots=True)
+class Hook:
+    """A backward hook: its work belongs to a phase, and is done if a gradient comes to one of some results."""
+
+    phase: Literal["dgrad", "wgrad"]
+    triggers: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Op:
     """One node: a call, or where tensors come from and go to. ``call`` is what is called, or a parameter's own name.
+
+    Of kind idle is a call in a backward hook that no gradient comes to.
 
     ``operands`` stand in the order of the call, repeats and all: ``matmul(x, x)`` has two. ``needs_grad`` names the
     operands whose gradients autograd computes; ``fan_in`` is, for each result, how many gradients meet there.
@@ -58,10 +68,12 @@ class Op:
     offered: Mapping[str, Any]
     out: Spec | tuple[Spec, ...]
     requires_grad: bool
-    region: Hashable = None
-    """which checkpointed region it is in"""
-    runs_again: bool = False
-    """whether it is computed again when a gradient reaches its region"""
+    reaches: tuple[Hashable, ...] = ()
+    """the checkpointed regions that are run again if a gradient of it is computed"""
+    runs_again: Mapping[Hashable, tuple[tuple[Any, Mapping[str, Any]], ...] | None] = field(default_factory=dict)
+    """the regions with which it is computed again; and of one that keeps some of it, the operators that are"""
+    hook: Hook | None = None
+    """the backward hook that calls it, if one does"""
     node: fx.Node | None = field(default=None, repr=False, compare=False)
     """where it comes from; ``meta["run"]`` is what was called, with the node's arguments"""
     needs_grad: frozenset[str] = frozenset()
@@ -193,7 +205,8 @@ def renamed(graph: OpGraph, again: Again) -> Iterator[Op]:
             call=of_path(op.call) if op.kind == "parameter" else op.call,
             owner=of_path(op.owner),
             operands=tuple(map(operand, op.operands)),
-            region=(again.name, op.region) if op.region is not None else None,
+            reaches=tuple((again.name, region) for region in op.reaches),
+            runs_again={(again.name, region): only for region, only in op.runs_again.items()},
         )
 
 
@@ -243,10 +256,16 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
         offered={name: _with_specs(each) for name, each in offered.items()} | dict(_masks(node)),
         out=_spec(node) if torch.is_tensor(value) else tuple(map(_spec_or_none, _several(value))),
         requires_grad=any(each.requires_grad for each in _several(value) if torch.is_tensor(each)),
-        region=node.meta["region"],
+        reaches=node.meta["reaches"],
         runs_again=node.meta["runs_again"],
+        hook=_hook(node),
         node=node,
     )
+
+
+def _hook(node: fx.Node) -> Hook | None:
+    hook = node.meta.get("hook")
+    return None if hook is None else Hook(hook.phase, tuple(map(_origin, hook.triggers)))
 
 
 def _operands(name: str, value: Any, flows: Mapping[fx.Node, bool], from_inputs: Set[str]) -> Iterator[Operand]:

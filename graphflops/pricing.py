@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graphflops.answers import Answers
-from graphflops.costs import Cost, covers
+from graphflops.costs import NOTHING, Cost, Work, covers
 from graphflops.errors import RuleError, Unpriced
 from graphflops.formulas import symbolic
 from graphflops.graph import Again, Op, OpGraph, calls, steps
@@ -22,6 +22,8 @@ class Prices:
 
     costs: Mapping[str, tuple[Rule, Cost]] = field(default_factory=dict)
     unknown: tuple[Unknown, ...] = ()
+    again: Mapping[str, Mapping[Hashable, Work]] = field(default_factory=dict)
+    """op name → checkpointed region that keeps some of what it runs → the work of the operators that run again"""
 
 
 def price(graph: OpGraph, book: RuleBook, options: Mapping[str, Any] | None = None, *, strict: bool = False) -> Prices:
@@ -33,6 +35,7 @@ def price(graph: OpGraph, book: RuleBook, options: Mapping[str, Any] | None = No
     """
     costs: dict[str, tuple[Rule, Cost]] = {}
     unknown: list[Unknown] = []
+    again: dict[str, dict[Hashable, Work]] = {}
     answers = Answers(lambda rule, offered: rule.price(offered))
     for op in calls(graph):
         rule = book.find(op.call)
@@ -55,12 +58,26 @@ def price(graph: OpGraph, book: RuleBook, options: Mapping[str, Any] | None = No
             unknown.append(_unknown(op, f"{' '.join(said)} (of {package})"))
             continue
         costs[op.name] = (rule, cost)
+        if some := dict(_again(op, book, options or {})):
+            again[op.name] = some
         silent = [name for name in sorted(op.needs_grad) if not any(covers(key, name) for key in cost.grads)]
         if silent:
             with asked_about(op):
                 _refuse_strays(op, rule, cost, silent)
             unknown.append(_unknown(op, f"rule {rule.name} ({rule.source}) gives no gradient of {', '.join(silent)}"))
-    return Prices(costs, tuple(unknown))
+    return Prices(costs, tuple(unknown), again)
+
+
+def _again(op: Op, book: RuleBook, options: Mapping[str, Any]) -> Iterator[tuple[Hashable, Work]]:
+    """The work of what runs again with each region that keeps the rest; nothing if a rule of it is missing."""
+    for region, only in op.runs_again.items():
+        rules = [book.find(call) for call, _ in only or ()]
+        if only is None or None in rules:
+            continue
+        with suppress(RuleError):
+            priced = zip(rules, only, strict=True)
+            offers = [(rule, {**options, "flowing": frozenset(), **offered}) for rule, (_, offered) in priced if rule]
+            yield region, sum((rule.price(offered).forward for rule, offered in offers), NOTHING)
 
 
 def everywhere(graph: OpGraph, unknown: Sequence[Unknown]) -> tuple[Unknown, ...]:

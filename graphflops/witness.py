@@ -27,10 +27,10 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from graphflops.tracing.given import as_module
 from graphflops.tracing.isolation import isolated
+from graphflops.tracing.outputs import tensors_in
 from graphflops.tracing.plain import plainly
 from graphflops.tracing.stand_ins import StandIns, stored_in
 from graphflops.tracing.values import Values, with_second_thoughts
@@ -87,7 +87,7 @@ def _dispatched(
                 program, fake_args, fake_kwargs = copied(model), copied(tuple(args)), copied(dict(kwargs))
             with mathematics(values), Products() as forward:
                 result = program(*fake_args, **fake_kwargs)
-            ends = [each for each in tensors_in(result) if each.requires_grad]
+                ends = [each for each in tensors_in(result) if each.requires_grad]
             with mathematics(values), Products() as backward:
                 if ends:
                     torch.autograd.backward(ends, [torch.ones_like(each) for each in ends])
@@ -221,14 +221,3 @@ PRODUCTS: Mapping[Any, Callable[..., int]] = {
     aten._grouped_mm: _grouped,
     aten._trilinear: _trilinear,
 }
-
-
-def tensors_in(value: Any) -> list[Any]:
-    """The tensors in any container, dataclasses included."""
-    found = []
-    for each in tree_leaves(value):
-        if torch.is_tensor(each):
-            found.append(each)
-        elif hasattr(each, "__dataclass_fields__"):
-            found += tensors_in([getattr(each, name) for name in each.__dataclass_fields__])
-    return found

@@ -34,9 +34,10 @@ from graphflops.costs import NOTHING, Work
 from graphflops.primitives.operations import adds_up, functional, single_operations
 from graphflops.tracing.given import as_module
 from graphflops.tracing.isolation import isolated
+from graphflops.tracing.outputs import tensors_in
 from graphflops.tracing.stand_ins import StandIns
 from graphflops.tracing.values import Values, with_second_thoughts
-from graphflops.witness import Described, mathematics, tensors_in
+from graphflops.witness import Described, mathematics
 
 aten = torch.ops.aten
 prims = torch.ops.prims

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from graphflops.tracing.backward_hooks import has_hooks
 from graphflops.tracing.survey import Survey
 
 _EMPTY = vars(nn.Module())
@@ -143,7 +144,7 @@ def _spec(tensor: torch.Tensor | None) -> Any:
     """What has to be equal of a parameter or buffer; of an unusual one, nothing is."""
     if tensor is None:
         return None
-    if tensor.layout is not torch.strided or not tensor.is_leaf:
+    if tensor.layout is not torch.strided or not tensor.is_leaf or has_hooks(tensor):
         return id(tensor)
     return type(tensor), tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad
 

@@ -18,6 +18,7 @@ from torch import fx, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from graphflops.repeats import Likeness, numbered
+from graphflops.tracing.backward_hooks import has_hooks
 from graphflops.tracing.blocks import OF_TORCH, PLAIN, Block
 from graphflops.tracing.checkpoints import Region
 from graphflops.tracing.copying import HOOK, object_dict
@@ -207,6 +208,8 @@ class Folding:
         region = self.tracer.region()
         if self.tracer.is_transformed() or (region is not None and region.calls):
             return None
+        if len(regions := self.tracer.regions.open()) > 1 or any(each.keeps is not None for each in regions):
+            return None
         leaves, structure = tree_flatten((args, kwargs))
         tensors: list[torch.Tensor] = []
         key: list[Any] = [structure, self.writes, region and region.stops_early, *surroundings()]
@@ -353,7 +356,7 @@ class Folding:
                 return None  # it has a number in the way of others
         for node in own:
             meta = node.meta
-            if not _is_below(meta["owner"], block.path) or "repeat" in meta:
+            if not _is_below(meta["owner"], block.path) or "repeat" in meta or has_hooks(meta.get("val")):
                 return None
             for each in _read_by(node):
                 held = each.op == "get_attr" and not _is_below(str(each.target), block.path)

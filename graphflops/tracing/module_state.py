@@ -292,9 +292,7 @@ def _noted(names: Collection[str], classes: Collection[type]) -> list[_Place]:
     return places
 
 
-_SIMPLE = frozenset(
-    {int, float, complex, bool, str, bytes, type(None), ModuleType, property}
-)
+_SIMPLE = frozenset({int, float, complex, bool, str, bytes, type(None), ModuleType, property})
 
 
 def _reaches(value: Any, is_own: Callable[[Any], bool]) -> bool:

@@ -36,7 +36,17 @@ def plainly(values: Values, decide: Decide) -> Iterator[None]:
 
     A mode of functions is enough for the fast paths of attention, which PyTorch takes only where nobody looks on.
     """
-    with _Plain(values, decide):
+    with _Plain(values, decide), _unspecialized():
+        yield
+
+
+@contextmanager
+def _unspecialized() -> Iterator[None]:
+    """TorchScript runs the graph that was written, also after it has made one of its own of runs that it watched.
+
+    Its own differentiates in a way of its own, and in it stand-ins do not require grad. The setting is the thread's.
+    """
+    with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
         yield
 
 

@@ -197,10 +197,15 @@ class StandIns:
         return self._fakes[id(tensor)][1]
 
     def _marked(self, fake: torch.Tensor, tensor: torch.Tensor) -> None:
-        """What a program has noted on a tensor is on its stand-in too; and a gradient, if it may be added to."""
+        """What is on a tensor is on its stand-in too: attributes, hooks, and a gradient, if it may be added to."""
         with torch._C.DisableTorchFunction():
             if not isinstance(tensor, FakeTensor) and (notes := object_dict(tensor)):
                 object_dict(fake).update({name: self.copier.copy(note) for name, note in notes.items()})
+            if tensor.requires_grad:
+                for hook in (tensor._backward_hooks or {}).values():
+                    fake.register_hook(self.copier.copy(hook))  # type: ignore[no-untyped-call]
+                for hook in (getattr(tensor, "_post_accumulate_grad_hooks", None) or {}).values():
+                    fake.register_post_accumulate_grad_hook(self.copier.copy(hook))  # type: ignore[no-untyped-call]
             if self.with_gradients and tensor.is_leaf and tensor.requires_grad and tensor.grad is not None:
                 fake.grad = self.of(tensor.grad)
 

@@ -17,12 +17,14 @@ import torch.utils.checkpoint
 from torch import fx, nn
 from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.checkpoint import SAC_IGNORED_OPS
 
 from graphflops.errors import CaptureError, GraphflopsError
 from graphflops.rulebook import Rule, RuleBook, dotted_name
 from graphflops.sizes import Spec
+from graphflops.tracing.backward_hooks import Hook, are_on_all_modules, of_module, of_tensor, together
 from graphflops.tracing.blocks import alike_blocks
-from graphflops.tracing.checkpoints import Region, open_frame
+from graphflops.tracing.checkpoints import Dispatched, Place, Region, Regions
 from graphflops.tracing.depth import room_for, with_room
 from graphflops.tracing.exporting import exported
 from graphflops.tracing.failures import also_tried, asks_for_data, failure, user_line
@@ -30,9 +32,11 @@ from graphflops.tracing.folding import Folding
 from graphflops.tracing.given import as_module, captured_from, remembered_modules, replayed
 from graphflops.tracing.histories import Histories, held_under
 from graphflops.tracing.isolation import Session, isolated, session
+from graphflops.tracing.outputs import no_gradient, tensors_in
 from graphflops.tracing.signatures import signature_of
 from graphflops.tracing.stand_ins import StandIns, Unfold, as_it_is, refusal, spec_of, stored_in
 from graphflops.tracing.stretches import Stretch
+from graphflops.tracing.torchscript import as_written
 from graphflops.tracing.values import Values, with_second_thoughts
 from graphflops.tracing.watching import called_alone, watching
 
@@ -44,7 +48,7 @@ class Trace:
     Each node's ``meta`` has ``val`` (fake tensor, or a tuple of them), ``owner`` (module path), ``line`` (the user's
     source line) and, for calls, ``call`` (what a rule may name), ``run`` (what was called with the node's arguments),
     ``offered`` (its operands by name, as nodes) and ``flows`` (which of them required grad when it was called);
-    ``region`` and ``runs_again`` tell of checkpointing, ``stored`` of operands that are masks, what they let through.
+    ``reaches`` and ``runs_again`` tell of checkpointing, ``stored`` of operands that are masks, what they let through.
     """
 
     graph: fx.Graph
@@ -64,6 +68,10 @@ class Trace:
     """what was taken as given where data decides, each with the user's source line"""
     routed: Mapping[str, Fraction] = field(default_factory=dict)
     """path of each module whose rows data chooses → the share of them that was taken to reach it"""
+    untrained: str = ""
+    """that nothing which is returned requires grad, although there are parameters that do"""
+    warnings: tuple[str, ...] = ()
+    """what may run beside what is in the graph"""
 
 
 def trace(
@@ -157,11 +165,14 @@ class Tracer(fx.Tracer):
         self.owners = [""]
         self.called: set[str] = set()
         self.line = ""  # where a given graph says that its node comes from
-        self.regions: dict[int, Region] = {}  # id of PyTorch's record of a checkpointed region → ours
-        self.reentrant: Region | None = None
-        self.saved = 0  # by the region that is open, when the last operator began
+        self.regions = Regions()
+        self.place = Place()  # of the last operator
+        self.ran: list[Dispatched] = []  # in selective regions, since the last call was written down
         self.failed_at: str | None = None
         self.recording = True
+        self.hooks: list[Hook] = []  # of modules, in the order in which they ran
+        self.hook: Hook | None = None  # the one that runs
+        self.went_back = False  # whether a backward pass was run inside of the program
         self.calls: Counter[str] = Counter()  # of leaf modules, by path
         self.read: set[fx.Node] = set()  # by blocks that repeat others
         self.unheld: Counter[bool] = Counter()  # parameters and constants that no module holds
@@ -169,7 +180,11 @@ class Tracer(fx.Tracer):
 
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, grad: bool, fold: bool = False) -> Trace:
         """Run the root on stand-ins of its inputs, and write down what it calls."""
-        blocks = alike_blocks(self.survey, lambda each: self.is_leaf_module(each, "")) if fold else []
+        blocks = (
+            alike_blocks(self.survey, lambda each: self.is_leaf_module(each, ""))
+            if fold and not are_on_all_modules()
+            else []
+        )
         with self.stand_ins.in_charge(), torch.set_grad_enabled(grad):
             with torch._C.DisableTorchFunction():
                 self.folding = Folding(self, blocks)
@@ -184,13 +199,16 @@ class Tracer(fx.Tracer):
             try:
                 with watching(self, self.values):
                     result = call(*placed_args, **placed_kwargs)
+                    outputs = self._outputs(result)
+                    untrained = no_gradient(result) if grad and self._is_without_gradient(outputs) else ""
+                    if grad:
+                        self._in_a_backward_pass(self._run_backward_hooks)
             except (GraphflopsError, Unfold):
                 raise
             except Exception as error:
                 inputs = [spec_of(each) for each in tree_leaves((args, dict(kwargs))) if torch.is_tensor(each)]
                 path, blank = self.failed_at or "", list(self.values.blank)
                 raise CaptureError(failure(error, self.root, self.name, path, inputs, blank)) from error
-            outputs = _opened(result)
             self.graph.output(self._as_nodes(outputs)).meta["flows"] = self._flows(outputs)
         _drop_bookkeeping(self.graph, self.read)
         _close_regions(self.graph)
@@ -205,6 +223,8 @@ class Tracer(fx.Tracer):
             capture=(captured_from(self.root), *self.described.values()),
             assumed=tuple(self.values.assumed),
             routed=self.values.routing.shares,
+            untrained=untrained,
+            warnings=tuple(map(_not_counted, self.regions.others)) if grad else (),
         )
 
     def release(self) -> None:
@@ -213,6 +233,79 @@ class Tracer(fx.Tracer):
             node.meta.clear()
         vars(self.values).clear()
         vars(self).clear()
+
+    def _note_hooks(self, module: nn.Module, path: str, args: Any, result: Any) -> None:
+        """Remember what the backward hooks of a module will be called with."""
+        if self.hook is not None or self.folding.is_asleep(module):
+            return  # a block that repeats another one has none
+        if module._backward_hooks or module._backward_pre_hooks or are_on_all_modules():
+            self.hooks += of_module(module, path, args, result, self._node_of, self._gradient_of)
+
+    def _gradient_of(self, tensor: torch.Tensor) -> torch.Tensor:
+        with torch._C.DisableTorchFunction():
+            return self.stand_ins.make(tensor.shape, None, tensor.dtype)
+
+    def _in_a_backward_pass(self, run: Callable[[], None]) -> None:
+        """Run something as autograd runs hooks: without grad, in a backward pass, whose number some hooks ask for."""
+
+        def on_gradient(gradient: torch.Tensor) -> None:
+            self.recording = True
+            try:
+                run()
+            finally:
+                self.recording = False
+
+        with self.paused(), torch._C.DisableTorchFunction():
+            start = self.stand_ins.make((), None, torch.float32).requires_grad_()
+            end = start.clone()
+            start.register_hook(on_gradient)  # type: ignore[no-untyped-call]
+        with self.paused():
+            torch.autograd.backward((end,), (self._gradient_of(end),))
+
+    def _run_backward_hooks(self) -> None:
+        """Run the hooks of tensors and modules, so that their work is written down."""
+        held = {id(node.meta["val"]): node for node in self.graph.nodes if torch.is_tensor(node.meta.get("val"))}
+        hooks = list(self.hooks)
+        for node in held.values():
+            tensor = node.meta["val"]
+            hooks += of_tensor(tensor, node, self._gradient_of)
+        for hook in together(hooks, self._gradient_of):
+            self.hook = hook
+            self.owners.append(hook.owner)
+            try:
+                with torch.no_grad():
+                    hook.run()
+            except Exception:  # it works on what only a backward pass has; so it is unknown
+                self._record_unknown(hook)
+            finally:
+                self.owners.pop()
+        self.hook = None
+
+    def _record_unknown(self, hook: Hook) -> None:
+        """Write down a hook that did not run, as a call that no rule names."""
+        trigger = hook.triggers[0]
+        node = self.create_node("call_function", hook.function, (trigger,), {}, "backward_hook")
+        node.meta.update(
+            val=trigger.meta["val"],
+            call=hook.function,
+            offered={"gradient": trigger},
+            owner=hook.owner,
+            line=hook.line,
+            flows={trigger: False},
+            hook=hook,
+        )
+
+    def _outputs(self, result: Any) -> Any:
+        """The tensors that a model returned, whatever holds them; real ones that nobody trains are left out."""
+        if torch.is_tensor(result):
+            return result
+        return tuple(each for each in tensors_in(result) if each.requires_grad or self.stand_ins.is_one(each))
+
+    def _is_without_gradient(self, outputs: Any) -> bool:
+        """Whether something is to be trained, and neither the outputs nor the program itself go back to it."""
+        if self.went_back or any(each.requires_grad for each in tree_leaves(outputs)):
+            return False
+        return any(each.requires_grad for _, each in self._parameters())
 
     def _place(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Placeholders for every tensor of the inputs, named as forward names them."""
@@ -289,8 +382,13 @@ class Tracer(fx.Tracer):
         self.owners.append(path)
         try:
             if self.is_leaf_module(module, path):
-                return self._call_leaf(call, module, args, kwargs)
-            return self.folding.call(lambda: call(module, *args, **kwargs), module, args, kwargs)
+                result = self._call_leaf(call, module, args, kwargs)
+                self._note_hooks(module, path, args, result)
+                return result
+            call = as_written(module) or call
+            result = self.folding.call(lambda: call(module, *args, **kwargs), module, args, kwargs)
+            self._note_hooks(module, path, args, result)
+            return result
         except Exception:
             self.failed_at = path if self.failed_at is None else self.failed_at
             raise
@@ -331,14 +429,8 @@ class Tracer(fx.Tracer):
         if not self.recording:
             return apply(*args, **kwargs)
         if cls is torch.utils.checkpoint.CheckpointFunction:
-            # Its own forward runs without grad; its backward runs the region with it, if an input requires grad.
             run, _, *inputs = args
-            outer, self.reentrant = self.reentrant, Region()
-            try:
-                with torch.set_grad_enabled(any(each.requires_grad for each in inputs if torch.is_tensor(each))):
-                    return run(*inputs)
-            finally:
-                self.reentrant = outer
+            return self.regions.reentrant(run, inputs)
         if cls.forward.__module__.split(".")[0] == "torch":
             return apply(*args, **kwargs)
         names = list(inspect.signature(cls.forward).parameters)
@@ -372,8 +464,16 @@ class Tracer(fx.Tracer):
     def on_operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
         """Whatever no rule named higher up arrives here; what asks for a device gets the one of all stand-ins."""
         self.session.checked()
-        region = self.region()
-        self.saved = region.saved if region else 0
+        if not self.went_back and torch._C._current_graph_task_id() != -1:
+            self.went_back = True
+        open_regions = self.regions.open()
+        self.place = Place([(each, each.saved) for each in open_regions])
+        selective = [each for each in open_regions if each.keeps is not None]
+        if self.recording:
+            self.ran = []
+        if selective and op not in SAC_IGNORED_OPS:
+            self.folding.spoil()
+            self.ran.append(Dispatched(op, _specs(op, args, kwargs), [(each, each.number(op)) for each in selective]))
         if op is torch.ops.aten._efficientzerotensor.default:
             op = torch.ops.aten.zeros.default  # the other kind hides from whoever watches the sums that it is in
         args, kwargs = self.stand_ins.in_place_of(args), self.stand_ins.in_place_of(kwargs)
@@ -385,7 +485,10 @@ class Tracer(fx.Tracer):
 
     def _run(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
         """An operator's result on stand-ins, also where data decides its shape or its value."""
-        return self.values.run(op, args, kwargs, lambda: self.line or user_line())
+        result = self.values.run(op, args, kwargs, lambda: self.line or user_line())
+        if self.ran and self.ran[-1].op is op:
+            self.ran[-1].offered["out"] = tree_map(_spec_if_tensor, result)
+        return result
 
     def on_getattr(self, get: Callable[..., Any], module: nn.Module, name: str) -> Any:
         """An attribute that is kept aside, or that is in a block that did not run, is known by the folding."""
@@ -490,35 +593,36 @@ class Tracer(fx.Tracer):
             flows=self._flows(offered),
             run=run,
         )
+        below = run is call and isinstance(
+            call, OpOverload
+        )  # an operator seen below autograd, and not what it is a face of
+        self.ran = self.ran[-1:] if below else []
         with self.paused():
             described = rule is not None and rule.outputs is not None
-            # An operator seen below autograd is given its history by autograd, also if it is not run.
-            below = run is call and isinstance(call, OpOverload)
             if described:
                 self.described[call] = f"{dotted_name(call)} is not run: its outputs are as its rule describes them"
                 result = self._described(rule, offered, history=not below)
             else:
                 result = self._run(call, args, kwargs) if below else run(*args, **kwargs)
-        node.meta.update(region=self._region_of_one_more(), saved=self.saved)
+        node.meta.update(place=self._place_of_one_more(), hook=self.hook)
         return self._register(node, result)
 
-    def _region_of_one_more(self) -> Region | None:
-        """The checkpointed region that a call is in.
+    def _place_of_one_more(self) -> Place:
+        """Where a call ran, as to checkpointed regions.
 
         Raises:
-            Unfold: a block that was not run is in it, and what of it runs again depends on all of it.
+            Unfold: a block that was not run is in one of them, and what of it runs again depends on all of it.
         """
-        region = self.region()
-        if region is not None:
+        for region in (regions := self.regions.open()):
             region.calls += 1
             if region.repeats:
                 raise Unfold
-        return region
+        began = dict(self.place.regions)
+        return Place([(each, began.get(each, each.saved)) for each in regions], self.ran)
 
     def region(self) -> Region | None:
-        """The checkpointed region that is open now."""
-        frame = open_frame()
-        return self.regions.setdefault(id(frame), Region(frame)) if frame is not None else self.reentrant
+        """The innermost checkpointed region that is open now."""
+        return regions[-1] if (regions := self.regions.open()) else None
 
     def _flows(self, operands: Any) -> dict[fx.Node, bool]:
         """Which operands require grad at this moment: an in-place operation may change that later."""
@@ -630,12 +734,28 @@ def _is_transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def _not_counted(pack: Any) -> str:
+    code = getattr(pack, "__code__", None)
+    where = f"{code.co_filename}:{code.co_firstlineno}" if code else repr(pack)
+    return f"hooks on saved tensors ({where}): work that they do when tensors are saved and unpacked may not be counted"
+
+
 def _close_regions(graph: fx.Graph) -> None:
-    """Say of each node in which checkpointed region it is, and whether it runs again."""
+    """Say of each node which checkpointed regions it reaches, and with which it runs again."""
     for node in graph.nodes:
-        region = node.meta.pop("region", None)
-        node.meta["runs_again"] = region is not None and region.runs_again(node.meta["saved"])
-        node.meta["region"] = id(region) if region is not None else None
+        place = node.meta.pop("place", Place())
+        node.meta.update(reaches=place.reaches(), runs_again=place.runs_again())
+
+
+def _specs(op: OpOverload, args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The operands of a call by name, as a rule is offered them."""
+    signature = signature_of(op)
+    named = {**signature.defaults, **dict(zip(signature.names, args, strict=False)), **kwargs}
+    return {name: tree_map(_spec_if_tensor, value) for name, value in named.items()}
+
+
+def _spec_if_tensor(value: Any) -> Any:
+    return spec_of(value) if torch.is_tensor(value) else value
 
 
 def _positional_names(function: Callable[..., Any]) -> list[str]:
@@ -669,17 +789,6 @@ def _is_composite(name: str) -> bool:
     return torch._C._dispatch_has_kernel(name) and torch._C._dispatch_has_kernel_for_dispatch_key(
         name, "CompositeImplicitAutograd"
     )
-
-
-def _opened(result: Any) -> Any:
-    """Outputs as plain containers: dataclasses and the like by their fields."""
-    if isinstance(result, Mapping):
-        return {key: _opened(value) for key, value in result.items()}
-    if isinstance(result, (list, tuple)):
-        return tuple(_opened(value) for value in result)
-    if hasattr(result, "__dataclass_fields__"):
-        return {name: _opened(getattr(result, name)) for name in result.__dataclass_fields__}
-    return result if torch.is_tensor(result) else None
 
 
 def _drop_bookkeeping(graph: fx.Graph, read: Set[fx.Node]) -> None:

@@ -80,9 +80,7 @@ def watching(listener: Listener, values: Values) -> Iterator[None]:
 
 _OF_PYTORCH = vars(torch.nn.modules.module)
 _OF_ALL = {name: OrderedDict() for name in _OF_PYTORCH if name.startswith("_global_") and "hooks" in name}  # type: ignore
-called_alone = types.FunctionType(
-    nn.Module._call_impl.__code__, {**_OF_PYTORCH, **_OF_ALL}, "_call_impl", None, None
-)
+called_alone = types.FunctionType(nn.Module._call_impl.__code__, {**_OF_PYTORCH, **_OF_ALL}, "_call_impl", None, None)
 """How PyTorch calls a module, without the hooks that are registered for all modules of the process: whoever registers
 one looks at what runs, and would keep tensors without data."""
 
