@@ -99,7 +99,10 @@ class Session:
         self._owned.clear()
         if not look or all(each() is None for each in self._modes):
             return []
-        gc.collect()
+        for generation in (1, 2):  # most garbage is young, and looking through all objects takes long
+            gc.collect(generation)
+            if all(each() is None for each in self._modes):
+                return []
         return [each for mode in self._modes if mode() is not None for each in _made_in(mode())]
 
     def _ownership(self) -> Callable[[Any], bool]:

@@ -38,6 +38,7 @@ from torch.utils._pytree import tree_any, tree_leaves, tree_map
 
 from graphflops.errors import GraphflopsError
 from graphflops.tracing.dtypes import refuse_dtypes
+from graphflops.tracing.isolation import session
 from graphflops.tracing.kernels import Kernels
 from graphflops.tracing.masks import Masks
 from graphflops.tracing.questions import Place, Question, asked, is_check
@@ -101,6 +102,8 @@ class Values:
 
     def __init__(self, stand_ins: StandIns, denied: Collection[Place] = (), *, by_mode: bool = False) -> None:
         self.stand_ins = stand_ins
+        if (here := session()) is not None:
+            here.own(self)
         self.denied = denied
         self.truths = 0
         """how many truths were assumed"""
