@@ -110,13 +110,19 @@ def _shapes(args: Any, kwargs: Any) -> Any:
     )
 
 
+class _Rows(Counter[str]):
+    """Counts that a trace adds to as well: its copies of the hooks share them."""
+
+    is_shared = True
+
+
 @contextmanager
 def _rows(model: nn.Module) -> Iterator[Counter[str]]:
     """Count, module by module, the elements of the first tensor of each call, and calls without tensors as one."""
     import torch
     from torch.utils._pytree import tree_leaves
 
-    rows: Counter[str] = Counter()
+    rows = _Rows()
 
     def counting(path: str) -> Callable[..., None]:
         def count(module: Any, args: Any, kwargs: Any) -> None:

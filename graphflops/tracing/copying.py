@@ -167,6 +167,8 @@ class Copier:
 
     def _handler(self, cls: type) -> Handler | None:
         """How instances of a class are copied; None if they are shared."""
+        if getattr(cls, "is_shared", False) is True:
+            return None
         kinds: tuple[tuple[Any, Handler | None], ...] = (
             ((type, enum.Enum, BaseException, types.ModuleType), None),
             (torch.Tensor, self._tensor),
@@ -237,6 +239,7 @@ class Copier:
         attributes = {
             name: value if type(value) in atoms else copied(value) for name, value in object_dict(module).items()
         }
+        attributes.pop(HOOK, None)
         if self.watch is not None:
             attributes[HOOK] = self.watch(shell)
         object.__setattr__(shell, "__dict__", attributes)

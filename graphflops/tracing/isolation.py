@@ -19,7 +19,7 @@ import traceback
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -129,6 +129,7 @@ class _Here(threading.local):
 
 _here = _Here()
 _one_at_a_time = threading.Lock()
+_starting = threading.Lock()
 
 
 def session() -> Session | None:
@@ -147,8 +148,8 @@ def in_analysis() -> bool:
 
 
 def _afresh() -> None:
-    global _one_at_a_time
-    _one_at_a_time = threading.Lock()
+    global _one_at_a_time, _starting
+    _one_at_a_time, _starting = threading.Lock(), threading.Lock()
 
 
 os.register_at_fork(after_in_child=_afresh)
@@ -260,21 +261,20 @@ class _Run(Generic[Result]):
             left = self.session.close(keep=self.keep and failed is None, look=failed is None)
         if failed is not None:
             raise failed
-        if left:
-            raise CaptureError(_still_held(left))
+        if holders := _holders(left):
+            raise CaptureError(_still_held(left, holders))
 
 
 def _start(thread: threading.Thread) -> None:
-    before = threading.stack_size()
-    try:
-        threading.stack_size(STACK)
-    except (ValueError, RuntimeError):  # a system without such stacks
-        thread.start()
-        return
-    try:
-        thread.start()
-    finally:
-        threading.stack_size(before)
+    """Start a thread with a stack that is large enough; what others are given is what it was."""
+    with _starting:
+        before = threading.stack_size()
+        try:
+            with suppress(ValueError, RuntimeError):  # a system without such stacks
+                threading.stack_size(STACK)
+            thread.start()
+        finally:
+            threading.stack_size(before)
 
 
 def _forget_frames(error: BaseException | None) -> None:
@@ -300,17 +300,24 @@ def _made_in(mode: Any) -> list[Any]:
     return found
 
 
-def _still_held(left: list[Any]) -> str:
-    """The message that names who holds a fake tensor after an analysis."""
-    holders = []
+def _holders(left: list[Any]) -> list[str]:
+    """Who holds the fake tensors that are left, in words.
+
+    Those that nobody holds are in a circle of autograd's own, which no code can reach: a reentrant checkpoint that was
+    run back makes one.
+    """
+    held: list[str] = []
     for tensor in left:
         referrers = [each for each in gc.get_referrers(tensor) if each is not left]
-        holders += [_named(each, tensor) for each in referrers if not _is_ours(each)]
-    named = [*dict.fromkeys(filter(None, holders))][:5]
+        held += [_named(each, tensor) for each in referrers if not _is_ours(each)]
+    return [*dict.fromkeys(held)]
+
+
+def _still_held(left: list[Any], holders: list[str]) -> str:
+    """The message that names who holds a fake tensor after an analysis."""
     return (
-        f"{len(left)} tensors without data outlive the analysis, held by "
-        f"{', '.join(named) or 'something out of sight'}: the model's code keeps what it computes where the analysis "
-        "cannot put it back.\n"
+        f"{len(left)} tensors without data outlive the analysis, held by {', '.join(holders[:5])}: the model's code "
+        "keeps what it computes where the analysis cannot put it back.\n"
         "Have it keep tensors in attributes of its modules, or delete what is held there before the model runs again."
     )
 
