@@ -228,7 +228,7 @@ def refuse_unused_marks(values: Iterable[Any]) -> None:
         RuleLoadError: there is one; the message names file and line.
     """
     for each in values:
-        if isinstance(each, Mark) and each.fault:
+        if issubclass(type(each), Mark) and each.fault:
             raise RuleLoadError(each.fault)
 
 

@@ -116,7 +116,7 @@ class Session:
                     copies.update(map(id, getattr(holder, "copies", tuple)()))
             if id(value) in copies:
                 return True
-            mode = vars(value).get("fake_mode") if isinstance(value, torch.Tensor) else None
+            mode = vars(value).get("fake_mode") if issubclass(type(value), torch.Tensor) else None
             return mode is not None and any(each() is mode for each in self._modes)
 
         return is_own

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from graphflops.tracing.copying import is_plain, object_dict
+from graphflops.tracing.copying import is_a, is_plain, object_dict
 from graphflops.tracing.isolation import in_analysis
 from graphflops.tracing.patches import drawn_apart
 
@@ -73,14 +73,14 @@ def _imported_from(name: str, size: int) -> frozenset[str]:
     origins = (
         getattr_of(value, "__module__")
         for value in [*vars(sys.modules[name]).values()]
-        if isinstance(value, (FunctionType, type, _Memo))
+        if is_a(value, (FunctionType, type, _Memo))
     )
     return frozenset(filter(_is_users, origins))
 
 
 def _is_users(name: Any) -> bool:
     """Whether a module's name is that of a file of users, models of graphflops included."""
-    if not isinstance(name, str) or not isinstance(sys.modules.get(name), ModuleType):
+    if not is_a(name, str) or not is_a(sys.modules.get(name), ModuleType):
         return False
     return name.partition(".")[0] not in _OTHERS or name.startswith("graphflops.models")
 
@@ -137,20 +137,20 @@ def _remember_apart(names: Collection[str]) -> list[Callable[[], None]]:
     for name in names:
         module = sys.modules[name]
         for key, value in [*vars(module).items()]:
-            if isinstance(value, _Memo) or (drawn := drawn_apart(value)) is not None:
-                vars(module)[key] = of(value) if isinstance(value, _Memo) else drawn
+            if is_a(value, _Memo) or (drawn := drawn_apart(value)) is not None:
+                vars(module)[key] = of(value) if is_a(value, _Memo) else drawn
                 back.append(functools.partial(vars(module).__setitem__, key, value))
-            elif isinstance(value, FunctionType):
+            elif is_a(value, FunctionType):
                 for cell, memo in _closed_over(value):
                     close(cell, memo)
-            elif isinstance(value, type) and value.__module__ == name:
+            elif is_a(value, type) and value.__module__ == name:
                 for attribute, held in [*vars(value).items()]:
-                    inner = held.__func__ if isinstance(held, (classmethod, staticmethod)) else held
-                    if isinstance(inner, _Memo):
+                    inner = held.__func__ if is_a(held, (classmethod, staticmethod)) else held
+                    if is_a(inner, _Memo):
                         other: Any = of(inner)
                         type.__setattr__(value, attribute, other if inner is held else type(held)(other))
                         back.append(functools.partial(type.__setattr__, value, attribute, held))
-                    elif isinstance(inner, FunctionType):
+                    elif is_a(inner, FunctionType):
                         for cell, memo in _closed_over(inner):
                             close(cell, memo)
     return back
@@ -158,7 +158,7 @@ def _remember_apart(names: Collection[str]) -> list[Callable[[], None]]:
 
 def _closed_over(function: FunctionType) -> Iterator[tuple[Any, Any]]:
     for cell in function.__closure__ or ():
-        if isinstance(held := _content(cell), _Memo):
+        if is_a(held := _content(cell), _Memo):
             yield cell, held
 
 
@@ -174,21 +174,21 @@ class _Place:
         self.holder = holder
         self.is_named = is_named
         self.content: Any
-        if isinstance(holder, CellType):
+        if is_a(holder, CellType):
             self.content = (_content(holder),)
         else:
-            self.content = dict(vars(holder)) if isinstance(holder, type) else _base(holder)[0](holder)
+            self.content = dict(vars(holder)) if is_a(holder, type) else _base(holder)[0](holder)
 
     def put_back(self, is_own: Callable[[Any], bool], alone: bool) -> None:
         """Give what was written to what it held: all of it, or where it came to hold something of the analysis."""
-        if isinstance(self.holder, CellType):
+        if is_a(self.holder, CellType):
             now, then = _content(self.holder), self.content[0]
             if now is not then and (alone or _reaches(now, is_own)):
                 self.holder.cell_contents = then
-        elif isinstance(self.content, dict):
-            now = dict(vars(self.holder)) if isinstance(self.holder, type) else self.holder
+        elif is_a(self.content, dict):
+            now = dict(vars(self.holder)) if is_a(self.holder, type) else self.holder
             self._put_back_keys(now, is_own, alone)
-        elif isinstance(self.content, set):
+        elif is_a(self.content, set):
             for value in set(self.holder) - self.content:
                 if alone or _reaches(value, is_own):
                     set.discard(self.holder, value)
@@ -207,7 +207,7 @@ class _Place:
             return
         for key in [key for key, value in dict.items(now) if before.get(key, _NOTHING) is not value]:
             value = now[key]
-            if self.is_named and (isinstance(value, _OPAQUE[:3]) or (isinstance(key, str) and key.startswith("__"))):
+            if self.is_named and (is_a(value, _OPAQUE[:3]) or (is_a(key, str) and key.startswith("__"))):
                 continue  # what was imported or defined meanwhile
             if alone or _reaches(value, is_own):
                 self._put(key, before.get(key, _NOTHING))
@@ -217,7 +217,7 @@ class _Place:
                     self._put(key, value)
 
     def _put(self, key: Any, value: Any) -> None:
-        if isinstance(self.holder, type):
+        if is_a(self.holder, type):
             type.__delattr__(self.holder, key) if value is _NOTHING else type.__setattr__(self.holder, key, value)
         elif value is _NOTHING:
             dict.__delitem__(self.holder, key)
@@ -246,49 +246,53 @@ def _same(one: Any, other: Any) -> bool:
 def _base(holder: Any) -> tuple[Any, Any]:
     """The kind of a container: how it is copied, and the class whose methods write to it."""
     for base in (dict, list, set):
-        if isinstance(holder, base):
+        if is_a(holder, base):
             return base, base
     return list, deque
 
 
 def _noted(names: Collection[str], classes: Collection[type]) -> list[_Place]:
-    """All that Python modules hold which a program may write to: names, containers, objects, attributes of classes."""
+    """All that Python modules hold which a program may write to: names, containers, objects, attributes of classes.
+
+    Of an object of a class from elsewhere, what it holds itself; not of others that it holds in turn, which lead to
+    everything that its library knows.
+    """
     places: list[_Place] = []
     seen: set[int] = set()
-    waiting: list[Any] = [base for cls in classes for base in cls.__mro__]
+    waiting: list[tuple[Any, bool]] = [(base, False) for cls in classes for base in cls.__mro__]
 
-    def note(holder: Any, is_named: bool) -> None:
+    def note(holder: Any, is_named: bool, is_foreign: bool) -> None:
         if id(holder) not in seen and len(places) < _MOST:
             seen.add(id(holder))
             place = _Place(holder, is_named)
             places.append(place)
             content = place.content
-            waiting.extend(content.values() if isinstance(content, dict) else content)
+            waiting.extend((each, is_foreign) for each in (content.values() if is_a(content, dict) else content))
 
     for name in names:
-        note(vars(sys.modules[name]), True)
+        note(vars(sys.modules[name]), True, False)
     while waiting:
-        value = waiting.pop()
+        value, is_foreign = waiting.pop()
         cls = type(value)
         if cls in _SIMPLE:
             continue
-        if isinstance(value, _CONTAINERS):
-            note(value, False)
-        if isinstance(value, (classmethod, staticmethod)):
+        if is_a(value, _CONTAINERS):
+            note(value, False, is_foreign)
+        if is_a(value, (classmethod, staticmethod)):
             value = value.__func__
-        if isinstance(value, tuple):
-            waiting.extend(value)
-        elif isinstance(value, FunctionType):
+        if is_a(value, tuple):
+            waiting.extend((each, is_foreign) for each in value)
+        elif is_a(value, FunctionType):
             if value.__closure__ and value.__module__ in names:
                 for cell in value.__closure__:
-                    note(cell, False)
-        elif isinstance(value, type):
-            if value.__module__ in names and id(value) not in seen:
-                note(value, True)
-        elif (isinstance(value, nn.Module) or (not isinstance(value, _OPAQUE) and is_plain(cls))) and (
-            attributes := object_dict(value)
-        ):
-            note(attributes, False)
+                    note(cell, False, is_foreign)
+        elif is_a(value, type):
+            if value.__module__ in names:
+                note(value, True, False)
+        elif is_a(value, nn.Module) or (not is_a(value, _OPAQUE) and is_plain(cls)):
+            from_elsewhere = cls.__module__ not in names and not is_a(value, nn.Module)
+            if not (is_foreign and from_elsewhere) and (attributes := object_dict(value)):
+                note(attributes, False, from_elsewhere)
     return places
 
 
@@ -302,7 +306,7 @@ def _reaches(value: Any, is_own: Callable[[Any], bool]) -> bool:
         each = waiting.pop()
         if is_own(each):
             return True
-        if isinstance(each, _OPAQUE) or type(each) in _SIMPLE:
+        if is_a(each, _OPAQUE) or type(each) in _SIMPLE:
             continue
         for held in gc.get_referents(each):
             if id(held) not in seen:

@@ -96,7 +96,7 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["analyze", "--json", "a\0b"], ["a\\x00b"]),
     (["analyze", "--json", "\ud800.json"], ["\\ud800.json"]),
     (["show", "\udcff.json"], ["\\udcff.json"]),
-    (["show", "."], ["cannot read ."]),
+    (["show", "."], ["cannot read the report ."]),
     (["analyze", "--rules", "a\0b"], ["a\\x00b"]),
     # once is enough
     ([*SIMPLE, "x=2x4", "-i", "x=2x4"], ["--input x", "twice"]),
@@ -244,13 +244,13 @@ def test_what_is_no_model(model: Any) -> None:
 
 @pytest.mark.parametrize("listed", [[3], [None], [len], [nn.Linear], [Speechless()], [rule("aten.relu")]])
 def test_what_is_no_rule(listed: list[Any]) -> None:
-    with pytest.raises(RuleError, match="is not a rule"):
+    with pytest.raises(RuleError, match="is not a rule|above one"):
         analyze(nn.Linear(4, 4), (X,), rules=listed)
 
 
 @pytest.mark.parametrize("target", [5, None, "", " ", "a b", "a.", ".a", "a..b", [], {}, b"aten.relu", Speechless()])
 def test_what_no_rule_speaks_for(target: Any) -> None:
-    with pytest.raises(RuleError, match="give a module class"):
+    with pytest.raises(RuleError, match="is no target"):
         rule(target)
 
 

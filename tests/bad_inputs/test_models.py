@@ -144,14 +144,14 @@ RULES = [
     ("raise SystemExit('bye')", "SystemExit: bye"),
     ("raise GeneratorExit", "GeneratorExit"),
     ("@rule\ndef mine(x): return Cost()", "@rule without brackets"),
-    ("@rule()\ndef mine(x): return Cost()", "names what it speaks for"),
+    ("@rule()\ndef mine(x): return Cost()", "has no target"),
     ("@rule(5)\ndef mine(x): return Cost()", "5 is no target"),
     ("@rule(None)\ndef mine(x): return Cost()", "None is no target"),
-    ("@rule('')\ndef mine(x): return Cost()", "'' is no name"),
-    ("@rule('aten.relu ')\ndef mine(x): return Cost()", "'aten.relu ' is no name"),
-    ("@rule('aten..relu')\ndef mine(x): return Cost()", "'aten..relu' is no name"),
+    ("@rule('')\ndef mine(x): return Cost()", "'' is no target"),
+    ("@rule('aten.relu ')\ndef mine(x): return Cost()", "'aten.relu ' is no target"),
+    ("@rule('aten..relu')\ndef mine(x): return Cost()", "'aten..relu' is no target"),
     ("@rule(['aten.relu'])\ndef mine(x): return Cost()", "['aten.relu'] is no target"),
-    ("@rule('aten.relu')\nclass Mine: pass", "not for a type"),
+    ("@rule('aten.relu')\nclass Mine: pass", "marks a function"),
 ]
 
 
@@ -277,7 +277,7 @@ class TestAdvice:
         assert capfd.readouterr() == ("", "")
 
     def test_and_others_may_print_as_before(self, capsys: pytest.CaptureFixture[str]) -> None:
-        from graphflops.tracing.exporting import _print
+        from graphflops.tracing.patches import _print
 
         _print("a graph")
         assert capsys.readouterr().out == "a graph\n"

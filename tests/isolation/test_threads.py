@@ -80,7 +80,8 @@ def test_four_that_analyse_and_two_that_train(seconds: float) -> None:
     assert min(counts) >= 1
     for seed, (steps, parameters) in enumerate(trained):
         assert all(map(torch.equal, parameters, alone(seed, steps)))
-    assert differences(before, state_of(models, X)) == []
+    made = "process: torch's random numbers"  # with which the threads that train make their layers
+    assert [each for each in differences(before, state_of(models, X)) if not each.startswith(made)] == []
 
 
 def test_random_numbers_of_other_threads_are_theirs() -> None:
@@ -88,13 +89,15 @@ def test_random_numbers_of_other_threads_are_theirs() -> None:
     expected = [torch.rand(()).item() for _ in range(2000)]
     random.seed(0)
     pythons = [random.random() for _ in range(2000)]
-    torch.manual_seed(0)
     random.seed(0)
     done = threading.Event()
 
+    model = programs()["in_random"]
+    torch.manual_seed(0)
+
     def analyses() -> None:
         while not done.is_set():
-            analyze(programs()["in_random"], (X,))
+            analyze(model, (X,))
 
     thread = threading.Thread(target=analyses)
     thread.start()
@@ -107,7 +110,7 @@ def test_random_numbers_of_other_threads_are_theirs() -> None:
     done.set()
     thread.join()
     assert mine == pythons
-    assert len(set(drawn)) == len(set(expected))
+    assert drawn == expected
 
 
 def test_modules_of_other_threads_are_not_in_the_report() -> None:
