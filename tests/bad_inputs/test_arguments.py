@@ -244,7 +244,7 @@ def test_what_is_no_model(model: Any) -> None:
 
 @pytest.mark.parametrize("listed", [[3], [None], [len], [nn.Linear], [Speechless()], [rule("aten.relu")]])
 def test_what_is_no_rule(listed: list[Any]) -> None:
-    with pytest.raises(RuleError, match="is not a rule|above one"):
+    with pytest.raises(RuleError, match=r"is not a rule|above one"):
         analyze(nn.Linear(4, 4), (X,), rules=listed)
 
 
