@@ -133,7 +133,7 @@ bench: $(TOOLS)  ## how long an analysis takes beside torch's counter and others
 	$(PYTHON) tests/benchmarks $(foreach each,$(ROWS),$(call quoted,$(each)))
 
 soak: $(DEV)  ## thousands of analyses in one process: nothing grows, and every answer stays
-	$(PYTHON) -m pytest -m soak tests/soak
+	$(PYTHON) -m pytest -m soak tests/soak tests/isolation
 
 clean:  ## remove what make made, the environment too
 	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis $(REPORT)

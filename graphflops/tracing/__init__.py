@@ -3,12 +3,12 @@
 The model's Python runs on fake tensors, which have shape and dtype and no data. Three watchers look on
 (``watching``), and what a rule names is a leaf for each of them:
 
-    nn.Module.__call__          module classes, and whose work it is: the module path
+    copies of modules           module classes, and whose work it is: the module path
     autograd.Function.apply     custom backward: always a leaf, its body is not what autograd differentiates
     functions and operators     composite ones with a rule (linear, attention), else the ATen operators they run
 
-So Python that depends on shapes works, and Python that depends on data is refused with the user's own line. The model
-lends its place to stand-ins for the time of the trace (``lending``) and is given back as it was.
+So Python that depends on shapes works, and Python that depends on data is refused with the user's own line. A structural
+copy of the model runs (``copying``), in a thread of its own (``isolation``): the user's own is only read.
 """
 
 from graphflops.tracing.stand_ins import spec_of

@@ -25,7 +25,7 @@ LARGEST_WINDOW = 32
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _SAYS_OF_DTYPES = re.compile(
     r"not implemented for '|dtype|scalar ?type|\b[Bb]ool(ean|Tensor)?\b|complex|floating|integ(er|ral)|"
-    r"Long|can't be cast|to have the same type|Subtraction, the `-` operator"
+    r"Long|weight type|can't be cast|to have the same type|Subtraction, the `-` operator"
 )
 _OF_THE_CPU = re.compile(r"not implemented for '(Half|BFloat16|ComplexHalf|Float8\w*)'|on CPU|\"abs_cpu\"")
 """what a kernel for CPUs says that one for GPUs may not say"""
