@@ -7,8 +7,8 @@ The model's Python runs on fake tensors, which have shape and dtype and no data.
     autograd.Function.apply     custom backward: always a leaf, its body is not what autograd differentiates
     functions and operators     composite ones with a rule (linear, attention), else the ATen operators they run
 
-So Python that depends on shapes works, and Python that depends on data is refused with the user's own line. A structural
-copy of the model runs (``copying``), in a thread of its own (``isolation``): the user's own is only read.
+So Python that depends on shapes works, and Python that depends on data is refused with the user's own line. A copy of
+the model runs (``copying``), in a thread of its own (``isolation``): the user's own is only read.
 """
 
 from graphflops.tracing.stand_ins import spec_of

@@ -103,7 +103,7 @@ class Session:
             gc.collect(generation)
             if all(each() is None for each in self._modes):
                 return []
-        return [each for mode in self._modes if mode() is not None for each in _made_in(mode())]
+        return _made_in([mode for each in self._modes if (mode := each()) is not None])
 
     def _ownership(self) -> Callable[[Any], bool]:
         """Tells of a value whether it is a fake tensor of this analysis, or a copy."""
@@ -289,15 +289,14 @@ def _forget_frames(error: BaseException | None) -> None:
         waiting += [each.__cause__, each.__context__, *(getattr(each, "exceptions", None) or ())]
 
 
-def _made_in(mode: Any) -> list[Any]:
-    """The fake tensors of a mode."""
-    found = []
-    for referrer in gc.get_referrers(mode):
-        if isinstance(referrer, torch.Tensor):
-            found.append(referrer)
-        elif isinstance(referrer, dict):  # the attributes of one
-            found += [each for each in gc.get_referrers(referrer) if isinstance(each, torch.Tensor)]
-    return found
+def _made_in(modes: list[Any]) -> list[Any]:
+    """The fake tensors of some modes."""
+    referrers = gc.get_referrers(*modes)
+    attributes = [each for each in referrers if type(each) is dict]
+    referrers += gc.get_referrers(*attributes) if attributes else ()
+    found = {id(each): each for each in referrers if issubclass(type(each), torch.Tensor)}
+    referrers.clear()  # which are in each other, and would be found to hold what they name
+    return [*found.values()]
 
 
 def _holders(left: list[Any]) -> list[str]:
@@ -306,11 +305,12 @@ def _holders(left: list[Any]) -> list[str]:
     Those that nobody holds are in a circle of autograd's own, which no code can reach: a reentrant checkpoint that was
     run back makes one.
     """
-    held: list[str] = []
-    for tensor in left:
-        referrers = [each for each in gc.get_referrers(tensor) if each is not left]
-        held += [_named(each, tensor) for each in referrers if not _is_ours(each)]
-    return [*dict.fromkeys(held)]
+    if not left:
+        return []
+    tensors = tuple(left)  # as arguments are, so that there is no list of them
+    own = {id(left), id(tensors)}
+    referrers = [each for each in gc.get_referrers(*tensors) if id(each) not in own and not _is_ours(each)]
+    return [*dict.fromkeys(_named(each, {*map(id, left)}) for each in referrers)]
 
 
 def _still_held(left: list[Any], holders: list[str]) -> str:
@@ -326,10 +326,10 @@ def _is_ours(referrer: Any) -> bool:
     return isinstance(referrer, types.FrameType) or type(referrer).__name__ in ("list_iterator", "cell")
 
 
-def _named(holder: Any, held: Any) -> str:
+def _named(holder: Any, held: set[int]) -> str:
     """A holder in words: a global by its module, an attribute by its class, else its type."""
     if isinstance(holder, dict):
-        key = next((repr(key) for key, value in holder.items() if value is held), "?")
+        key = next((repr(key) for key, value in holder.items() if id(value) in held), "?")
         for outer in gc.get_referrers(holder):
             if isinstance(outer, types.ModuleType) and vars(outer) is holder:
                 return f"{outer.__name__}.{key.strip(chr(39))}"
