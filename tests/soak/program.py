@@ -86,7 +86,7 @@ MODELS: dict[str, Callable[[], tuple[Any, tuple[Any, ...], dict[str, Any]]]] = {
     "stack": lambda: (Stack(), (given(2, 8),), {}),
     "stack of new classes": lambda: (anew(Stack)(), (given(2, 8),), {}),
     "experts": lambda: (Experts(), (given(6, 8),), {}),
-    "new experts": lambda: (anew(Experts)(), (given(6, 8),), {"expand": ["aten.softmax*"]}),
+    "new experts": lambda: (anew(Experts)(), (given(6, 8),), {"expand": ["aten.linear"]}),
     "attention": lambda: (Attention(), (given(2, 3, 8),), {"convention": "fvcore"}),
     "new attention": lambda: (anew(Attention)(), (given(2, 3, 8),), {"fold": False}),
     "penalty": lambda: (penalty, (given(3, 4, grad=True), given(4, 5, grad=True)), {}),
