@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from types import MethodType
 from typing import Any
 
 import torch
@@ -153,6 +154,13 @@ class Tracer(fx.Tracer):
         self.stand_ins = stand_ins = values.stand_ins
         self.copier = stand_ins.copier
         self.copier.watch = self.watched
+        on_module, of_pytorch = self.on_module, nn.Module._call_impl
+
+        def watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            own: Any = type(module)._call_impl
+            return on_module(called_alone if own is of_pytorch else own, module, args, kwargs)
+
+        self._watched_call = watched_call
         self.session = session() or Session()
         self.session.own(self)
         self.graph = fx.Graph(tracer_cls=type(self))
@@ -364,13 +372,7 @@ class Tracer(fx.Tracer):
 
     def watched(self, module: nn.Module) -> Callable[..., Any]:
         """What is called in the place of a module's copy."""
-        own = type(module)._call_impl
-        call = called_alone if own is nn.Module._call_impl else own
-
-        def watched_call(*args: Any, **kwargs: Any) -> Any:
-            return self.on_module(call, module, args, kwargs)
-
-        return watched_call
+        return MethodType(self._watched_call, module)
 
     def on_module(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Enter the module's path; if it is a leaf, its forward is one node, and its hooks are traced around it."""
