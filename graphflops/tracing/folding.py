@@ -446,7 +446,6 @@ class _Call:
     tensors: list[torch.Tensor]
 
 
-_CONTAINERS = (dict, list, set)
 _NAME = "folded_block"
 
 
@@ -461,7 +460,12 @@ def _part() -> Any:
 def _held_by(module: nn.Module) -> tuple[dict[str, Any], list[tuple[Any, Any]]]:
     """The attributes of a module, and its containers with what they hold."""
     attributes = object_dict(module)
-    held = [(each, base(each)) for each in attributes.values() for base in _CONTAINERS if isinstance(each, base)]
+    held: list[tuple[Any, Any]] = []
+    for each in attributes.values():
+        if isinstance(each, dict):
+            held.append((each, dict(dict.items(each))))
+        elif isinstance(each, (list, set)):
+            held.append((each, list(list.__iter__(each)) if isinstance(each, list) else set(set.__iter__(each))))
     return attributes.copy(), held
 
 

@@ -177,7 +177,7 @@ class _Place:
         if is_a(holder, CellType):
             self.content = (_content(holder),)
         else:
-            self.content = dict(vars(holder)) if is_a(holder, type) else _base(holder)[0](holder)
+            self.content = dict(vars(holder)) if is_a(holder, type) else _content_of(holder)
 
     def put_back(self, is_own: Callable[[Any], bool], alone: bool) -> None:
         """Give what was written to what it held: all of it, or where it came to hold something of the analysis."""
@@ -189,31 +189,31 @@ class _Place:
             now = dict(vars(self.holder)) if is_a(self.holder, type) else self.holder
             self._put_back_keys(now, is_own, alone)
         elif is_a(self.content, set):
-            for value in set(self.holder) - self.content:
+            for value in _content_of(self.holder) - self.content:
                 if alone or _reaches(value, is_own):
                     set.discard(self.holder, value)
-            if alone and not self.content <= set(self.holder):
+            if alone and not self.content <= _content_of(self.holder):
                 set.update(self.holder, self.content)
-        elif not _same(self.holder, self.content):
-            base: Any = _base(self.holder)[1]
-            kept = self.content if alone else [each for each in self.holder if not _reaches(each, is_own)]
-            if alone or len(kept) < len(self.holder):
+        elif not _same(now := _content_of(self.holder), self.content):
+            base: Any = list if is_a(self.holder, list) else deque
+            kept = self.content if alone else [each for each in now if not _reaches(each, is_own)]
+            if alone or len(kept) < len(now):
                 base.clear(self.holder)
                 base.extend(self.holder, kept)
 
     def _put_back_keys(self, now: Any, is_own: Callable[[Any], bool], alone: bool) -> None:
         before = self.content
-        if len(now) == len(before) and all(map(_is, dict.values(now), before.values())):
+        if dict.__len__(now) == len(before) and all(map(_is, dict.values(now), before.values())):
             return
         for key in [key for key, value in dict.items(now) if before.get(key, _NOTHING) is not value]:
-            value = now[key]
+            value = dict.__getitem__(now, key)
             if self.is_named and (is_a(value, _OPAQUE[:3]) or (is_a(key, str) and key.startswith("__"))):
                 continue  # what was imported or defined meanwhile
             if alone or _reaches(value, is_own):
                 self._put(key, before.get(key, _NOTHING))
         if alone and not self.is_named:
             for key, value in before.items():
-                if key not in now:
+                if not dict.__contains__(now, key):
                     self._put(key, value)
 
     def _put(self, key: Any, value: Any) -> None:
@@ -243,12 +243,13 @@ def _same(one: Any, other: Any) -> bool:
     return len(one) == len(other) and all(map(_is, one, other))
 
 
-def _base(holder: Any) -> tuple[Any, Any]:
-    """The kind of a container: how it is copied, and the class whose methods write to it."""
-    for base in (dict, list, set):
-        if is_a(holder, base):
-            return base, base
-    return list, deque
+def _content_of(holder: Any) -> Any:
+    """All that a container holds, whatever its class makes of it: some make something new for whoever asks."""
+    if is_a(holder, dict):
+        return dict(dict.items(holder))
+    if is_a(holder, set):
+        return set(set.__iter__(holder))
+    return [*(list if is_a(holder, list) else deque).__iter__(holder)]
 
 
 def _noted(names: Collection[str], classes: Collection[type]) -> list[_Place]:

@@ -55,6 +55,16 @@ class Frozen(collections.OrderedDict[str, Any]):
         raise TypeError("frozen")
 
 
+class Makes(collections.OrderedDict[str, Any]):
+    """A table of classes that makes an instance for whoever asks."""
+
+    def __getitem__(self, key: str) -> Any:
+        return super().__getitem__(key)()
+
+
+ACTIVATIONS = Makes(relu=nn.ReLU, gelu=nn.GELU)
+
+
 class Registry(list[Any]):
     """A list that refuses doubles."""
 
