@@ -85,7 +85,7 @@ def _replacements() -> Iterator[tuple[Any, str, Wrap]]:
         yield flex, "_validate_device", _in_a_trace(lambda *_: None)  # it refuses to be trained on a CPU
     yield logging.Logger, "handle", _unless_quiet
     for module, name in _SEEDS:
-        yield module, name, _in_a_trace(lambda *_: torch.default_generator)
+        yield module, name, _in_a_trace(_no_seed if name == "seed" else lambda *_: torch.default_generator)
     for name in _SETTINGS:
         yield torch, name, functools.partial(_put_back_later, name)
     for module, name, _ in _drawing():
@@ -115,6 +115,11 @@ _SETTINGS = {
     "set_float32_matmul_precision": torch.get_float32_matmul_precision,
     "set_flush_denormal": None,
 }
+
+
+def _no_seed() -> int:
+    """A seed that nobody draws by: the generator of all threads keeps its own."""
+    return 0
 
 
 def _put_back_later(name: str, original: Any) -> Any:
