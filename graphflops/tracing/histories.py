@@ -51,12 +51,15 @@ class Histories:
         """Look at what was written since; what has no value yet is waited for."""
         while (node := self._last._next) is not self._graph._root and "val" in node.meta:
             self._last, value = node, node.meta["val"]
-            if isinstance(value, torch.Tensor) and value.grad_fn is not None:
-                self._nodes.setdefault(_history(value), []).append(node)
+            if isinstance(value, torch.Tensor) and (history := _history(value))[0] is not None:
+                self._nodes.setdefault(history, []).append(node)
 
 
 def _history(tensor: torch.Tensor) -> History:
-    return tensor.grad_fn, tensor.output_nr
+    try:
+        return tensor.grad_fn, tensor.output_nr
+    except RuntimeError:  # a view whose base was written to in a way that PyTorch cannot follow
+        return None, -1
 
 
 def held_under(root: nn.Module, path: str, tensor: torch.Tensor) -> str | None:
