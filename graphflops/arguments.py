@@ -89,7 +89,7 @@ def checked_options(**options: Any) -> None:
 
 
 def checked_patterns(expand: Any) -> bool | list[str]:
-    """What to expand: all, nothing, or patterns of targets.
+    """The targets to expand: all, none, or those that patterns name.
 
     Raises:
         UsageError: it is none of these.

@@ -44,7 +44,7 @@ LONGEST_TEXT = 100_000
 
 
 class Misread(Exception):
-    """What is wrong with a piece of data, and where in its file."""
+    """A fault in a piece of data, and its place in the file."""
 
     def __init__(self, said: str, place: str = "") -> None:
         super().__init__(said, place)

@@ -213,7 +213,7 @@ def refuse_other_phases(first: Report, second: Report, names: tuple[str, str]) -
 
 
 def differences(first: Report, second: Report, names: tuple[str, str]) -> tuple[str, ...]:
-    """What else two reports differ in than in their models, a line each."""
+    """The differences of two reports other than their models, one line each."""
     notes = []
     if sorted(first.inputs.values()) != sorted(second.inputs.values()):
         notes.append(f"their inputs differ: {_inputs(first)} and {_inputs(second)}")

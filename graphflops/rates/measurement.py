@@ -113,7 +113,7 @@ def _shapes(args: Any, kwargs: Any) -> Any:
 class _Rows(Counter[str]):
     """Counts that a trace adds to as well: its copies of the hooks share them."""
 
-    is_shared = True
+    _graphflops_shares_it = True
 
 
 @contextmanager

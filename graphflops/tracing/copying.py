@@ -167,7 +167,7 @@ class Copier:
 
     def _handler(self, cls: type) -> Handler | None:
         """How instances of a class are copied; None if they are shared."""
-        if getattr(cls, "is_shared", False) is True:
+        if getattr(cls, "_graphflops_shares_it", False) is True:
             return None
         kinds: tuple[tuple[Any, Handler | None], ...] = (
             ((type, enum.Enum, BaseException, types.ModuleType), None),
@@ -534,7 +534,7 @@ def _slots_of(value: Any) -> Iterator[tuple[str, Any]]:
 
 def is_plain(cls: type) -> bool:
     """Whether all that an instance of a class is made of is written in Python, and is its own."""
-    if getattr(cls, "is_shared", False) is True:
+    if getattr(cls, "_graphflops_shares_it", False) is True:
         return False
     module = cls.__module__ or ""
     package = module.partition(".")[0]

@@ -99,7 +99,7 @@ def getattr_of(value: Any, name: str) -> Any:
 class Apart:
     """A function that remembers, and in the thread of an analysis remembers nothing of what was before."""
 
-    is_shared = True
+    _graphflops_shares_it = True
 
     def __init__(self, memo: Any) -> None:
         parameters = memo.cache_parameters()
