@@ -25,7 +25,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops.tracing.given import as_module
@@ -99,8 +100,40 @@ def _dispatched(
 @contextmanager
 def mathematics(values: Values) -> Iterator[None]:
     """Everything plain, and attention by its formula, on every device."""
-    with plainly(values, values.decide), sdpa_kernel(SDPBackend.MATH):
+    with plainly(values, values.decide), MathAttention():
         yield
+
+
+class MathAttention(TorchFunctionMode):
+    """Runs attention as ``SDPBackend.MATH`` does, in this thread; ``sdpa_kernel`` switches it for the whole process."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return (_attention if function in _ATTENTION else function)(*args, **(kwargs or {}))
+
+
+_ATTENTION = {
+    F.scaled_dot_product_attention,
+    aten.scaled_dot_product_attention,
+    aten.scaled_dot_product_attention.default,
+}
+
+
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        attn_mask = torch.where(attn_mask, 0.0, torch.scalar_tensor(float("-inf"), dtype=query.dtype))
+    return aten._scaled_dot_product_attention_math(
+        query, key, value, attn_mask, dropout_p, is_causal, None, scale=scale, enable_gqa=enable_gqa
+    )[0]
 
 
 class Described(TorchDispatchMode):

@@ -179,8 +179,8 @@ def _lstm(
         output = torch.cat(directions, -1) if bidirectional else directions[0]
         if dropout and train and layer < layers - 1:
             output = torch.dropout(output, dropout, True)
-    output = output.transpose(0, 1) if batch_first else output
-    return output, torch.stack([each for each, _ in states], 0), torch.stack([each for _, each in states], 0)
+    last, last_cells = (torch.stack(each, 0) for each in zip(*states, strict=True))
+    return output.transpose(0, 1) if batch_first else output, last, last_cells
 
 
 def _lstm_direction(
