@@ -15,6 +15,7 @@ import ctypes
 import gc
 import os
 import threading
+import time
 import traceback
 import types
 import weakref
@@ -197,7 +198,9 @@ class _Run(Generic[Result]):
         self.keep = keep
         self.nested = nested
         self.session = Session()
-        self.done = threading.Event()
+        self.is_done = False
+        self.done = threading.Lock()  # released when it is; an Event that is interrupted may keep its own lock for ever
+        self.done.acquire()
         self.answer: Result
         self.error: BaseException | None = None
         self.context = contextvars.copy_context()
@@ -206,7 +209,8 @@ class _Run(Generic[Result]):
         thread = threading.Thread(target=self.context.run, args=(self._run,), name="graphflops", daemon=True)
         try:
             _start(thread)
-            self.done.wait()
+            while not self.is_done:
+                self.done.acquire()
         except BaseException:  # an interrupt, or whatever a handler of signals raises
             self._cancel(thread)
             raise
@@ -219,9 +223,14 @@ class _Run(Generic[Result]):
 
     def _cancel(self, thread: threading.Thread) -> None:
         self.session.cancelled = True
-        while not self.done.wait(PATIENCE):
+        patient_until = time.monotonic() + PATIENCE
+        while not self.is_done:
+            self.done.acquire(timeout=0.1)
+            if time.monotonic() < patient_until:
+                continue
             if thread.ident is None:
                 return  # it never began
+            patient_until += PATIENCE
             with self.session.gate:
                 if not self.session.closing:
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(
@@ -237,7 +246,8 @@ class _Run(Generic[Result]):
         except BaseException as error:
             self.error = error
         finally:
-            self.done.set()
+            self.is_done = True
+            self.done.release()
 
     def _work(self) -> None:
         from graphflops.tracing.patches import installed
@@ -265,8 +275,28 @@ class _Run(Generic[Result]):
             raise CaptureError(_still_held(left, holders))
 
 
+class _Flag:
+    """What tells that a thread has started, in place of an Event, whose lock an interrupt may leave closed for ever."""
+
+    def __init__(self) -> None:
+        self.set_already = False
+
+    def set(self) -> None:
+        self.set_already = True
+
+    def is_set(self) -> bool:
+        return self.set_already
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return True  # the analysis itself is waited for
+
+    def _at_fork_reinit(self) -> None:
+        pass
+
+
 def _start(thread: threading.Thread) -> None:
     """Start a thread with a stack that is large enough; what others are given is what it was."""
+    thread._started = _Flag()  # type: ignore[attr-defined]
     with _starting:
         before = threading.stack_size()
         try:
