@@ -18,8 +18,9 @@ import json
 import os
 import stat
 import tomllib
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from fractions import Fraction
+from itertools import repeat
 from pathlib import Path
 from reprlib import Repr
 from typing import Any, TypeAlias, TypeVar
@@ -118,15 +119,20 @@ def listed(read: Reader[T], most: int | None = None) -> Reader[tuple[T, ...]]:
             raise Misread(f"is {shown(value)}, not a list")
         if most is not None and len(value) > most:
             raise Misread(f"has {len(value):,} members, more than {most}")
-        members = []
-        for i, member in enumerate(value):
-            try:
-                members.append(read(member))
-            except Misread as error:
-                raise error.within(f"[{i}]") from None
-        return tuple(members)
+        return _members(zip(repeat(read), value))
 
     return read_all
+
+
+def _members(pairs: Iterable[tuple[Reader[T], Any]]) -> tuple[T, ...]:
+    """The members of a list, each read by its reader; a fault in one says which it is."""
+    members = []
+    for i, (read, member) in enumerate(pairs):
+        try:
+            members.append(read(member))
+        except Misread as error:
+            raise error.within(f"[{i}]") from None
+    return tuple(members)
 
 
 def row(*readers: Reader[Any]) -> Reader[tuple[Any, ...]]:
@@ -135,13 +141,7 @@ def row(*readers: Reader[Any]) -> Reader[tuple[Any, ...]]:
     def read_all(value: Any) -> tuple[Any, ...]:
         if type(value) is not list or len(value) != len(readers):
             raise Misread(f"is {shown(value)}, not a list of {len(readers)}")
-        members = []
-        for i, (read, member) in enumerate(zip(readers, value, strict=True)):
-            try:
-                members.append(read(member))
-            except Misread as error:
-                raise error.within(f"[{i}]") from None
-        return tuple(members)
+        return _members(zip(readers, value, strict=True))
 
     return read_all
 

@@ -296,41 +296,25 @@ class Copier:
         return made
 
     def _list(self, original: list[Any]) -> Any:
-        cls = type(original)
-        made: Any = [] if cls is list else list.__new__(cls)
-        self._keep(original, made)
-
-        def fill() -> None:
-            list.extend(made, map(self._copy, list.__iter__(original)))
-            self._fill_attributes(original, made)
-
-        if original or cls is not list:
-            self._pending.append(fill)
-        return made
+        return self._members(original, list.__new__(type(original)), list, list.extend)
 
     def _deque(self, original: collections.deque[Any]) -> Any:
-        cls = type(original)
-        made: Any = cls.__new__(cls)
+        made = collections.deque.__new__(type(original))
         collections.deque.__init__(made, (), original.maxlen)
-        self._keep(original, made)
-
-        def fill() -> None:
-            collections.deque.extend(made, map(self._copy, collections.deque.__iter__(original)))
-            self._fill_attributes(original, made)
-
-        self._pending.append(fill)
-        return made
+        return self._members(original, made, collections.deque, collections.deque.extend)
 
     def _set(self, original: set[Any]) -> Any:
-        cls = type(original)
-        made: Any = set() if cls is set else set.__new__(cls)
+        return self._members(original, set.__new__(type(original)), set, set.update)
+
+    def _members(self, original: Any, made: Any, base: Any, put: Callable[..., None]) -> Any:
+        """A container to be filled with copies of its members, read and written by its base class."""
         self._keep(original, made)
 
         def fill() -> None:
             self._fill_attributes(original, made)
-            set.update(made, map(self._copy, set.__iter__(original)))
+            put(made, map(self._copy, base.__iter__(original)))
 
-        if original or cls is not set:
+        if original or type(original) is not base:
             self._pending.append(fill)
         return made
 
@@ -421,7 +405,7 @@ class Copier:
             made.__kwdefaults__ = self._copy(function.__kwdefaults__)
             vars(made).update({name: self._copy(value) for name, value in vars(function).items()})
             for cell, original in zip(cells, function.__closure__ or (), strict=True):
-                if (content := _content(original)) is not _NOTHING:
+                if (content := content_of(original)) is not NOTHING:
                     cell.cell_contents = self._copy(content)
 
         self._pending.append(fill)
@@ -452,7 +436,7 @@ class Copier:
             if is_a(value, types.FunctionType):
                 if _is_of_libraries(value.__module__) and not value.__closure__:
                     continue
-                waiting += filter(lambda each: each is not _NOTHING, map(_content, value.__closure__ or ()))
+                waiting += filter(lambda each: each is not NOTHING, map(content_of, value.__closure__ or ()))
                 waiting += value.__defaults__ or ()
                 waiting += (value.__kwdefaults__ or {}).values()
                 if not _is_of_libraries(value.__module__):
@@ -512,7 +496,7 @@ def is_a(value: Any, kinds: Any) -> bool:
 _LARGEST_ARRAY = 2**26
 """bytes of the largest array of numpy that is copied"""
 
-_NOTHING = object()
+NOTHING = object()
 
 
 def object_dict(value: Any) -> dict[str, Any]:
@@ -562,11 +546,12 @@ def _is_of_libraries(module: str | None) -> bool:
     return package == "torch" or (package in sys.stdlib_module_names and package != "__main__")
 
 
-def _content(cell: types.CellType) -> Any:
+def content_of(cell: types.CellType) -> Any:
+    """The value of a variable of a closure; NOTHING, if it has none yet."""
     try:
         return cell.cell_contents
     except ValueError:  # nothing yet
-        return _NOTHING
+        return NOTHING
 
 
 @functools.lru_cache(maxsize=4096)

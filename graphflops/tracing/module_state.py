@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import operator
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -21,7 +22,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from graphflops.tracing.copying import is_a, is_plain, object_dict
+from graphflops.raised import attribute
+from graphflops.tracing.copying import NOTHING, content_of, is_a, is_plain, object_dict
 from graphflops.tracing.isolation import in_analysis
 from graphflops.tracing.patches import drawn_apart
 
@@ -60,9 +62,9 @@ def _files_near(root: nn.Module, classes: Collection[type]) -> set[str]:
     near = {each.__module__ for cls in classes for each in cls.__mro__}
     function = object_dict(root).get("forward")
     while function is not None:
-        near.add(getattr_of(function, "__module__"))
-        near.add(type(getattr_of(function, "__self__")).__module__)
-        function = getattr_of(function, "func") or getattr_of(function, "__func__")
+        near.add(attribute(function, "__module__"))
+        near.add(type(attribute(function, "__self__")).__module__)
+        function = attribute(function, "func") or attribute(function, "__func__")
     near = set(filter(_is_users, near))
     return near.union(*(_imported_from(name, len(vars(sys.modules[name]))) for name in near))
 
@@ -71,7 +73,7 @@ def _files_near(root: nn.Module, classes: Collection[type]) -> set[str]:
 def _imported_from(name: str, size: int) -> frozenset[str]:
     """The modules of users that a module has functions and classes of; anew if it has grown."""
     origins = (
-        getattr_of(value, "__module__")
+        attribute(value, "__module__")
         for value in [*vars(sys.modules[name]).values()]
         if is_a(value, (FunctionType, type, _Memo))
     )
@@ -83,14 +85,6 @@ def _is_users(name: Any) -> bool:
     if not is_a(name, str) or not is_a(sys.modules.get(name), ModuleType):
         return False
     return name.partition(".")[0] not in _OTHERS or name.startswith("graphflops.models")
-
-
-def getattr_of(value: Any, name: str) -> Any:
-    """An attribute of any object; None if it has none, or will not say: some raise whatever they like."""
-    try:
-        return getattr(value, name, None)
-    except Exception:
-        return None
 
 
 # -- what is remembered --------------------------------------------------------------------------------------------
@@ -144,12 +138,12 @@ def _remember_apart(names: Collection[str]) -> list[Callable[[], None]]:
                 for cell, memo in _closed_over(value):
                     close(cell, memo)
             elif is_a(value, type) and value.__module__ == name:
-                for attribute, held in [*vars(value).items()]:
+                for name_in_class, held in [*vars(value).items()]:
                     inner = held.__func__ if is_a(held, (classmethod, staticmethod)) else held
                     if is_a(inner, _Memo):
                         other: Any = of(inner)
-                        type.__setattr__(value, attribute, other if inner is held else type(held)(other))
-                        back.append(functools.partial(type.__setattr__, value, attribute, held))
+                        type.__setattr__(value, name_in_class, other if inner is held else type(held)(other))
+                        back.append(functools.partial(type.__setattr__, value, name_in_class, held))
                     elif is_a(inner, FunctionType):
                         for cell, memo in _closed_over(inner):
                             close(cell, memo)
@@ -158,7 +152,7 @@ def _remember_apart(names: Collection[str]) -> list[Callable[[], None]]:
 
 def _closed_over(function: FunctionType) -> Iterator[tuple[Any, Any]]:
     for cell in function.__closure__ or ():
-        if is_a(held := _content(cell), _Memo):
+        if is_a(held := content_of(cell), _Memo):
             yield cell, held
 
 
@@ -175,26 +169,26 @@ class _Place:
         self.is_named = is_named
         self.content: Any
         if is_a(holder, CellType):
-            self.content = (_content(holder),)
+            self.content = (content_of(holder),)
         else:
-            self.content = dict(vars(holder)) if is_a(holder, type) else _content_of(holder)
+            self.content = dict(vars(holder)) if is_a(holder, type) else _held_in(holder)
 
     def put_back(self, is_own: Callable[[Any], bool], alone: bool) -> None:
         """Give what was written to what it held: all of it, or where it came to hold something of the analysis."""
         if is_a(self.holder, CellType):
-            now, then = _content(self.holder), self.content[0]
+            now, then = content_of(self.holder), self.content[0]
             if now is not then and (alone or _reaches(now, is_own)):
                 self.holder.cell_contents = then
         elif is_a(self.content, dict):
             now = dict(vars(self.holder)) if is_a(self.holder, type) else self.holder
             self._put_back_keys(now, is_own, alone)
         elif is_a(self.content, set):
-            for value in _content_of(self.holder) - self.content:
+            for value in _held_in(self.holder) - self.content:
                 if alone or _reaches(value, is_own):
                     set.discard(self.holder, value)
-            if alone and not self.content <= _content_of(self.holder):
+            if alone and not self.content <= _held_in(self.holder):
                 set.update(self.holder, self.content)
-        elif not _same(now := _content_of(self.holder), self.content):
+        elif not _same(now := _held_in(self.holder), self.content):
             base: Any = list if is_a(self.holder, list) else deque
             kept = self.content if alone else [each for each in now if not _reaches(each, is_own)]
             if alone or len(kept) < len(now):
@@ -203,14 +197,14 @@ class _Place:
 
     def _put_back_keys(self, now: Any, is_own: Callable[[Any], bool], alone: bool) -> None:
         before = self.content
-        if dict.__len__(now) == len(before) and all(map(_is, dict.values(now), before.values())):
+        if dict.__len__(now) == len(before) and all(map(operator.is_, dict.values(now), before.values())):
             return
-        for key in [key for key, value in dict.items(now) if before.get(key, _NOTHING) is not value]:
+        for key in [key for key, value in dict.items(now) if before.get(key, NOTHING) is not value]:
             value = dict.__getitem__(now, key)
             if self.is_named and (is_a(value, _OPAQUE[:3]) or (is_a(key, str) and key.startswith("__"))):
                 continue  # what was imported or defined meanwhile
             if alone or _reaches(value, is_own):
-                self._put(key, before.get(key, _NOTHING))
+                self._put(key, before.get(key, NOTHING))
         if alone and not self.is_named:
             for key, value in before.items():
                 if not dict.__contains__(now, key):
@@ -218,32 +212,18 @@ class _Place:
 
     def _put(self, key: Any, value: Any) -> None:
         if is_a(self.holder, type):
-            type.__delattr__(self.holder, key) if value is _NOTHING else type.__setattr__(self.holder, key, value)
-        elif value is _NOTHING:
+            type.__delattr__(self.holder, key) if value is NOTHING else type.__setattr__(self.holder, key, value)
+        elif value is NOTHING:
             dict.__delitem__(self.holder, key)
         else:
             dict.__setitem__(self.holder, key, value)
 
 
-_NOTHING = object()
-
-
-def _content(cell: CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # nothing yet
-        return _NOTHING
-
-
-def _is(one: Any, other: Any) -> bool:
-    return one is other
-
-
 def _same(one: Any, other: Any) -> bool:
-    return len(one) == len(other) and all(map(_is, one, other))
+    return len(one) == len(other) and all(map(operator.is_, one, other))
 
 
-def _content_of(holder: Any) -> Any:
+def _held_in(holder: Any) -> Any:
     """All that a container holds, whatever its class makes of it: some make something new for whoever asks."""
     if is_a(holder, dict):
         return dict(dict.items(holder))

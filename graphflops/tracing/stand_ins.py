@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -106,10 +107,6 @@ class Unfold(BaseException):  # no error: the trace is made again, with nothing 
 def _is_wrapper(tensor: torch.Tensor) -> bool:
     """Whether a tensor is wrapped around others, by a transformation of torch.func or a class of its own."""
     return torch._C._functorch.is_functorch_wrapped_tensor(tensor) or is_traceable_wrapper_subclass(tensor)
-
-
-def _is(one: Any, other: Any) -> bool:
-    return one is other
 
 
 class _OnTheWay(torch.autograd.Function):
@@ -216,10 +213,10 @@ class StandIns:
             return self.of(value) if is_real else value
         if type(value) in (tuple, list):
             replaced = [self.in_place_of(each) for each in value]
-            return value if all(map(_is, value, replaced)) else type(value)(replaced)
+            return value if all(map(operator.is_, value, replaced)) else type(value)(replaced)
         if type(value) is dict:
             named = {name: self.in_place_of(each) for name, each in value.items()}
-            return value if all(map(_is, value.values(), named.values())) else named
+            return value if all(map(operator.is_, value.values(), named.values())) else named
         return value
 
     def leave(self, tensor: torch.Tensor) -> torch.Tensor:

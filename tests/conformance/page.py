@@ -30,7 +30,8 @@ off the shapes. It knows nothing of rules or graphs.
 There is no tolerance: a row is *exact* if both integers are equal, forward and backward, and no Op is unknown. Backward
 is that of all outputs to whatever requires grad, with the mathematics of attention (`attention="math"`), and includes
 what checkpoints recompute. A ratio is graphflops' count by the witness'. Where the authors of a model print its
-multiply-adds, in thousands of millions, an exact row also is that number, to the last of its three decimals.
+multiply-adds, in thousands of millions, an exact row also is that number, to the last of its three decimals. And all
+that can be reached from the model and its inputs is after both what it was before, to the bit, and so is the process.
 
 Where data decides, at as many places as *assumed* says, both take routing as even and masks as full
 (`graphflops/tracing/values.py`): the sizes are then those of a loop over experts in all, whatever the data, and the
@@ -52,13 +53,15 @@ FINE = ("exact", "refused", "data decides")
 
 
 def verdict(row: Row) -> str:
-    """One of: exact, refused, data decides, unknown ops, differs, not traced, folded wrong, or where else it failed."""
+    """One of: exact, refused, data decides, unknown ops, differs, not traced, folded wrong, changed, or what failed."""
     if "refused" in row:
         return "refused"
     if row.get("failed") == "graphflops":
         return "data decides" if row["error"].startswith(DATA_DECIDES) else "not traced"
     if "failed" in row:
         return f"{row['failed']} failed"
+    if row.get("changed"):
+        return "changed"
     if row.get("unfolded", "the same") != "the same":
         return "folded wrong"
     if not all(_equal(row, each) for each in ("forward", "backward", "published") if each in row):

@@ -19,6 +19,8 @@ from typing import Any
 from page import FINE, verdict
 from zoo import Entry, entries
 
+sys.path.append(str(Path(__file__).parents[1] / "isolation"))  # which knows all that an analysis could have changed
+
 Row = dict[str, Any]
 
 
@@ -27,6 +29,8 @@ def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) ->
 
     With ``unfold``, the report is held to that of each block looked at for itself, which it has to be equal to.
     """
+    from state import differences, state_of
+
     from graphflops import UsageError, analyze
     from graphflops.report_json import dumps
     from graphflops.witness import dispatched
@@ -37,6 +41,8 @@ def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) ->
     stage = "zoo"
     try:
         case = entry.build()
+        given = case.model, case.args, case.kwargs
+        before = state_of(*given, files=False)
         stage, start = "graphflops", time.perf_counter()
         own = ["transformers.*"]  # its autograd Functions, for which nobody has rules: counted by their own code
 
@@ -62,6 +68,8 @@ def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) ->
         backward = report.work("backward") + report.work("recompute")
         row["forward"] = [int(report.work("forward").macs), seen.forward]
         row["backward"] = [int(backward.macs), seen.backward]
+        stage = "isolation"
+        row["changed"] = differences(before, state_of(*given, files=False))[:3]
         if entry.published is not None:
             row["published"] = [round(row["forward"][0] / 1e9, 3), entry.published]
     except Exception as error:

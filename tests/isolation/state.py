@@ -5,6 +5,7 @@ globals and class attributes of the files that objects and functions are from.
 """
 
 import collections
+import ctypes
 import functools
 import hashlib
 import logging
@@ -43,8 +44,8 @@ LIBRARIES = {
 TESTING = {"_pytest", "pytest", "pluggy", "xdist", "hypothesis"}
 
 
-def state_of(*roots: Any) -> State:
-    """Path → what is there, for all that is reachable, and for the process."""
+def state_of(*roots: Any, files: bool = True) -> State:
+    """Path → what is there, for all that is reachable, and for the process; without ``files``, not through these."""
     found: State = {f"process: {name}": value for name, value in _process()}
     seen: dict[int, str] = {}
     waiting: list[tuple[str, Any]] = [(f"[{i}]", root) for i, root in enumerate(roots)]
@@ -60,7 +61,7 @@ def state_of(*roots: Any) -> State:
         if isinstance(value, torch.Tensor):
             found[f"{path}: tensor"] = _tensor(value)
             waiting.append((f"{path}.grad", value.grad if value.is_leaf else None))
-        waiting += ((f"{path}{name}", inner) for name, inner in _parts(value))
+        waiting += ((f"{path}{name}", inner) for name, inner in _parts(value, files))
     return found
 
 
@@ -73,12 +74,12 @@ def differences(before: State, after: State) -> list[str]:
 def _tensor(tensor: torch.Tensor) -> Any:
     bits = None
     if type(tensor).__name__ != "FakeTensor" and not tensor.is_meta and tensor.layout == torch.strided:
-        detached = tensor.detach().cpu().contiguous().reshape(-1)
-        bits = hashlib.sha1(bytes(detached.view(torch.uint8).tolist() if detached.numel() else b"")).hexdigest()
+        whole = tensor.detach().cpu().contiguous()
+        bits = hashlib.sha1(ctypes.string_at(whole.data_ptr(), whole.nbytes)).hexdigest() if whole.numel() else ""
     return type(tensor).__name__, tuple(tensor.shape), tensor._version, tensor.requires_grad, bits
 
 
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+def _parts(value: Any, files: bool) -> Iterator[tuple[str, Any]]:
     if isinstance(value, (type, types.ModuleType)):
         name = value.__module__ if isinstance(value, type) else value.__name__
         if name.partition(".")[0] not in LIBRARIES:
@@ -93,7 +94,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if (type(value).__module__ or "").partition(".")[0] in TESTING:
         return
     module = sys.modules.get(getattr(type(value), "__module__", ""))
-    if module is not None:
+    if module is not None and files:
         yield f"'s file {module.__name__}", module
         yield "'s class", type(value)
     if isinstance(value, dict):
@@ -106,7 +107,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         for cell in value.__closure__ or ():
             yield "'s closure", cell.cell_contents
         yield "'s defaults", value.__defaults__
-        if value.__module__ in sys.modules and value.__module__.partition(".")[0] not in LIBRARIES:
+        if files and value.__module__ in sys.modules and value.__module__.partition(".")[0] not in LIBRARIES:
             yield "'s file", sys.modules[value.__module__]
     elif isinstance(value, types.MethodType):
         yield "'s function", value.__func__
