@@ -26,7 +26,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops.tracing.given import as_module
@@ -35,6 +34,7 @@ from graphflops.tracing.outputs import tensors_in
 from graphflops.tracing.plain import plainly
 from graphflops.tracing.stand_ins import StandIns, stored_in
 from graphflops.tracing.values import Values, with_second_thoughts
+from graphflops.tracing.watching import SeesBodies
 
 aten = torch.ops.aten
 
@@ -104,11 +104,13 @@ def mathematics(values: Values) -> Iterator[None]:
         yield
 
 
-class MathAttention(TorchFunctionMode):
+class MathAttention(SeesBodies):
     """Runs attention as ``SDPBackend.MATH`` does, in this thread; ``sdpa_kernel`` switches it for the whole process."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return (_attention if function in _ATTENTION else function)(*args, **(kwargs or {}))
+        if function in _ATTENTION:
+            return _attention(*args, **(kwargs or {}))
+        return self.run(function, args, kwargs or {})
 
 
 _ATTENTION = {

@@ -109,22 +109,20 @@ def attribute_watched(name: str, original: Any) -> Any:
     return call
 
 
-class _Functions(TorchFunctionMode):
-    """Sees calls of torch functions and tensor methods."""
+class SeesBodies(TorchFunctionMode):
+    """A mode that also sees what torch functions call that are written in Python."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.listener = listener
         self.inside: set[Any] = set()
 
-    def __torch_function__(self, function: Any, types_: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        is_leaf, result = self.listener.on_function(function, args, kwargs)
-        if is_leaf:
-            return result
+    def run(self, function: Any, args: Any, kwargs: Any) -> Any:
+        """Call a function; one that is written in Python with its body under this mode.
+
+        Such a function hands itself over as a whole. So the attention inside of F.multi_head_attention_forward is seen
+        as attention.
+        """
         if isinstance(function, types.FunctionType) and function not in self.inside:
-            # A torch function written in Python hands itself over as a whole. Run its body under this mode instead,
-            # so that the attention inside of F.multi_head_attention_forward is seen as attention.
             self.inside.add(function)
             try:
                 with self:
@@ -132,6 +130,19 @@ class _Functions(TorchFunctionMode):
             finally:
                 self.inside.discard(function)
         return function(*args, **kwargs)
+
+
+class _Functions(SeesBodies):
+    """Sees calls of torch functions and tensor methods."""
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__()
+        self.listener = listener
+
+    def __torch_function__(self, function: Any, types_: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        is_leaf, result = self.listener.on_function(function, args, kwargs)
+        return result if is_leaf else self.run(function, args, kwargs)
 
 
 class _Operators(TorchDispatchMode):
