@@ -100,7 +100,7 @@ def _dispatched(
 @contextmanager
 def mathematics(values: Values) -> Iterator[None]:
     """Everything plain, and attention by its formula, on every device."""
-    with plainly(values, values.decide), MathAttention():
+    with MathAttention(), plainly(values, values.decide):
         yield
 
 

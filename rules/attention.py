@@ -37,8 +37,8 @@ def scaled_dot_product_attention(
     heads = prod(query.shape[:-2])
     useful = heads * _triangle(queries, keys) if is_causal else _let_through(attn_mask, heads * queries * keys)
 
-    def of(count: Size) -> Cost:
-        """Attention that has so many pairs of a query and a key, all heads together."""
+    def of(count: Size, positions: Size) -> Cost:
+        """Attention that has so many pairs of a query and a key, all heads together, and so many in its mask."""
         scores, weighted = Work(macs=count * query.shape[-1]), Work(macs=count * value.shape[-1])
         scaled = Work(elementwise=query.numel)
         masked = Work(elementwise=count) if attn_mask is not None or is_causal else NOTHING
@@ -50,13 +50,14 @@ def scaled_dot_product_attention(
             "query": scores + scaled,
             "key": scores + Work(accumulate=shared * key.shape[-1] - key.numel),
             "value": weighted + Work(accumulate=shared * value.shape[-1] - value.numel),
-            "attn_mask": Work(accumulate=count - (attn_mask.numel if attn_mask is not None else 0)),
+            "attn_mask": Work(accumulate=count - positions),
         }
         flash = scores + scaled + masked + count * Work(elementwise=1, transcendental=1)
         again = flash if attention == "flash" else NOTHING
         return Cost(scores + scaled + masked + softmax + dropped + weighted, grads, again)
 
-    return replace(of(heads * queries * keys), useful=None if useful is None else of(useful))
+    dense = of(heads * queries * keys, 0 if attn_mask is None else attn_mask.numel)
+    return dense if useful is None else replace(dense, useful=of(useful, (attn_mask and attn_mask.stored) or 0))
 
 
 def _let_through(mask: Spec | None, pairs: Size) -> Size | None:

@@ -87,6 +87,21 @@ def test_an_exported_program_counts_as_the_model_that_it_is_of() -> None:
     assert dispatched(torch.export.export(layer, (x,)), (x,)) == dispatched(layer, (x,))
 
 
+class Chooses(nn.Module):
+    """Runs one of two layers, whose name it makes of a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict({"layer_0": nn.Linear(4, 8), "layer_1": nn.Linear(4, 2)})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers[f"layer_{torch.ones(1).long()[0]}"](x)
+
+
+def test_a_name_may_be_made_of_a_value() -> None:
+    assert dispatched(Chooses(), (torch.zeros(2, 4),)).forward == 2 * 4 * 2
+
+
 def test_the_model_is_as_it_was() -> None:
     layer = nn.Linear(4, 8)
     weight = layer.weight

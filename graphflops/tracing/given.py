@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterator
@@ -24,9 +25,24 @@ Call = Callable[[Callable[[], tuple[Any, ...]], Stretch, list[Any]], tuple[Any, 
 def as_module(model: Callable[..., Any]) -> Callable[..., Any]:
     """The module of an exported program, and the one inside of a compiled one; everything else as it is."""
     if isinstance(model, torch.export.ExportedProgram):
-        return model.module()
+        program = copy.copy(model)
+        program._graph_module = _with_own_graphs(model.graph_module)
+        return program.module()
     inner: Callable[..., Any] = attribute(model, "_orig_mod", model)
     return inner  # what torch.compile wraps
+
+
+def _with_own_graphs(module: fx.GraphModule) -> fx.GraphModule:
+    """A graph whose inner ones, those of branches and loops, are copies: compiling it compiles these as well."""
+    root = nn.Module()
+    vars(root).update(vars(module))
+    root._modules = {
+        name: _with_own_graphs(each) if isinstance(each, fx.GraphModule) else each
+        for name, each in module.named_children()
+    }
+    copied = fx.GraphModule(root, copy.deepcopy(module.graph))
+    copied.meta.update(module.meta)
+    return copied
 
 
 def captured_from(module: nn.Module) -> str:

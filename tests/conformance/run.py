@@ -29,6 +29,7 @@ def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) ->
 
     With ``unfold``, the report is held to that of each block looked at for itself, which it has to be equal to.
     """
+    import sympy  # noqa: F401, which adds a filter of warnings when it is first imported
     from state import differences, state_of
 
     from graphflops import UsageError, analyze

@@ -70,6 +70,25 @@ def boom(input: Any) -> Cost:
     raise RuntimeError("boom")
 
 
+class Branches(nn.Module):
+    """A condition inside of a condition."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def inner(y: torch.Tensor) -> torch.Tensor:
+            return torch.cond(y.mean() > 1, torch.sin, torch.cos, (y,))
+
+        return torch.cond(x.sum() > 0, inner, torch.tanh, (x,))
+
+
+def test_an_exported_program_with_graphs_inside_of_its_graph() -> None:
+    x = torch.zeros(2, 4)
+    program = torch.export.export(Branches(), (x,))
+    before = state_of(program, x)
+    analyze(program, (x,))
+    dispatched(program, (x,))
+    assert differences(before, state_of(program, x)) == []
+
+
 def test_after_a_rule_raised() -> None:
     model = programs()["in_object"]
     before = state_of(model, X)

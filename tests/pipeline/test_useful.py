@@ -88,6 +88,12 @@ def test_of_a_window_the_pairs_inside_of_it_are_useful(mask: Callable[[Tensor], 
     assert report.total == 6 * 2 * 2 * HEADS * 7 * 7 * WIDTH
 
 
+def test_of_a_single_head_too() -> None:
+    q = torch.zeros(1, 1, 7, WIDTH, requires_grad=True)
+    report = analyze(lambda q: F.scaled_dot_product_attention(q, q, q, windowed(q)), (q,), attention="math")
+    assert report.under("torch").useful == 6 * 2 * int(windowed(torch.empty(7, 1)).sum()) * WIDTH
+
+
 def test_of_a_mask_that_data_decides_all_is_useful() -> None:
     report = of_window(lambda q: q[:, :, :, 0, None] > 0)
     assert report.useful == report.total

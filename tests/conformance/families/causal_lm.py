@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from zoo import Case, Entry, ids, on_meta
 
 from families.configurations import shallow
@@ -50,6 +50,15 @@ def _builder(name: str) -> Callable[[], Case]:
     def build() -> Case:
         config = shallow(name, **CHANGES.get(name, {}))
         dtype = torch.float32 if name in FLOAT32 else torch.bfloat16
-        return Case(on_meta(lambda: AutoModelForCausalLM.from_config(config, dtype=dtype)), (ids(1, 16),))
+        return Case(on_meta(lambda: as_loaded(AutoModelForCausalLM.from_config(config, dtype=dtype))), (ids(1, 16),))
 
     return build
+
+
+def as_loaded(model: PreTrainedModel) -> PreTrainedModel:
+    """A model whose weights that stay in float32 do so: ``from_pretrained`` sees to that, and ``from_config`` does not."""
+    kept = model._keep_in_fp32_modules_strict or ()
+    for name, parameter in model.named_parameters():
+        if any(each in name for each in kept):
+            parameter.data = parameter.data.float()
+    return model
