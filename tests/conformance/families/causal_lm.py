@@ -56,7 +56,7 @@ def _builder(name: str) -> Callable[[], Case]:
 
 
 def as_loaded(model: PreTrainedModel) -> PreTrainedModel:
-    """A model whose weights that stay in float32 do so: ``from_pretrained`` sees to that, and ``from_config`` does not."""
+    """A model with the weights in float32 that stay so when it is loaded; ``from_config`` does not see to that."""
     kept = model._keep_in_fp32_modules_strict or ()
     for name, parameter in model.named_parameters():
         if any(each in name for each in kept):
