@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from typing import Any
 
 LEAVING = (SystemExit, GeneratorExit)
 RAISED = (Exception, *LEAVING)
 """what the user's code may raise that is an error here: a model's ``sys.exit()`` does not end who asks for its cost"""
-_BELOW = "\nException raised from "
-"""after it PyTorch lists functions of its own in C++"""
+_BELOW = re.compile(r"\nException raised from | This could be because the operator doesn't exist for this backend")
+"""after it PyTorch lists functions of its own in C++, or all its backends"""
 LONGEST = 2000
 """characters of an error's text that are repeated"""
 
@@ -47,7 +48,7 @@ def said(error: BaseException) -> str:
     """
     try:
         text = "" if isinstance(error, SystemExit) and error.code is None else str(error)
-        text = shortened(text.partition(_BELOW)[0].strip())
+        text = shortened(_BELOW.split(text, 1)[0].strip())
     except Exception as of_its_text:
         text = f"its text raises {type(of_its_text).__name__}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

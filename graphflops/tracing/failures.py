@@ -1,48 +1,35 @@
-"""What to say when a model cannot be traced: where, why, and what to do. And which source line is the user's."""
+"""Messages for models that cannot be traced: where, why, what was tried, and what to do. And the user's source line."""
 
 from __future__ import annotations
 
 import inspect
 import os
+import platform
+import re
 import traceback
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
+from importlib.metadata import version
 
 import torch
 from torch import fx, nn
 
 from graphflops.errors import CaptureError
-from graphflops.raised import said, shortened
+from graphflops.raised import place_of, said, shortened
 from graphflops.rulebook import dotted_name
 from graphflops.sizes import Spec
+from graphflops.tracing.faults import NOT_THE_USERS, Fault, fault_of, is_users
 
-_PACKAGE = str(Path(__file__).parents[1]) + os.sep
-_MODELS = _PACKAGE + "models" + os.sep
-_NOT_THE_USERS = (os.path.dirname(torch.__file__) + os.sep, _PACKAGE, "<")
-_NEEDS_DATA = ("DataDependentOutputException", "DynamicOutputShapeException", "GuardOnDataDependentSymNode")
-_SLIPS = (AssertionError, AttributeError, LookupError, NameError)
 _OPAQUE = "; opaque:"
-_OF_NUMPY = ".numpy() is not supported"
-
-
-@lru_cache(maxsize=4096)
-def _is_users(file: str) -> bool:
-    return file.startswith(_MODELS) or not file.startswith(_NOT_THE_USERS)
+_WITHOUT_DATA = re.compile(r"Could not run '(?P<op>[\w:.]+)'")
+"""how PyTorch begins to say that an operator has no kernel for such tensors"""
 
 
 def user_line() -> str:
     """``file:line`` of the innermost frame that is neither torch's nor the tracer's."""
     frame = inspect.currentframe()
-    while frame is not None and not _is_users(frame.f_code.co_filename):
+    while frame is not None and not is_users(frame.f_code.co_filename):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
-
-
-def raised_by_user(error: BaseException) -> bool:
-    """Whether the line that raised an error is the user's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and _is_users(frames[-1].filename)
 
 
 def failure(
@@ -53,47 +40,57 @@ def failure(
     ``blank`` are the buffers that hold no value, being on the meta device, and were asked for one.
     """
     module = root.get_submodule(path)
-    is_bare = not path and _is_function(root)
-    needs_data = asks_for_data(error)
-    reason = "this line needs a value that only data can tell" if needs_data else said(error)
-    lines = [
-        f"could not trace {name}",
-        f"    where   {path or 'the model itself'} ({type(module).__name__ if path else name}), {_line_of(error)}",
-        f"    why     {reason}",
-        f"    inputs  {shortened(', '.join(map(str, inputs)), 1000) or 'none'}",
-        f"    tried   {_tried(root, module, path)}",
-        "",
-    ]
-    if needs_data and blank:
-        lines += [
-            f"It asked for the value of {', '.join(blank)}, which has none on the meta device: "
-            "build the model on the CPU, or give a rule that describes the outputs:",
+    fault = fault_of(error)
+    return "\n".join(
+        [
+            f"could not trace {name}",
+            f"    where   {path or 'the model itself'} ({type(module).__name__ if path else name}), {_line_of(error)}",
+            f"    why     {_reason(error, fault)}",
+            f"    inputs  {shortened(', '.join(map(str, inputs)), 1000) or 'none'}",
+            f"    tried   {_tried(root, module, path)}",
             "",
+            *_advice(error, fault, module, name, not path and _is_function(root), blank),
         ]
-    elif needs_data and is_bare:
-        lines += [
-            f"Put what this line decides into a torch.nn.Module, or into an operator of torch.library.custom_op, that "
-            f"{name} calls, and give that a rule that describes its outputs: then it need not run."
+    )
+
+
+def _advice(
+    error: Exception, fault: Fault, module: nn.Module, name: str, is_bare: bool, blank: Sequence[str]
+) -> list[str]:
+    """The lines that say what to do: of each kind of fault something else."""
+    cls = type(module).__name__
+    if fault is Fault.MODEL:
+        return [
+            "The model raised this by itself: run it on real tensors of these shapes and dtypes to see it raise there "
+            "too. If it runs there, graphflops is at fault: please report it."
         ]
-    elif needs_data:
-        lines += [f"Give {type(module).__name__} a rule that describes its outputs, so that it need not run:", ""]
-    if needs_data and not is_bare:
-        lines += [f"    {line}".rstrip() for line in _stub(module).splitlines()]
-    elif not needs_data and _is_ours(error):
-        lines += ["graphflops is at fault here, and not the model: please report this, with the model if you can."]
-    elif not needs_data:
-        lines += ["The model's own code stopped here. Check the shapes and dtypes of the inputs against its forward."]
-    return "\n".join(lines)
+    if fault is Fault.HERE:
+        lines = ["graphflops cannot do this yet, and the model is not at fault."]
+        if _quantized(error) is None:
+            lines += [f"Please report this line: {_report(error)}"]
+        return lines if is_bare else [*lines, f"Until then, a rule with outputs= for {cls} says what it costs instead."]
+    if is_bare and not blank:
+        return [
+            "Nobody gave this value. Put what this line decides into a torch.nn.Module, or into an operator of "
+            f"torch.library.custom_op, that {name} calls, and give that a rule that describes its outputs, so that it "
+            "need not run."
+        ]
+    if blank:
+        lines = [
+            f"It asked for the value of {', '.join(blank)}, which has none on the meta device: "
+            "build the model on the CPU, or give a rule that describes the outputs:"
+        ]
+    else:
+        lines = [
+            f"Nobody gave this value. Give {cls} a rule that describes its outputs, so that it need not run; "
+            "and, if data decides how often it runs, a rate (rates=, --rate):"
+        ]
+    return [*lines, "", *(f"    {line}".rstrip() for line in _stub(module).splitlines())]
 
 
 def _is_function(root: nn.Module) -> bool:
     """Whether the user gave a function, which is traced as a module of ours."""
     return type(root).__module__.startswith("graphflops.tracing")
-
-
-def asks_for_data(error: BaseException | None) -> bool:
-    """Whether a trace ended where a value was asked for that only data can tell."""
-    return type(error).__name__ in _NEEDS_DATA or (error is not None and _OF_NUMPY in said(error))
 
 
 def also_tried(error: CaptureError, way: str) -> CaptureError:
@@ -125,17 +122,37 @@ def _stub(module: nn.Module) -> str:
     )
 
 
-def _is_ours(error: Exception) -> bool:
-    """Whether an error says more of how the model was traced than of the model: of code that is never handed a call."""
-    frames = traceback.extract_tb(error.__traceback__)
-    in_ours = bool(frames) and frames[-1].filename.startswith(_PACKAGE) and not frames[-1].filename.startswith(_MODELS)
-    return "INTERNAL ASSERT FAILED" in said(error) or (in_ours and isinstance(error, _SLIPS))
+def _reason(error: Exception, fault: Fault) -> str:
+    """What an error says, in as many words as its reader needs."""
+    if fault is Fault.VALUE:
+        return "this line needs a value that only data can tell"
+    if fault is Fault.MODEL:
+        return said(error).replace("'FakeTensor' object", "'Tensor' object")
+    if (name := _quantized(error)) is not None:
+        return (
+            f"quantized layers ({name}) do not run on tensors without data: analyze the model as it is before "
+            "torch.ao.quantization.convert, which has the same products"
+        )
+    match = _WITHOUT_DATA.search(str(error))
+    return said(error) if match is None else f"the operator {match['op']} does not run on tensors without data"
+
+
+def _quantized(error: Exception) -> str | None:
+    """The operator of quantized tensors that an error says cannot run; None of other errors."""
+    match = _WITHOUT_DATA.search(str(error))
+    return match["op"] if match and match["op"].startswith("quantized::") else None
+
+
+def _report(error: Exception) -> str:
+    """Versions, and the error with its place, in a line."""
+    place = place_of(error, source=False).rsplit("site-packages" + os.sep, 1)[-1]
+    kind = shortened(said(error).splitlines()[0], 150)
+    versions = f"graphflops {version('graphflops')}, torch {torch.__version__}, Python {platform.python_version()}"
+    return f"{versions}; {kind} at {place}"
 
 
 def _line_of(error: Exception) -> str:
-    frames = [
-        each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith(_NOT_THE_USERS)
-    ]
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith(NOT_THE_USERS)]
     if not frames:
         return "outside of any source file"
     last = frames[-1]

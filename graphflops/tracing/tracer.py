@@ -28,7 +28,8 @@ from graphflops.tracing.blocks import alike_blocks
 from graphflops.tracing.checkpoints import Dispatched, Place, Region, Regions
 from graphflops.tracing.depth import room_for, with_room
 from graphflops.tracing.exporting import exported
-from graphflops.tracing.failures import also_tried, asks_for_data, failure, user_line
+from graphflops.tracing.failures import also_tried, failure, user_line
+from graphflops.tracing.faults import asks_for_data
 from graphflops.tracing.folding import Folding
 from graphflops.tracing.given import as_module, captured_from, remembered_modules, replayed
 from graphflops.tracing.histories import Histories, held_under

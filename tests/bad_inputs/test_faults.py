@@ -1,0 +1,132 @@
+"""Whose doing a failed trace is: each message says so, and the witness is the same call on real tensors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from graphflops import CaptureError, analyze
+
+X = torch.ones(2, 4)
+THE_MODEL = "The model raised this by itself"
+A_VALUE = "Nobody gave this value"
+NOT_YET = "graphflops cannot do this yet, and the model is not at fault"
+
+
+def refusal(model: Callable[..., Any], *args: Any) -> str:
+    with pytest.raises(CaptureError) as caught:
+        analyze(model, args or (X,))
+    message = str(caught.value)
+    assert sum(each in message for each in (THE_MODEL, A_VALUE, NOT_YET)) == 1
+    return message
+
+
+def fails(x: Tensor) -> None:
+    assert x.shape[0] == 77, "not 77"
+
+
+def raises(x: Tensor) -> None:
+    raise ValueError("no such size")
+
+
+def unpacks(x: Tensor) -> Any:
+    one, two, three = x.chunk(2)
+    return one, two, three
+
+
+OF_THE_MODEL: dict[str, Callable[[Tensor], Any]] = {
+    "an_assertion": fails,
+    "an_error_raised": raises,
+    "a_key": lambda x: {}["key"],
+    "an_attribute": lambda x: x.no_such_attribute,
+    "an_unpacking": unpacks,
+    "too_many_arguments": lambda x: torch.relu(x, 3, 4),  # type: ignore[call-arg]
+    "a_product": lambda x: x @ torch.ones(5, 5),
+    "a_layer": lambda x: nn.Linear(5, 5)(x),
+    "a_view": lambda x: x.view(7),
+    "a_dimension": lambda x: x.sum(5),
+    "an_index": lambda x: x[7],
+    "a_concatenation": lambda x: torch.cat([x, torch.ones(3, 3)], 1),
+    "an_expansion": lambda x: x.expand(3, 3),
+    "a_convolution": lambda x: F.conv2d(x, torch.ones(3, 3)),
+    "an_embedding_of_floats": lambda x: F.embedding(x, torch.ones(3, 4)),
+    "a_loss": lambda x: F.cross_entropy(x, torch.ones(9, dtype=torch.long)),
+    "an_attention": lambda x: nn.MultiheadAttention(6, 2)(x, x, x),
+    "an_einsum": lambda x: torch.einsum("ij,kl", x),
+    "in_place_on_a_leaf": lambda x: nn.Parameter(torch.ones(3)).add_(1),
+    "a_solve": lambda x: torch.linalg.solve(x, x),
+    "complex_of_four": lambda x: torch.view_as_complex(x),
+}
+NOT_YET_DONE: dict[str, Callable[[Tensor], Any]] = {
+    "storage": lambda x: torch.tensor(x.untyped_storage()[0]),
+    "an_exchange_of_memory": lambda x: torch.utils.dlpack.to_dlpack(x),
+    "quantized_numbers": lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.quint8).int_repr(),
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_MODEL)
+def test_a_model_that_raises_on_real_tensors_too_is_said_to_raise_by_itself(name: str) -> None:
+    with pytest.raises(Exception) as real:  # noqa: PT011
+        OF_THE_MODEL[name](X)
+    message = refusal(OF_THE_MODEL[name])
+    assert THE_MODEL in message
+    assert type(real.value).__name__ in message
+    assert "FakeTensor" not in message
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize("name", NOT_YET_DONE)
+def test_what_runs_on_real_tensors_is_not_blamed_on_the_model(name: str) -> None:
+    NOT_YET_DONE[name](X)
+    message = refusal(NOT_YET_DONE[name])
+    assert NOT_YET in message
+    report = message[message.index("Please report this line") :]
+    assert f"torch {torch.__version__}" in report
+    assert "\n" not in report
+
+
+@pytest.mark.parametrize("ask", [lambda x: x.tolist(), lambda x: x.sum() > 0 or x, lambda x: x.numpy(), int])
+def test_a_value_that_nobody_gave_is_said_to_be_one(ask: Callable[[Tensor], Any]) -> None:
+    assert A_VALUE in refusal(lambda x: torch.ones(3) * torch.tensor(ask(x.sum())))
+
+
+def test_a_slip_in_our_own_code_is_not_blamed_on_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    from graphflops.tracing.tracer import Tracer
+
+    def slips(self: Any, *_: Any) -> Any:
+        return self.no_such_attribute
+
+    monkeypatch.setattr(Tracer, "_record_operator", slips)
+    slips.__code__ = slips.__code__.replace(co_filename=Tracer.run.__code__.co_filename)
+    message = refusal(nn.Linear(4, 4))
+    assert NOT_YET in message
+    assert "AttributeError: 'Tracer' object has no attribute 'no_such_attribute' at " in message
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_statically_quantized_layer_is_refused_in_one_line() -> None:
+    pytest.importorskip("torch.ao.quantization", reason="PyTorch gives quantization away", exc_type=ImportError)
+
+    class Quantized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter, self.leave = torch.ao.quantization.QuantStub(), torch.ao.quantization.DeQuantStub()  # type: ignore[no-untyped-call]
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Any:
+            return self.leave(self.layer(self.enter(x)))
+
+    model = Quantized().eval()
+    model.qconfig = torch.ao.quantization.default_qconfig  # type: ignore[assignment]
+    torch.ao.quantization.prepare(model, inplace=True)  # type: ignore[no-untyped-call]
+    model(X)
+    torch.ao.quantization.convert(model, inplace=True)  # type: ignore[no-untyped-call]
+    assert isinstance(model(X), Tensor)
+    message = refusal(model)
+    assert "layer (Linear)" in message
+    assert "quantized layers (quantized::linear)" in message
+    assert "Facebook" not in message
+    assert len(message) < 1500
