@@ -78,6 +78,8 @@ def _replacements() -> Iterator[tuple[Any, str, Wrap]]:
         yield nn.Module, name, functools.partial(watching.attribute_watched, name)
     yield nn.Module, "_apply", _in_a_trace(plain.converted)
     yield torch, "compile", _in_a_trace(plain.uncompiled)
+    yield torch._C, "_InferenceMode", _in_a_trace(plain.WithoutGrad)
+    yield torch, "is_inference_mode_enabled", _in_a_trace(plain.WithoutGrad.is_entered)
     yield torch.SymFloat, "__format__", _in_a_trace(lambda number, how: str(number))  # however it is to be rounded
     if (dynamo := sys.modules.get("torch._dynamo.eval_frame")) is not None:
         yield dynamo, "_callback_from_stance", _in_a_trace(lambda callback: None)

@@ -4,11 +4,13 @@
 * What asks for a device gets the one that all stand-ins are on.
 * What is compiled runs uncompiled, and control flow of the compiler (``cond``, ``scan``, ``while_loop``,
   ``flex_attention``) as the Python that it stands for.
+* ``torch.inference_mode`` is ``torch.no_grad``: under the real one composite operators hide what they run.
 * A module that is converted on the way (``layer.to(dtype)``) holds the converted parameters, under their names.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -53,6 +55,29 @@ def _unspecialized() -> Iterator[None]:
 def uncompiled(model: Any = None, **options: Any) -> Any:
     """``torch.compile`` that compiles nothing."""
     return model if model is not None else lambda decorated: decorated
+
+
+class WithoutGrad:
+    """``torch.inference_mode`` as ``torch.no_grad``, and one that is off as ``torch.enable_grad``."""
+
+    _here = threading.local()
+
+    def __init__(self, mode: bool = True) -> None:
+        self.mode = mode
+
+    def __enter__(self) -> None:
+        self._before = torch.is_grad_enabled(), self.is_entered()
+        torch._C._set_grad_enabled(not self.mode)
+        self._here.entered = self.mode
+
+    def __exit__(self, *raised: object) -> None:
+        grad, self._here.entered = self._before
+        torch._C._set_grad_enabled(grad)
+
+    @classmethod
+    def is_entered(cls) -> bool:
+        """Whether this thread is in one."""
+        return getattr(cls._here, "entered", False)
 
 
 def converted(module: nn.Module, convert: Callable[[Any], Any], recurse: bool = True) -> nn.Module:
