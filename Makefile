@@ -7,6 +7,7 @@ CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
 ZOO := $(VENV)/.installed-zoo
 TOOLS := $(VENV)/.installed-tools
+WILD := $(VENV)/wild
 UNFINISHED := $(VENV)/.unfinished
 REPORT := graphflops-report.json
 
@@ -50,7 +51,7 @@ COMPARE = $(strip $(call option,--from,$(FROM)) $(call option,--to,$(TO)) \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help analyze compare scale test lint docs demo reconcile rules conformance tools bench soak clean
+.PHONY: help analyze compare scale test lint docs demo reconcile rules conformance wild tools bench soak clean
 
 help:  ## this list
 	@echo 'Usage: make TARGET [VARIABLE=VALUE …]'
@@ -126,6 +127,9 @@ rules: $(DEV)  ## write docs/rules/, a page for each file of rules
 conformance: $(ZOO)  ## hundreds of public models against what autograd dispatches, in docs/conformance.md
 	$(PYTHON) tests/conformance $(MODELS)
 
+wild: $(WILD)/.installed  ## models of a hundred public packages, which it installs in a folder of their own
+	PYTHONPATH=$(WILD) $(PYTHON) tests/conformance --family wild --jobs 1 $(MODELS)
+
 tools: $(TOOLS)  ## other counters, run and compared with their imitations
 	$(PYTHON) -m pytest tests/tools
 
@@ -165,6 +169,19 @@ $(ZOO): $(CORE) pyproject.toml constraints.txt
 	@echo 'Adding the models of the zoo …'
 	$(call install,'.[zoo]')
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt torchvision timm
+	@touch $@
+
+# The packages of the extra, without what they ask for in turn: some would bring another torch. Beside the environment,
+# so that no tool of a developer sees them. torchaudio's libraries are built against CUDA; the models need its Python.
+WILD_PACKAGES = $(PYTHON) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+    print(*project["optional-dependencies"]["wild"])'
+
+$(WILD)/.installed: $(ZOO) pyproject.toml constraints.txt
+	@echo 'Adding the public packages of the wild in $(WILD): this takes some minutes …'
+	@rm -rf $(WILD) && mkdir -p $(WILD)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt --target $(WILD) \
+	    $$($(WILD_PACKAGES))
+	@rm -f $(WILD)/torchaudio/lib/*.so
 	@touch $@
 
 $(TOOLS): $(DEV) $(ZOO) pyproject.toml constraints.txt

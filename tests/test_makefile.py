@@ -167,6 +167,14 @@ def test_everything_is_installed_within_the_constraints(checkout: Checkout) -> N
     assert all(call[call.index("-c") + 1] == "constraints.txt" for call in installs)
 
 
+def test_public_packages_are_installed_beside_the_environment_and_bring_nothing_along(checkout: Checkout) -> None:
+    assert checkout.make("wild", "MODELS=--fresh").returncode == 0
+    (install,) = [call for call in checkout.calls() if "--target" in call]
+    assert "--no-deps" in install
+    assert install[install.index("--target") + 1] == ".venv/wild"
+    assert checkout.calls()[-1] == ["tests/conformance", "--family", "wild", "--jobs", "1", "--fresh"]
+
+
 def test_a_failed_installation_is_tried_again(checkout: Checkout) -> None:
     assert checkout.make("analyze", stub="exit 1").returncode == 2
     assert [call[1] for call in checkout.calls()] == ["venv", "pip"]

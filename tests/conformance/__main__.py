@@ -1,7 +1,7 @@
 """The conformance zoo: every model's multiply-adds, by graphflops and by the witness.
 
 python tests/conformance                      # what is not finished yet; then the page
-python tests/conformance --family timm        # one family; --only 'resnet*' by name
+python tests/conformance --family timm        # one family; --only 'resnet*' by name; the page's other parts stay
 python tests/conformance --unfold --fresh    # and each report to be the same if no block is folded
 python tests/conformance --fresh              # all again; --retry: again what did not agree
 """
@@ -36,10 +36,10 @@ def main() -> int:
     waiting = [each for each in chosen if asked.fresh or not _finished(rows.found.get(each.key), asked.retry)]
     with progress(len(waiting)) as step:
         Runner(asked.jobs, asked.limit, asked.rules, asked.unfold).run(waiting, lambda row: (rows.add(row), step(row)))
-    known = {each.key for each in everything}
+    before = asked.page.read_text(encoding="utf-8") if asked.page.exists() else ""
     asked_for = {each.key for each in chosen}
-    shown = [row for key, row in rows.found.items() if key in known or row["family"] not in families]
-    asked.page.write_text(write(shown), encoding="utf-8")
+    shown = [rows.found[each.key] for each in everything if each.key in rows.found]
+    asked.page.write_text(write(shown, before), encoding="utf-8")
     verdicts = [verdict(rows.found[key]) for key in asked_for]
     exact, fine = sum(each == "exact" for each in verdicts), sum(each in FINE for each in verdicts)
     print(

@@ -19,6 +19,7 @@ TITLES = {
     "experts": "transformers: mixtures of experts, in each of the ways that it runs them",
     "transformers": "transformers: encoders, encoders with decoders, vision, audio, several senses",
     "timm": "timm, one model of each of its files",
+    "wild": "Public packages, as they are",
 }
 
 ABOUT = """# Conformance
@@ -41,9 +42,22 @@ Models are built to train; torchvision's at batch 1, and those of transformers t
 input at random, or branch on the ranges that they have seen, in evaluation mode. Language models are built in
 bfloat16, all others in float32.
 
-`make conformance` writes this page. It runs what is not finished yet; `python tests/conformance --help` tells how to
-run less, or all again.
+Models of other public packages are unmodified, built small with random weights, and called with real tensors.
+
+`make conformance` writes this page, and `make wild` the part of the public packages, which it installs in a folder
+beside the environment. Each runs what is not finished yet; `python tests/conformance --help` tells how to run less,
+or all again. A family that did not run stays as it is on the page.
 """
+
+HELD_TO = {
+    "torchvision": ("torchvision",),
+    "torchvision_ops": ("torchvision",),
+    "causal_lm": ("transformers",),
+    "experts": ("transformers",),
+    "transformers": ("transformers",),
+    "timm": ("timm", "torchvision"),
+}
+"""Family → the packages whose versions its part of the page names, beside torch's."""
 
 
 DATA_DECIDES = "this line needs a value that only data can tell"
@@ -69,27 +83,59 @@ def verdict(row: Row) -> str:
     return "unknown ops" if row["unknown"] else "exact"
 
 
-def write(rows: Sequence[Row]) -> str:
-    """The page."""
-    families = [each for each in TITLES if any(row["family"] == each for row in rows)]
-    of = {family: [row for row in rows if row["family"] == family] for family in families}
-    lines = [ABOUT, _versions(), "", *_totals(of), *_reasons(rows)]
-    for family in families:
-        lines += ["", f"## {TITLES[family]}", "", *_table(of[family])]
+def write(rows: Sequence[Row], before: str = "") -> str:
+    """The page. What has no rows is as it was on the page before."""
+    old_parts, old_totals = _parts(before)
+    parts, totals = {}, {}
+    for family, title in TITLES.items():
+        own = [row for row in rows if row["family"] == family]
+        if own:
+            parts[family] = [_versions(family), *_reasons(own), "", *_table(own)]
+            totals[family] = _numbers(own)
+        elif title in old_parts and family in old_totals:
+            parts[family], totals[family] = old_parts[title], old_totals[family]
+    lines = [ABOUT, *_totals(totals)]
+    for family, part in parts.items():
+        lines += ["", f"## {TITLES[family]}", "", *part]
     return "\n".join(lines) + "\n"
 
 
-def _versions() -> str:
-    found = []
-    for package in ("torch", "torchvision", "transformers", "timm"):
+def _parts(page: str) -> tuple[dict[str, list[str]], dict[str, list[int]]]:
+    """What a page says: title → its part's lines, and family → its numbers among the totals."""
+    parts: dict[str, list[str]] = {}
+    for part in page.split("\n## ")[1:]:
+        title, *lines = part.strip("\n").split("\n")
+        parts[title] = lines[1:]
+    cells = [[each.strip() for each in line.strip("| ").split("|")] for line in parts.get("Totals", ())]
+    return parts, {name: [int(each.replace(",", "")) for each in numbers] for name, *numbers in cells if name in TITLES}
+
+
+def _versions(family: str) -> str:
+    named = []
+    for package in ("torch", *HELD_TO.get(family, ())):
         try:
-            found.append(f"{package} {version(package).partition('+')[0]}")
+            named.append(f"{package} {version(package).partition('+')[0]}")
         except PackageNotFoundError:
             continue
-    return f"Held to {', '.join(found)}."
+    return f"Held to {', '.join(named)}."
 
 
-def _totals(of: Mapping[str, Sequence[Row]]) -> list[str]:
+def _numbers(rows: Sequence[Row]) -> list[int]:
+    verdicts = Counter(map(verdict, rows))
+    return [
+        len(rows),
+        verdicts["exact"],
+        sum(_equal(row, "forward") for row in rows),
+        sum(_equal(row, "backward") for row in rows),
+        sum(bool(row.get("unknown")) for row in rows),
+        verdicts["refused"],
+        verdicts["data decides"],
+        verdicts["not traced"],
+        sum(count for each, count in verdicts.items() if each.endswith(" failed")),
+    ]
+
+
+def _totals(totals: Mapping[str, Sequence[int]]) -> list[str]:
     lines = [
         "## Totals",
         "",
@@ -97,20 +143,8 @@ def _totals(of: Mapping[str, Sequence[Row]]) -> list[str]:
         "| not traced | failed |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    everything = [row for rows in of.values() for row in rows]
-    for family, rows in [*of.items(), ("**all**", everything)]:
-        verdicts = Counter(map(verdict, rows))
-        numbers = (
-            len(rows),
-            verdicts["exact"],
-            sum(_equal(row, "forward") for row in rows),
-            sum(_equal(row, "backward") for row in rows),
-            sum(bool(row.get("unknown")) for row in rows),
-            verdicts["refused"],
-            verdicts["data decides"],
-            verdicts["not traced"],
-            sum(count for each, count in verdicts.items() if each.endswith(" failed")),
-        )
+    of_all = [sum(column) for column in zip(*totals.values(), strict=True)]
+    for family, numbers in [*totals.items(), ("**all**", of_all)]:
         lines.append(f"| {family} | {' | '.join(f'{each:,}' for each in numbers)} |")
     return lines
 
@@ -129,7 +163,7 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
             for phase in ("forward", "backward", "published"):
                 if phase in row and not _equal(row, phase):
                     ours, theirs = row[phase]
-                    lines.append(f"| {row['family']}: {row['name']} | {phase} | {ours:,} | {theirs:,} |")
+                    lines.append(f"| {row['name']} | {phase} | {ours:,} | {theirs:,} |")
     unknown = Counter[str]()
     models = Counter[str]()
     for row in rows:
@@ -156,7 +190,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     for row in rows:
-        cells = [row["name"], _cell("; ".join(row.get("capture", ())))]
+        cells = [_name(row), _cell("; ".join(row.get("capture", ())))]
         cells += [f"{row[each]:,}" if each in row else "" for each in ("ops", "counted", "zero")]
         cells.append(f"{sum(row['unknown'].values()):,}" if "unknown" in row else "")
         cells.append(f"{row['assumed']:,}" if row.get("assumed") else "")
@@ -166,6 +200,12 @@ def _table(rows: Sequence[Row]) -> list[str]:
         cells += [f"{row['seconds']:.2f}" if "seconds" in row else "", verdict(row)]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _name(row: Row) -> str:
+    """Its name, with the version of the package whose it is."""
+    package, _, about = row["name"].partition(": ")
+    return f"{package} {row['version']}: {about}" if "version" in row else row["name"]
 
 
 def _ratio(ours: int, theirs: int) -> str:

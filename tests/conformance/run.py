@@ -17,7 +17,7 @@ from threading import Thread
 from typing import Any
 
 from page import FINE, verdict
-from zoo import Entry, entries
+from zoo import Entry, entries, installed
 
 sys.path.append(str(Path(__file__).parents[1] / "isolation"))  # which knows all that an analysis could have changed
 
@@ -39,6 +39,10 @@ def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) ->
     row: Row = {"family": entry.family, "name": entry.name}
     if entry.refused:
         return {**row, "refused": entry.refused}
+    if entry.package and not (found := installed(entry.package)):
+        return {**row, "failed": "zoo", "error": f"{entry.package} is not installed"}
+    if entry.package:
+        row["version"] = found
     stage = "zoo"
     try:
         case = entry.build()

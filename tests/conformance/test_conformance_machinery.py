@@ -52,7 +52,7 @@ def test_what_its_authors_print_differently_is_not_exact():
     }
     assert verdict(printed[0.05]) == "exact"
     assert verdict(printed[0.051]) == "differs"
-    assert "| layers: a | published | 0.05 | 0.051 |" in write([printed[0.051]])
+    assert "| a | published | 0.05 | 0.051 |" in write([printed[0.051]])
 
 
 def test_an_error_is_one_line_with_its_stage():
@@ -104,6 +104,32 @@ def test_the_page_never_rounds_to_one(row):
     page = write([{**row, "forward": [10**9 + 1, 10**9]}])
     assert "just above 1" in page
     assert "1,000,000,001" in page
+
+
+def test_a_family_that_did_not_run_stays_on_the_page(row):
+    whole = write([row, {**row, "family": "timm", "name": "another", "forward": [1, 2]}])
+    assert write([], whole) == whole
+    later = write([{**row, "name": "renamed"}], whole)
+    assert "| renamed |" in later
+    assert "| a layer |" not in later
+    assert "| another | forward | 1 | 2 |" in later
+    assert "| **all** | 2 | 1 | 1 | 2 |" in later
+
+
+def test_the_page_of_the_repository_is_written_as_it_is():
+    page = (Path(__file__).parents[2] / "docs/conformance.md").read_text(encoding="utf-8")
+    assert write([], page) == page
+
+
+def test_a_package_that_is_not_installed_is_said():
+    row = measure(Entry("wild", "nobodys-package: a model", lambda: pytest.fail("built"), package="nobodys-package"))
+    assert (verdict(row), row["error"]) == ("zoo failed", "nobodys-package is not installed")
+    assert "nobodys-package is not installed" in write([row])
+
+
+def test_a_row_names_its_package_with_its_version():
+    row = measure(Entry("wild", "torch: a layer", lambda: Case(nn.Linear(3, 4), (floats(2, 3),)), package="torch"))
+    assert f"| torch {torch.__version__.partition('+')[0]}" in write([row])
 
 
 def test_a_worker_that_takes_too_long_is_replaced():

@@ -33,6 +33,8 @@ class Entry:
     build: Callable[[], Case] = field(compare=False)
     refused: str = ""
     published: float | None = None
+    package: str = ""
+    """Whose model it is, where a family has models of many; its version is in the row."""
 
     @property
     def key(self) -> str:
@@ -49,6 +51,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "experts": ("transformers",),
     "transformers": ("transformers",),
     "timm": ("timm", "torchvision"),
+    "wild": ("einops", "transformers", "timm", "torchvision"),
 }
 """Family → the packages that it needs; each is a module of ``families``, with ``entries()``."""
 
@@ -60,7 +63,7 @@ def entries(families: Iterable[str] = FAMILIES) -> list[Entry]:
 
 def missing(family: str) -> list[str]:
     """The packages of a family that are not installed."""
-    return [each for each in FAMILIES[family] if not _installed(each)]
+    return [each for each in FAMILIES[family] if not installed(each)]
 
 
 def _module(family: str) -> Any:
@@ -69,12 +72,12 @@ def _module(family: str) -> Any:
     return import_module(f"families.{family}")
 
 
-def _installed(package: str) -> bool:
+def installed(package: str) -> str:
+    """The version of a package, or nothing."""
     try:
-        version(package)
+        return version(package)
     except PackageNotFoundError:
-        return False
-    return True
+        return ""
 
 
 def on_meta(make: Callable[[], Made]) -> Made:

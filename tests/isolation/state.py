@@ -101,8 +101,9 @@ def _parts(value: Any, files: bool) -> Iterator[tuple[str, Any]]:
         yield ": keys", repr([key if isinstance(key, PLAIN) else id(key) for key in dict.keys(value)])
         yield from ((f"[{key!r}]", each) for key, each in dict.items(value))
     elif isinstance(value, (list, tuple, set, frozenset, collections.deque)):
-        yield ": length", len(value)
-        yield from ((f"[{i}]", each) for i, each in enumerate(value))
+        base = next(each for each in (list, tuple, set, frozenset, collections.deque) if isinstance(value, each))
+        yield ": length", base.__len__(value)  # a subclass may refuse to say
+        yield from ((f"[{i}]", each) for i, each in enumerate(base.__iter__(value)))
     elif isinstance(value, types.FunctionType):
         for cell in value.__closure__ or ():
             yield "'s closure", cell.cell_contents
