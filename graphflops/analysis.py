@@ -15,12 +15,12 @@ from graphflops.errors import CaptureError, MissingRules, UsageError
 from graphflops.expansion import expand_ops
 from graphflops.graph import build
 from graphflops.ledger import missing_rules
+from graphflops.optimizers import OptimizerLike, chosen_optimizers, optimizer_name, updates_of
 from graphflops.pricing import everywhere, price
 from graphflops.raised import shown
 from graphflops.rates.application import at_rates
 from graphflops.rates.patterns import RateLike, found_rates, without_work
 from graphflops.report import Report
-from graphflops.rulebook import Rule, RuleBook
 from graphflops.tracing import trace
 from graphflops.tracing.isolation import isolated
 from graphflops.unmatched import unmatched
@@ -32,7 +32,7 @@ def analyze(
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
-    optimizer: str | None = "adamw",
+    optimizer: OptimizerLike | None = "adamw",
     training: bool = True,
     rules: Iterable[RuleSource] | None = None,
     convention: str | Path | Convention = "standard",
@@ -48,7 +48,9 @@ def analyze(
         model: a module, or any function of tensors.
         args: the positional inputs, as for ``torch.export.export``; tensors may be real, meta or fake.
         kwargs: the keyword inputs.
-        optimizer: ``"adamw"``, ``"adam"``, ``"sgd"``, ``"sgd_momentum"``, or a rule's ``optimizer.NAME``; or None.
+        optimizer: ``"adamw"``, ``"adam"``, ``"sgd"``, ``"sgd_momentum"``, or a rule's ``optimizer.NAME``; one of
+            ``torch.optim`` by its name, a class, or an optimizer, counted by its own step where there is no rule;
+            several, of which each parameter is updated by the first that takes it; or None.
         training: count backward and the optimizer as well as forward.
         rules: rules of your own, that win over the shipped ones: paths of files or folders, modules, single rules.
         convention: how work is turned into one number of FLOPs.
@@ -92,7 +94,7 @@ def _analyzed(
     model: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
-    optimizer: str | None,
+    optimizer: OptimizerLike | None,
     training: bool,
     rules: Iterable[RuleSource] | None,
     convention: str | Path | Convention,
@@ -106,7 +108,7 @@ def _analyzed(
     book = rulebook(rules, strict=strict)
     if attention not in ("flash", "math"):
         raise UsageError(f"attention must be 'flash' or 'math', not {shown(attention)}")
-    update = optimizer_rule(book, optimizer) if training else None
+    optimizers = chosen_optimizers(book, optimizer) if training else ()
     options = {"attention": attention}
 
     traced = trace(model, args, kwargs, book, grad=training, fold=fold)
@@ -116,10 +118,19 @@ def _analyzed(
     graph = annotate(build(traced))
     prices = price(graph, book, options, strict=strict)
     prices, not_expanded = expand_ops(graph, prices, expand, book, options)
-    unknown = everywhere(graph, prices.unknown)
+    updates = updates_of(graph, traced, optimizers, book, options)
+    unknown = (*everywhere(graph, prices.unknown), *updates.unknown)
     if strict and unknown:
         raise MissingRules(missing_rules(unknown), unknown)
-    ledger = attribute(graph, prices, traced.modules, update, options, is_proved=book.is_shipped)
+    ledger = attribute(
+        graph,
+        prices,
+        traced.modules,
+        updates.rule,
+        options,
+        updates=updates.by_parameter,
+        is_proved=book.is_shipped,
+    )
     given = found_rates(rates or {}, traced.modules, traced.called, ledger, model)
     entries = at_rates(ledger, traced.modules, given, traced.routed)
     return Report(
@@ -127,14 +138,14 @@ def _analyzed(
         inputs={name: str(spec) for name, spec in traced.inputs.items()},
         parameters=traced.parameters,
         trainable=traced.trainable,
-        optimizer_name=optimizer if training else None,
+        optimizer_name=optimizer_name(optimizers),
         convention=STANDARD,
         modules=traced.modules,
         called=traced.called,
         entries=entries,
         unknown=unknown,
         warnings=(
-            *(*book.warnings, *unmatched(book), *untrained, *traced.warnings, *not_expanded),
+            *(*book.warnings, *unmatched(book), *untrained, *traced.warnings, *not_expanded, *updates.notes),
             *without_work(given, entries),
         ),
         capture=traced.capture,
@@ -142,18 +153,3 @@ def _analyzed(
         rates={**given.modules, **given.operators},
         routed=traced.routed,
     ).under(chosen)
-
-
-def optimizer_rule(book: RuleBook, name: str | None) -> Rule | None:
-    """The rule of an optimizer, by its short name.
-
-    Raises:
-        UsageError: there is none; the message lists those that are.
-    """
-    if name is None:
-        return None
-    found = book.rules.get(f"optimizer.{name}")
-    if found is None:
-        known = sorted(str(key).removeprefix("optimizer.") for key, _ in book if str(key).startswith("optimizer."))
-        raise UsageError(f"there is no optimizer {shown(name)}; there are: {', '.join(known)}")
-    return found

@@ -122,6 +122,12 @@ def in_words(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
     return run
 
 
+def _is_optimizer(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_optimizer, value))
+    return isinstance(value, str) or callable(value) or hasattr(value, "param_groups")
+
+
 def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
@@ -133,8 +139,8 @@ def _is_listed(value: Any) -> bool:
 
 _MAY_BE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "optimizer": (
-        lambda value: value is None or isinstance(value, str),
-        "the name of an optimizer, such as 'adamw', or None",
+        lambda value: value is None or (bool(value) and _is_optimizer(value)),
+        "the name of an optimizer, such as 'adamw', a class or object of torch.optim, several of these, or None",
     ),
     "training": (_is_flag, "True or False"),
     "strict": (_is_flag, "True or False"),

@@ -9,12 +9,23 @@ from typing import Any
 from graphflops.answers import Answers, is_plain
 from graphflops.costs import NOTHING, Cost, Work, covers
 from graphflops.formulas import formula
-from graphflops.graph import Again, Op, OpGraph, ops, steps
+from graphflops.graph import Again, Op, OpGraph, every_op, ops, steps
 from graphflops.ledger import Amount, Entry, Formula, Ledger, Phase, Range, deferred
 from graphflops.pricing import Prices, asked_about, offer
 from graphflops.repeats import Likeness
 from graphflops.rulebook import Rule
 from graphflops.sizes import Spec
+
+
+@dataclass(frozen=True)
+class Update:
+    """The update of one parameter: the rule that says what it costs, or how that was counted."""
+
+    rule: Rule
+    work: Work
+    formula: Formula
+    missing: tuple[str, ...] = ()
+    """operators in it that no rule names"""
 
 
 def attribute(
@@ -24,9 +35,12 @@ def attribute(
     optimizer: Rule | None = None,
     options: Mapping[str, Any] | None = None,
     *,
+    updates: Mapping[str, Update] | None = None,
     is_proved: Callable[[Rule], bool] = lambda rule: False,
 ) -> Ledger:
     """The ledger of a priced graph; its entries sum to the total, phase by phase.
+
+    Every parameter with a gradient is updated by the rule of an optimizer, or as ``updates`` say of it by its name.
 
     The formulas of rules that ``is_proved`` are written when they are read, and those of others now: one of them may
     work on numbers alone, and that is an error.
@@ -40,7 +54,7 @@ def attribute(
 
     made: dict[str, tuple[Entry, ...]] = {}
     formulas = Answers(why_of)
-    updates = Answers(lambda rule, offered: (rule.price(offered).forward, why_of(rule, offered)))
+    by_rule = Answers(lambda rule, offered: (rule.price(offered).forward, why_of(rule, offered)))
     reached = {region for op in ops(graph) if op.needs_grad for region in op.reaches}
     for op in ops(graph):
         entries: list[Entry] = []
@@ -52,9 +66,14 @@ def attribute(
             entries += _entries(op, rule, cost, again, why, modules)
         entries += _fan_in(op)
         if op.kind == "parameter" and op.fan_in and optimizer is not None:
-            entries.append(_update(op, optimizer, *updates.of(optimizer, {"param": op.out})))
+            entries.append(_update(op, optimizer, *by_rule.of(optimizer, {"param": op.out})))
         made[op.name] = tuple(entries)
-    return Ledger(_in_order(graph, made))
+    counted = [
+        _update(op, update.rule, update.work, update.formula)
+        for op in (every_op(graph) if updates else ())
+        if op.kind == "parameter" and (update := (updates or {}).get(op.name)) is not None
+    ]
+    return Ledger((*_in_order(graph, made), *([(None, tuple(counted))] if counted else [])))
 
 
 def _in_order(

@@ -215,6 +215,15 @@ def steps(graph: OpGraph) -> Iterator[Op | Again]:
     return (attributes.get("op") or attributes["again"] for _, attributes in graph.nodes(data=True))
 
 
+def every_op(graph: OpGraph) -> Iterator[Op]:
+    """The Ops in the order in which they ran, those of blocks that repeat others too."""
+    for step in steps(graph):
+        if isinstance(step, Again):
+            yield from renamed(graph, step)
+        else:
+            yield step
+
+
 def op_of(graph: OpGraph, name: str) -> Op:
     """The Op of a name."""
     op: Op = graph.nodes[name]["op"]

@@ -38,7 +38,9 @@ def compare(
     lengths: Annotated[
         str | None, typer.Option(help="ResNet-BK beside Mamba and a Transformer, at these N: 128,512,2048")
     ] = None,
-    optimizer: Annotated[str, typer.Option(help="adamw, adam, sgd, sgd_momentum, or none")] = "adamw",
+    optimizer: Annotated[
+        str, typer.Option(help="adamw, adam, sgd, sgd_momentum, a class of torch.optim, PACKAGE.CLASS, or none")
+    ] = "adamw",
     convention: Annotated[str, typer.Option(help="standard, exact, torch, fvcore, …, or a file.toml")] = "standard",
     rate: Annotated[
         list[str] | None,

@@ -22,7 +22,9 @@ def analyze(
     config: Annotated[
         str | None, typer.Option(help="configuration of ResNet-BK: a preset, FIELD=VALUE, or both, with commas")
     ] = None,
-    optimizer: Annotated[str, typer.Option(help="adamw, adam, sgd, sgd_momentum, or none")] = "adamw",
+    optimizer: Annotated[
+        str, typer.Option(help="adamw, adam, sgd, sgd_momentum, a class of torch.optim, PACKAGE.CLASS, or none")
+    ] = "adamw",
     inference: Annotated[bool, typer.Option("--inference", help="forward alone: no backward, no optimizer")] = False,
     convention: Annotated[str, typer.Option(help="standard, exact, torch, fvcore, …, or a file.toml")] = "standard",
     attention: Annotated[str, typer.Option(help="whose backward attention has: flash or math")] = "flash",

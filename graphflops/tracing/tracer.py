@@ -62,6 +62,8 @@ class Trace:
     inputs: Mapping[str, Spec] = field(default_factory=dict)
     parameters: Mapping[str, int] = field(default_factory=dict)
     """name → number of elements, of every parameter of the model, whether it is used or not"""
+    held: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """name → the user's own parameter, which is only looked at"""
     trainable: frozenset[str] = frozenset()
     """names of the parameters that require grad"""
     capture: tuple[str, ...] = ()
@@ -228,6 +230,7 @@ class Tracer(fx.Tracer):
             name=self.name,
             inputs=self._inputs(),
             parameters={name: each.numel() for name, each in self._parameters()},
+            held={name: self.stand_ins.original_of(each) for name, each in self._parameters()},
             trainable=frozenset(name for name, each in self._parameters() if each.requires_grad),
             capture=(captured_from(self.root), *self.described.values()),
             assumed=tuple(self.values.assumed),
@@ -609,6 +612,15 @@ class Tracer(fx.Tracer):
                 result = self._run(call, args, kwargs) if below else run(*args, **kwargs)
         node.meta.update(place=self._place_of_one_more(), hook=self.hook)
         return self._register(node, result)
+
+    @contextmanager
+    def updating(self) -> Iterator[None]:
+        """An optimizer's step runs while this is open."""
+        before, self.values.updating = self.values.updating, True
+        try:
+            yield
+        finally:
+            self.values.updating = before
 
     def _place_of_one_more(self) -> Place:
         """Where a call ran, as to checkpointed regions.

@@ -115,6 +115,8 @@ class Values:
         self.blank: dict[str, None] = {}
         """buffers that were asked for a value, and have none on the meta device"""
         self.routing = Routing()
+        self.updating = False
+        """whether an optimizer's step runs, in which numbers only scale what is done"""
         self.looked_at: dict[int, torch.Tensor] = {}
         """tensors whose values were asked for, for whoever clears it to know"""
         self._made: dict[int, _Made] = {}
@@ -137,6 +139,9 @@ class Values:
             if (value := self.of(args[0])) is not None:
                 return self._answer(value, where)
             if args[0].is_floating_point():
+                if self.updating:
+                    self._assume(where, "a number that an update is scaled by; taken as ½")
+                    return 0.5  # of which there is an inverse, a root, and one less it
                 return self._some_number()
             if self._is_of_extremes(args[0]) and is_check(asked(self._ordinal).place):
                 with _really():

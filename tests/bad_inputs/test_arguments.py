@@ -213,7 +213,7 @@ OPTIONS: list[tuple[str, list[Any]]] = [
     ("convention", [3, None, {}, b"standard", ["standard"], Speechless()]),
     ("rules", [3, "mine.py", b"mine.py", nn.Linear(1, 1), Speechless()]),
     ("expand", [3, "aten.*", {"aten.*": 1}, [3], Speechless()]),
-    ("optimizer", [object, torch.optim.Adam, 3, True, "", Speechless()]),
+    ("optimizer", [object, [], 3, True, "", Speechless()]),
     ("training", ["no", None, 1, Speechless()]),
     ("strict", ["no", 2]),
     ("fold", [2, None]),
