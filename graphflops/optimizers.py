@@ -109,7 +109,7 @@ def _by_name(book: RuleBook, name: str) -> ChosenOptimizer:
     )
 
 
-def _by_maker(book: RuleBook, make: Callable[..., Any]) -> ChosenOptimizer:
+def _by_maker(book: RuleBook, make: Any) -> ChosenOptimizer:
     kind = make.func if isinstance(make, functools.partial) else make
     if not (callable(kind) and (not inspect.isclass(kind) or callable(getattr(kind, "step", None)))):
         raise UsageError(f"{shown(make)} makes no optimizer: give a class such as torch.optim.RMSprop, or its name")
