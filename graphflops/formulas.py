@@ -104,7 +104,13 @@ def _rewritten(cost: Cost, whole: list[tuple[Any, Any]]) -> Cost:
 
 
 _OF_IMAGES = {"stride", "padding", "dilation", "kernel_size", "output_size", "groups", "scale_factors", "transposed"}
-_OPTIONS = {"attention": "flash", "flowing": frozenset((0, 1, 2)), "mode": "reduced", "training": True}
+_OPTIONS = {
+    "attention": "flash",
+    "flowing": frozenset((0, 1, 2)),
+    "mode": "reduced",
+    "output_mask": (True, True, True),
+    "training": True,
+}
 _SIZE = 8
 """of every axis of a made-up call; symbols take its place"""
 

@@ -8,9 +8,11 @@ Works are given for one element; what dtype and broadcasting make of them is sai
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from graphflops.costs import NOTHING, Cost, Work
+from graphflops.costs import NOTHING, Cost, Work, covers
 from graphflops.errors import Unpriced
 from graphflops.rulebook import Rule, Target, dotted_name, law
 from graphflops.sizes import Size, Spec
@@ -95,6 +97,44 @@ def moves(reason: str, *targets: Target) -> Rule:
         return Cost(grads={ANY: NOTHING})
 
     return law(_name(targets), f"zero: {reason}", targets, formula)
+
+
+def gradient(cost: Cost, *operands: str) -> Work:
+    """The work of these operands' gradients, as a cost says; what they share is done once."""
+    return sum((work for key, work in cost.grads.items() if any(covers(key, name) for name in operands)), NOTHING)
+
+
+def wanted(names: tuple[str, ...], output_mask: Sequence[bool]) -> tuple[str, ...]:
+    """The operands whose gradients an operator is asked for.
+
+    >>> wanted(("input", "weight", "bias"), (True, False, True))
+    ('input', 'bias')
+    """
+    return tuple(name for name, asked in zip(names, output_mask, strict=False) if asked)
+
+
+def derivative(
+    *targets: Target, of: Rule, second: Work = NOTHING, upstream: str = "grad_output", point: str = "self"
+) -> Rule:
+    """The gradient of an elementwise function as an operator of its own, at the work that rule ``of`` says of it.
+
+    It is linear in the gradient that comes from upstream, whose own gradient costs as much again; ``second`` is the
+    work of an element of the gradient of the point at which it is taken.
+    """
+
+    def formula(out: Spec) -> Cost:
+        first = gradient(of.cost(out), "self")
+        return Cost(
+            first, {upstream: first, point: out.numel * (second if not out.is_complex else _on_complex(second))}
+        )
+
+    about = f"the gradient that rule {of.name} speaks of, run by itself; its own gradient upstream is the same again"
+    return law(_name(targets), about, targets, formula)
+
+
+def _on_complex(work: Work) -> Work:
+    """Products of real numbers as such of complex ones."""
+    return replace(work, elementwise=6 * work.elementwise)
 
 
 def ceil_log2(size: Size) -> Size:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import summed_back, unary
+from graphflops.laws import derivative, gradient, summed_back, unary
 from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Spec
@@ -53,6 +53,33 @@ mish = unary(  # x·t with t = tanh(log(1 + eˣ)); g·(t + x·σ·(1 − t²))
     note="PyTorch compares x to the threshold of softplus, and chooses.",
 )
 
+threshold_backward = derivative(aten.threshold_backward, of=threshold)
+hardtanh_backward = derivative(aten.hardtanh_backward, of=relu6)
+hardsigmoid_backward = derivative(aten.hardsigmoid_backward, of=hardsigmoid)
+hardshrink_backward = derivative(aten.hardshrink_backward, of=hardshrink, upstream="grad_out")
+softshrink_backward = derivative(aten.softshrink_backward, of=softshrink)
+leaky_relu_backward = derivative(aten.leaky_relu_backward, of=leaky_relu)
+rrelu_backward = derivative(aten.rrelu_with_noise_backward, of=rrelu)
+sigmoid_backward = derivative(  # G·g·(1 − 2·y), with G the gradient of the gradient
+    aten.sigmoid_backward, of=sigmoid, second=Work(elementwise=4), point="output"
+)
+tanh_backward = derivative(aten.tanh_backward, of=tanh, second=Work(elementwise=3), point="output")  # −2·G·g·y
+silu_backward = derivative(  # G·g·σ·(1 − σ)·(2 + x·(1 − 2·σ))
+    aten.silu_backward, of=silu, second=SIGMOID + Work(elementwise=9)
+)
+softplus_backward = derivative(  # G·g·β·σ·(1 − σ)
+    aten.softplus_backward, of=softplus, second=SIGMOID + Work(elementwise=5)
+)
+log_sigmoid_backward = derivative(  # G·g·σ·(σ − 1)
+    aten.log_sigmoid_backward, of=log_sigmoid, second=SIGMOID + Work(elementwise=4)
+)
+hardswish_backward = derivative(  # G·g/3 within the bounds
+    aten.hardswish_backward, of=hardswish, second=Work(elementwise=3, division=1)
+)
+mish_backward = derivative(  # G·g·σ·(1 − t²)·(2 + x·(1 − σ − 2·t·σ))
+    aten.mish_backward, of=mish, second=SIGMOID + Work(elementwise=13, transcendental=3)
+)
+
 
 @rule(aten.elu)
 def elu(self: Spec, scale: float = 1) -> Cost:
@@ -65,6 +92,15 @@ def elu(self: Spec, scale: float = 1) -> Cost:
     return Cost(self.numel * forward, {"self": self.numel * (Work(elementwise=3) + scaled)})
 
 
+@rule(aten.elu_backward)
+def elu_backward(grad_output: Spec, scale: float = 1) -> Cost:
+    """The gradient of ``elu``, run by itself. Its own gradient: the same again upstream, and for x G·g·(y + α) below
+    zero, with G the gradient of the gradient.
+    """
+    first = gradient(elu(grad_output, scale), "self")
+    return Cost(first, {"grad_output": first, "self_or_result": first + Work(elementwise=grad_output.numel)})
+
+
 @rule(aten._prelu_kernel)
 def prelu(self: Spec, weight: Spec, out: Spec) -> Cost:
     """x, or w·x below zero: a comparison and a product, and so for both gradients.
@@ -73,6 +109,26 @@ def prelu(self: Spec, weight: Spec, out: Spec) -> Cost:
     """
     each = Work(elementwise=2 * out.numel)
     return Cost(each, {"self": each, "weight": each + summed_back(out, weight)})
+
+
+@rule(aten._prelu_kernel_backward)
+def prelu_backward(grad_output: Spec, flowing: frozenset[int]) -> Cost:
+    """Both gradients of ``prelu``, run by themselves: a comparison and a product each.
+
+    Their own: upstream a comparison, and a product for each that is used, which are added; a comparison and a product
+    for x, if the gradient of w is used, and for w, if that of x is.
+    """
+    n = grad_output.numel
+    each = Work(elementwise=2 * n)
+    upstream = Work(elementwise=2 * len(flowing) * n)
+    return Cost(
+        2 * each,
+        {
+            "grad_output": upstream,
+            "self": each if 1 in flowing else NOTHING,
+            "weight": each if 0 in flowing else NOTHING,
+        },
+    )
 
 
 @rule(aten.gelu)
@@ -88,10 +144,34 @@ def gelu(self: Spec, approximate: str = "none") -> Cost:
     return Cost(self.numel * forward, {"self": self.numel * backward})
 
 
+@rule(aten.gelu_backward)
+def gelu_backward(grad_output: Spec, approximate: str = "none") -> Cost:
+    """The gradient of ``gelu``, run by itself. Its own gradient: the same again upstream; for x G·g·φ·(2 − x²), with G
+    the gradient of the gradient, or of "tanh" with its u = √(2/π)·(x + 0.044715·x³) and t = tanh u
+    ½·G·g·(1 − t²)·(2·u′ + x·(u″ − 2·t·u′²)).
+    """
+    first = gradient(gelu(grad_output, approximate), "self")
+    second = Work(elementwise=22 if approximate == "tanh" else 7, transcendental=1)
+    return Cost(first, {"grad_output": first, "self": grad_output.numel * second})
+
+
 @rule(aten.glu)
 def glu(self: Spec, out: Spec) -> Cost:
     """a·σ(b) of the two halves of x. Backward σ again, g·σ for a and g·a·σ·(1 − σ) for b."""
     return Cost(out.numel * (SIGMOID + Work(elementwise=1)), {"self": out.numel * (SIGMOID + Work(elementwise=5))})
+
+
+@rule(aten.glu_backward)
+def glu_backward(grad_output: Spec, self: Spec) -> Cost:
+    """The gradient of ``glu``, run by itself. Its own gradient: upstream G·σ + H·a·σ·(1 − σ), of the gradients G and H
+    of both halves; H·g·σ·(1 − σ) for a, and g·σ·(1 − σ)·(G + H·a·(1 − 2·σ)) for b.
+    """
+    n = grad_output.numel
+    first = gradient(glu(self, grad_output), "self")
+    return Cost(
+        first,
+        {"grad_output": n * (SIGMOID + Work(elementwise=6)), "self": n * (SIGMOID + Work(elementwise=10))},
+    )
 
 
 @rule(aten.clamp, aten.clamp_min, aten.clamp_max)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import least
+from graphflops.laws import gradient, least
 from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Size, Spec, prod
@@ -58,6 +58,26 @@ def scaled_dot_product_attention(
 
     dense = of(heads * queries * keys, 0 if attn_mask is None else attn_mask.numel)
     return dense if useful is None else replace(dense, useful=of(useful, (attn_mask and attn_mask.stored) or 0))
+
+
+@rule(aten._scaled_dot_product_flash_attention_for_cpu_backward, aten._scaled_dot_product_flash_attention_backward)
+def attention_backward(
+    grad_out: Spec,
+    query: Spec,
+    key: Spec,
+    value: Spec,
+    attention: str,
+    attn_mask: Spec | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+) -> Cost:
+    """The gradients of attention, run by themselves; the flash way computes the scores again. They have none."""
+
+    def taken(attended: Cost) -> Cost:
+        return Cost(gradient(attended, "query", "key", "value") + attended.recompute)
+
+    whole = scaled_dot_product_attention(query, key, value, grad_out, attention, attn_mask, dropout_p, is_causal)
+    return replace(taken(whole), useful=None if whole.useful is None else taken(whole.useful))
 
 
 def _let_through(mask: Spec | None, pairs: Size) -> Size | None:

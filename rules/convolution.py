@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from graphflops.costs import Cost, Work
-from graphflops.laws import multiply_adds
+from graphflops.costs import NOTHING, Cost, Work
+from graphflops.laws import additions, gradient, multiply_adds, wanted
 from graphflops.names import aten
 from graphflops.rulebook import rule
-from graphflops.sizes import Spec, prod
+from graphflops.sizes import Size, Sizes, Spec, prod
 
 
 @rule(aten.convolution)
@@ -19,6 +19,58 @@ def convolution(input: Spec, weight: Spec, transposed: bool, out: Spec) -> Cost:
     positions = input if transposed else out
     macs = multiply_adds(positions.numel * prod(weight.shape[1:]), out)
     return Cost(macs, {"input": macs, "weight": macs, "bias": Work(accumulate=out.numel)})
+
+
+_INPUT, _WEIGHT, _BIAS = 0, 1, 2
+
+
+@rule(aten.convolution_backward, aten.convolution_backward_overrideable)
+def convolution_backward(
+    grad_output: Spec,
+    input: Spec,
+    weight: Spec,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    transposed: bool,
+    groups: Size,
+    output_mask: tuple[bool, ...],
+    flowing: frozenset[int],
+) -> Cost:
+    """The gradients of a convolution, run by themselves: each that is asked for is as much as forward.
+
+    Their own gradients (``flowing`` says of which) are convolutions again; PyTorch runs all of them if it needs one.
+    Of that of the input: the incoming gradient's convolution with the weight, and the weight's gradient, a convolution
+    whose kernel is the output; what its result has beyond the kernel, where the stride leaves a rest, is computed and
+    thrown away. Of that of the weight: the convolution of the input, and the gradient of the input.
+    """
+    first = convolution(input, weight, transposed, grad_output)
+    macs = first.forward
+    names = wanted(("input", "weight", "bias"), output_mask)
+    n = additions(grad_output.numel, grad_output).elementwise
+    second, met = NOTHING, 0
+    if _INPUT in flowing:
+        (batch, channels, *image), (_, filters, *positions) = input.shape, grad_output.shape
+        if transposed:
+            image, positions = positions, image
+        axes = range(len(image))
+        stride, padding, dilation = (_of_axes(each, len(image)) for each in (stride, padding, dilation))
+        taps = [(image[i] + 2 * padding[i] - stride[i] * (positions[i] - 1) - 1) // dilation[i] + 1 for i in axes]
+        by_weight = batch * channels * filters * prod(positions) * prod(taps) // groups
+        second, met = macs + multiply_adds(by_weight, grad_output), 1
+    if _WEIGHT in flowing:
+        second, met = second + 2 * macs, met + 1
+    if _BIAS in flowing:
+        met = met + 1
+    return Cost(
+        gradient(first, *names),
+        {"grad_output|input|weight": second + Work(accumulate=max(met - 1, 0) * n)},
+    )
+
+
+def _of_axes(sizes: Sizes, axes: int) -> Sizes:
+    """One number stands for all axes."""
+    return sizes if len(sizes) == axes else sizes * axes
 
 
 @rule(aten.conv_tbc)

@@ -6,7 +6,7 @@ from typing import Any
 
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.errors import Unpriced
-from graphflops.laws import ANY, additions, compares, multiplications, summed_back, unary
+from graphflops.laws import ANY, additions, compares, derivative, multiplications, summed_back, unary
 from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Spec
@@ -56,6 +56,9 @@ angle = unary(  # g·(−im, re) / |z|²
 )
 degrees = unary(aten.deg2rad, aten.rad2deg, each=ONE, grad=ONE)
 logit = unary(aten.logit, each=ONE + DIVIDE + CURVE, grad=2 * ONE + DIVIDE, note=BOUNDS)
+logit_backward = derivative(  # G·g·(2·x − 1) / (x·(1 − x))², with G the gradient of the gradient
+    aten.logit_backward, of=logit, second=6 * ONE + DIVIDE
+)
 
 comparison = compares(
     aten.eq, aten.ne, aten.lt, aten.le, aten.gt, aten.ge, aten.isnan, aten.isinf, aten.isfinite,

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from graphflops.costs import NOTHING, Cost, Work
+from graphflops.laws import gradient
 from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Size, Spec, prod
@@ -29,12 +30,27 @@ def nll_loss(target: Spec, reduction: int, weight: Spec | None = None) -> Cost:
     return Cost(forward, {"self": backward})
 
 
+@rule(aten.nll_loss_backward, aten.nll_loss2d_backward)
+def nll_loss_backward(target: Spec, reduction: int, weight: Spec | None = None) -> Cost:
+    """The gradient of ``nll_loss``, run by itself. Its own is the loss again, of the gradient's gradient."""
+    loss = nll_loss(target, reduction, weight)
+    return Cost(gradient(loss, "self"), {"grad_output": loss.forward, "self": NOTHING})
+
+
 @rule(aten.mse_loss)
 def mse_loss(self: Spec, reduction: int = 1) -> Cost:
     """Σ (x − y)² / n: subtract, square, add; each gradient 2/n·(x − y)·g: three operations."""
     n = self.numel
     gradient = Work(elementwise=3 * n)
     return Cost(_reduced(Work(elementwise=2 * n), n, reduction), {"self": gradient, "target": gradient})
+
+
+@rule(aten.mse_loss_backward)
+def mse_loss_backward(self: Spec) -> Cost:
+    """The gradient of ``mse_loss``, run by itself. Its own, with G: the same again upstream, multiplied and summed;
+    2/n·g·G for x, and for y with its sign changed.
+    """
+    return _of_differences(self, gradient(mse_loss(self), "self"), Work(elementwise=3 * self.numel))
 
 
 @rule(aten.huber_loss)
@@ -47,6 +63,14 @@ def huber_loss(self: Spec, reduction: int = 1) -> Cost:
     return Cost(_reduced(Work(elementwise=5 * n), n, reduction), {"self": gradient, "target": gradient})
 
 
+@rule(aten.huber_loss_backward)
+def huber_loss_backward(self: Spec) -> Cost:
+    """The gradient of ``huber_loss``, run by itself. Its own, with G: the same again upstream, multiplied and summed;
+    g·G/n for x where |d| < δ: subtract, two comparisons, two products; for y with its sign changed.
+    """
+    return _of_differences(self, gradient(huber_loss(self), "self"), Work(elementwise=5 * self.numel))
+
+
 @rule(aten.smooth_l1_loss)
 def smooth_l1_loss(self: Spec, reduction: int = 1) -> Cost:
     """d²/2β or |d| − β/2: as ``huber_loss`` with a division by β, the longer branch counted each way.
@@ -55,6 +79,25 @@ def smooth_l1_loss(self: Spec, reduction: int = 1) -> Cost:
     """
     divided = Work(division=self.numel)
     return huber_loss(self, reduction) + Cost(divided, {"self": divided, "target": divided})
+
+
+@rule(aten.smooth_l1_loss_backward)
+def smooth_l1_loss_backward(self: Spec) -> Cost:
+    """The gradient of ``smooth_l1_loss``, run by itself; its own as of ``huber_loss_backward``, with a division."""
+    n = self.numel
+    return _of_differences(self, gradient(smooth_l1_loss(self), "self"), Work(elementwise=5 * n, division=n))
+
+
+def _of_differences(self: Spec, first: Work, second: Work) -> Cost:
+    """The gradient of a loss of x − y, and its own."""
+    n = self.numel
+    grads = {
+        "grad_output": first + Work(elementwise=2 * n),
+        "self|target": second,
+        "self": NOTHING,
+        "target": Work(elementwise=n),
+    }
+    return Cost(first, grads)
 
 
 @rule(aten.binary_cross_entropy_with_logits)
@@ -102,6 +145,22 @@ def binary_cross_entropy(self: Spec, reduction: int = 1, weight: Spec | None = N
     )
 
 
+@rule(aten.binary_cross_entropy_backward)
+def binary_cross_entropy_backward(self: Spec, weight: Spec | None = None) -> Cost:
+    """The gradient of ``binary_cross_entropy``, run by itself. Its own, with G: the same again upstream;
+    G·g·(x² − 2·x·y + y) / (x·(1 − x))² for x, and −G·g / (x·(1 − x)) for y.
+    """
+    n = self.numel
+    weighted = Work(elementwise=n) if weight is not None else NOTHING
+    first = gradient(binary_cross_entropy(self, weight=weight), "self")
+    grads = {
+        "grad_output": first,
+        "self": Work(elementwise=10 * n, division=n) + weighted,
+        "target": Work(elementwise=5 * n, division=n) + weighted,
+    }
+    return Cost(first, grads)
+
+
 def _reduced(work: Work, n: Size, reduction: int) -> Work:
     """A loss that is summed (2) or averaged (1); PyTorch numbers its reductions so, 0 is none."""
     if reduction == NO_REDUCTION:
@@ -122,11 +181,28 @@ def soft_margin_loss(self: Spec, reduction: int = 1) -> Cost:
     )
 
 
+@rule(aten.soft_margin_loss_backward)
+def soft_margin_loss_backward(self: Spec) -> Cost:
+    """The gradient of ``soft_margin_loss``, run by itself. Its own, with G: the same again upstream, multiplied and
+    summed; G·g·y²·σ·(1 − σ) for x.
+    """
+    n = self.numel
+    first = gradient(soft_margin_loss(self), "self")
+    second = Work(elementwise=8 * n, transcendental=n, division=n)
+    return Cost(first, {"grad_output": first + Work(elementwise=2 * n), "self": second})
+
+
 @rule(aten.multi_margin_loss)
 def multi_margin_loss(self: Spec, target: Spec, reduction: int = 1) -> Cost:
     """Σᵢ max(0, 1 − x[y] + xᵢ) / C: subtract, add, compare and sum a class, a division a row; backward 3 a class."""
     n, rows = self.numel, target.numel
     return Cost(_reduced(Work(elementwise=4 * n, division=rows), rows, reduction), {"self": Work(elementwise=3 * n)})
+
+
+@rule(aten.multi_margin_loss_backward)
+def multi_margin_loss_backward(self: Spec, target: Spec) -> Cost:
+    """The gradient of ``multi_margin_loss``, run by itself. It has none of its own."""
+    return Cost(gradient(multi_margin_loss(self, target), "self"))
 
 
 @rule(aten.multilabel_margin_loss_forward)
@@ -141,6 +217,12 @@ def multilabel_margin_loss(self: Spec, target: Spec, reduction: int = 1) -> Cost
     pairs = rows * (classes * classes // 4)
     forward = _reduced(Work(elementwise=4 * pairs, division=rows), rows, reduction)
     return Cost(forward, {"self": Work(elementwise=5 * pairs)})
+
+
+@rule(aten.multilabel_margin_loss_backward)
+def multilabel_margin_loss_backward(self: Spec, target: Spec) -> Cost:
+    """The gradient of ``multilabel_margin_loss``, run by itself. It has none of its own."""
+    return Cost(gradient(multilabel_margin_loss(self, target), "self"))
 
 
 def _ctc_states(log_probs: Spec, targets: Spec, target_lengths: Any) -> tuple[Spec, Spec]:
@@ -168,6 +250,12 @@ def ctc(log_probs: Spec, targets: Spec, input_lengths: Any, target_lengths: Any)
     joined = Work(elementwise=2 * states, transcendental=3 * states)
     of_classes = Work(elementwise=4 * log_probs.numel, transcendental=2 * log_probs.numel)
     return Cost(recursion, {"log_probs": recursion + joined + of_classes})
+
+
+@rule(aten._ctc_loss_backward)
+def ctc_backward(log_probs: Spec, targets: Spec, input_lengths: Any, target_lengths: Any) -> Cost:
+    """The gradient of ``ctc``, run by itself. It has none of its own."""
+    return Cost(gradient(ctc(log_probs, targets, input_lengths, target_lengths), "log_probs"))
 
 
 def _ctc_reduced(log_probs: Spec, reduction: str = "mean") -> Spec:

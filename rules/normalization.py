@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphflops.costs import NOTHING, Cost, Work
+from graphflops.laws import gradient, wanted
 from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Sizes, Spec, prod
@@ -61,6 +62,80 @@ def batch_norm_no_update(input: Spec) -> Cost:
     return batch_norm(input, training=False)
 
 
+_OPERANDS = ("input", "weight", "bias")
+_INPUT, _WEIGHT, _BIAS = range(3)
+
+
+@rule(aten.native_layer_norm_backward)
+def layer_norm_backward(
+    input: Spec, output_mask: tuple[bool, ...], flowing: frozenset[int], weight: Spec | None = None
+) -> Cost:
+    """The gradients of ``layer_norm`` that are asked for, run by themselves.
+
+    Their own, of which ``flowing`` says the ones that are used. Upstream, the derivative of the norm is applied to the
+    gradient of the gradient of x, at 4, w multiplies it, and those of w and b are a product and a sum. For x the
+    sums of g, G, g·x̂, G·x̂ and g·G, and what they are put together with: 14; if the gradient of w is used the
+    derivative once more. For w a product. PyTorch runs more, x̂ computed again and powers of the deviation among it.
+    """
+    first = gradient(layer_norm(input, weight), *wanted(_OPERANDS, output_mask))
+    return Cost(first, {**_norm_again(input, flowing), "bias": NOTHING})
+
+
+@rule(aten.native_group_norm_backward)
+def group_norm_backward(input: Spec, output_mask: tuple[bool, ...]) -> Cost:
+    """The gradients of ``group_norm`` that are asked for, run by themselves. Where their own are wanted, PyTorch runs
+    others in their place.
+    """
+    return Cost(gradient(group_norm(input), *wanted(_OPERANDS, output_mask)))
+
+
+@rule(aten.native_batch_norm_backward)
+def batch_norm_backward(input: Spec, train: bool, output_mask: tuple[bool, ...], flowing: frozenset[int]) -> Cost:
+    """The gradients of ``batch_norm`` that are asked for, run by themselves; their own as of ``layer_norm_backward``.
+
+    In eval mode their own are G·s upstream, 2 for what comes from the gradient of w, as much for x, and
+    Σ G·g·rstd for w.
+    """
+    first = gradient(batch_norm(input, train), *wanted(_OPERANDS, output_mask))
+    if train:
+        return Cost(first, _norm_again(input, flowing))
+    n = input.numel
+    of_input = n if _INPUT in flowing else 0
+    of_weight = 2 * n if _WEIGHT in flowing else 0
+    grads = {
+        "grad_out": Work(elementwise=of_input + of_weight, accumulate=_met(flowing) * n),
+        "input": Work(elementwise=of_weight),
+        "weight": Work(elementwise=2 * of_input, accumulate=of_input),
+    }
+    return Cost(first, grads)
+
+
+@rule(aten.batch_norm_backward, aten.cudnn_batch_norm_backward, aten.miopen_batch_norm_backward)
+def batch_norm_backward_on_device(input: Spec, flowing: frozenset[int]) -> Cost:
+    """All gradients of ``batch_norm`` in training, run by themselves; their own as of ``layer_norm_backward``."""
+    again = _norm_again(input, flowing)
+    upstream = {"grad_out|grad_output": again["grad_out"]}
+    return Cost(gradient(batch_norm(input, True), *_OPERANDS), again | upstream)
+
+
+def _norm_again(input: Spec, flowing: frozenset[int]) -> dict[str, Work]:
+    """The gradients of a norm's gradients, those of ``flowing`` being used."""
+    n = input.numel
+    of_input = n if _INPUT in flowing else 0
+    of_weight = n if _WEIGHT in flowing else 0
+    return {
+        "grad_out|weight": Work(elementwise=4 * of_input),
+        "grad_out": Work(elementwise=of_input + of_weight, accumulate=_met(flowing) * n),
+        "input": Work(elementwise=14 * of_input + 5 * of_weight),
+        "weight": Work(elementwise=of_input, accumulate=of_input),
+    }
+
+
+def _met(flowing: frozenset[int]) -> int:
+    """How many sums put together what comes from several gradients."""
+    return max(len(flowing) - 1, 0)
+
+
 @rule(aten.rms_norm, aten._fused_rms_norm)
 def rms_norm(input: Spec, normalized_shape: Sizes, weight: Spec | None = None) -> Cost:
     """y = x·rsqrt(mean(x²) + ε)·w: square, sum, scale; mean, ε and rsqrt once a row; w if there is one.
@@ -76,11 +151,29 @@ def rms_norm(input: Spec, normalized_shape: Sizes, weight: Spec | None = None) -
     return cost
 
 
+@rule(aten._fused_rms_norm_backward)
+def rms_norm_backward(
+    input: Spec, normalized_shape: Sizes, output_mask: tuple[bool, ...], weight: Spec | None = None
+) -> Cost:
+    """The gradients of ``rms_norm`` that are asked for, run by themselves. They have none of their own."""
+    cost = rms_norm(input, normalized_shape, weight)
+    return Cost(gradient(cost, *wanted(("input", "weight"), output_mask)))
+
+
 @rule(aten._softmax, aten._safe_softmax)
 def softmax(self: Spec) -> Cost:
     """y = eˣ / Σ eˣ: exp, sum, divide. Backward y·(g − Σ g·y): four. The maximum taken off first is not counted."""
     n = self.numel
     return Cost(Work(elementwise=n, transcendental=n, division=n), {"self": Work(elementwise=4 * n)})
+
+
+@rule(aten._softmax_backward_data)
+def softmax_backward(output: Spec) -> Cost:
+    """The gradient of ``softmax``, y·(g − Σ g·y), run by itself. Its own, with G: the same again upstream, and for y
+    G·g − G·Σ g·y − g·Σ G·y: nine.
+    """
+    first = gradient(softmax(output), "self")
+    return Cost(first, {"grad_output": first, "output": Work(elementwise=9 * output.numel)})
 
 
 @rule(aten._log_softmax)
@@ -89,6 +182,20 @@ def log_softmax(self: Spec, dim: int) -> Cost:
     n = self.numel
     rows = prod(size for i, size in enumerate(self.shape) if i != dim % len(self.shape)) if self.shape else 1
     return Cost(Work(elementwise=2 * n, transcendental=n + rows), {"self": Work(elementwise=3 * n, transcendental=n)})
+
+
+@rule(aten._log_softmax_backward_data)
+def log_softmax_backward(output: Spec, dim: int) -> Cost:
+    """The gradient of ``log_softmax``, g − eʸ·Σ g, run by itself. Its own, with G: G − Σ G·eʸ upstream, and for y
+    −G·eʸ·Σ g; the exponential is computed once more for both.
+    """
+    n = output.numel
+    grads = {
+        "grad_output|output": Work(elementwise=n, transcendental=n),
+        "grad_output": Work(elementwise=2 * n),
+        "output": Work(elementwise=3 * n),
+    }
+    return Cost(gradient(log_softmax(output, dim), "self"), grads)
 
 
 @rule(aten.dropout, aten.native_dropout)
@@ -102,6 +209,15 @@ def dropout(input: Spec, p: float, train: bool) -> Cost:
     return Cost(scaled, {"input": scaled})
 
 
+@rule(aten.native_dropout_backward)
+def dropout_backward(grad_output: Spec) -> Cost:
+    """The gradient of ``dropout``, one multiplication an element, run by itself, and its own; PyTorch scales the mask
+    first, one more.
+    """
+    scaled = Work(elementwise=grad_output.numel)
+    return Cost(scaled, {"grad_output": scaled})
+
+
 @rule(aten._weight_norm_interface)
 def weight_norm(v: Spec, g: Spec) -> Cost:
     """w = g·v / ‖v‖: square and add an element, a root and a quotient a row, then a product an element.
@@ -113,3 +229,9 @@ def weight_norm(v: Spec, g: Spec) -> Cost:
         Work(elementwise=3 * n, division=2 * rows),
         {"v|g": Work(elementwise=2 * n), "v": Work(elementwise=3 * n, division=2 * rows), "g": Work(division=rows)},
     )
+
+
+@rule(aten._weight_norm_interface_backward)
+def weight_norm_backward(saved_v: Spec, saved_g: Spec) -> Cost:
+    """Both gradients of ``weight_norm``, run by themselves. PyTorch computes theirs from other operators."""
+    return Cost(gradient(weight_norm(saved_v, saved_g), "v", "g"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import additions, moves
+from graphflops.laws import additions, gradient, moves
 from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Size, Sizes, Spec, prod
@@ -62,6 +62,45 @@ def adaptive_max_pool(self: Spec) -> Cost:
 
 
 unpool = moves("puts elements in place by index; backward they are picked", aten.max_unpool2d, aten.max_unpool3d)
+
+
+@rule(
+    aten.max_pool2d_with_indices_backward, aten.max_pool3d_with_indices_backward,
+    aten.fractional_max_pool2d_backward, aten.fractional_max_pool3d_backward,
+)  # fmt: skip
+def max_pool_backward(grad_output: Spec) -> Cost:
+    """The gradient of a maximum, run by itself: each is added to where its maximum came from; its own is picked."""
+    return Cost(Work(accumulate=grad_output.numel), {"grad_output": NOTHING, "self": NOTHING})
+
+
+@rule(aten.avg_pool2d_backward)
+def avg_pool2d_backward(grad_output: Spec, kernel_size: Sizes) -> Cost:
+    """The gradient of ``avg_pool2d``, run by itself. Its own is average pooling of the gradient's gradient."""
+    return _average_back(grad_output, _window(kernel_size, 2))
+
+
+@rule(aten.avg_pool3d_backward)
+def avg_pool3d_backward(grad_output: Spec, kernel_size: Sizes) -> Cost:
+    """As ``avg_pool2d_backward``."""
+    return _average_back(grad_output, _window(kernel_size, 3))
+
+
+@rule(aten._adaptive_avg_pool2d_backward, aten._adaptive_avg_pool3d_backward)
+def adaptive_avg_pool_backward(grad_output: Spec, self: Spec) -> Cost:
+    """The gradient of ``adaptive_avg_pool``, run by itself: a division. Its own is the pooling again."""
+    pooled = adaptive_avg_pool(self, grad_output)
+    return Cost(gradient(pooled, "self"), {"grad_output": pooled.forward, "self": NOTHING})
+
+
+adaptive_max_pool_backward = moves(
+    "each gradient is put where its maximum came from, and its own is picked from there",
+    aten.adaptive_max_pool2d_backward, aten.adaptive_max_pool3d_backward,
+)  # fmt: skip
+
+
+def _average_back(grad_output: Spec, window: Size) -> Cost:
+    pooled = _average(grad_output, window)
+    return Cost(gradient(pooled, "self"), {"grad_output": pooled.forward, "self": NOTHING})
 
 
 def _window(kernel_size: Sizes, dimensions: int) -> Size:

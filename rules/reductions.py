@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.errors import Unpriced
-from graphflops.laws import ANY, additions, ceil_log2, least, moves, multiplications
+from graphflops.laws import ANY, additions, ceil_log2, gradient, least, moves, multiplications
 from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Size, Spec
@@ -138,6 +138,12 @@ def cdist(x1: Spec, x2: Spec, out: Spec, p: float = 2.0) -> Cost:
     return _distances(out, x1.shape[-1], p, ("x1", "x2"))
 
 
+@rule(aten._cdist_backward)
+def cdist_backward(x1: Spec, x2: Spec, cdist: Spec, p: float = 2.0) -> Cost:
+    """The gradient of ``cdist`` for its first operand, run by itself. It has none of its own."""
+    return Cost(gradient(_distances(cdist, x1.shape[-1], p, ("x1", "x2")), "x1"))
+
+
 @rule(aten._euclidean_dist)
 def euclidean_dist(x1: Spec, x2: Spec, out: Spec) -> Cost:
     """Distances as PyTorch computes many of them, by one matrix product of d + 2: √(|x|² − 2·x·y + |y|²) for each pair.
@@ -158,8 +164,18 @@ def euclidean_dist(x1: Spec, x2: Spec, out: Spec) -> Cost:
 @rule(aten._pdist_forward)
 def pdist(self: Spec, out: Spec, p: float = 2.0) -> Cost:
     """As ``cdist``, once for each pair; backward a pair's gradient is added to one, subtracted from the other."""
+    return _of_pairs(self, out, p)
+
+
+def _of_pairs(self: Spec, out: Spec, p: float) -> Cost:
     d = self.shape[-1]
     return _distances(out, d, p, ("self",)) + Cost(NOTHING, {"self": Work(elementwise=d * out.numel)})
+
+
+@rule(aten._pdist_backward)
+def pdist_backward(self: Spec, pdist: Spec, p: float = 2.0) -> Cost:
+    """The gradient of ``pdist``, run by itself. It has none of its own."""
+    return Cost(gradient(_of_pairs(self, pdist, p), "self"))
 
 
 def _distances(out: Spec, d: Size, p: float, operands: tuple[str, ...]) -> Cost:
@@ -228,6 +244,12 @@ def segment_reduce(data: Spec, out: Spec, reduce: str = "mean") -> Cost:
     if reduce == "prod":
         return Cost(multiplications(n, data), {"data": Work(elementwise=n, division=n)})
     return Cost(additions(n, data), {"data": Work(elementwise=2 * n, division=out.numel, integer=n)})
+
+
+@rule(aten._segment_reduce_backward)
+def segment_reduce_backward(data: Spec, output: Spec, reduce: str = "mean") -> Cost:
+    """The gradient of ``segment_reduce``, run by itself. It has none of its own."""
+    return Cost(gradient(segment_reduce(data, output, reduce), "data"))
 
 
 @rule(aten.cummax, aten.cummin)

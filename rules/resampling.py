@@ -6,7 +6,7 @@ What is computed once for a row, a column or a whole axis (which neighbours, wit
 from __future__ import annotations
 
 from graphflops.costs import NOTHING, Cost, Work, greatest
-from graphflops.laws import additions, moves
+from graphflops.laws import additions, gradient, moves, wanted
 from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Spec, prod
@@ -28,6 +28,18 @@ NEAREST, BICUBIC = 1, 2  # as PyTorch numbers the modes of grid_sample
 def nearest(out: Spec) -> Cost:
     """Elements picked by position: no arithmetic forward; backward each is added to where it came from."""
     return Cost(NOTHING, {"self|input": Work(accumulate=out.numel)})
+
+
+@rule(
+    aten.upsample_nearest1d_backward, aten.upsample_nearest2d_backward, aten.upsample_nearest3d_backward,
+    aten._upsample_nearest_exact1d_backward, aten._upsample_nearest_exact2d_backward,
+    aten._upsample_nearest_exact3d_backward,
+    aten.reflection_pad1d_backward, aten.reflection_pad2d_backward, aten.reflection_pad3d_backward,
+    aten.replication_pad1d_backward, aten.replication_pad2d_backward, aten.replication_pad3d_backward,
+)  # fmt: skip
+def nearest_backward(grad_output: Spec) -> Cost:
+    """The gradient of ``nearest``, run by itself: each is added to where it came from. Its own picks from there."""
+    return Cost(gradient(nearest(grad_output), "self"), {"grad_output": NOTHING, "self": NOTHING})
 
 
 @rule(aten.upsample_linear1d)
@@ -57,6 +69,30 @@ def bicubic(out: Spec) -> Cost:
     )
 
 
+@rule(aten.upsample_linear1d_backward)
+def linear_backward(grad_output: Spec) -> Cost:
+    """The gradient of ``linear``, run by itself. Its own is the interpolation again."""
+    return _taken_back(linear(grad_output))
+
+
+@rule(aten.upsample_bilinear2d_backward)
+def bilinear_backward(grad_output: Spec) -> Cost:
+    """The gradient of ``bilinear``, run by itself. Its own is the interpolation again."""
+    return _taken_back(bilinear(grad_output))
+
+
+@rule(aten.upsample_trilinear3d_backward)
+def trilinear_backward(grad_output: Spec) -> Cost:
+    """The gradient of ``trilinear``, run by itself. Its own is the interpolation again."""
+    return _taken_back(trilinear(grad_output))
+
+
+@rule(aten.upsample_bicubic2d_backward)
+def bicubic_backward(grad_output: Spec) -> Cost:
+    """The gradient of ``bicubic``, run by itself. Its own is the interpolation again."""
+    return _taken_back(bicubic(grad_output))
+
+
 @rule(aten._upsample_bilinear2d_aa)
 def bilinear_antialiased(self: Spec, out: Spec) -> Cost:
     """A row, then a column, each through a triangle that is as many samples wide as 2·max(1, in/out).
@@ -71,6 +107,23 @@ def bilinear_antialiased(self: Spec, out: Spec) -> Cost:
 def bicubic_antialiased(self: Spec, out: Spec) -> Cost:
     """As ``bilinear_antialiased``, through cubics that are as many samples wide as 4·max(1, in/out)."""
     return _filtered(self, out, taps=4)
+
+
+@rule(aten._upsample_bilinear2d_aa_backward)
+def bilinear_antialiased_backward(grad_output: Spec, out: Spec) -> Cost:
+    """The gradient of ``bilinear_antialiased``, run by itself. Its own is the interpolation again."""
+    return _taken_back(bilinear_antialiased(out, grad_output))
+
+
+@rule(aten._upsample_bicubic2d_aa_backward)
+def bicubic_antialiased_backward(grad_output: Spec, out: Spec) -> Cost:
+    """The gradient of ``bicubic_antialiased``, run by itself. Its own is the interpolation again."""
+    return _taken_back(bicubic_antialiased(out, grad_output))
+
+
+def _taken_back(forward: Cost) -> Cost:
+    """The gradient of what is linear in its input."""
+    return Cost(gradient(forward, "self"), {"grad_output": forward.forward})
 
 
 @rule(aten.col2im)
@@ -106,6 +159,31 @@ def grid_sampler(input: Spec, grid: Spec, out: Spec, interpolation_mode: int) ->
         "grid": Work(elementwise=axes * corners * (axes + 1) * n) + scaled,
     }
     return Cost(placed + weights + Work(elementwise=2 * corners * n), grads)
+
+
+@rule(aten.grid_sampler_2d_backward, aten.grid_sampler_3d_backward)
+def grid_sampler_backward(
+    grad_output: Spec,
+    input: Spec,
+    grid: Spec,
+    interpolation_mode: int,
+    output_mask: tuple[bool, ...],
+    flowing: frozenset[int],
+) -> Cost:
+    """The gradients of ``grid_sampler`` that are asked for, run by themselves.
+
+    Their own, where PyTorch has them: upstream the sampling again if the gradient of the input is used, and its
+    derivative if that of the coordinates is; for the input and the coordinates as much as their first gradients.
+    """
+    sampled = grid_sampler(input, grid, grad_output, interpolation_mode)
+    first = {name: gradient(sampled, name) for name in ("input", "grid")}
+    upstream = (sampled.forward if 0 in flowing else NOTHING) + (first["grid"] if 1 in flowing else NOTHING)
+    grads = {
+        "grad_output": upstream,
+        "input": first["input"] if 1 in flowing else NOTHING,
+        "grid": len(flowing) * first["grid"],
+    }
+    return Cost(gradient(sampled, *wanted(("input", "grid"), output_mask)), grads)
 
 
 @rule(aten.affine_grid_generator)

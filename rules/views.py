@@ -23,6 +23,10 @@ copies = moves(
     aten.pixel_shuffle, aten.diag_embed, aten.lu_unpack, aten.to,
 )  # fmt: skip
 
+put_back = moves(
+    "gradients put into zeros where they came from; their own are picked from there",
+    aten.select_backward, aten.slice_backward, aten.diagonal_backward, aten.masked_scatter_backward,
+)  # fmt: skip
 packing = moves("a copy of rows of sequences, one step of all after the other", aten._pack_padded_sequence)
 creation = moves(
     "made from nothing but its shape",
@@ -55,6 +59,18 @@ def repeat(self: Spec, out: Spec) -> Cost:
 def gather(self: Spec, out: Spec) -> Cost:
     """Elements picked by index: no arithmetic forward; backward each is added to where it came from."""
     return Cost(NOTHING, {"self": Work(accumulate=out.numel)})
+
+
+@rule(aten.embedding_dense_backward)
+def embedding_backward(grad_output: Spec) -> Cost:
+    """The gradient of rows that were picked by index, run by itself: each is added to its row. Its own is picked."""
+    return Cost(Work(accumulate=grad_output.numel), {"grad_output": NOTHING})
+
+
+@rule(aten.unfold_backward)
+def unfold_backward(grad_in: Spec) -> Cost:
+    """The gradient of windows of a tensor, run by itself: each is added to where it came from. Its own is picked."""
+    return Cost(Work(accumulate=grad_in.numel), {"grad_in": NOTHING})
 
 
 @rule(aten.index_add)

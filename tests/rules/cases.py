@@ -665,12 +665,154 @@ HOME = [
     *_table(reals(2, 5, 4), sparse_moe=SparseMoE(4, num_experts=3, top_k=2)),
 ]  # fmt: skip
 
+
+def gradient_of(run: Callable[..., Any], *, again: bool = True) -> Callable[..., Any]:
+    """The gradients that a program takes of a call by itself, so that their own may be taken; or not again."""
+
+    def taken(*inputs: Any) -> Any:
+        wanted = [each for each in inputs if each.requires_grad]
+        return torch.autograd.grad(run(*inputs).sum(), wanted, create_graph=again, allow_unused=True)
+
+    return taken
+
+
+def _gradients(*inputs: Any, again: bool = True, **functions: Callable[..., Any]) -> list[Case]:
+    """Cases of gradients, of functions of one shape of inputs."""
+    return [Case(f"{name}_backward", gradient_of(run, again=again), inputs) for name, run in functions.items()]
+
+
+GRADIENTS = [
+    *_gradients(
+        X,
+        relu=F.relu,
+        relu6=F.relu6,
+        threshold=lambda x: F.threshold(x, 0.1, 0.0),
+        leaky_relu=F.leaky_relu,
+        elu=F.elu,
+        selu=F.selu,
+        celu=F.celu,
+        sigmoid=torch.sigmoid,
+        tanh=torch.tanh,
+        silu=F.silu,
+        softplus=F.softplus,
+        logsigmoid=F.logsigmoid,
+        hardsigmoid=F.hardsigmoid,
+        hardswish=F.hardswish,
+        hardshrink=F.hardshrink,
+        softshrink=F.softshrink,
+        rrelu=partial(F.rrelu, training=True),
+        gelu=F.gelu,
+        gelu_tanh=partial(F.gelu, approximate="tanh"),
+        glu=F.glu,
+        logit=torch.logit,
+        prelu=lambda x: F.prelu(x, x[0]),
+        softmax=lambda x: x.softmax(-1),
+        log_softmax=lambda x: x.log_softmax(-1),
+        dropout=lambda x: torch.native_dropout(x, 0.5, True)[0],
+        layer_norm=lambda x: F.layer_norm(x, (6,), x[0], x[1]),
+        layer_norm_plain=lambda x: F.layer_norm(x, (6,)),
+        slice=lambda x: x[1:, ::2] ** 2,
+        select=lambda x: x[0] ** 2,
+        diagonal=lambda x: x.diagonal() ** 2,
+        unfold_of_a_line=lambda x: x.unfold(-1, 3, 2) ** 2,
+        index_select=lambda x: x.index_select(0, ints(4)) ** 2,
+        max=lambda x: x.max(-1)[0] ** 2,
+    ),
+    *_gradients(
+        X,
+        again=False,
+        mish=F.mish,
+        silu_once=F.silu,
+        logit_once=torch.logit,
+        dropout_once=lambda x: torch.native_dropout(x, 0.5, True)[0],
+        rms_norm=nn.RMSNorm(6),
+    ),
+    *_gradients(X, reals(4, 1), weight_norm=lambda v, g: torch._weight_norm(v, g, 0)),
+    *_gradients(X, reals(4, 1), again=False, weight_norm_once=lambda v, g: torch._weight_norm(v, g, 0)),
+    *_gradients(
+        reals(2, 4, 3),
+        batch_norm=lambda x: F.batch_norm(x, None, None, x[0, :, 0], x[0, :, 1], training=True),
+        batch_norm_eval=lambda x: F.batch_norm(x, meta(4), meta(4), x[0, :, 0], x[0, :, 1]),
+    ),
+    *_gradients(reals(2, 4, 3), again=False, group_norm=nn.GroupNorm(2, 4)),
+    *_gradients(
+        LINE,
+        max_pool1d=nn.MaxPool1d(2),
+        avg_pool1d=nn.AvgPool1d(2),
+        linear_interpolation=_scaled("linear"),
+        conv1d=nn.Conv1d(4, 6, 3),
+    ),
+    *_gradients(
+        IMAGE,
+        max_pool2d=nn.MaxPool2d(2),
+        fractional_max_pool2d=nn.FractionalMaxPool2d(2, output_size=3),
+        avg_pool2d=nn.AvgPool2d(2),
+        adaptive_avg_pool2d=nn.AdaptiveAvgPool2d(3),
+        adaptive_max_pool2d=nn.AdaptiveMaxPool2d(3),
+        bilinear_interpolation=_scaled("bilinear"),
+        bicubic_interpolation=_scaled("bicubic"),
+        bilinear_antialiased=partial(F.interpolate, size=(4, 10), mode="bilinear", antialias=True),
+        bicubic_antialiased=partial(F.interpolate, size=(4, 10), mode="bicubic", antialias=True),
+        conv2d=nn.Conv2d(4, 6, 3, stride=2, padding=1),
+        conv2d_grouped=nn.Conv2d(4, 6, 3, groups=2),
+        conv2d_transposed=nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2),
+    ),
+    *_gradients(
+        VOLUME,
+        max_pool3d=nn.MaxPool3d(2),
+        fractional_max_pool3d=nn.FractionalMaxPool3d(2, output_size=3),
+        avg_pool3d=nn.AvgPool3d(2),
+        adaptive_avg_pool3d=nn.AdaptiveAvgPool3d(3),
+        adaptive_max_pool3d=nn.AdaptiveMaxPool3d(3),
+        trilinear_interpolation=_scaled("trilinear"),
+    ),
+    *(
+        Case(f"{each.name}_backward", gradient_of(each.run), each.inputs)
+        for mode in ("nearest", "nearest_exact", "reflected", "replicated")
+        for each in RESAMPLING
+        if each.name in {f"{mode}{i}d" for i in (1, 2, 3)}
+    ),
+    *_gradients(IMAGE, reals(2, 5, 3, 2), again=False, grid_sample=_sampled("bilinear")),
+    *_gradients(VOLUME, reals(2, 5, 3, 2, 3), again=False, grid_sample3d=_sampled("bilinear")),
+    *_gradients(
+        X, CLASSES, cross_entropy=F.cross_entropy, cross_entropy_weighted=lambda x, y: F.cross_entropy(x, y, meta(6))
+    ),
+    *_gradients(reals(2, 6, 3, 3), ints(2, 3, 3), cross_entropy_of_images=F.cross_entropy),
+    *_gradients(
+        X, X,
+        mse=F.mse_loss,
+        huber=F.huber_loss,
+        smooth_l1=F.smooth_l1_loss,
+        bce=F.binary_cross_entropy,
+        bce_weighted=lambda x, y: F.binary_cross_entropy(x, y, meta(4, 6)),
+    ),
+    *_gradients(X, meta(4, 6), soft_margin=F.soft_margin_loss),
+    *_gradients(X, CLASSES, again=False, multi_margin=F.multi_margin_loss),
+    *_gradients(X, ints(4, 6), again=False, multilabel_margin=F.multilabel_margin_loss),
+    *_gradients(
+        reals(5, 2, 4), ints(2, 3), again=False, ctc=lambda x, y: torch.ops.aten._ctc_loss(x, y, [5, 4], [3, 2])[0]
+    ),
+    *_gradients(reals(2, 4, 5), reals(2, 6, 5), again=False, cdist=partial(torch.cdist, p=1.0)),
+    *_gradients(
+        X,
+        again=False,
+        pdist=torch.pdist,
+        segment=partial(torch.segment_reduce, reduce="mean", lengths=torch.tensor([2, 2])),
+    ),
+    *_gradients(
+        reals(10, 3), ints(2, 5), embedding=lambda weight, i: F.embedding(i, weight) ** 2
+    ),
+    *_gradients(X, bools(4, 6), masked_scatter=lambda x, m: x.masked_scatter(m, x) ** 2),
+    *_gradients(Q, KV, KV, again=False, attention=attend),
+]  # fmt: skip
+
 ZERO = [*VIEWS, *COPIES, *CREATION, *RANDOMNESS]
 """what computes nothing forward, and nothing backward but the sums of what expand repeats"""
 
 CASES = [
     *ELEMENTWISE, *ACTIVATIONS, *MATRICES, *ATTENTION, *NORMS, *CONVOLUTIONS, *CHANNELS, *POOLS,
-    *RESAMPLING, *LOSSES,    *REDUCTIONS, *LONG_TAIL, *ZERO, *INDEXING, *QUANTIZED, *HOME,
+    *RESAMPLING, *LOSSES, *REDUCTIONS, *LONG_TAIL, *ZERO, *INDEXING, *QUANTIZED, *HOME,
+    *GRADIENTS,
 ]  # fmt: skip
 
 X_SPEC, ROIS, FEATURES = spec(4, 6), spec(5, 5), spec(2, 8, 11, 11)
@@ -701,6 +843,21 @@ OFFERED: Mapping[str, Mapping[str, Any]] = {
     "torchvision.ps_roi_pool": {"input": FEATURES, "rois": ROIS, "out": (spec(5, 2, 2, 2),) * 2},
     "torchvision.deform_conv2d": {
         "input": FEATURES, "weight": spec(6, 4, 3, 3), "out": spec(2, 6, 9, 9), "offset_groups": 2, "use_mask": True,
+    },
+    "aten::_fused_rms_norm_backward": {
+        "input": X_SPEC, "normalized_shape": (6,), "weight": spec(6), "output_mask": (True, True),
+    },
+    "aten::_scaled_dot_product_flash_attention_backward": {
+        "grad_out": spec(2, 4, 5, 8), "query": spec(2, 4, 5, 8), "key": spec(2, 4, 7, 8), "value": spec(2, 4, 7, 8),
+    },
+    "aten::convolution_backward_overrideable": {
+        "grad_output": spec(2, 6, 4, 4), "input": spec(2, 4, 9, 8), "weight": spec(6, 2, 3, 3), "stride": (2, 2),
+        "padding": (0, 0), "dilation": (1, 1), "transposed": False, "groups": 2, "output_mask": (True, True, True),
+        "flowing": frozenset((0, 1, 2)),
+    },
+    **{
+        f"aten::{name}": {"input": spec(4, 6, 3), "flowing": frozenset((0, 1, 2))}
+        for name in ("batch_norm_backward", "cudnn_batch_norm_backward", "miopen_batch_norm_backward")
     },
     "aten::_linalg_eigvals": {"self": spec(2, 5, 5)},
     "aten::_safe_softmax": {"self": X_SPEC},
