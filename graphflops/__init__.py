@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graphflops.act_counter import ACTFLOPsCounter as ACTFLOPsCounter
+    from graphflops.act_counter import measure_act_flops as measure_act_flops
     from graphflops.analysis import analyze as analyze
     from graphflops.conventions import Convention as Convention
     from graphflops.costs import Cost as Cost
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 warnings.filterwarnings("ignore", message="Failed to initialize NumPy", category=UserWarning)
 
 _HOMES = {
+    "act_counter": ["ACTFLOPsCounter", "measure_act_flops"],
     "analysis": ["analyze"],
     "conventions": ["Convention"],
     "costs": ["Cost", "Work"],

@@ -1,8 +1,9 @@
-"""FLOPsCounter, FLOPsCount and compare_models: the counter people have in their notes, a thin face over analyze()."""
+"""FLOPsCounter and compare_models: the counter people have in their notes, a thin face over analyze()."""
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from graphflops.comparison import Waterfall, differences, flags_differ, print_wa
 from graphflops.counts import FLOPsCount
 from graphflops.errors import CaptureError, UsageError
 from graphflops.files import write_whole
+from graphflops.language_models import Sizes, parts_of
 from graphflops.models import ConfigurableResNetBK
 from graphflops.report import Report
 from graphflops.terminal import Terminal
@@ -27,6 +29,9 @@ SCHEMA = "graphflops.flops_count/1"
 
 class FLOPsCounter:
     """Counts the FLOPs of a training step of a model of token ids, int64 (batch_size, seq_len).
+
+    Its attributes ``d_model``, ``n_layers``, ``vocab_size``, ``num_experts`` and ``top_k`` are the sizes that the model
+    or its ``config`` says, or that its modules have; None is a size that it does not have.
 
     Args:
         model: ``ConfigurableResNetBK``, ``LanguageModel``, or any model that maps token ids to an output.
@@ -50,16 +55,18 @@ class FLOPsCounter:
         if not isinstance(model, nn.Module):
             raise UsageError(f"model must be a torch.nn.Module, not {type(model).__name__}")
         for name, size in (("batch_size", batch_size), ("seq_len", seq_len)):
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise UsageError(f"{name} must be a positive integer, not {size!r}")
+            _check(name, size)
         self.model = model
         self.batch_size = batch_size
         self.seq_len = seq_len
         self.optimizer_name = optimizer_name
         self.convention = convention
+        sizes = Sizes.of(model)
+        self.d_model, self.n_layers, self.vocab_size = sizes.d_model, sizes.n_layers, sizes.vocab_size
+        self.num_experts, self.top_k = sizes.num_experts, sizes.top_k
 
-    def report(self, optimizer_name: str | None = None) -> Report:
-        """The whole analysis, from the model as it is now.
+    def report(self, optimizer_name: str | None = None, rates: Mapping[str, Any] | None = None) -> Report:
+        """The whole analysis, from the model as it is now; ``rates`` are as for ``analyze``.
 
         Raises:
             CaptureError: the model does not take token ids of that shape.
@@ -67,7 +74,7 @@ class FLOPsCounter:
         tokens = torch.empty(self.batch_size, self.seq_len, dtype=torch.int64, device="meta")
         name = self.optimizer_name if optimizer_name is None else optimizer_name
         try:
-            return analyze(self.model, (tokens,), optimizer=name, convention=self.convention)
+            return analyze(self.model, (tokens,), optimizer=name, convention=self.convention, rates=rates)
         except CaptureError as error:
             raise CaptureError(
                 f"{error}\n\nFLOPsCounter feeds token ids, int64 ({self.batch_size}, {self.seq_len}); "
@@ -90,22 +97,76 @@ class FLOPsCounter:
         """The whole training step."""
         return FLOPsCount.of(self.report(optimizer_name))
 
+    @property
+    def component_flops(self) -> dict[str, FLOPsCount]:
+        """Component → what it costs, as in ``get_breakdown``."""
+        return _components(self.report())
+
     def get_breakdown(self) -> dict[str, dict[str, int]]:
         """Component → forward, backward, optimizer, total; the components add up to the totals."""
         return _breakdown(self.report())
 
-    def print_summary(self) -> None:
+    def count_bk_core_flops(self) -> FLOPsCount:
+        """Forward and backward of the BK-Core of one block; 0, with a warning, if the model has none."""
+        return self._part("bk_core", "BK-Core")
+
+    def count_moe_flops(self) -> FLOPsCount:
+        """Forward and backward of the mixture of experts of one block; 0, with a warning, if the model has none."""
+        return self._part("moe", "mixture of experts")
+
+    def count_embedding_flops(self) -> FLOPsCount:
+        """Forward and backward of the embedding; 0, with a warning, if the model has none."""
+        return self._part("embedding", "embedding")
+
+    def count_layernorm_flops(self) -> FLOPsCount:
+        """Forward and backward of one normalization; 0, with a warning, if the model has none."""
+        return self._part("layernorm", "normalization")
+
+    def count_output_projection_flops(self) -> FLOPsCount:
+        """Forward and backward of the output projection of one block; 0, with a warning, if the model has none."""
+        return self._part("output_projection", "output projection")
+
+    def count_lm_head_flops(self) -> FLOPsCount:
+        """Forward and backward of the head; 0, with a warning, if the model has none."""
+        return self._part("lm_head", "head")
+
+    def count_linear_flops(self, in_features: int, out_features: int) -> FLOPsCount:
+        """Forward and backward of a linear layer on (batch_size, seq_len, in_features), of which all has gradients.
+
+        Raises:
+            UsageError: a size is not a positive integer.
+        """
+        for name, size in (("in_features", in_features), ("out_features", out_features)):
+            _check(name, size)
+        x = torch.empty(self.batch_size, self.seq_len, in_features, device="meta", requires_grad=True)
+        linear = nn.Linear(in_features, out_features, device="meta")
+        return FLOPsCount.of(analyze(linear, (x,), optimizer=None, convention=self.convention))
+
+    def _part(self, kind: str, about: str) -> FLOPsCount:
+        count = parts_of(self.report(None))[kind]
+        if count is None:
+            warnings.warn(f"{type(self.model).__name__} has no {about}: 0 FLOPs", stacklevel=3)
+        return count or FLOPsCount()
+
+    def print_summary(self, optimizer_name: str | None = None) -> None:
         """Print totals and components."""
-        report = self.report()
+        report = self.report(optimizer_name)
         count, step = FLOPsCount.of(report), step_of(report.total)
         console = Terminal(highlight=False)
-        heading = Text("FLOPs of a training step", style="bold")
-        about = f": {report.model}, batch {self.batch_size}, sequence {self.seq_len}"
+        heading = Text("FLOPs Counter Summary", style="bold")
+        about = f": a training step of {report.model}, batch {self.batch_size}, sequence {self.seq_len}"
         console.print(Text.assemble(heading, about))
-        rows = [(name.capitalize(), flops, "FLOPs") for name, flops in count.to_dict().items()]
-        for name, number, measure in (*rows, ("Forward MACs", report.macs, "MACs")):
+        console.print(f"  {self._about_experts()}")
+        rows = [
+            ("Forward Pass:", count.forward, "FLOPs"),
+            ("Backward Pass:", count.backward, "FLOPs"),
+            ("Optimizer Step:", count.optimizer, "FLOPs"),
+            ("Total", count.total, "FLOPs"),
+            ("Forward MACs", report.macs, "MACs"),
+        ]
+        for name, number, measure in rows:
             console.print(f"  {name:<20}{in_step(number, step):>10} {unit(step, measure):<7}{number:>22,}")
-        console.print()
+        console.print("\nComponent Breakdown")
         for name, parts in _breakdown(report).items():
             console.print(
                 f"  {name:<20}{in_step(parts['total'], step):>10} {unit(step, 'FLOPs'):<7}"
@@ -113,19 +174,24 @@ class FLOPsCounter:
             )
         console.print(f"\n  {report.coverage}")
 
-    def save_to_json(self, path: str | Path) -> None:
+    def _about_experts(self) -> str:
+        if self.num_experts is None:
+            return "no mixture of experts"
+        return f"{self.num_experts} experts" + ("" if self.top_k is None else f", top {self.top_k}")
+
+    def save_to_json(self, path: str | Path, optimizer_name: str | None = None) -> None:
         """Write totals, components and the model's configuration to a file, whole or not at all.
 
         Raises:
             UsageError: the path cannot be written.
         """
-        report = self.report()
+        report = self.report(optimizer_name)
         content = {
             "schema": SCHEMA,
             "schema_version": 1,
             "unit": "FLOP",
             "convention": report.convention.name,
-            "optimizer": self.optimizer_name,
+            "optimizer": report.optimizer_name,
             "model_config": self._model_config(),
             "total_flops": FLOPsCount.of(report).to_dict(),
             "component_breakdown": _breakdown(report),
@@ -136,11 +202,13 @@ class FLOPsCounter:
         write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     def _model_config(self) -> dict[str, Any]:
-        known = ("d_model", "n_layers", "vocab_size", "num_experts", "top_k")
-        config = {name: getattr(self.model, name) for name in known if isinstance(getattr(self.model, name, None), int)}
         return {
             "model": type(self.model).__name__,
-            **config,
+            "d_model": self.d_model,
+            "n_layers": self.n_layers,
+            "vocab_size": self.vocab_size,
+            "num_experts": self.num_experts,
+            "top_k": self.top_k,
             "seq_len": self.seq_len,
             "batch_size": self.batch_size,
         }
@@ -176,14 +244,20 @@ def compare_models(
         phase: _ratio(getattr(counts[model1_name], phase), getattr(counts[model2_name], phase))
         for phase in ("forward", "backward", "total")
     }
+    between = _waterfall_between(model1, model2, batch_size, counts[model1_name], counts[model2_name])
     _print_comparison(counts, speedup)
     for note in notes:
         Terminal().print(f"note: {note}", soft_wrap=True)
-    between = _waterfall_between(model1, model2, batch_size, counts[model1_name], counts[model2_name])
-    if between is None:
-        return {**counts, "speedup": speedup}
-    print_waterfall(replace(between, first=model1_name, second=model2_name), Terminal())
-    return {**counts, "speedup": speedup, "waterfall": between}
+    if between is not None:
+        print_waterfall(replace(between, first=model1_name, second=model2_name), Terminal())
+    ratios = ", ".join(f"{phase} {ratio:.2f}×" for phase, ratio in speedup.items())
+    Terminal().print(f"Speedup: {ratios} ({model1_name} over {model2_name})", soft_wrap=True)
+    return {**counts, "speedup": speedup} if between is None else {**counts, "speedup": speedup, "waterfall": between}
+
+
+def _check(name: str, size: object) -> None:
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise UsageError(f"{name} must be a positive integer, not {size!r}")
 
 
 def _modes(model1: nn.Module, model2: nn.Module, names: tuple[str, str]) -> list[str]:
@@ -215,7 +289,7 @@ def _print_comparison(counts: Mapping[str, FLOPsCount], speedup: Mapping[str, fl
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title="FLOPs of a training step", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, title="Model Comparison: FLOPs of a training step", title_justify="left")
     table.add_column("phase")
     for name in counts:
         table.add_column(name, justify="right")
@@ -233,9 +307,13 @@ def _ratio(ours: int, theirs: int) -> float:
 
 
 def _breakdown(report: Report) -> dict[str, dict[str, int]]:
+    return {name: count.to_dict() for name, count in _components(report).items()}
+
+
+def _components(report: Report) -> dict[str, FLOPsCount]:
     backward, recompute = report.by_component("backward"), report.by_component("recompute")
     optimizer = report.by_component("optimizer")
     return {
-        name: FLOPsCount(forward, backward[name] + recompute[name], optimizer[name]).to_dict()
+        name: FLOPsCount(forward, backward[name] + recompute[name], optimizer[name])
         for name, forward in report.by_component("forward").items()
     }

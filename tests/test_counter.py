@@ -85,6 +85,63 @@ class TestBreakdown:
         assert list(FLOPsCounter(model, 3, 6).get_breakdown()) == COMPONENTS
 
 
+class TestSizesAndParts:
+    def test_the_sizes_are_attributes(self, counter: FLOPsCounter) -> None:
+        sizes = counter.d_model, counter.n_layers, counter.vocab_size, counter.num_experts, counter.top_k
+        assert sizes == (8, 2, 50, 4, 1)
+
+    def test_a_linear_layer_is_two_flops_a_product_forward_and_four_backward(self, counter: FLOPsCounter) -> None:
+        assert counter.count_linear_flops(8, 16) == FLOPsCount(2 * 3 * 6 * 8 * 16, 4 * 3 * 6 * 8 * 16)
+
+    def test_parts_are_those_of_the_first_block(self, counter: FLOPsCounter) -> None:
+        report = counter.report()
+
+        def part(path: str) -> FLOPsCount:
+            return FLOPsCount(report.by_module("forward")[path], report.by_module("backward")[path])
+
+        assert counter.count_embedding_flops() == part("embedding")
+        assert counter.count_bk_core_flops() == part("blocks.0.bk_layer.bk_core")
+        assert counter.count_moe_flops() == part("blocks.0.bk_layer.moe_ffn")
+        assert counter.count_layernorm_flops() == part("blocks.0.layer_norm") == part("final_layernorm")
+        assert counter.count_output_projection_flops() == part("blocks.0.bk_layer.output_proj")
+        assert counter.count_lm_head_flops() == part("lm_head") == counter.count_linear_flops(8, 50)
+
+    def test_what_a_model_does_not_have_is_none_or_said(self) -> None:
+        counter = FLOPsCounter(nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9)), 2, 3)
+        sizes = counter.d_model, counter.n_layers, counter.vocab_size, counter.num_experts, counter.top_k
+        assert sizes == (4, None, 9, None, None)
+        with pytest.warns(UserWarning, match="Sequential has no mixture of experts"):
+            assert counter.count_moe_flops() == FLOPsCount()
+
+    def test_sizes_are_read_from_a_config_as_others_spell_them(self) -> None:
+        class Config:
+            hidden_size, num_hidden_layers, vocab_size = 4, 7, 9
+            top_k = 50  # of sampling, not of experts
+
+        model = nn.Embedding(9, 4)
+        model.config = Config()
+        counter = FLOPsCounter(model, 2, 3)
+        assert (counter.d_model, counter.n_layers, counter.vocab_size, counter.top_k) == (4, 7, 9, None)
+
+    def test_experts_of_others(self) -> None:
+        class Mixture(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.router, self.num_experts_per_tok = nn.Linear(4, 3), 2
+                self.experts = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return sum(expert(x) for expert in self.experts) * self.router(x).sum()
+
+        counter = FLOPsCounter(nn.Sequential(nn.Embedding(9, 4), Mixture()), 2, 3)
+        assert (counter.num_experts, counter.top_k) == (3, 2)
+        assert counter.count_moe_flops().forward == counter.report().by_module()["1"]
+
+    def test_components_are_counts_by_name(self, counter: FLOPsCounter) -> None:
+        assert list(counter.component_flops) == COMPONENTS
+        assert sum(counter.component_flops.values()) == counter.count_total_flops()
+
+
 class TestOutput:
     def test_the_summary(self, counter: FLOPsCounter, capsys: pytest.CaptureFixture[str]) -> None:
         counter.print_summary()
@@ -92,6 +149,18 @@ class TestOutput:
         total = counter.count_total_flops()
         for said in (*COMPONENTS, "ConfigurableResNetBK", f"{total.total:,}", f"{total.backward:,}", "0 unknown"):
             assert said in out
+        for heading in ("FLOPs Counter Summary", "Forward Pass:", "Backward Pass:", "Optimizer Step:"):
+            assert heading in out
+
+    def test_the_summary_and_the_json_of_another_optimizer(
+        self, counter: FLOPsCounter, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        sgd = counter.count_total_flops(optimizer_name="sgd")
+        counter.print_summary(optimizer_name="sgd")
+        assert f"{sgd.total:,}" in capsys.readouterr().out
+        counter.save_to_json(tmp_path / "count.json", optimizer_name="sgd")
+        data = json.loads((tmp_path / "count.json").read_text())
+        assert (data["optimizer"], data["total_flops"]) == ("sgd", sgd.to_dict())
 
     def test_the_json(self, counter: FLOPsCounter, tmp_path: Path) -> None:
         counter.save_to_json(tmp_path / "count.json")
@@ -129,6 +198,8 @@ class TestComparison:
         assert "deep" in out
         assert "shallow" in out
         assert f"{compared['deep'].total:,}" in out
+        assert out.startswith("Model Comparison")
+        assert out.splitlines()[-1].startswith("Speedup: ")
 
     def test_a_frozen_model_has_no_backward_to_be_faster_in(self) -> None:
         frozen = tiny().requires_grad_(False)

@@ -50,7 +50,12 @@ def test_the_page_of_the_documentation_prints_the_same_snippet(title: str) -> No
 
 def test_quick_start_prints_a_summary(run: Run) -> None:
     _, printed = run("Quick Start")
-    for name, reading in (("Forward", "16.3"), ("Backward", "32.6"), ("Optimizer", "0.06"), ("Total", "48.9")):
+    for name, reading in (
+        ("Forward Pass:", "16.3"),
+        ("Backward Pass:", "32.6"),
+        ("Optimizer Step:", "0.06"),
+        ("Total", "48.9"),
+    ):
         assert re.search(rf"^ *{name} +{reading} GFLOPs", printed, flags=re.MULTILINE), printed
     for component in COMPONENTS:
         assert component in printed

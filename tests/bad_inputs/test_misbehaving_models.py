@@ -207,6 +207,13 @@ def test_an_installed_file_is_no_rule(folder: Path) -> None:
 
 
 class TestInterrupts:
+    @pytest.fixture(autouse=True)
+    def _sigint_is_heard(self) -> Iterator[None]:
+        # A shell ignores it for what it starts in the background, and a process hands that on to its children.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
     @pytest.mark.parametrize(
         "arguments",
         [
