@@ -28,8 +28,6 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import nn
-from torch._library.custom_ops import CustomOpDef
-from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils import flop_counter
 
 from graphflops.costs import WORK_CLASSES, Cost, Work
@@ -37,6 +35,7 @@ from graphflops.errors import Unpriced, UsageError
 from graphflops.offering import offerable, overloads
 from graphflops.rulebook import Rule, Target, resolved, source_of
 from graphflops.sizes import Size, Spec, prod
+from graphflops.torch_private import CustomOpDef, OpOverload, OpOverloadPacket
 
 Foreign: TypeAlias = Callable[..., Any]
 """a formula of another counter"""

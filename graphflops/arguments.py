@@ -9,11 +9,11 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from graphflops.conventions import Convention
 from graphflops.errors import CaptureError, GraphflopsError, UsageError
 from graphflops.raised import RAISED, place_of, said, shown
+from graphflops.torch_private import tree_leaves
 from graphflops.tracing.faults import raised_by_user
 
 QUANTIZED = frozenset({torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4})

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._ops import OpOverload, OpOverloadPacket
 
 from graphflops.annotation import annotate
 from graphflops.costs import Cost, Work, covers
@@ -28,6 +27,7 @@ from graphflops.graph import Op, build, calls
 from graphflops.offering import offerable, overloads
 from graphflops.pricing import offer
 from graphflops.rulebook import Rule, RuleBook, resolved
+from graphflops.torch_private import OpOverload, OpOverloadPacket
 from graphflops.tracing import trace
 from graphflops.verification import DIRECTIONS, Comparison, Verification, verify
 

@@ -23,7 +23,7 @@ from graphflops.raised import RAISED, place_of, said, shown
 from graphflops.rulebook import Mark, Rule, RuleBook, refuse_unused_marks, rules_made, rules_of
 
 if TYPE_CHECKING:
-    from torch._ops import OpOverload, OpOverloadPacket
+    from graphflops.torch_private import OpOverload, OpOverloadPacket
 
 ENTRY_POINTS = "graphflops.rules"
 REGISTERED = "torch:registered"

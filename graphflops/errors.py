@@ -2,6 +2,7 @@
 
 GraphflopsError
   UsageError      a wrong argument, factory, input or output path
+  UnsupportedTorch  this version of PyTorch lacks what the analysis reads
   CaptureError    the model could not be traced
   MissingRules    strict, and Ops that no rule names
   Contradicted    a witness counts something else than a rule claims
@@ -32,6 +33,10 @@ class GraphflopsError(Exception):
 
 class UsageError(GraphflopsError):
     """An argument, a factory, an input or an output path is not usable."""
+
+
+class UnsupportedTorch(GraphflopsError):
+    """This version of PyTorch lacks, or has in another form, what an analysis reads."""
 
 
 class CaptureError(GraphflopsError):

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.utils._pytree import tree_flatten, tree_map
 
 from graphflops import primitives
 from graphflops.costs import Cost, Work
@@ -24,6 +23,7 @@ from graphflops.errors import RuleError, Unpriced, UsageError
 from graphflops.graph import Op, OpGraph, calls
 from graphflops.pricing import Prices
 from graphflops.rulebook import Rule, RuleBook, dotted_name
+from graphflops.torch_private import tree_flatten, tree_map
 from graphflops.tracing import spec_of
 from graphflops.tracing.signatures import signature_of
 

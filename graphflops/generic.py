@@ -12,13 +12,13 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch._ops import OpOverload, OpOverloadPacket
 
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.errors import Unpriced
 from graphflops.laws import ANY, additions, summed_back
 from graphflops.rulebook import Rule, RuleBook
 from graphflops.sizes import Spec
+from graphflops.torch_private import OpOverload, OpOverloadPacket, has_kernel, is_registered
 
 _VARIANTS = ("_copy", "_functional")
 
@@ -114,6 +114,4 @@ def _is_view(op: OpOverload) -> bool:
 
 def _is_composite(op: OpOverload) -> bool:
     name = op._schema.name
-    return not torch._C._dispatch_has_kernel(name) or torch._C._dispatch_has_kernel_for_dispatch_key(
-        name, "CompositeImplicitAutograd"
-    )
+    return not is_registered(name) or has_kernel(name, "CompositeImplicitAutograd")

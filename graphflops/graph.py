@@ -11,11 +11,11 @@ import networkx as nx
 import torch
 from torch import fx
 from torch.fx.node import map_arg
-from torch.utils._pytree import tree_leaves
 
 from graphflops.repeats import Likeness
 from graphflops.rulebook import dotted_name
 from graphflops.sizes import Spec
+from graphflops.torch_private import tree_leaves
 from graphflops.tracing import Trace, spec_of
 
 OpGraph: TypeAlias = "nx.DiGraph[str]"

@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._library.custom_ops import CustomOpDef
-from torch._ops import OpOverload, OpOverloadPacket
 
 from graphflops.rulebook import Rule, Target, dotted_name, key_of, resolved
+from graphflops.torch_private import CustomOpDef, OpOverload, OpOverloadPacket
 
 OPTIONS = frozenset({"attention"})
 """what an analysis offers beside the operands"""

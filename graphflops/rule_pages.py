@@ -14,9 +14,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._library.custom_ops import CustomOpDef
-from torch._ops import OpOverload, OpOverloadPacket
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops.costs import WORK_CLASSES
 from graphflops.discovery import shipped
@@ -27,6 +24,7 @@ from graphflops.ledger import Formula
 from graphflops.offering import overloads
 from graphflops.raised import shortened
 from graphflops.rulebook import Rule, RuleBook, dotted_name, key_of, resolved, spelled
+from graphflops.torch_private import CustomOpDef, OpOverload, OpOverloadPacket, TorchDispatchMode
 
 # -- one rule, on a terminal --------------------------------------------------------------------------------------
 

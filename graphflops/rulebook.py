@@ -21,7 +21,7 @@ from graphflops.raised import RAISED, attribute, said
 from graphflops.sizes import Spec
 
 if TYPE_CHECKING:
-    from torch._ops import OpOverload, OpOverloadPacket
+    from graphflops.torch_private import OpOverload, OpOverloadPacket
 
 Target: TypeAlias = Any
 """A module class, an autograd.Function, a function, an operator (packet or overload), or a dotted name of one."""
@@ -271,8 +271,8 @@ def key_of(target: Target) -> object:
     if isinstance(target, str):
         return _key_of_name(target)
     import torch
-    from torch._library.custom_ops import CustomOpDef
-    from torch._ops import OpOverload, OpOverloadPacket
+
+    from graphflops.torch_private import CustomOpDef, OpOverload, OpOverloadPacket
 
     if isinstance(target, OpOverload):
         return f"{target.namespace}::{target._schema.name.split('::')[1]}.{target._overloadname}"
@@ -331,9 +331,12 @@ def resolved(target: Target) -> Target:
             if callable(found):
                 return found
     torch = sys.modules.get("torch")  # without it there is no operator
-    if torch and rest and torch._C._jit_get_schemas_for_operator(f"{head}::{rest[0]}"):
-        found = getattr(getattr(torch.ops, head), rest[0])
-        return getattr(found, rest[1], target) if rest[1:] else found
+    if torch and rest:
+        from graphflops.torch_private import schemas_of
+
+        if schemas_of(f"{head}::{rest[0]}"):
+            found = getattr(getattr(torch.ops, head), rest[0])
+            return getattr(found, rest[1], target) if rest[1:] else found
     return target
 
 
@@ -433,7 +436,7 @@ class RuleBook:
     def _looked_up(self, target: Target) -> Rule | None:
         if isinstance(target, type):
             return self._for_class(target)
-        from torch._ops import OpOverload, OpOverloadPacket
+        from graphflops.torch_private import OpOverload, OpOverloadPacket
 
         if isinstance(target, (OpOverload, OpOverloadPacket)):
             return self._for_operator(target) or (self.beyond(self, target) if self.beyond else None)
@@ -464,7 +467,7 @@ class RuleBook:
 
     def _for_operator(self, op: OpOverload | OpOverloadPacket) -> Rule | None:
         """The overload, then the operator, then what an in-place variant is a variant of; by dotted names too."""
-        from torch._ops import OpOverload
+        from graphflops.torch_private import OpOverload
 
         name = op._schema.name if isinstance(op, OpOverload) else op._qualified_op_name
         return self._first(key_of(op), dotted_name(op), name, name.replace("::", "."), name.removesuffix("_"))

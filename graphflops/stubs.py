@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._library.custom_ops import CustomOpDef
-from torch._ops import OpOverload, OpOverloadPacket
 
 from graphflops.errors import UsageError
 from graphflops.offering import overloads, overrides_setup
 from graphflops.raised import RAISED
 from graphflops.rulebook import key_of, spelled
+from graphflops.torch_private import CustomOpDef, OpOverload, OpOverloadPacket
 
 
 def stub(target: Any) -> str:

@@ -89,10 +89,10 @@ def _exists(target: object) -> bool:
         return True
     if not isinstance(resolved(target), str):
         return True
-    import torch
+    from graphflops.torch_private import schemas_of
 
     head, *rest = re.split(r"\.|::", target.removeprefix("torch.ops."))
-    if rest and torch._C._jit_get_schemas_for_operator(f"{head}::{rest[0]}"):
+    if rest and schemas_of(f"{head}::{rest[0]}"):
         return True
     if head in ("torch", "aten", "F", "nn"):
         return False

@@ -26,8 +26,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from graphflops.torch_private import DisableTorchFunction, TorchDispatchMode
 from graphflops.tracing.given import as_module
 from graphflops.tracing.isolation import isolated
 from graphflops.tracing.outputs import tensors_in
@@ -82,7 +82,7 @@ def _dispatched(
         stand_ins = values.stand_ins
         copied = stand_ins.copier.copy
         with stand_ins.in_charge(), torch.set_grad_enabled(training), Described(values):
-            with torch._C.DisableTorchFunction():
+            with DisableTorchFunction():
                 for each in tensors_in((args, dict(kwargs))):
                     stand_ins.given(each)  # what is given has no values, whatever it holds
                 program, fake_args, fake_kwargs = copied(model), copied(tuple(args)), copied(dict(kwargs))

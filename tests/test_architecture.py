@@ -1,13 +1,20 @@
 """The design, held by tests: one direction of data, and a report that needs no torch."""
 
 import ast
+import re
 import subprocess
 import sys
+import types
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import torch
+import torch.utils.checkpoint
 
 import graphflops
+from graphflops import torch_private
+from graphflops.errors import UnsupportedTorch
 
 PACKAGE = Path(graphflops.__file__).parent
 STAGES = [
@@ -64,3 +71,108 @@ def test_naming_the_law_imports_neither_numpy_nor_sympy_nor_torch() -> None:
     heavy = "{'numpy', 'sympy', 'torch'} & {*sys.modules}"
     code = f"import sys, graphflops; graphflops.law, graphflops.multiples; sys.exit(len({heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def private_names(file: Path) -> set[str]:
+    """Private names of torch in a file: imported, reached by dots from what is imported, or read of its objects.
+
+    An operator is no such name, whatever it is called, nor what Python itself calls so.
+    """
+    tree = ast.parse(file.read_text())
+    known: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            known |= {
+                each.asname or "torch": (each.asname and each.name) or "torch"
+                for each in node.names
+                if each.name.split(".")[0] == "torch"
+            }
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "torch":
+            known |= {each.asname or each.name: f"{node.module}.{each.name}" for each in node.names}
+
+    def dotted(node: ast.expr) -> str:
+        if isinstance(node, ast.Attribute):
+            return f"{inner}.{node.attr}" if (inner := dotted(node.value)) else ""
+        return known.get(node.id, "") if isinstance(node, ast.Name) else ""
+
+    reached = {dotted(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return {name for name in {*known.values(), *reached} if is_private(name)}
+
+
+def is_private(name: str) -> bool:
+    parts = name.split(".")
+    own = (each.startswith("_") and not each.endswith("__") for each in parts)
+    return any(own) and parts[:2] != ["torch", "ops"]
+
+
+def attributes_of_others(files: Iterable[Path]) -> set[str]:
+    """Private attributes that are read of objects of other packages: nothing in these files defines them."""
+    read, defined = set(), set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                defined.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                defined.add(node.id)
+            elif isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
+                is_own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+                (defined if is_own else read).add(node.attr)
+    return read - defined
+
+
+class TestPrivateNamesOfTorch:
+    """They change from version to version: all are in one file, which says so if one is missing."""
+
+    FILES = (*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "rules").glob("*.py"))
+    HOME = PACKAGE / "torch_private.py"
+    OF_PYTHON = frozenset({"_replace", "_getframe", "_inst", "_rand", "_slotnames", "_started", "_lru_cache_wrapper"})
+
+    def test_are_in_one_file(self) -> None:
+        found = {file.name: names for file in self.FILES if file != self.HOME and (names := private_names(file))}
+        assert found == {}
+        assert "torch._C" in private_names(self.HOME)
+
+    def test_of_its_objects_are_looked_up_when_that_file_is_loaded(self) -> None:
+        probed = {name for _, _, names in torch_private.ATTRIBUTES for name in names}
+        operators = {name for name in attributes_of_others(self.FILES) if hasattr(torch.ops.aten, name)}
+        read = attributes_of_others([each for each in self.FILES if each != self.HOME])
+        assert read - probed - operators - self.OF_PYTHON == set()
+
+    def test_that_a_version_lacks_are_named_in_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        lacking = (("a tensor", torch.Tensor, ("_no_such_attribute",)),)
+        monkeypatch.setattr(torch_private, "ATTRIBUTES", lacking)
+        with pytest.raises(UnsupportedTorch, match=r"^torch \S+ is not supported: a tensor has no _no_such_attribute$"):
+            torch_private._probe()
+
+    def test_that_are_gone_stop_the_analysis_by_name(self) -> None:
+        code = """
+import torch._C
+del torch._C._dispatch_has_kernel
+import graphflops
+try:
+    graphflops.analyze(torch.nn.Linear(2, 2), (torch.zeros(1, 2),))
+except graphflops.GraphflopsError as error:
+    print(error)
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert re.fullmatch(r"torch \S+ is not supported: .*'_dispatch_has_kernel'\n", done.stdout)
+
+    def test_of_a_checkpoint_are_never_taken_for_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        hook = torch.utils.checkpoint._checkpoint_hook
+
+        class Renamed(hook):  # as a version would be whose hooks hold their frame in another way
+            def __init__(self, record: object) -> None:
+                super().__init__(record)
+                self.pack_hook = types.FunctionType(renamed.__code__, {"__name__": hook.__module__})
+
+        def renamed(tensor: object) -> object:
+            return tensor
+
+        monkeypatch.setattr(torch.utils.checkpoint, "_checkpoint_hook", Renamed)
+
+        class Model(torch.nn.Linear):
+            def forward(self, input: torch.Tensor) -> torch.Tensor:
+                return torch.utils.checkpoint.checkpoint(super().forward, input, use_reentrant=False)
+
+        with pytest.raises(UnsupportedTorch, match="a hook of a checkpoint, is not known"):
+            graphflops.analyze(Model(2, 2), (torch.zeros(1, 2),))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from graphflops.models.checks import require_bits
 from graphflops.models.precision import LinearFactory
+from graphflops.torch_private import integer_product
 
 SMALLEST = 1e-12
 """The least max|x| of a row that is divided by: a row of zeros stays one."""
@@ -37,7 +38,7 @@ def quantized_linear(input: Tensor, weight: Tensor, bits: int) -> Tensor:
     """
     rows, row_scale = quantize(input, bits)
     columns, column_scale = quantize(weight, bits)
-    product = torch._int_mm(rows, columns.t().contiguous())
+    product = integer_product(rows, columns.t().contiguous())
     return product.to(input.dtype) * row_scale * column_scale.t()
 
 

@@ -24,14 +24,20 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._decomp import decomposition_table
-from torch._library.custom_ops import OPDEFS
-from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from graphflops.costs import NOTHING, Work
 from graphflops.primitives.operations import adds_up, functional, single_operations
+from graphflops.torch_private import (
+    OPDEFS,
+    DisableTorchFunction,
+    OpOverload,
+    TorchDispatchMode,
+    decompositions,
+    engine,
+    tree_flatten,
+    tree_leaves,
+    tree_map,
+)
 from graphflops.tracing.given import as_module
 from graphflops.tracing.isolation import isolated
 from graphflops.tracing.outputs import tensors_in
@@ -102,7 +108,7 @@ def _executed(
         stand_ins = values.stand_ins
         copied = stand_ins.copier.copy
         with stand_ins.in_charge(), torch.set_grad_enabled(training), Described(values):
-            with torch._C.DisableTorchFunction():
+            with DisableTorchFunction():
                 program, inner = copied(call), copied(root)
             for parameter in inner.parameters():
                 parameter.requires_grad_(parameter.requires_grad and not frozen)
@@ -224,7 +230,7 @@ class _Primitives(TorchDispatchMode):
                     return OPDEFS[op._schema.name]._init_fn(*args, **kwargs)
                 if op is prims.var.default:
                     return _variance(*args, **kwargs)
-                expansion = decomposition_table.get(functional(op))
+                expansion = decompositions().get(functional(op))
                 return expansion(*args, **kwargs) if expansion is not None else op.decompose(*args, **kwargs)
         except Exception:
             del self.steps[before:]
@@ -280,7 +286,8 @@ class _Primitives(TorchDispatchMode):
 @contextmanager
 def _formulas(watcher: _Primitives) -> Iterator[None]:
     """Tell the watcher when a gradient formula begins and ends; what runs between two of them is the engine's."""
-    engine = torch.autograd._engine_run_backward  # type: ignore[attr-defined]
+    owner, name = engine()
+    run = getattr(owner, name)
 
     def watched(tensors: Any, *args: Any, **kwargs: Any) -> Any:
         handles = []
@@ -291,17 +298,17 @@ def _formulas(watcher: _Primitives) -> Iterator[None]:
         kept = watcher.kept
         watcher.kept = []
         try:
-            return engine(tensors, *args, **kwargs)
+            return run(tensors, *args, **kwargs)
         finally:
             watcher.formulas, watcher.kept = outer, kept
             for handle in handles:
                 handle.remove()
 
-    torch.autograd._engine_run_backward = watched  # type: ignore[assignment,attr-defined]
+    setattr(owner, name, watched)
     try:
         yield
     finally:
-        torch.autograd._engine_run_backward = engine  # type: ignore[attr-defined]
+        setattr(owner, name, run)
 
 
 def _nodes(tensors: Any) -> set[Any]:

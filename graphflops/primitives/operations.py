@@ -8,9 +8,9 @@ from math import prod
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves
 
 from graphflops.costs import NOTHING, Work
+from graphflops.torch_private import tree_leaves
 from graphflops.witness import PRODUCTS
 
 aten = torch.ops.aten

@@ -102,7 +102,8 @@ def _inputs(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def _shapes(args: Any, kwargs: Any) -> Any:
     """What of a batch tells one trace from another."""
     import torch
-    from torch.utils._pytree import tree_flatten
+
+    from graphflops.torch_private import tree_flatten
 
     leaves, structure = tree_flatten((args, kwargs))
     return str(structure), tuple(
@@ -120,7 +121,8 @@ class _Rows(Counter[str]):
 def _rows(model: nn.Module) -> Iterator[Counter[str]]:
     """Count, module by module, the elements of the first tensor of each call, and calls without tensors as one."""
     import torch
-    from torch.utils._pytree import tree_leaves
+
+    from graphflops.torch_private import tree_leaves
 
     rows = _Rows()
 

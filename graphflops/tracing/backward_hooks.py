@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 import torch
 from torch import fx, nn
-from torch.nn.modules import module as of_all
+
+from graphflops.torch_private import hooks_of_all_modules
 
 Like = Callable[[torch.Tensor], torch.Tensor]
 """a new tensor of the same shape and dtype"""
@@ -49,7 +50,7 @@ def _hooks_of(tensor: torch.Tensor) -> tuple[Any, Any]:
 
 def are_on_all_modules() -> bool:
     """Whether there are hooks that are called for any module."""
-    return bool(of_all._global_backward_hooks or of_all._global_backward_pre_hooks)
+    return bool(any(hooks_of_all_modules()))
 
 
 def of_tensor(tensor: torch.Tensor, node: fx.Node, like: Like) -> Iterator[Hook]:

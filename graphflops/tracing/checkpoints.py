@@ -10,54 +10,54 @@ With *selective* checkpointing a region keeps the results of some operators, as 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.utils.checkpoint
-from torch.utils.checkpoint import _CachedTorchDispatchMode
 
-_HOOKS_OF_TORCH = torch.utils.checkpoint.__name__
+from graphflops.torch_private import (
+    CheckpointFrame,
+    KeptResults,
+    frame_of,
+    is_of_checkpoint,
+    saved_tensors_hooks,
+    top_saved_tensors_hooks,
+)
 
 
 @dataclass(eq=False)
 class Region:
     """A region in which operators are recorded; ``frame`` is PyTorch's own record of it, None if it is reentrant."""
 
-    frame: Any = None
+    frame: CheckpointFrame | None = None
     calls: int = 0
     """how many calls were written down in it so far"""
     repeats: bool = False
     """whether what is in it is a block that repeats another one, and nothing else"""
     for_others: int = 0
     """how many tensors reentrant regions in it have saved"""
-    keeps: Any = None
-    """what was kept of each operator that ran in it, by operator and number; None if it keeps nothing"""
-    numbers: Counter[Any] = field(default_factory=Counter)
-    """how many times each operator ran in it"""
+    keeps: KeptResults | None = None
+    """what was kept of the operators that ran in it; None if it keeps nothing"""
 
     def __post_init__(self) -> None:
         if self.frame is not None:
-            mode = _closed_over(self.frame.recompute_fn, "recompute_context")
-            self.keeps = mode.storage if isinstance(mode, _CachedTorchDispatchMode) else None
+            self.keeps = self.frame.kept()
 
     @property
     def saved(self) -> int:
         """How many tensors have been saved in it so far."""
-        return len(self.frame.weak_holders) + self.for_others if self.frame is not None else 0
+        return self.frame.saved + self.for_others if self.frame is not None else 0
 
     @property
     def stops_early(self) -> bool:
         """Whether it is run again only until the last of what is saved is there."""
-        return self.frame is not None and bool(self.frame.early_stop)
+        return self.frame is not None and self.frame.stops_early
 
     @property
     def needs_outer(self) -> bool:
         """Whether it is run again on tensors that the region around it has to be run again for."""
-        return self.frame is None or any(not isinstance(each, _PLAIN) for each in self.frame.saved_args)
+        return self.frame is None or any(not isinstance(each, _PLAIN) for each in self.frame.inputs)
 
     def runs_again(self, saved_before: int) -> bool:
         """Whether what began when that many tensors were saved is computed again; asked when the region is closed."""
@@ -66,14 +66,13 @@ class Region:
         return self.saved > saved_before if self.stops_early else self.saved > 0
 
     def number(self, op: Any) -> int:
-        """An operator runs in it: which time this is."""
-        self.numbers[op] += 1
-        return self.numbers[op] - 1
+        """An operator runs in it, which keeps results: which time this is."""
+        assert self.keeps is not None
+        return self.keeps.number(op)
 
     def is_kept(self, op: Any, number: int) -> bool:
         """Whether the result of an operator was kept, so that it does not run again."""
-        kept = self.keeps.get(op, {}).get(number, torch.utils.checkpoint._RECOMPUTE)
-        return kept is not torch.utils.checkpoint._RECOMPUTE
+        return self.keeps is not None and self.keeps.is_kept(op, number)
 
 
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), tuple, list, dict, torch.nn.Module)
@@ -132,11 +131,11 @@ class Regions:
 
     def open(self) -> tuple[Region, ...]:
         """The regions that are open, from the outermost."""
-        top = torch._C._autograd._top_saved_tensors_default_hooks(True)
+        top = top_saved_tensors_hooks(True)
         if top is None:
             return ()
         if id(top[0]) not in self._open:
-            found = self._among(_all_hooks())
+            found = self._among(saved_tensors_hooks())
             if not _is_own(top[0]):
                 if not getattr(top[0], "__module__", "").startswith("torch."):
                     self.others.setdefault(top[0])
@@ -149,12 +148,12 @@ class Regions:
         for pack, _ in hooks:
             if isinstance(pack, _Reentrant):
                 found.append(pack.region)
-            elif getattr(pack, "__module__", "") == _HOOKS_OF_TORCH:
-                frame = _closed_over(pack, "frame")
+            elif is_of_checkpoint(pack):
+                frame = frame_of(pack)
                 if frame is None:
                     found.clear()  # a backward pass inside of the program runs a region again, which is seen as it runs
                 else:
-                    found.append(self._of_frames.setdefault(id(frame), Region(frame)))
+                    found.append(self._of_frames.setdefault(frame.key, Region(frame)))
         return tuple(found)
 
     def reentrant(self, run: Callable[..., Any], inputs: Sequence[Any]) -> Any:
@@ -183,30 +182,9 @@ class _Reentrant:
         return tensor
 
 
-def _closed_over(function: Any, name: str) -> Any:
-    """What a function of PyTorch's own closes over under a name; None if it does not, or not yet."""
-    with suppress(AttributeError, ValueError):
-        return function.__closure__[function.__code__.co_freevars.index(name)].cell_contents
-    return None
-
-
 def _as_it_is(saved: Any) -> Any:
     return saved
 
 
 def _is_own(pack: Any) -> bool:
-    return isinstance(pack, _Reentrant) or getattr(pack, "__module__", "") == _HOOKS_OF_TORCH
-
-
-def _all_hooks() -> list[Any]:
-    """All hooks on saved tensors that are on, from the first; the last is the one that is called."""
-    hooks: list[Any] = []
-    try:
-        while (top := torch._C._autograd._top_saved_tensors_default_hooks(True)) is not None:
-            hooks.append(top)
-            torch._C._autograd._pop_saved_tensors_default_hooks()
-    finally:
-        hooks.reverse()
-        for each in hooks:
-            torch._C._autograd._push_saved_tensors_default_hooks(*each)
-    return hooks
+    return isinstance(pack, _Reentrant) or is_of_checkpoint(pack)

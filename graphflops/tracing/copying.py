@@ -31,6 +31,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from graphflops.torch_private import BufferDict, ModuleDict, ParameterDict, RecursiveScriptModule, wrap_cpp_module
+
 Handler = Callable[[Any], Any]
 
 _ATOMS: frozenset[type] = frozenset(
@@ -174,7 +176,7 @@ class Copier:
             (torch.Tensor, self._tensor),
             (torch.Generator, self._generator),
             (torch.jit.ScriptFunction, None),
-            (torch.jit._script.RecursiveScriptModule, self._script_module),
+            (RecursiveScriptModule, self._script_module),
             (torch.jit.ScriptModule, None),
             (nn.Module, self._module),
             ((fx.Graph, fx.Node), None),
@@ -251,7 +253,7 @@ class Copier:
 
     def _script_module(self, module: Any) -> Any:
         """A TorchScript module: its C++ object and those in it anew, with fake tensors for attributes."""
-        copied = torch.jit._recursive.wrap_cpp_module(self._script_object(module._c))  # type: ignore[no-untyped-call]
+        copied = wrap_cpp_module(self._script_object(module._c))  # type: ignore[no-untyped-call]
         self._keep(module, copied)
         names = dict(copied.named_modules())
         for path, inner in module.named_modules():
@@ -267,9 +269,9 @@ class Copier:
 
     def _script_object(self, original: Any) -> Any:
         made = copy.copy(original)
-        for name, inner in torch._C.ModuleDict(original).items():
+        for name, inner in ModuleDict(original).items():
             made.setattr(name, self._script_object(inner))
-        kinds: tuple[Any, ...] = (torch._C.ParameterDict, torch._C.BufferDict)
+        kinds: tuple[Any, ...] = (ParameterDict, BufferDict)
         for held in (kind(original) for kind in kinds):
             for name, tensor in held.items():
                 made.setattr(name, self.fake(tensor))

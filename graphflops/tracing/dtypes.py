@@ -14,9 +14,15 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch._ops import OpOverload
-from torch.utils._python_dispatch import _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map
+
+from graphflops.torch_private import (
+    DisableAutocast,
+    DisableTorchFunction,
+    OpOverload,
+    no_dispatch_modes,
+    tree_leaves,
+    tree_map,
+)
 
 aten = torch.ops.aten
 
@@ -135,7 +141,7 @@ def _said(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> E
         return None
     if any(isinstance(each, torch.Tensor) and (each.is_sparse or each.is_quantized) for each in leaves):
         return None
-    no_modes = _disable_current_modes(), torch._C.DisableTorchFunction(), torch.no_grad(), torch._C._DisableAutocast()
+    no_modes = no_dispatch_modes(), DisableTorchFunction(), torch.no_grad(), DisableAutocast()
     with no_modes[0], no_modes[1], no_modes[2], no_modes[3]:
         try:
             op(*_tiny(op, args), **tree_map(lambda each: _one(each, 1), dict(kwargs)))

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from graphflops.torch_private import FakeTensorMode
 from graphflops.tracing.isolation import session, tracing
 from graphflops.tracing.module_state import watched_state
 from graphflops.tracing.patches import quietly

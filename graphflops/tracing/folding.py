@@ -15,9 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from graphflops.repeats import Likeness, numbered
+from graphflops.torch_private import (
+    DisableTorchFunction,
+    last_node,
+    name_counts,
+    nodes_after,
+    open_dispatch_modes,
+    open_function_modes,
+    top_saved_tensors_hooks,
+    tree_flatten,
+    tree_unflatten,
+)
 from graphflops.tracing.backward_hooks import has_hooks
 from graphflops.tracing.blocks import OF_TORCH, PLAIN, Block
 from graphflops.tracing.checkpoints import Region
@@ -150,7 +160,7 @@ class Folding:
         copier = self.tracer.copier
         for each in block.modules:
             self._asleep.pop(id(copier.copy_of(each)))
-        with self.tracer.paused(), torch._C.DisableTorchFunction():
+        with self.tracer.paused(), DisableTorchFunction():
             for each in block.modules:
                 copier.fill(each)
 
@@ -189,7 +199,7 @@ class Folding:
             if id(module) in self._asleep:
                 self.wake(module)
             return run()
-        with torch._C.DisableTorchFunction():  # who asks a tensor for its shape is heard as well, and waits
+        with DisableTorchFunction():  # who asks a tensor for its shape is heard as well, and waits
             call = self._call(args, kwargs)
             if id(module) in self._asleep:
                 if id(block) in self._repeating:
@@ -261,7 +271,7 @@ class Folding:
         self._repeating.add(id(block))
         if (region := tracer.region()) is not None:
             region.calls, region.repeats = 1, True
-        counts = tracer.graph._graph_namespace._base_count
+        counts = name_counts(tracer.graph)
         shifts = {}
         for kind, (first, many) in body.kinds.items():
             shifts[kind] = counts[kind] - (first - 1)
@@ -298,7 +308,7 @@ class Folding:
         """Run a block as a pattern; it is one if nothing was seen in it that a repeat would lack."""
         tracer = self.tracer
         pattern = Pattern(block, call.key, region=tracer.region())
-        last = tracer.graph._root._prev
+        last = last_node(tracer.graph)
         before = self._state(call)
         inputs = [tracer.nodes.get(id(each)) for each in call.tensors]
         copies = [tracer.copier.copy_of(each) for each in block.modules]
@@ -312,10 +322,7 @@ class Folding:
                 unspoilt = self._running is pattern
         finally:
             now, tracer.called = tracer.called, called | tracer.called
-        nodes = []
-        while last._next is not tracer.graph._root:
-            last = last._next
-            nodes.append(last)
+        nodes = [*nodes_after(tracer.graph, last)]
         if (
             unspoilt
             and self._state(call) == before
@@ -395,7 +402,7 @@ class Folding:
 
     def _kinds(self, nodes: list[fx.Node]) -> dict[str, tuple[int, int]] | None:
         """How the calls of each kind are numbered; None if they are not one after the other."""
-        counts = self.tracer.graph._graph_namespace._base_count
+        counts = name_counts(self.tracer.graph)
         numbers: dict[str, list[int]] = {}
         for node in nodes:
             if "name" not in node.meta:
@@ -515,9 +522,9 @@ def surroundings() -> tuple[Any, ...]:
         torch.is_grad_enabled(),
         torch.get_default_dtype(),
         *((torch.is_autocast_enabled(each), torch.get_autocast_dtype(each)) for each in ("cpu", "cuda")),
-        torch._C._len_torch_function_stack(),
-        torch._C._len_torch_dispatch_stack(),
-        torch._C._autograd._top_saved_tensors_default_hooks(True) is None,
+        open_function_modes(),
+        open_dispatch_modes(),
+        top_saved_tensors_hooks(True) is None,
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import fx, nn
 
+from graphflops.torch_private import DisableTorchFunction
+
 History: TypeAlias = "tuple[Any, int]"
 """the function that autograd has a tensor from, and which of its results it is"""
 
@@ -29,7 +31,7 @@ class Histories:
 
     def node_of(self, tensor: torch.Tensor) -> fx.Node | None:
         """The last node that made another tensor of the same history."""
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             self._read_on()
             node = self._known(tensor)
             if node is None and self._is_old:

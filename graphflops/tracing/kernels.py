@@ -9,10 +9,18 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 import torch
-from torch._ops import OpOverload
-from torch._subclasses.fake_impls import op_implementations_checks
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_invocation_manager
 
+from graphflops.torch_private import (
+    DisableTorchDispatch,
+    DisableTorchFunction,
+    FakeTensor,
+    FakeTensorMode,
+    OpOverload,
+    has_computed_kernel,
+    has_kernel,
+    in_kernel_invocation_manager,
+    op_implementations_checks,
+)
 from graphflops.weak import weakly_cached
 
 aten = torch.ops.aten
@@ -96,13 +104,13 @@ class Kernels:
 
     def _like(self, shape: Shape) -> torch.Tensor:
         size, stride, dtype = shape
-        with torch.no_grad(), torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+        with torch.no_grad(), DisableTorchFunction(), DisableTorchDispatch():
             return FakeTensor(self.mode, torch.empty_strided(size, stride, dtype=dtype, device="meta"), _CPU)
 
     def _as_fake(self, tensor: torch.Tensor) -> torch.Tensor:
         if isinstance(tensor, FakeTensor):
             return tensor  # what an operator wrote to
-        with torch.no_grad(), torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+        with torch.no_grad(), DisableTorchFunction(), DisableTorchDispatch():
             return FakeTensor(self.mode, tensor, _CPU)
 
     def _asked(
@@ -115,7 +123,7 @@ class Kernels:
         key: list[Any] = [op, *kwargs]
         shapes: list[Shape] = []
         laid_out = False  # as the call says, and not as its operands are
-        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+        with DisableTorchFunction(), DisableTorchDispatch():
             for each in _leaves((*args, *kwargs.values())):
                 if isinstance(each, torch.Tensor):
                     if not self._is_plain(each):
@@ -182,7 +190,7 @@ def _of_batch_norm(
     input: torch.Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *rest: Any
 ) -> tuple[Shape, ...]:
     """Its result and the statistics of the batch, without running what it is made of as PyTorch does; () if unusual."""
-    with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+    with DisableTorchFunction(), DisableTorchDispatch():
         if input.dtype not in _FULL or not input.is_contiguous():
             return ()
         statistics = ((input.shape[1] if training else 0,), (1,), input.dtype)
@@ -195,9 +203,9 @@ def _is_direct(op: OpOverload) -> bool:
     if op.namespace != "aten" or _BY_DATA.intersection(op.tags):
         return False
     name = op._schema.name + (f".{op._overloadname}" if op._overloadname != "default" else "")
-    if torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd"):
+    if has_kernel(name, "CompositeImplicitAutograd"):
         return False  # of what it is composed, autograd has to see
-    if not torch._C._dispatch_has_computed_kernel_for_dispatch_key(name, "Meta"):
+    if not has_computed_kernel(name, "Meta"):
         return False
     return op in _PLAIN or not any(is_special(op) for is_special, _ in op_implementations_checks)
 

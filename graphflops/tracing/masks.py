@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
-from torch._ops import OpOverload
+
+from graphflops.torch_private import OpOverload
 
 aten = torch.ops.aten
 

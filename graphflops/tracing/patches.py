@@ -19,14 +19,23 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import _disable_current_modes
 
+from graphflops.torch_private import (
+    FAKE_TENSOR_LOG,
+    DisableTorchFunction,
+    SingleLevelFunction,
+    export_module,
+    flex_device_check,
+    inference_guard,
+    no_dispatch_modes,
+    stance,
+)
 from graphflops.tracing.isolation import in_analysis, is_tracing, session
 
 Wrap = Callable[[Any], Any]
 """makes of a function what is put in its place"""
 
-_LOG = logging.getLogger("torch._subclasses.fake_tensor")
+_LOG = logging.getLogger(FAKE_TENSOR_LOG)
 """where PyTorch logs an operator that fails on fake tensors with its traceback, which is in the error that is raised"""
 _gate = threading.Lock()
 _installed: list[ExitStack] = []
@@ -73,18 +82,18 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 def _replacements() -> Iterator[tuple[Any, str, Wrap]]:
     from graphflops.tracing import plain, watching
 
-    yield torch.autograd.function._SingleLevelFunction, "apply", watching.apply_watched
+    yield SingleLevelFunction, "apply", watching.apply_watched
     for name in ("__getattr__", "__setattr__", "__delattr__"):
         yield nn.Module, name, functools.partial(watching.attribute_watched, name)
     yield nn.Module, "_apply", _in_a_trace(plain.converted)
     yield torch, "compile", _in_a_trace(plain.uncompiled)
-    yield torch._C, "_InferenceMode", _in_a_trace(plain.WithoutGrad)
+    yield *inference_guard(), _in_a_trace(plain.WithoutGrad)
     yield torch, "is_inference_mode_enabled", _in_a_trace(plain.WithoutGrad.is_entered)
     yield torch.SymFloat, "__format__", _in_a_trace(lambda number, how: str(number))  # however it is to be rounded
-    if (dynamo := sys.modules.get("torch._dynamo.eval_frame")) is not None:
-        yield dynamo, "_callback_from_stance", _in_a_trace(lambda callback: None)
-    if (flex := sys.modules.get("torch.nn.attention.flex_attention")) is not None:
-        yield flex, "_validate_device", _in_a_trace(lambda *_: None)  # it refuses to be trained on a CPU
+    if (compiles := stance()) is not None:
+        yield *compiles, _in_a_trace(lambda callback: None)
+    if (flex := flex_device_check()) is not None:
+        yield *flex, _in_a_trace(lambda *_: None)  # it refuses to be trained on a CPU
     yield logging.Logger, "handle", _unless_quiet
     for module, name in _SEEDS:
         yield module, name, _in_a_trace(_no_seed if name == "seed" else lambda *_: torch.default_generator)
@@ -230,7 +239,7 @@ def outside() -> Iterator[None]:
     """As if nothing were traced, in this thread."""
     from graphflops.tracing.isolation import not_tracing
 
-    with not_tracing(), _disable_current_modes(), torch._C.DisableTorchFunction(), torch.enable_grad():
+    with not_tracing(), no_dispatch_modes(), DisableTorchFunction(), torch.enable_grad():
         yield
 
 
@@ -247,9 +256,7 @@ def quietly() -> Iterator[None]:
 
     It calls ``print``, which its module has from here on a name of its own for: that of Python for everybody else.
     """
-    from torch.export import _trace
-
-    vars(_trace).setdefault("print", _print)
+    vars(export_module()).setdefault("print", _print)
     before, _thread.is_quiet = _thread.is_quiet, True
     try:
         yield

@@ -17,12 +17,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._C import DispatchKey
-from torch._ops import HigherOrderOperator
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import _disable_current_modes
 
 from graphflops.errors import CaptureError
+from graphflops.torch_private import (
+    DisableTorchFunction,
+    DispatchKey,
+    HigherOrderOperator,
+    generic_scan,
+    no_dispatch_modes,
+    set_grad_enabled,
+)
 from graphflops.tracing.values import Values
 
 Decide = Callable[[torch.Tensor], bool]
@@ -67,12 +73,12 @@ class WithoutGrad:
 
     def __enter__(self) -> None:
         self._before = torch.is_grad_enabled(), self.is_entered()
-        torch._C._set_grad_enabled(not self.mode)
+        set_grad_enabled(not self.mode)
         self._here.entered = self.mode
 
     def __exit__(self, *raised: object) -> None:
         grad, self._here.entered = self._before
-        torch._C._set_grad_enabled(grad)
+        set_grad_enabled(grad)
 
     @classmethod
     def is_entered(cls) -> bool:
@@ -114,7 +120,7 @@ class _Plain(TorchFunctionMode):
             with self:
                 return self._as_python(function, args, kwargs)
         if function is torch.lstm and isinstance(args[1], (tuple, list)):
-            with torch._C.DisableTorchFunction():
+            with DisableTorchFunction():
                 return _lstm(*args, **kwargs)
         if function is torch.Tensor.cuda:
             return args[0]
@@ -134,20 +140,18 @@ class _Plain(TorchFunctionMode):
             truth, yes, no, operands = args
             return (yes if self._is_true(truth) else no)(*operands)
         if name == "scan":
-            from torch._higher_order_ops.scan import generic_scan
-
             step, start, sequence, rest = args
-            return generic_scan(step, start, sequence, additional_inputs=rest)  # type: ignore[no-untyped-call]
+            return generic_scan(step, start, sequence, additional_inputs=rest)
         kernel = program.py_kernels.get(DispatchKey.CompositeExplicitAutograd)
         return (kernel or program)(*args, **kwargs)
 
     def _data(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """A copy of what a tensor holds, if that is known and nothing was assumed of it."""
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             value = self.values.of(tensor)
         if value is None or value.assumed:
             return None
-        with _disable_current_modes(), torch._C.DisableTorchFunction():
+        with no_dispatch_modes(), DisableTorchFunction():
             return value.tensor.detach().clone()
 
     def _is_true(self, truth: Any) -> bool:
@@ -166,7 +170,7 @@ def _padded(
     data: torch.Tensor, batch_sizes: torch.Tensor, batch_first: bool, padding: float, total_length: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Packed sequences put in their places, as PyTorch's own does by writing to memory that stand-ins do not have."""
-    with _disable_current_modes(), torch._C.DisableTorchFunction():
+    with no_dispatch_modes(), DisableTorchFunction():
         many = batch_sizes.tolist()
         step = torch.arange(len(many)).repeat_interleave(batch_sizes)
         sequence = torch.cat([torch.arange(each) for each in many])
@@ -217,11 +221,11 @@ def _lstm_direction(
 ) -> tuple[list[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
     of_input, of_hidden, *rest = weights
     biases, projection = (rest[:2], rest[2:]) if has_biases else ((None, None), rest)
-    steps = torch._C._nn.linear(input, of_input, biases[0]).unbind(0)
+    steps = F.linear(input, of_input, biases[0]).unbind(0)
     hidden, cell = state
     outputs = []
     for step in reversed(steps) if backwards else steps:
-        gates = torch._C._nn.linear(hidden, of_hidden, biases[1]).add_(step)
+        gates = F.linear(hidden, of_hidden, biases[1]).add_(step)
         chunks = gates.unsafe_chunk(4, 1)
         enter, forget, new, leave = chunks[0].sigmoid_(), chunks[1].sigmoid_(), chunks[2].tanh_(), chunks[3].sigmoid_()
         cell = (forget * cell).add_(enter * new)

@@ -13,8 +13,8 @@ from fractions import Fraction
 from typing import Any
 
 import torch
-from torch._ops import OpOverload
-from torch.utils._pytree import tree_leaves
+
+from graphflops.torch_private import OpOverload, tree_leaves
 
 aten = torch.ops.aten
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch._ops import OpOverload
-
+from graphflops.torch_private import OpOverload
 from graphflops.weak import weakly_cached
 
 

@@ -10,12 +10,19 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
 from graphflops.errors import CaptureError
 from graphflops.sizes import Spec, as_size
+from graphflops.torch_private import (
+    DisableTorchDispatch,
+    DisableTorchFunction,
+    FakeTensor,
+    FakeTensorMode,
+    is_functorch_wrapped_tensor,
+    is_traceable_wrapper_subclass,
+    no_dispatch_modes,
+    temporarily_clear_interpreter_stack,
+)
 from graphflops.tracing.copying import Copier, object_dict
 from graphflops.tracing.isolation import session, tracing
 from graphflops.tracing.module_state import watched_state
@@ -86,7 +93,7 @@ def _refuse_lazy(lazy: list[str]) -> None:
 
 
 def _numbers_in(sparse: torch.Tensor) -> int:
-    with _disable_current_modes():
+    with no_dispatch_modes():
         return int((sparse._values() if sparse.layout == torch.sparse_coo else sparse.values()).numel())
 
 
@@ -106,7 +113,7 @@ class Unfold(BaseException):  # no error: the trace is made again, with nothing 
 
 def _is_wrapper(tensor: torch.Tensor) -> bool:
     """Whether a tensor is wrapped around others, by a transformation of torch.func or a class of its own."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(tensor) or is_traceable_wrapper_subclass(tensor)
+    return is_functorch_wrapped_tensor(tensor) or is_traceable_wrapper_subclass(tensor)
 
 
 class _OnTheWay(torch.autograd.Function):
@@ -182,7 +189,7 @@ class StandIns:
             if not sparse:
                 refuse_unless_strided(tensor, self._names.get(id(tensor)))
             with temporarily_clear_interpreter_stack():  # where torch.func is at work, it would make its own of it
-                with torch._C.DisableTorchFunction():
+                with DisableTorchFunction():
                     shape, stride, grad = tensor.shape, None if sparse else tensor.stride(), tensor.requires_grad
                 fake = self._made(shape, stride, tensor.dtype, grad, isinstance(tensor, nn.Parameter))
                 if sparse:
@@ -195,7 +202,7 @@ class StandIns:
 
     def _marked(self, fake: torch.Tensor, tensor: torch.Tensor) -> None:
         """What is on a tensor is on its stand-in too: attributes, hooks, and a gradient, if it may be added to."""
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             if not isinstance(tensor, FakeTensor) and (notes := object_dict(tensor)):
                 object_dict(fake).update({name: self.copier.copy(note) for name, note in notes.items()})
             if tensor.requires_grad:
@@ -242,7 +249,7 @@ class StandIns:
 
     def _made(self, shape: Any, stride: Any, dtype: torch.dtype, grad: bool, parameter: bool) -> torch.Tensor:
         """Made as a mode would make it, but not by one, which takes much longer."""
-        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+        with DisableTorchFunction(), DisableTorchDispatch():
             if stride is None:
                 empty = torch.empty(shape, dtype=dtype, device="meta")
             else:
@@ -272,6 +279,6 @@ class StandIns:
         here = session()
         assert here is not None, "stand-ins are of an analysis"
         with here.putting_back(watched_state(self._root, self.survey.classes)), ExitStack() as stack:
-            for each in (tracing(), torch.inference_mode(False), _disable_current_modes(), self.mode):
+            for each in (tracing(), torch.inference_mode(False), no_dispatch_modes(), self.mode):
                 stack.enter_context(each)
             yield

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphflops.torch_private import function_of_graph
+
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -24,7 +26,7 @@ def as_written(module: nn.Module) -> Callable[..., Any] | None:
     if not scripted._has_method("forward"):
         return None
     method = scripted._get_method("forward")
-    function: Any = torch._C._create_function_from_graph("forward", method.graph)
+    function: Any = function_of_graph("forward", method.graph)
 
     def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return function(scripted, *_in_order(method.schema.arguments[1:], args, kwargs))

@@ -16,13 +16,24 @@ from typing import Any
 import torch
 import torch.utils.checkpoint
 from torch import fx, nn
-from torch._ops import OpOverload, OpOverloadPacket
-from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.checkpoint import SAC_IGNORED_OPS
 
 from graphflops.errors import CaptureError, GraphflopsError
 from graphflops.rulebook import Rule, RuleBook, dotted_name
 from graphflops.sizes import Spec
+from graphflops.torch_private import (
+    SAC_IGNORED_OPS,
+    DisableTorchFunction,
+    OpOverload,
+    OpOverloadPacket,
+    called_alone,
+    has_kernel,
+    in_backward,
+    is_registered,
+    module_call,
+    peek_interpreter_stack,
+    tree_leaves,
+    tree_map,
+)
 from graphflops.tracing.backward_hooks import Hook, are_on_all_modules, of_module, of_tensor, together
 from graphflops.tracing.blocks import alike_blocks
 from graphflops.tracing.checkpoints import Dispatched, Place, Region, Regions
@@ -40,7 +51,7 @@ from graphflops.tracing.stand_ins import StandIns, Unfold, as_it_is, refusal, sp
 from graphflops.tracing.stretches import Stretch
 from graphflops.tracing.torchscript import as_written
 from graphflops.tracing.values import Values, with_second_thoughts
-from graphflops.tracing.watching import called_alone, watching
+from graphflops.tracing.watching import watching
 
 
 @dataclass(frozen=True)
@@ -157,7 +168,7 @@ class Tracer(fx.Tracer):
         self.stand_ins = stand_ins = values.stand_ins
         self.copier = stand_ins.copier
         self.copier.watch = self.watched
-        on_module, of_pytorch = self.on_module, nn.Module._call_impl
+        on_module, of_pytorch = self.on_module, module_call
 
         def watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             own: Any = type(module)._call_impl
@@ -197,7 +208,7 @@ class Tracer(fx.Tracer):
             else []
         )
         with self.stand_ins.in_charge(), torch.set_grad_enabled(grad):
-            with torch._C.DisableTorchFunction():
+            with DisableTorchFunction():
                 self.folding = Folding(self, blocks)
                 program = self.copier.copy(self.root)
                 self.paths = {id(self.copier.copy_of(module)): path for path, module in self.survey.modules.items()}
@@ -254,7 +265,7 @@ class Tracer(fx.Tracer):
             self.hooks += of_module(module, path, args, result, self._node_of, self._gradient_of)
 
     def _gradient_of(self, tensor: torch.Tensor) -> torch.Tensor:
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             return self.stand_ins.make(tensor.shape, None, tensor.dtype)
 
     def _in_a_backward_pass(self, run: Callable[[], None]) -> None:
@@ -267,7 +278,7 @@ class Tracer(fx.Tracer):
             finally:
                 self.recording = False
 
-        with self.paused(), torch._C.DisableTorchFunction():
+        with self.paused(), DisableTorchFunction():
             start = self.stand_ins.make((), None, torch.float32).requires_grad_()
             end = start.clone()
             start.register_hook(on_gradient)  # type: ignore[no-untyped-call]
@@ -470,7 +481,7 @@ class Tracer(fx.Tracer):
     def on_operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
         """Whatever no rule named higher up arrives here; what asks for a device gets the one of all stand-ins."""
         self.session.checked()
-        if not self.went_back and torch._C._current_graph_task_id() != -1:
+        if not self.went_back and in_backward():
             self.went_back = True
         open_regions = self.regions.open()
         self.place = Place([(each, each.saved) for each in open_regions])
@@ -746,7 +757,7 @@ class _Paused:
 
 def _is_transformed() -> bool:
     """Whether a transformation of torch.func is at work: the operators that it makes of a function are what runs."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    return peek_interpreter_stack() is not None
 
 
 def _not_counted(pack: Any) -> str:
@@ -801,9 +812,7 @@ def _behind(function: Any) -> OpOverload | None:
 
 
 def _is_composite(name: str) -> bool:
-    return torch._C._dispatch_has_kernel(name) and torch._C._dispatch_has_kernel_for_dispatch_key(
-        name, "CompositeImplicitAutograd"
-    )
+    return is_registered(name) and has_kernel(name, "CompositeImplicitAutograd")
 
 
 def _drop_bookkeeping(graph: fx.Graph, read: Set[fx.Node]) -> None:

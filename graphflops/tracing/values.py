@@ -26,17 +26,20 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensor,
-    UnsupportedOperatorException,
-)
-from torch.utils._python_dispatch import _disable_current_modes
-from torch.utils._pytree import tree_any, tree_leaves, tree_map
 
 from graphflops.errors import GraphflopsError
+from graphflops.torch_private import (
+    DataDependentOutputException,
+    DisableTorchFunction,
+    DynamicOutputShapeException,
+    FakeTensor,
+    OpOverload,
+    UnsupportedOperatorException,
+    no_dispatch_modes,
+    tree_any,
+    tree_leaves,
+    tree_map,
+)
 from graphflops.tracing.dtypes import refuse_dtypes
 from graphflops.tracing.isolation import session
 from graphflops.tracing.kernels import Kernels
@@ -570,7 +573,7 @@ def with_second_thoughts(
 @contextmanager
 def _really() -> Iterator[None]:
     """Computing with values, unseen by whoever watches."""
-    with _disable_current_modes(), torch._C.DisableTorchFunction(), torch.no_grad():
+    with no_dispatch_modes(), DisableTorchFunction(), torch.no_grad():
         yield
 
 

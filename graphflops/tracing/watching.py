@@ -5,18 +5,15 @@ from __future__ import annotations
 import functools
 import threading
 import types
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from graphflops.torch_private import FakeTensor, OpOverload, SingleLevelFunction, TorchDispatchMode
 from graphflops.tracing.plain import plainly
 from graphflops.tracing.values import Values
 
@@ -78,16 +75,9 @@ def watching(listener: Listener, values: Values) -> Iterator[None]:
         _here.listener = before
 
 
-_OF_PYTORCH = vars(torch.nn.modules.module)
-_OF_ALL = {name: OrderedDict() for name in _OF_PYTORCH if name.startswith("_global_") and "hooks" in name}  # type: ignore
-called_alone = types.FunctionType(nn.Module._call_impl.__code__, {**_OF_PYTORCH, **_OF_ALL}, "_call_impl", None, None)
-"""How PyTorch calls a module, without the hooks that are registered for all modules of the process: whoever registers
-one looks at what runs, and would keep tensors without data."""
-
-
 def apply_watched(original: Any) -> Any:
     """``autograd.Function.apply`` that tells the listener of its thread; one that was taken earlier calls it too."""
-    function: Any = torch.autograd.function._SingleLevelFunction
+    function: Any = SingleLevelFunction
 
     def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
         call = super(function, cls).apply
