@@ -61,8 +61,8 @@ def _advice(
     cls = type(module).__name__
     if fault is Fault.MODEL:
         return [
-            "The model raised this by itself. Check the shapes and dtypes of the inputs against its forward, and run it on "
-            "real tensors to see it raise there too. If it runs there, please report it as a fault of graphflops."
+            "The model raised this by itself. Check the shapes and dtypes of the inputs against its forward, and run "
+            "it on real tensors to see it raise there too. If it runs there, please report it as a fault of graphflops."
         ]
     if fault is Fault.HERE:
         lines = ["graphflops cannot do this yet, and the model is not at fault."]
