@@ -28,6 +28,7 @@ put_back = moves(
     aten.select_backward, aten.slice_backward, aten.diagonal_backward, aten.masked_scatter_backward,
 )  # fmt: skip
 packing = moves("a copy of rows of sequences, one step of all after the other", aten._pack_padded_sequence)
+repeated = moves("the place of each element, as often as it is repeated", "aten.repeat_interleave.Tensor")
 creation = moves(
     "made from nothing but its shape",
     aten.zeros, aten.ones, aten.full, aten.empty, aten.arange, aten.linspace, aten.eye, aten.scalar_tensor,

@@ -85,6 +85,10 @@ class Copier:
         self._work()
         return copied
 
+    def handle(self, cls: type, handler: Handler) -> None:
+        """Copy instances of a class by a function of its own."""
+        self._handlers[cls] = lambda value: self._keep(value, handler(value))
+
     def defer(self, module: nn.Module) -> nn.Module:
         """An empty copy of a module, to be filled by ``fill`` if it is ever needed."""
         shell = self._shell(module)

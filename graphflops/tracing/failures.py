@@ -18,6 +18,7 @@ from graphflops.raised import place_of, said, shortened
 from graphflops.rulebook import dotted_name
 from graphflops.sizes import Spec
 from graphflops.tracing.faults import NOT_THE_USERS, Fault, fault_of, is_users
+from graphflops.tracing.stand_ins import LARGEST_GIVEN
 
 _OPAQUE = "; opaque:"
 _WITHOUT_DATA = re.compile(r"Could not run '(?P<op>[\w:.]+)'")
@@ -33,11 +34,18 @@ def user_line() -> str:
 
 
 def failure(
-    error: Exception, root: nn.Module, name: str, path: str, inputs: Sequence[Spec], blank: Sequence[str] = ()
+    error: Exception,
+    root: nn.Module,
+    name: str,
+    path: str,
+    inputs: Sequence[Spec],
+    blank: Sequence[str] = (),
+    not_given: Sequence[str] = (),
 ) -> str:
     """The message for a trace that an error ended, in the module at ``path``.
 
-    ``blank`` are the buffers that hold no value, being on the meta device, and were asked for one.
+    ``blank`` are the buffers that hold no value, being on the meta device, and were asked for one; ``not_given`` the
+    inputs of integers or booleans.
     """
     module = root.get_submodule(path)
     fault = fault_of(error)
@@ -49,9 +57,19 @@ def failure(
             f"    inputs  {shortened(', '.join(map(str, inputs)), 1000) or 'none'}",
             f"    tried   {_tried(root, module, path)}",
             "",
+            *(_of_inputs(not_given) if fault is Fault.VALUE and not_given else ()),
             *_advice(error, fault, module, name, not path and _is_function(root), blank),
         ]
     )
+
+
+def _of_inputs(names: Sequence[str]) -> list[str]:
+    verb = "is" if len(names) == 1 else "are"
+    return [
+        f"It asked for values of {', '.join(names)}, which {verb} not known: give integers and booleans as real "
+        f"tensors, of at most {LARGEST_GIVEN:,} elements, and their values are used.",
+        "",
+    ]
 
 
 def _advice(

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
 from graphflops.errors import CaptureError
 from graphflops.sizes import Spec, as_size
@@ -31,6 +32,8 @@ from graphflops.tracing.survey import survey_of
 _SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _STORED = "_stored"
 _CPU = torch.device("cpu")
+LARGEST_GIVEN = 2**24
+"""elements of the largest input of integers or booleans whose values are used"""
 
 
 def spec_of(tensor: torch.Tensor) -> Spec:
@@ -111,6 +114,13 @@ class Unfold(BaseException):  # no error: the trace is made again, with nothing 
     """Something was asked of a block that repeats another one, and only a block that ran has an answer."""
 
 
+def _has_values(given: torch.Tensor) -> bool:
+    """Whether the values of an input are used: they are sizes, places and masks, and not what is calculated with."""
+    if given.is_meta or isinstance(given, FakeTensor) or given.numel() > LARGEST_GIVEN:
+        return False
+    return not (given.is_floating_point() or given.is_complex() or given.is_quantized)
+
+
 def _is_wrapper(tensor: torch.Tensor) -> bool:
     """Whether a tensor is wrapped around others, by a transformation of torch.func or a class of its own."""
     return is_functorch_wrapped_tensor(tensor) or is_traceable_wrapper_subclass(tensor)
@@ -151,6 +161,7 @@ class StandIns:
         _refuse_lazy(self.survey.lazy)
         self.mode = mode or _Mode()
         self.copier = Copier(self.of, watch)
+        self.copier.handle(PackedSequence, self.packed)
         held = (self.survey.parameters, self.survey.buffers)
         self._names = {id(each): name for tensors in held for name, each in tensors.items()}
         # id of a tensor → itself, so that the id stays its own, and its stand-in
@@ -232,9 +243,26 @@ class StandIns:
         return tensor
 
     def given(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The stand-in of an input, of whose values nothing is known."""
+        """The stand-in of an input. Of its values those of integers and booleans are known, if there are any."""
         self._given.add(id(tensor))
         return self.of(tensor)
+
+    def packed(
+        self, original: PackedSequence, of: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> PackedSequence:
+        """Packed sequences of stand-ins; their batch sizes, which recurrent layers read, are real."""
+        data, sizes, *orders = original
+        of = of or self.of
+        with no_dispatch_modes(), DisableTorchFunction():
+            copied = sizes.clone()
+        self._fakes[id(sizes)] = sizes, self.leave(copied)
+        orders = [each if each is None else of(each) for each in orders]
+        return tuple.__new__(type(original), (of(data), copied, *orders))
+
+    def is_given_without_values(self, fake: torch.Tensor) -> bool:
+        """Whether it stands for an input of integers or booleans that has no data, or is too large to look at."""
+        original = self._originals.get(id(fake))
+        return original is not None and id(original) in self._given and not _has_values(original)
 
     def make(self, shape: Any, stride: Any, dtype: torch.dtype) -> torch.Tensor:
         """A new fake tensor, contiguous if no stride is given."""
@@ -265,13 +293,15 @@ class StandIns:
         return self._names.get(id(self._originals.get(id(fake), fake)))
 
     def held_by(self, fake: torch.Tensor) -> torch.Tensor | None:
-        """The tensor that a stand-in stands for, with the values it holds; of what is trained or given, none."""
+        """The tensor that a stand-in stands for, with the values it holds; none of what is trained or changes."""
         original = self._originals.get(id(fake))
         if original is None or isinstance(original, (nn.Parameter, FakeTensor)):
             return None
         if id(original) in self._names:
             return original
-        return None if id(original) in self._given or original.requires_grad else original
+        if id(original) in self._given and not _has_values(original):
+            return None
+        return None if original.requires_grad else original
 
     @contextmanager
     def in_charge(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.utils.checkpoint
 from torch import fx, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from graphflops.errors import CaptureError, GraphflopsError
 from graphflops.rulebook import Rule, RuleBook, dotted_name
@@ -230,7 +231,8 @@ class Tracer(fx.Tracer):
             except Exception as error:
                 inputs = [spec_of(each) for each in tree_leaves((args, dict(kwargs))) if torch.is_tensor(each)]
                 path, blank = self.failed_at or "", list(self.values.blank)
-                raise CaptureError(failure(error, self.root, self.name, path, inputs, blank)) from error
+                asked = [str(self.nodes[name].target) for name in self.values.not_given if name in self.nodes]
+                raise CaptureError(failure(error, self.root, self.name, path, inputs, blank, asked)) from error
             self.graph.output(self._as_nodes(outputs)).meta["flows"] = self._flows(outputs)
         _drop_bookkeeping(self.graph, self.read)
         _close_regions(self.graph)
@@ -334,9 +336,16 @@ class Tracer(fx.Tracer):
         """Placeholders for every tensor of the inputs, named as forward names them."""
         names = _positional_names(self.root.forward)
 
+        def placed_in(name: str, value: Any) -> Any:
+            if torch.is_tensor(value):
+                return self._placeholder(name, value)
+            if _is_packed(value):
+                return self.stand_ins.packed(value, lambda each: self._placeholder(name, each))
+            return self.copier.copy(value)
+
         def place(name: str, value: Any) -> Any:
             return tree_map(
-                lambda each: self._placeholder(name, each) if torch.is_tensor(each) else self.copier.copy(each), value
+                lambda each: placed_in(name, each), value, is_leaf=lambda each: type(each) is PackedSequence
             )
 
         placed = tuple(place(names[i] if i < len(names) else f"input_{i}", each) for i, each in enumerate(args))
@@ -782,6 +791,10 @@ def _specs(op: OpOverload, args: Any, kwargs: Mapping[str, Any]) -> dict[str, An
 
 def _spec_if_tensor(value: Any) -> Any:
     return spec_of(value) if torch.is_tensor(value) else value
+
+
+def _is_packed(value: Any) -> bool:
+    return type(value) is PackedSequence
 
 
 def _positional_names(function: Callable[..., Any]) -> list[str]:

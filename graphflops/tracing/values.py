@@ -1,8 +1,9 @@
 """What Python may ask of a value while nothing has one: constants are computed, and what data decides is assumed.
 
 Fake tensors have shapes and no values. Most code never asks for one; what does ask mostly asks for what follows from
-constants (a mask of ones, a range, a small buffer), and that is computed, when it is asked for and not before. What is
-left is decided by data. Of it three things are taken as given, and a report says where all but the first are:
+constants (a mask of ones, a range, a small buffer) or from inputs of integers and booleans that were given with their
+values (lengths, places, masks), and that is computed, when it is asked for and not before. What is left is decided by
+data. Of it three things are taken as given, and a report says where all but the first are:
 
 * numbers are numbers: nothing is infinite or NaN;
 * what is chosen by rank (``topk``, ``argmax``, ``sort``) is chosen evenly, so that a loop over experts sees as many
@@ -117,6 +118,8 @@ class Values:
         """what was assumed, in order, once each, after the user's line"""
         self.blank: dict[str, None] = {}
         """buffers that were asked for a value, and have none on the meta device"""
+        self.not_given: dict[int, torch.Tensor] = {}
+        """inputs that were asked for a value, and were given without data"""
         self.routing = Routing()
         self.updating = False
         """whether an optimizer's step runs, in which numbers only scale what is done"""
@@ -443,7 +446,10 @@ class Values:
             self.blank.setdefault(self.stand_ins.name_of(tensor) or "")
             return None
         if held is not None:
-            return Value(held) if held.numel() <= LARGEST else None
+            with _really():
+                return Value(held.cpu()) if held.numel() <= LARGEST else None
+        if self.stand_ins.is_given_without_values(tensor):
+            self.not_given.setdefault(id(tensor), tensor)
         if not isinstance(tensor, FakeTensor):
             return Value(tensor)
         if tensor.constant is not None:

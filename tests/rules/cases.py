@@ -634,6 +634,7 @@ INDEXING = [
         take=lambda x, i: x.take(i),
         repeat=lambda x, i: x.repeat(2, 1),
         repeat_interleave=lambda x, i: x.repeat_interleave(3, 0),
+        repeat_interleave_each=lambda x, i: x.repeat_interleave(torch.arange(1, 5), 0),
         index_add=lambda x, i: x.index_add(0, i, x),
         index_add_alpha=lambda x, i: x.index_add(0, i, x, alpha=2),
         scatter_add=lambda x, i: x.scatter_add(1, i.unsqueeze(-1), x[:, :1]),
