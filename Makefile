@@ -51,7 +51,7 @@ COMPARE = $(strip $(call option,--from,$(FROM)) $(call option,--to,$(TO)) \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help analyze compare scale test lint docs demo reconcile rules conformance wild tools bench soak clean
+.PHONY: help analyze compare scale test lint docs demo reconcile rules conformance wild repositories tools bench soak clean
 
 help:  ## this list
 	@echo 'Usage: make TARGET [VARIABLE=VALUE …]'
@@ -129,6 +129,10 @@ conformance: $(ZOO)  ## hundreds of public models against what autograd dispatch
 
 wild: $(WILD)/.installed  ## models of a hundred public packages, which it installs in a folder of their own
 	PYTHONPATH=$(WILD) $(PYTHON) tests/conformance --family wild --jobs 1 $(MODELS)
+
+repositories: $(WILD)/.installed  ## models of public repositories that are no packages, which it clones
+	$(PYTHON) tests/conformance/clone.py $(VENV)/repositories
+	PYTHONPATH=$(WILD) $(PYTHON) tests/conformance --family repositories --jobs 1 $(MODELS)
 
 tools: $(TOOLS)  ## other counters, run and compared with their imitations
 	$(PYTHON) -m pytest tests/tools

@@ -20,6 +20,7 @@ TITLES = {
     "transformers": "transformers: encoders, encoders with decoders, vision, audio, several senses",
     "timm": "timm, one model of each of its files",
     "wild": "Public packages, as they are",
+    "repositories": "Public repositories that are no packages, as they are",
 }
 
 ABOUT = """# Conformance
@@ -44,9 +45,10 @@ bfloat16, all others in float32.
 
 Models of other public packages are unmodified, built small with random weights, and called with real tensors.
 
-`make conformance` writes this page, and `make wild` the part of the public packages, which it installs in a folder
-beside the environment. Each runs what is not finished yet; `python tests/conformance --help` tells how to run less,
-or all again. A family that did not run stays as it is on the page.
+`make conformance` writes this page, `make wild` the part of the public packages, which it installs in a folder beside
+the environment, and `make repositories` that of the repositories, which it clones. Each runs what is not finished yet;
+`python tests/conformance --help` tells how to run less, or all again. A family that did not run stays as it is on the
+page.
 """
 
 HELD_TO = {

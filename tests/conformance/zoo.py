@@ -51,6 +51,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "experts": ("transformers",),
     "transformers": ("transformers",),
     "timm": ("timm", "torchvision"),
+    "repositories": ("timm", "torchvision"),
     "wild": ("einops", "transformers", "timm", "torchvision"),
 }
 """Family → the packages that it needs; each is a module of ``families``, with ``entries()``."""
