@@ -342,7 +342,7 @@ class Folding:
             [(each._version, id(self.tracer.nodes.get(id(each)))) for each in call.tensors],
             (len(values.assumed), values.truths, len(values.blank), values.routing.seen),
             surroundings(),
-            self.tracer.session.draws,
+            (self.tracer.session.draws, values.draws.count),
         )
 
     def _body(

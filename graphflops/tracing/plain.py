@@ -115,7 +115,8 @@ class _Plain(TorchFunctionMode):
         if function in _ADDRESSES:
             raise CaptureError(_NO_ADDRESS)
         if function in _AS_DATA and (data := self._data(args[0])) is not None:
-            return function(data, *args[1:], **kwargs)
+            with no_dispatch_modes(), DisableTorchFunction():
+                return function(data, *args[1:], **kwargs)
         if isinstance(function, HigherOrderOperator):
             with self:
                 return self._as_python(function, args, kwargs)
@@ -148,8 +149,8 @@ class _Plain(TorchFunctionMode):
     def _data(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """A copy of what a tensor holds, if that is known and nothing was assumed of it."""
         with DisableTorchFunction():
-            value = self.values.of(tensor)
-        if value is None or value.assumed:
+            value = self.values.read(tensor)
+        if value is None:
             return None
         with no_dispatch_modes(), DisableTorchFunction():
             return value.tensor.detach().clone()

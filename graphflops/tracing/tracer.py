@@ -188,6 +188,7 @@ class Tracer(fx.Tracer):
         self.owners = [""]
         self.called: set[str] = set()
         self.line = ""  # where a given graph says that its node comes from
+        values.where = lambda: self.line or user_line()
         self.regions = Regions()
         self.place = Place()  # of the last operator
         self.ran: list[Dispatched] = []  # in selective regions, since the last call was written down
@@ -511,7 +512,7 @@ class Tracer(fx.Tracer):
 
     def _run(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
         """An operator's result on stand-ins, also where data decides its shape or its value."""
-        result = self.values.run(op, args, kwargs, lambda: self.line or user_line())
+        result = self.values.run(op, args, kwargs, self.values.where)
         if self.ran and self.ran[-1].op is op:
             self.ran[-1].offered["out"] = tree_map(_spec_if_tensor, result)
         return result
@@ -536,7 +537,7 @@ class Tracer(fx.Tracer):
 
     def decide(self, truth: torch.Tensor) -> bool:
         """A program branches on a truth value."""
-        return self.values.decide(truth, lambda: self.line or user_line())
+        return self.values.decide(truth, self.values.where)
 
     def _composite(self, function: Any, args: Any, kwargs: Mapping[str, Any]) -> OpOverload | None:
         """The ATen operator that a function is a face of, if it is composite and a rule prices it as one piece."""

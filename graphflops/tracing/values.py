@@ -2,8 +2,9 @@
 
 Fake tensors have shapes and no values. Most code never asks for one; what does ask mostly asks for what follows from
 constants (a mask of ones, a range, a small buffer) or from inputs of integers and booleans that were given with their
-values (lengths, places, masks), and that is computed, when it is asked for and not before. What is left is decided by
-data. Of it three things are taken as given, and a report says where all but the first are:
+values (lengths, places, masks), and that is computed, when it is asked for and not before. A random number that is
+read is drawn (``graphflops.tracing.draws``). What is left is decided by data. Of it three things are taken as given,
+and a report says where all but the first are:
 
 * numbers are numbers: nothing is infinite or NaN;
 * what is chosen by rank (``topk``, ``argmax``, ``sort``) is chosen evenly, so that a loop over experts sees as many
@@ -21,9 +22,7 @@ may be any. Everything else is refused. Which modules are given rows that were c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -31,23 +30,23 @@ import torch
 from graphflops.errors import GraphflopsError
 from graphflops.torch_private import (
     DataDependentOutputException,
-    DisableTorchFunction,
     DynamicOutputShapeException,
     FakeTensor,
     OpOverload,
     UnsupportedOperatorException,
-    no_dispatch_modes,
     tree_any,
     tree_leaves,
     tree_map,
 )
+from graphflops.tracing.contents import Contents, Value, really
+from graphflops.tracing.draws import Draws
 from graphflops.tracing.dtypes import refuse_dtypes
 from graphflops.tracing.isolation import session
 from graphflops.tracing.kernels import Kernels
 from graphflops.tracing.masks import Masks
+from graphflops.tracing.origins import Call, Origins, written_by
 from graphflops.tracing.questions import Place, Question, asked, is_check
 from graphflops.tracing.routing import Routing
-from graphflops.tracing.signatures import signature_of
 from graphflops.tracing.stand_ins import StandIns, Unfold, passes_on_what_is_stored
 
 aten = torch.ops.aten
@@ -62,40 +61,12 @@ DEEPEST = 100
 """operations between a question and the constants that answer it"""
 NONE = "taken as none, as others are taken as all"
 """what is said of a mask whose complement has all"""
+DRAWN = "a random number decides; drawn from a seed of the analysis's own"
+"""what is said of a draw that Python reads"""
 DEEPEST_CHECK = 6
 """operations between a truth and the least or largest number that it is about"""
 MOST_ATTEMPTS = 32
 """times that a model is run, each time with one more answer that passes a check"""
-
-
-@dataclass(frozen=True)
-class Value:
-    """What a tensor holds, and what was assumed to know it."""
-
-    tensor: torch.Tensor
-    assumed: frozenset[str] = frozenset()
-
-    @property
-    def is_uniform(self) -> bool:
-        """Whether all elements are the same one in memory: such a tensor may have any size."""
-        return not any(size > 1 and stride for size, stride in zip(self.shape, self.tensor.stride(), strict=True))
-
-    @property
-    def shape(self) -> torch.Size:
-        """The shape of the tensor."""
-        return self.tensor.shape
-
-
-@dataclass(frozen=True)
-class _Made:
-    """How a fake tensor was made; kept with the tensor, so that its id stays its own."""
-
-    tensor: torch.Tensor
-    op: OpOverload
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    index: int
-    ordinal: int
 
 
 class Values:
@@ -121,16 +92,19 @@ class Values:
         self.not_given: dict[int, torch.Tensor] = {}
         """inputs that were asked for a value, and were given without data"""
         self.routing = Routing()
+        self.where: Callable[[], str] = str
+        """the user's line that runs"""
         self.updating = False
         """whether an optimizer's step runs, in which numbers only scale what is done"""
         self.looked_at: dict[int, torch.Tensor] = {}
         """tensors whose values were asked for, for whoever clears it to know"""
-        self._made: dict[int, _Made] = {}
-        self._known: dict[int, Value | None] = {}
-        self._written: dict[int, int] = {}
+        self.origins = Origins()
+        self.draws = Draws()
+        self.contents = Contents(self.origins, self.draws, lambda tensor, before: self._value(tensor, 0, before))
+        self._known: dict[tuple[int, int], Value | None] = {}
+        self._constants: dict[int, Value] = {}
         self._counts: dict[int, tuple[torch.Tensor, int]] = {}
         self._unknown: dict[int, torch.Tensor] = {}
-        self._ordinal = 0
         self._numbers: Any = None
         self._call = _by_mode if by_mode else Kernels(stand_ins.mode).run
         self._refuse = _nothing if by_mode else refuse_dtypes
@@ -149,14 +123,15 @@ class Values:
                     self._assume(where, "a number that an update is scaled by; taken as ½")
                     return 0.5  # of which there is an inverse, a root, and one less it
                 return self._some_number()
-            if self._is_of_extremes(args[0]) and is_check(asked(self._ordinal).place):
-                with _really():
+            if self._is_of_extremes(args[0]) and is_check(asked(self.origins.ordinal).place):
+                with really():
                     return self._answer(Value(torch.ones((), dtype=torch.bool), frozenset({"check"})), where)
         if op.overloadpacket in _PUT:
             self._count(*args[:3])
         if op in _INDEXED and (indices := self._positions(args[0], args[1], where)) is not None:
             args = (args[0], indices, *args[2:])
         self._refuse(op, args, kwargs)
+        self._keep_constants(op, args, kwargs)
         try:
             result = self._call(op, args, kwargs)
         except _DATA_DECIDES:
@@ -170,11 +145,20 @@ class Values:
         """The value of a tensor, if it does not depend on data, or if something is assumed of it."""
         return self._value(tensor, 0)
 
+    def read(self, tensor: torch.Tensor) -> Value | None:
+        """The value of a tensor that Python reads as a whole; None if anything but a draw was assumed of it."""
+        value = self.of(tensor)
+        if value is None or value.assumed - {"draw"}:
+            return None
+        if value.assumed:
+            self._say(value.assumed, self.where)
+        return value
+
     def decide(self, truth: torch.Tensor, where: Callable[[], str] = str) -> bool:
         """Which branch a program takes: the one that follows from constants, else the first."""
         value = self.of(truth)
         if value is None:
-            with _really():
+            with really():
                 value = Value(torch.ones((), dtype=torch.bool), frozenset({"mask"}))
         return bool(self._answer(value, where))
 
@@ -184,7 +168,7 @@ class Values:
         A mask that is the same for a whole batch is looked at once.
         """
         seen = mask
-        while (made := self._made.get(id(seen))) is not None and made.op.overloadpacket is aten.expand:
+        while (made := self.origins.of(seen)) is not None and made.op.overloadpacket is aten.expand:
             seen = made.args[0]
         passing = 0
         rows = seen.shape[-2] if seen.dim() > 1 else 1
@@ -193,7 +177,7 @@ class Values:
             value = self._rows_of(seen, slice(start, min(rows, start + step)))
             if value is None or value.assumed:
                 return None
-            with _really():
+            with really():
                 real = value.tensor
                 through = real if real.dtype == torch.bool else real > torch.finfo(real.dtype).min
                 passing += int(through.count_nonzero())
@@ -206,9 +190,9 @@ class Values:
             value = self._value(tensor, 0)
             if value is None or tensor.dim() < 2 or tensor.shape[-2] == 1:
                 return value
-            with _really():
+            with really():
                 return Value(value.tensor[..., rows, :], value.assumed)
-        if self._is_overwritten(tensor, made):
+        if self.origins.last_write(tensor) >= made.ordinal:
             return None
         values = [self._rows_of(each, rows) for each in tree_leaves((made.args, made.kwargs)) if torch.is_tensor(each)]
         of = iter(values)
@@ -219,53 +203,51 @@ class Values:
             value = next(of) if torch.is_tensor(each) else None
             return each if value is None else value.tensor
 
-        with _really():
+        with really():
             result = made.op(*tree_map(real, made.args), **tree_map(real, dict(made.kwargs)))
         return Value(result, frozenset().union(*(each.assumed for each in values if each is not None)))
 
-    def _is_overwritten(self, tensor: torch.Tensor, made: _Made) -> bool:
-        """Whether what is in its memory now is not what was put there when it was made."""
-        return self._written.get(_memory(tensor), -1) >= made.ordinal
-
-    def _look_at(self, tensor: torch.Tensor) -> _Made | None:
+    def _look_at(self, tensor: torch.Tensor) -> Call | None:
         """How a tensor was made; whoever repeats this block has to have the same one."""
         if id(tensor) in self._unknown:
             raise Unfold
         self.looked_at[id(tensor)] = tensor
-        return self._made.get(id(tensor))
+        return self.origins.of(tensor)
 
     def copied(self, tensor: torch.Tensor, value: Value) -> None:
         """Say what a tensor holds."""
-        self._ordinal += 1
-        self._made[id(tensor)] = _Made(tensor, aten.alias.default, (), {}, 0, self._ordinal)
-        self._known[id(tensor)] = value
+        self.origins.given(tensor)
+        self._known[id(tensor), 0] = value
 
     # -- answers -------------------------------------------------------------------------------------------------
 
     def _answer(self, value: Value, where: Callable[[], str]) -> Any:
-        with _really():
+        with really():
             answer = value.tensor.item()
         if not value.assumed:
             return answer
+        if value.assumed == {"draw"}:
+            self._say(value.assumed, where)
+            return answer
         if isinstance(answer, bool):
-            self.question = asked(self._ordinal)
+            self.question = asked(self.origins.ordinal)
             denied = self.question.place in self.denied
             self.truths += 1
             self._assume(where, f"whether; taken as {answer ^ denied}")
             return answer ^ denied
-        self._assume(where, _HOW["rank" if "rank" in value.assumed else "mask" if answer else "none"])
+        self._say(value.assumed, where, some=bool(answer))
         return answer
 
     def stopped_by(self, error: Exception) -> Place | None:
         """The place whose answer made the program raise this; None if it raised for another reason."""
         cause = error.__cause__ if isinstance(error, GraphflopsError) and error.__cause__ is not None else error
-        if self.question is None or not self.question.is_answered_by(cause, self._ordinal):
+        if self.question is None or not self.question.is_answered_by(cause, self.origins.ordinal):
             return None
         return self.question.place
 
     def _is_of_extremes(self, truth: torch.Tensor, depth: int = 0) -> bool:
         """Whether a truth compares the least or the largest of numbers, as a check of their range does."""
-        made = self._made.get(id(truth))
+        made = self.origins.of(truth)
         if made is None or depth > DEEPEST_CHECK or (depth == 0 and truth.dtype != torch.bool):
             return False
         if made.op.overloadpacket in _EXTREMES:
@@ -280,6 +262,13 @@ class Values:
 
         self._numbers = self._numbers or ShapeEnv()
         return self._numbers.create_unbacked_symfloat()
+
+    def _say(self, assumed: frozenset[str], where: Callable[[], str], *, some: bool = True) -> None:
+        """Say what a number was taken for."""
+        if "draw" in assumed:
+            self.assumed.setdefault(f"{where()}: {DRAWN}")
+        if assumed != {"draw"}:
+            self._assume(where, _HOW["rank" if "rank" in assumed else "mask" if some else "none"])
 
     def _assume(self, where: Callable[[], str], what: str) -> None:
         self.assumed.setdefault(f"{where()}: data decides {what}")
@@ -296,7 +285,7 @@ class Values:
             found, assumed = value
             if assumed:
                 has_any = not torch.is_tensor(found) or found.numel()
-                self._assume(where, _HOW["rank" if "rank" in assumed else "mask" if has_any else "none"])
+                self._say(assumed, where, some=bool(has_any))
             if not tree_any(torch.is_tensor, found):
                 return found
             return tree_map(lambda each: self._fake(each, assumed) if torch.is_tensor(each) else each, found)
@@ -314,7 +303,7 @@ class Values:
         times = math.prod(shape) // max(1, mask.numel())
         many, assumed = self._how_many(mask)
         if assumed:
-            self._assume(where, _HOW["rank" if "rank" in assumed else "mask" if many else "none"])
+            self._say(assumed, where, some=bool(many))
         return self.stand_ins.make((many * times,), None, of.dtype)
 
     def _how_many(self, mask: torch.Tensor) -> tuple[int, frozenset[str]]:
@@ -326,7 +315,7 @@ class Values:
             value = self.of(mask)
         if value is None:
             return mask.numel(), frozenset({"mask"})
-        with _really():
+        with really():
             if value.is_uniform:
                 return mask.numel() * bool(mask.numel() and _one(value.tensor)), value.assumed
             return int(value.tensor.count_nonzero()), value.assumed
@@ -345,10 +334,11 @@ class Values:
         """Assume that a mask has all, or what can be all of it; what is now known was not before."""
         self.masks.assume(mask)
         self._known = {name: value for name, value in self._known.items() if value is not None}
+        self.contents.forget()
 
     def _packed(self, padded: torch.Tensor, lengths: torch.Tensor, batch_first: bool) -> Any:
         """Sequences of known lengths, one step of all of them after the other; what recurrent layers read are real."""
-        with _really():
+        with really():
             sizes = torch.stack([(lengths > step).sum() for step in range(int(lengths.max()))])
             steps = int(sizes.sum())
         return self.stand_ins.make((steps, *padded.shape[2:]), None, padded.dtype), self.stand_ins.leave(sizes)
@@ -391,18 +381,17 @@ class Values:
     # -- what is known -------------------------------------------------------------------------------------------
 
     def _remember(self, op: OpOverload, args: Any, kwargs: Any, result: Any) -> None:
-        self._ordinal += 1
         if op in _SAME_NUMBERS:
             passes_on_what_is_stored(result, args[0])
-        signature = signature_of(op)
-        if signature.written:
-            for name, each in zip(signature.names, args, strict=False):
-                if name in signature.written and torch.is_tensor(each):
-                    self._written[_memory(each)] = self._ordinal
-        for index, each in enumerate(result if isinstance(result, (tuple, list)) else (result,)):
-            if isinstance(each, FakeTensor) and (id(each) not in self._made or signature.written):
-                self._made[id(each)] = _Made(each, op, tuple(args), kwargs, index, self._ordinal)
-                self._known.pop(id(each), None)
+        self.origins.remember(op, tuple(args), kwargs, result)
+
+    def _keep_constants(self, op: OpOverload, args: Any, kwargs: Any) -> None:
+        """What constants hold that are written to now, and that their mode forgets."""
+        for each in written_by(op, args, kwargs):
+            root = self.origins.root_of(each)
+            if isinstance(root, FakeTensor) and root.constant is not None and id(root) not in self._constants:
+                with really():
+                    self._constants[id(root)] = Value(root.constant.clone())
 
     def is_unknown(self, tensor: torch.Tensor) -> None:
         """Say of a tensor that nobody knows how it was made: whoever asks for its value gets ``Unfold``."""
@@ -410,72 +399,74 @@ class Values:
 
     def made_by(self, tensor: torch.Tensor) -> tuple[OpOverload, tuple[Any, ...], Mapping[str, Any]] | None:
         """The operator that made a tensor, and on what; None if that is not known, or written over since."""
-        made = self._made.get(id(tensor)) if id(tensor) not in self._unknown else None
-        if made is None or not made.args or self._is_overwritten(tensor, made) or made.index:
-            return None
-        operands = (each for each in tree_leaves(made.args) if torch.is_tensor(each))
-        if any(self._written.get(_memory(each), -1) >= made.ordinal for each in operands):
-            return None  # it was made of what they held before
-        return made.op, made.args, made.kwargs
+        made = self.origins.made_by(tensor) if id(tensor) not in self._unknown else None
+        return None if made is None else (made.op, made.args, made.kwargs)
 
     def version_of(self, tensor: torch.Tensor) -> int:
         """A number that is another one after the memory of a tensor was written to."""
-        return self._written.get(_memory(tensor), -1)
+        return self.origins.last_write(tensor)
 
     def number_in(self, tensor: torch.Tensor) -> float | None:
         """The number that all elements of a tensor are, as far as constants tell."""
         value = self.of(tensor)
         if value is None or value.assumed or not value.tensor.numel() or value.tensor.is_complex():
             return None
-        with _really():
+        with really():
             first = value.tensor.flatten()[0]
             return float(first) if value.is_uniform or bool((value.tensor == first).all()) else None
 
-    def _value(self, tensor: torch.Tensor, depth: int) -> Value | None:
+    def _value(self, tensor: torch.Tensor, depth: int, before: int | None = None) -> Value | None:
+        """The value of a tensor now, or before a call."""
         made = self._look_at(tensor)
-        if made is not None and self._is_overwritten(tensor, made):
-            return None
-        if id(tensor) not in self._known:
-            self._known[id(tensor)] = self._found(tensor, made, depth)
-            self._made.setdefault(id(tensor), _Made(tensor, aten.alias.default, (), {}, 0, self._ordinal))
-        return self._known[id(tensor)]
+        writes = len(self.origins.writes(tensor, before))
+        if (key := (id(tensor), writes)) not in self._known:
+            self.origins.given(tensor)
+            found = self.contents.of(tensor, before) if writes else self._found(tensor, made, depth)
+            self._known[key] = found
+        return self._known[key]
 
-    def _found(self, tensor: torch.Tensor, made: _Made | None, depth: int) -> Value | None:
+    def _found(self, tensor: torch.Tensor, made: Call | None, depth: int) -> Value | None:
         held = self.stand_ins.held_by(tensor)
         if held is not None and held.is_meta:
             self.blank.setdefault(self.stand_ins.name_of(tensor) or "")
             return None
         if held is not None:
-            with _really():
+            with really():
                 return Value(held.cpu()) if held.numel() <= LARGEST else None
         if self.stand_ins.is_given_without_values(tensor):
             self.not_given.setdefault(id(tensor), tensor)
         if not isinstance(tensor, FakeTensor):
             return Value(tensor)
+        if (constant := self._constants.get(id(tensor))) is not None:
+            return constant
         if tensor.constant is not None:
-            return Value(tensor.constant)
+            with really():
+                return Value(tensor.constant.clone())  # which its mode writes to
         if depth > DEEPEST:
             return None
         if made is None or (made.op is aten.alias.default and not made.args):  # it was not made, but given
             return self._assumed_of(tensor)
         packet = made.op.overloadpacket
         if (truth := _of_any_number(packet, made.args)) is not None:
-            with _really():
+            with really():
                 return Value(torch.tensor(truth).expand(tensor.shape), frozenset({"number"}))
         if (fill := _FILLS.get(packet)) is not None:
             number = fill if isinstance(fill, int) else made.args[fill.place]
             if torch.is_tensor(number):
                 return None
-            with _really():
+            with really():
                 return Value(torch.tensor(number, dtype=tensor.dtype).expand(tensor.shape))
-        if packet in _BY_RANK and (evenly := _evenly(tensor, made)) is not None:
+        by_rank = packet in _BY_RANK
+        if by_rank and made.args[0].is_floating_point() and (evenly := _evenly(tensor, made)) is not None:
             return evenly
-        found = self._computed(made.op, made.args, made.kwargs, depth + 1, tensor.shape)
+        found = self._computed(made.op, made.args, made.kwargs, depth + 1, tensor.shape, made.ordinal)
+        if found is None and by_rank and (evenly := _evenly(tensor, made)) is not None:
+            return evenly
         if found is None:
             return self._of_a_mask(tensor, made)
         result, assumed = found
         if packet in _WHETHER_ANY and "mask" in assumed and "rank" not in assumed:
-            with _really():  # of two masks that are complements both may have some, and what is done to these is done
+            with really():  # of two masks that are complements both may have some, and what is done to these is done
                 return Value(torch.ones((), dtype=torch.bool).expand(tensor.shape), assumed)
         part = result[made.index] if isinstance(result, (tuple, list)) else result
         return Value(part, assumed) if torch.is_tensor(part) else None
@@ -485,10 +476,10 @@ class Values:
         truth = self.masks.truth(mask) if mask.dtype == torch.bool else None
         if truth is None:
             return None
-        with _really():
+        with really():
             return Value(torch.tensor(truth).expand(mask.shape), frozenset({"mask"}))
 
-    def _of_a_mask(self, tensor: torch.Tensor, made: _Made) -> Value | None:
+    def _of_a_mask(self, tensor: torch.Tensor, made: Call) -> Value | None:
         """What was assumed of a mask; whether one has any, or all, or how many: all of it."""
         if (assumed := self._assumed_of(tensor)) is not None:
             return assumed
@@ -500,21 +491,30 @@ class Values:
             self._suppose(mask)
             if self.of(mask) is not None and (computed := self._computed(made.op, made.args, made.kwargs, 1)):
                 return Value(*computed)
-        with _really():
+        with really():
             return Value(torch.tensor(many).to(tensor.dtype).expand(tensor.shape), frozenset({"mask"}))
 
     def _computed(
-        self, op: OpOverload, args: Any, kwargs: Any, depth: int, shape: torch.Size | None = None
+        self,
+        op: OpOverload,
+        args: Any,
+        kwargs: Any,
+        depth: int,
+        shape: torch.Size | None = None,
+        before: int | None = None,
     ) -> tuple[Any, frozenset[str]] | None:
         """The result of an operator on known values, computed; None if one is not known, or it is too large."""
-        if torch.Tag.nondeterministic_seeded in op.tags or op._schema.is_mutable:
+        if op._schema.is_mutable:
             return None
         if op.namespace != "aten" or op.overloadpacket in _EMPTY:
             return None
+        if op.overloadpacket in _SHAPED_LIKE:  # whatever that holds
+            with really():
+                args = (torch.empty((), dtype=args[0].dtype).expand(args[0].shape), *args[1:])
         values: list[Value] = []
         for each in tree_leaves((args, kwargs)):
             if torch.is_tensor(each):
-                value = self._value(each, depth)
+                value = self._value(each, depth, before)
                 if value is None:
                     return None
                 values.append(value)
@@ -527,19 +527,29 @@ class Values:
             value = next(of)
             return _one(value.tensor) if uniform and pointwise else value.tensor
 
-        pointwise = shape is not None and torch.Tag.pointwise in op.tags
+        is_drawn = torch.Tag.nondeterministic_seeded in op.tags
+        pointwise = shape is not None and torch.Tag.pointwise in op.tags and not is_drawn
         small = all(math.prod(each) <= LARGEST for each in (*(value.shape for value in values), shape or ()))
         if not (small or (uniform and (pointwise or op.overloadpacket in _UNCHANGED))):
             return None
         assumed = frozenset().union(*(each.assumed for each in values)) - {"number"}
-        with _really():
+        with really():
             if uniform and op.overloadpacket in _UNCHANGED and not small:
                 return _one(values[0].tensor).to(values[0].tensor.dtype).expand(shape or ()), assumed
             real_args, real_kwargs = tree_map(real, (args, dict(kwargs)))
+            if is_drawn:
+                return self._drawn(op, real_args, real_kwargs, assumed)
             result = op(*real_args, **real_kwargs)
             if uniform and pointwise and torch.is_tensor(result) and shape is not None:
                 result = result.expand(shape)
         return (result, assumed) if result is not None else None
+
+    def _drawn(
+        self, op: OpOverload, args: Any, kwargs: Any, assumed: frozenset[str]
+    ) -> tuple[Any, frozenset[str]] | None:
+        """What an operator draws by the analysis's own generator; None if it can not be told to."""
+        result = self.draws.run(op, args, kwargs)
+        return None if result is None else (result, assumed | {"draw"})
 
 
 def _by_mode(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -576,20 +586,9 @@ def with_second_thoughts(
     raise first
 
 
-@contextmanager
-def _really() -> Iterator[None]:
-    """Computing with values, unseen by whoever watches."""
-    with no_dispatch_modes(), DisableTorchFunction(), torch.no_grad():
-        yield
-
-
 def _one(tensor: torch.Tensor) -> torch.Tensor:
     """The one element of a uniform tensor."""
     return tensor.as_strided((), ()) if tensor.numel() else tensor
-
-
-def _memory(tensor: torch.Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata) if not tensor.is_sparse else id(tensor)
 
 
 def _of_any_number(packet: Any, args: Any) -> bool | None:
@@ -600,7 +599,7 @@ def _of_any_number(packet: Any, args: Any) -> bool | None:
     return not truth if isinstance(args[1], float) and not math.isfinite(args[1]) else None
 
 
-def _evenly(tensor: torch.Tensor, made: _Made) -> Value | None:
+def _evenly(tensor: torch.Tensor, made: Call) -> Value | None:
     """Ranks as if every row chose the next ones: as many of each, and no one twice in a row."""
     scores, several = made.args[0], len(made.op._schema.returns) > 1
     dim = _BY_RANK[made.op.overloadpacket](made.args, made.kwargs)
@@ -610,7 +609,7 @@ def _evenly(tensor: torch.Tensor, made: _Made) -> Value | None:
     kept = tensor.dim() == scores.dim()
     chosen = tensor.shape[dim] if kept else 1
     rest = [size for axis, size in enumerate(scores.shape) if axis != dim % scores.dim()]
-    with _really():
+    with really():
         even = (torch.arange(math.prod(rest) * chosen) % many).reshape(*rest, chosen)
         even = even.movedim(-1, dim) if kept else even.squeeze(-1)
     return Value(even, frozenset({"rank"}))
@@ -680,6 +679,7 @@ _WHETHER_ANY = (aten.any, aten._is_any_true)
 _OF_MASKS = (*_WHETHER_ANY, aten.all, aten._is_all_true, aten.sum, aten.count_nonzero)
 _UNCHANGED = (aten.any, aten.all, aten.amax, aten.amin, aten.max, aten.min, aten.expand, aten.view, aten.reshape)
 """of elements that are all the same, each result is one of them"""
+_SHAPED_LIKE = (aten.rand_like, aten.randn_like, aten.randint_like)
 _EMPTY = (aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided)
 _PUT = (aten.index_put, aten.index_put_, aten._index_put_impl_)
 _INDEXED = (aten.index.Tensor, aten._unsafe_index.Tensor)
@@ -691,7 +691,7 @@ def _all_positions(values: Values, self: torch.Tensor) -> Any:
         return values.stand_ins.make((many, self.dim()), None, torch.int64)
     fake = values.stand_ins.make((self.numel(), self.dim()), None, torch.int64)
     if self.numel() * max(self.dim(), 1) <= LARGEST:
-        with _really():
+        with really():
             values.copied(fake, Value(torch.ones(self.shape, dtype=torch.bool).nonzero(), frozenset({"mask"})))
     return fake
 

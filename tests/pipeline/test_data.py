@@ -108,12 +108,20 @@ class TestConstants:
         with pytest.raises(CaptureError, match="value of kept, which has none on the meta device"):
             analyze(Cut().to("meta"), (torch.zeros(5, 7),))
 
-    def test_what_was_written_over_is_no_longer_known(self) -> None:
+    def test_a_view_holds_what_was_written_to_its_base(self) -> None:
         def switched(x: Tensor) -> Tensor:
             mask = torch.zeros(4, dtype=torch.bool)
             first = mask[0]
             mask.fill_(True)
-            return x * 2 if first else x
+            return x @ x.T if first else x
+
+        assert analyze(switched, (torch.zeros(4, 4),)).macs == 64
+
+    def test_what_data_wrote_over_is_no_longer_known(self) -> None:
+        def switched(x: Tensor) -> Tensor:
+            mask = torch.zeros(4)
+            mask[1] = x.sum()
+            return x * 2 if mask[0] > 1 else x
 
         with pytest.raises(CaptureError, match="only data can tell"):
             analyze(switched, (torch.zeros(4),))

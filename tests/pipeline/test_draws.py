@@ -1,0 +1,84 @@
+"""Random numbers that Python reads: drawn with a seed of the analysis's own, always the same ones, and said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from really import Program, analysed, really_dispatched, reported
+from torch import Tensor, nn
+
+from graphflops import analyze
+from graphflops.tracing.draws import Draws
+from graphflops.witness import dispatched
+
+X = torch.zeros(12, 8)
+SAID = "a random number decides; drawn from a seed of the analysis's own"
+
+PROGRAMS: dict[str, Callable[..., Any]] = {
+    "rand": lambda m, x: m.linear(x) if torch.rand(1) < 2 else x,
+    "an item": lambda m, x: m.linear(x) if torch.rand(()).item() <= 1 else x,
+    "uniform": lambda m, x: m.linear(x) if torch.empty(1).uniform_(2, 3).item() > 1 else x,
+    "as another": lambda m, x: m.linear(x) if torch.rand_like(x[0, 0]) < 2 else x,
+    "an order": lambda m, x: [x := m.linear(x) for _ in torch.randperm(4).tolist()][-1],
+    "an integer": lambda m, x: m.linear(x[torch.randint(5, 6, (1,)).item() :]),
+    "of an array": lambda m, x: m.linear(x) if torch.rand(3).numpy().sum() < 4 else x,
+    "by chance": lambda m, x: m.linear(x) if torch.bernoulli(torch.ones(())) else x,
+    "one of some": lambda m, x: m.linear(x[torch.multinomial(torch.tensor([0.0, 1.0]), 1).item() :]),
+    "a distribution": lambda m, x: m.linear(x) if torch.distributions.Uniform(2.0, 3.0).sample().item() > 1 else x,
+    "a generator": lambda m, x: m.linear(x) if torch.rand(1, generator=torch.Generator()) < 2 else x,
+    "a seed": lambda m, x: m.linear(x) if torch.empty((), dtype=torch.int64).random_().item() >= 0 else x,
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_draw_that_python_reads_is_drawn_and_said(name: str) -> None:
+    model = Program(PROGRAMS[name])
+    before = torch.get_rng_state()
+    assert analysed(model, X) == dispatched_of(model) == really_dispatched(model, X) != (0, 0)
+    assert [each.partition(": ")[2] for each in reported(model, X).assumed][-1:] == [SAID]
+    torch.set_rng_state(before)
+
+
+def dispatched_of(model: nn.Module) -> tuple[int, int]:
+    seen = dispatched(model, (X,))
+    return seen.forward, seen.backward
+
+
+class Dropping(nn.Module):
+    """Layers, some of which are dropped at random."""
+
+    def __init__(self, rate: float, *, count: int = 24) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(count))
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            if not self.training or torch.rand([]) >= self.rate:
+                x = layer(x)
+        return x
+
+
+def test_layers_that_are_seldom_dropped_are_not_in_the_one_step_that_is_seen() -> None:
+    assert analyze(Dropping(0.1), (X,)).macs == analyze(Dropping(0.1).eval(), (X,)).macs == 24 * 12 * 64
+
+
+def test_others_are_dropped_the_same_way_every_time_also_by_the_witness() -> None:
+    macs = {analyze(Dropping(0.5), (X,), training=False).macs for _ in range(3)}
+    assert macs == {dispatched(Dropping(0.5), (X,), training=False).forward}
+    assert 0 < macs.pop() < 24 * 12 * 64
+
+
+def test_nothing_of_the_generator_of_others_is_drawn() -> None:
+    model = Dropping(0.5)
+    before = torch.get_rng_state()
+    analyze(model, (X,))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_first_draws_are_in_the_middle() -> None:
+    first = torch.rand(64, generator=Draws().generator)
+    assert 0.1 <= first.min() <= first.max() <= 0.9
