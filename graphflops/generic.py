@@ -1,7 +1,8 @@
 """Generic rules: what PyTorch itself says of an ATen operator that no rule names, by its tags and its schema.
 
-They price the long tail, one operation an element, so that what is cheap is not unknown. Their names begin with
-"generic", and a report shows them; a rule that names the operator always speaks over them.
+They price the long tail, one operation an element (six real ones of a complex number), so that what is cheap is not
+unknown. Their names begin with "generic", and a report shows them; a rule that names the operator always speaks over
+them.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import Any
 import torch
 
 from graphflops.costs import NOTHING, Cost, Work
-from graphflops.errors import Unpriced
 from graphflops.laws import ANY, additions, summed_back
 from graphflops.rulebook import Rule, RuleBook
 from graphflops.sizes import Spec
 from graphflops.torch_private import OpOverload, OpOverloadPacket, has_kernel, is_registered
 
 _VARIANTS = ("_copy", "_functional")
+_COMPLEX = 6
+"""real operations of one on complex numbers: those of a product"""
 
 
 def beyond(book: RuleBook, op: OpOverload | OpOverloadPacket) -> Rule | None:
@@ -68,10 +70,11 @@ def _generic_rule(op: OpOverload) -> Rule | None:
 def _pointwise(op: OpOverload, operands: Mapping[str, Any], out: Any) -> Cost:
     out = out[0] if isinstance(out, tuple) else out
     given = {name: each for name, each in operands.items() if isinstance(each, Spec)}
-    if out.is_complex or any(each.is_complex for each in given.values()):
-        raise Unpriced(f"{op} of complex numbers has no generic price")
+    of_complex = out.is_complex or any(each.is_complex for each in given.values())
+    gradient = Work(elementwise=_COMPLEX * out.numel if of_complex else out.numel)
     counted = additions(out.numel, next((each for each in given.values() if each.is_floating), out))
-    gradient = Work(elementwise=out.numel)
+    if of_complex:
+        counted = gradient
     if not out.is_floating:
         return Cost(counted, {ANY: NOTHING})
     return Cost(counted, {name: gradient + summed_back(out, each) for name, each in given.items()})
@@ -79,9 +82,8 @@ def _pointwise(op: OpOverload, operands: Mapping[str, Any], out: Any) -> Cost:
 
 def _reduction(op: OpOverload, operands: Mapping[str, Any], out: Any) -> Cost:
     name, reduced = next((name, each) for name, each in operands.items() if isinstance(each, Spec))
-    if reduced.is_complex:
-        raise Unpriced(f"{op} of complex numbers has no generic price")
-    return Cost(additions(reduced.numel, reduced), {name: Work(elementwise=reduced.numel)})
+    passed = Work(elementwise=reduced.numel * (2 if reduced.is_complex else 1))
+    return Cost(additions(reduced.numel, reduced), {name: passed})
 
 
 def _nothing(op: OpOverload, operands: Mapping[str, Any], out: Any) -> Cost:
@@ -113,5 +115,6 @@ def _is_view(op: OpOverload) -> bool:
 
 
 def _is_composite(op: OpOverload) -> bool:
-    name = op._schema.name
+    overload = op._schema.overload_name
+    name = f"{op._schema.name}.{overload}" if overload else op._schema.name
     return not is_registered(name) or has_kernel(name, "CompositeImplicitAutograd")

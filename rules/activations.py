@@ -28,8 +28,14 @@ celu = unary(  # α·(e^(x/α) − 1) below zero; g·e^(x/α)
     grad=Work(elementwise=2, division=1, transcendental=1),
     note="PyTorch multiplies by 1/α, and by other constants that are 1 unless told.",
 )
-sigmoid = unary(aten.sigmoid, each=SIGMOID, grad=Work(elementwise=3))  # g·y·(1 − y)
-tanh = unary(aten.tanh, each=Work(transcendental=1), grad=Work(elementwise=3))  # g·(1 − y²)
+OF_COMPLEX = Work(elementwise=8, transcendental=3, division=2)  # the sigmoid: a sign, eᶻ, 1, and an inverse
+sigmoid = unary(  # g·y·(1 − y)
+    aten.sigmoid, each=SIGMOID, grad=Work(elementwise=3), on_complex=(OF_COMPLEX, Work(elementwise=14))
+)
+tanh = unary(  # g·(1 − y²); of a complex number (sinh 2x + i·sin 2y) / (cosh 2x + cos 2y)
+    aten.tanh, each=Work(transcendental=1), grad=Work(elementwise=3),
+    on_complex=(Work(elementwise=3, transcendental=4, division=2), Work(elementwise=13)),
+)  # fmt: skip
 silu = unary(aten.silu, each=SIGMOID + Work(elementwise=1), grad=SIGMOID + Work(elementwise=5))  # g·σ·(1 + x·(1 − σ))
 softplus = unary(
     aten.softplus, each=Work(elementwise=1, transcendental=2), grad=SIGMOID + Work(elementwise=1), note=CHOICE

@@ -60,6 +60,38 @@ def scaled_dot_product_attention(
     return dense if useful is None else replace(dense, useful=of(useful, (attn_mask and attn_mask.stored) or 0))
 
 
+@rule(aten._scaled_dot_product_flash_attention_for_cpu, aten._scaled_dot_product_flash_attention)
+def flash_attention(
+    query: Spec,
+    key: Spec,
+    value: Spec,
+    out: tuple[Spec, ...],
+    attention: str,
+    attn_mask: Spec | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+) -> Cost:
+    """As ``scaled_dot_product_attention``, called by the name of a kernel."""
+    return scaled_dot_product_attention(query, key, value, out[0], attention, attn_mask, dropout_p, is_causal)
+
+
+@rule(aten._scaled_dot_product_efficient_attention)
+def efficient_attention(
+    query: Spec,
+    key: Spec,
+    value: Spec,
+    out: tuple[Spec, ...],
+    attention: str,
+    attn_bias: Spec | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+) -> Cost:
+    """As ``flash_attention``, its mask called a bias."""
+    cost = scaled_dot_product_attention(query, key, value, out[0], attention, attn_bias, dropout_p, is_causal)
+    grads = {key.replace("attn_mask", "attn_bias"): work for key, work in cost.grads.items()}
+    return replace(cost, grads=grads)
+
+
 @rule(aten._scaled_dot_product_flash_attention_for_cpu_backward, aten._scaled_dot_product_flash_attention_backward)
 def attention_backward(
     grad_out: Spec,

@@ -9,7 +9,7 @@ from graphflops.rulebook import rule
 from graphflops.sizes import Size, Sizes, Spec, prod
 
 
-@rule(aten.convolution)
+@rule(aten.convolution, aten._convolution, aten.convolution_overrideable)
 def convolution(input: Spec, weight: Spec, transposed: bool, out: Spec) -> Cost:
     """out · (channels in / groups) · kernel: what an output element's filter holds. The bias is its first addend.
 

@@ -101,7 +101,7 @@ def solve_triangular(self: Spec, B: Spec, out: Spec, left: bool = True) -> Cost:
     return Cost(solved, {"self|B": solved, "self": product, "B": NOTHING})
 
 
-@rule(aten.linalg_cholesky_ex)
+@rule(aten.linalg_cholesky_ex, aten.cholesky)
 def cholesky(self: Spec) -> Cost:
     """A = L·Lᵀ: 1/3·n³. Backward L⁻ᵀ·Φ(Lᵀ·g)·L⁻¹: a matrix product and two triangular systems of n columns."""
     n = self.shape[-1]

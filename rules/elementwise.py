@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from graphflops.costs import NOTHING, Cost, Work
-from graphflops.errors import Unpriced
 from graphflops.laws import ANY, additions, compares, derivative, multiplications, summed_back, unary
 from graphflops.names import aten
 from graphflops.rulebook import rule
@@ -14,6 +13,22 @@ from graphflops.sizes import Spec
 ONE = Work(elementwise=1)
 DIVIDE = Work(division=1)
 CURVE = Work(transcendental=1)
+
+# Of a complex number, in real operations.
+PRODUCT = 6 * ONE
+SCALED = 2 * ONE  # a product with a real number, or a sum of two complex ones
+QUOTIENT = 9 * ONE + 2 * DIVIDE
+LENGTH = 3 * ONE + DIVIDE  # √(re² + im²)
+INVERSE_OF = 3 * ONE + 2 * DIVIDE  # z̄ / |z|²
+EXPONENTIAL = 3 * CURVE + SCALED  # eˣ·(cos y + i·sin y)
+LOGARITHM = 4 * ONE + 2 * CURVE  # ½·log(x² + y²) + i·atan2(y, x)
+ROOT = LENGTH + 3 * ONE + 2 * DIVIDE  # a = √((|z| + x)/2), then y / 2a
+TURNED = 4 * CURVE + SCALED  # sin x·cosh y + i·cos x·sinh y, and the like
+TANGENT = 4 * CURVE + 3 * ONE + 2 * DIVIDE  # (sin 2x + i·sinh 2y) / (cos 2x + cosh 2y)
+ARC = PRODUCT + SCALED + ROOT + SCALED + LOGARITHM  # log(z + √(z² ± 1)), as asin and acos are too
+ARC_BACK = PRODUCT + ONE + ROOT + QUOTIENT  # g / √(z² ± 1)
+TAN_ARC = SCALED + QUOTIENT + LOGARITHM + SCALED  # ½·log((1 + z) / (1 − z)), and so of the tangent
+TAN_ARC_BACK = PRODUCT + ONE + QUOTIENT  # g / (1 ± z²)
 
 # What PyTorch runs beyond a formula, or instead of it.
 AGAIN = "PyTorch takes the function again on the way back."
@@ -29,26 +44,41 @@ neg = unary(aten.neg, each=ONE, grad=ONE, on_complex=(2 * ONE, 2 * ONE))
 abs_ = unary(  # √(re² + im²)
     aten.abs, each=ONE, grad=2 * ONE, on_complex=(3 * ONE + DIVIDE, 2 * ONE + 2 * DIVIDE), note=ZEROS
 )
-sign = unary(aten.sign, aten.sgn, each=ONE, grad=NOTHING)
+sign = unary(  # of a complex number z/|z|; then g/|z|, less its part along z
+    aten.sign, aten.sgn, each=ONE, grad=NOTHING, on_complex=(LENGTH + 2 * DIVIDE, LENGTH + 8 * ONE + 2 * DIVIDE)
+)
 rounding = unary(aten.floor, aten.ceil, aten.round, aten.trunc, aten.frac, each=ONE, grad=NOTHING, note=FRACTION)
-sqrt = unary(aten.sqrt, each=DIVIDE, grad=ONE + DIVIDE)  # g / 2y
-rsqrt = unary(aten.rsqrt, each=DIVIDE, grad=4 * ONE, note=POWER)  # −½·g·y³
+sqrt = unary(aten.sqrt, each=DIVIDE, grad=ONE + DIVIDE, on_complex=(ROOT, SCALED + QUOTIENT))  # g / 2y
+rsqrt = unary(  # −½·g·y³
+    aten.rsqrt, each=DIVIDE, grad=4 * ONE, on_complex=(ROOT + INVERSE_OF, 3 * PRODUCT + SCALED), note=POWER
+)
 reciprocal = unary(aten.reciprocal, each=DIVIDE, grad=3 * ONE, on_complex=(3 * ONE + 2 * DIVIDE, 14 * ONE))  # −g·y²
-exp = unary(aten.exp, each=CURVE, grad=ONE)
-expm1 = unary(aten.expm1, aten.exp2, each=CURVE, grad=2 * ONE)
-log = unary(aten.log, each=CURVE, grad=DIVIDE)
-log1p = unary(aten.log1p, aten.log2, aten.log10, each=CURVE, grad=ONE + DIVIDE)
-sin = unary(aten.sin, each=CURVE, grad=CURVE + ONE)
-cos = unary(aten.cos, each=CURVE, grad=CURVE + 2 * ONE)  # −g·sin x
-tan = unary(aten.tan, each=CURVE, grad=3 * ONE)
-hyperbolic = unary(aten.sinh, aten.cosh, each=CURVE, grad=CURVE + ONE)
-asin = unary(aten.asin, each=CURVE, grad=2 * ONE + 2 * DIVIDE, note=INVERSE)  # g / √(1 − x²)
-acos = unary(aten.acos, each=CURVE, grad=3 * ONE + 2 * DIVIDE, note=INVERSE)
-atan = unary(aten.atan, each=CURVE, grad=2 * ONE + DIVIDE)  # g / (1 + x²)
+exp = unary(aten.exp, each=CURVE, grad=ONE, on_complex=(EXPONENTIAL, PRODUCT))
+expm1 = unary(aten.expm1, aten.exp2, each=CURVE, grad=2 * ONE, on_complex=(EXPONENTIAL + SCALED, PRODUCT + SCALED))
+log = unary(aten.log, each=CURVE, grad=DIVIDE, on_complex=(LOGARITHM, QUOTIENT))
+log1p = unary(
+    aten.log1p, aten.log2, aten.log10,
+    each=CURVE, grad=ONE + DIVIDE, on_complex=(LOGARITHM + SCALED, QUOTIENT + SCALED),
+)  # fmt: skip
+sin = unary(aten.sin, each=CURVE, grad=CURVE + ONE, on_complex=(TURNED, TURNED + PRODUCT))
+cos = unary(  # −g·sin x
+    aten.cos, each=CURVE, grad=CURVE + 2 * ONE, on_complex=(TURNED + ONE, TURNED + PRODUCT + SCALED)
+)
+tan = unary(aten.tan, each=CURVE, grad=3 * ONE, on_complex=(TANGENT, 2 * PRODUCT + ONE))
+hyperbolic = unary(aten.sinh, aten.cosh, each=CURVE, grad=CURVE + ONE, on_complex=(TURNED, TURNED + PRODUCT))
+asin = unary(  # g / √(1 − x²)
+    aten.asin, each=CURVE, grad=2 * ONE + 2 * DIVIDE, on_complex=(ARC, ARC_BACK), note=INVERSE
+)
+acos = unary(aten.acos, each=CURVE, grad=3 * ONE + 2 * DIVIDE, on_complex=(ARC, ARC_BACK + SCALED), note=INVERSE)
+atan = unary(aten.atan, each=CURVE, grad=2 * ONE + DIVIDE, on_complex=(TAN_ARC, TAN_ARC_BACK))  # g / (1 + x²)
 erf = unary(aten.erf, aten.erfc, each=CURVE, grad=CURVE + 4 * ONE)  # g·2/√π·exp(−x²)
 frexp = unary(aten.frexp, each=ONE, grad=ONE, note=SHIFT)  # mantissa and exponent: the bits are told apart
-asinh = unary(aten.asinh, aten.acosh, each=CURVE, grad=2 * ONE + 2 * DIVIDE, note=INVERSE)  # g / √(x² ± 1)
-atanh = unary(aten.atanh, each=CURVE, grad=ONE + ONE + DIVIDE, note=INVERSE)  # g / (1 − x²)
+asinh = unary(  # g / √(x² ± 1)
+    aten.asinh, aten.acosh, each=CURVE, grad=2 * ONE + 2 * DIVIDE, on_complex=(ARC, ARC_BACK), note=INVERSE
+)
+atanh = unary(  # g / (1 − x²)
+    aten.atanh, each=CURVE, grad=ONE + ONE + DIVIDE, on_complex=(TAN_ARC, TAN_ARC_BACK), note=INVERSE
+)
 gamma = unary(aten.lgamma, aten.digamma, each=CURVE, grad=CURVE + ONE)  # g·ψ(x)
 erfinv = unary(aten.erfinv, each=CURVE, grad=CURVE + 3 * ONE, note=AGAIN)  # g·√π/2·exp(y²)
 angle = unary(  # g·(−im, re) / |z|²
@@ -66,6 +96,12 @@ comparison = compares(
     aten.bitwise_and, aten.bitwise_or, aten.bitwise_not, aten.bitwise_xor,
     note=TRUTHS,
 )  # fmt: skip
+
+
+@rule(aten.allclose)
+def allclose(self: Spec, other: Spec) -> Cost:
+    """|x − y| ≤ a + r·|y|: a difference, two absolute values, a product, a sum and a comparison an element."""
+    return Cost(Work(elementwise=6 * self.numel), {ANY: NOTHING})
 
 
 @rule(aten.add)
@@ -146,11 +182,17 @@ def pow_(self: Any, exponent: Any, out: Spec) -> Cost:
     """xᵉ: squares and cubes by multiplying, roots as one division, everything else as one transcendental.
 
     dx = g·e·xᵉ⁻¹; the gradient of an exponent that is a tensor is g·y·log x. A power of an integer is ``integer``.
-    PyTorch calls a power for cubes and for what is left of a root, and looks for 0⁰.
+    PyTorch calls a power for cubes and for what is left of a root, and looks for 0⁰. Of complex numbers a power is
+    e^(e·log x).
     """
     n = out.numel
     if out.is_complex:
-        raise Unpriced("a power of complex numbers has no price")
+        scaled = SCALED if isinstance(exponent, (int, float)) else PRODUCT
+        grads = {
+            "self": n * (PRODUCT + scaled + _power_of_complex(exponent, minus=1)) + summed_back(out, self),
+            "exponent": n * (2 * PRODUCT + LOGARITHM) + summed_back(out, exponent),
+        }
+        return Cost(n * _power_of_complex(exponent), grads)
     if not out.is_floating:
         return Cost(Work(integer=n * sum(_power(exponent).counts())))
     grads = {
@@ -230,9 +272,9 @@ def masked_fill(self: Spec, out: Spec, value: Any = None) -> Cost:
 def addcmul(self: Spec, tensor1: Spec, tensor2: Spec, out: Spec) -> Cost:
     """a + v·b·c: two multiplications and an addition; two multiplications for each factor's gradient."""
     n = out.numel
-    factor = Work(elementwise=2 * n)
+    factor = multiplications(2 * n, out)
     return Cost(
-        Work(elementwise=3 * n),
+        factor + additions(n, out),
         {
             "self": summed_back(out, self),
             "tensor1": factor + summed_back(out, tensor1),
@@ -292,6 +334,17 @@ def _power(exponent: Any, minus: int = 0) -> Work:
     if e in (0.5, -0.5, -1):
         return DIVIDE
     return CURVE
+
+
+def _power_of_complex(exponent: Any, minus: int = 0) -> Work:
+    e = exponent - minus if isinstance(exponent, (int, float)) else None
+    if e in (0, 1):
+        return NOTHING
+    if e in (2, 3):
+        return (int(e) - 1) * PRODUCT
+    if e in (0.5, -0.5, -1):
+        return {0.5: ROOT, -0.5: ROOT + INVERSE_OF, -1: INVERSE_OF}[e]
+    return LOGARITHM + PRODUCT + EXPONENTIAL
 
 
 @rule(aten.xlogy)

@@ -6,7 +6,7 @@ from typing import Any
 
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.errors import Unpriced
-from graphflops.laws import additions, multiplications, multiply_adds, summed_back
+from graphflops.laws import additions, gradient, multiplications, multiply_adds, summed_back
 from graphflops.names import aten
 from graphflops.rulebook import rule
 from graphflops.sizes import Size, Spec, prod
@@ -193,6 +193,21 @@ def embedding(out: Spec) -> Cost:
     the published table of ResNet-BK says.
     """
     return Cost(NOTHING, {"weight": Work(elementwise=out.numel)})
+
+
+@rule(aten.embedding_dense_backward)
+def embedding_backward(grad_output: Spec) -> Cost:
+    """The gradient of ``embedding``, run by itself. Its own is looked up."""
+    return Cost(gradient(embedding(grad_output), "weight"), {"grad_output": NOTHING})
+
+
+@rule(aten.embedding_renorm)
+def embedding_renorm(self: Spec, indices: Spec) -> Cost:
+    """Rows that are looked up are brought to a largest norm: the norm of each, a comparison and a quotient, and a
+    product an element. All are taken to be different, and longer.
+    """
+    rows, width = indices.numel, self.shape[-1]
+    return Cost(Work(elementwise=3 * rows * width + rows, division=2 * rows))
 
 
 @rule(aten._embedding_bag, aten._embedding_bag_forward_only)

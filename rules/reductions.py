@@ -36,7 +36,11 @@ def var(self: Spec, out: Spec) -> Cost:
     """Σ (x − mean)² / (n − 1): mean, subtract, square, add: 4 an element; two divisions a result.
 
     Backward 2/(n − 1)·g·(x − mean): 3 an element, the mean being kept; PyTorch takes it again, and scales g first.
+    Of complex numbers 8 an element, 2 and 2 for the mean and the difference, 4 for its square; backward 5.
     """
+    if self.is_complex:
+        n = self.numel
+        return Cost(Work(elementwise=8 * n, division=3 * out.numel), {"self": Work(elementwise=5 * n)})
     return Cost(Work(elementwise=4 * self.numel, division=2 * out.numel), {"self": Work(elementwise=3 * self.numel)})
 
 
@@ -46,7 +50,7 @@ def std(self: Spec, out: Spec) -> Cost:
     return var(self, out) + Cost(Work(division=out.numel), {"self": Work(elementwise=out.numel, division=out.numel)})
 
 
-@rule(aten.max, aten.min, aten.amax, aten.amin, aten.median, aten.mode, aten.kthvalue)
+@rule(aten.max, aten.min, aten.amax, aten.amin, aten.median, aten.nanmedian, aten.mode, aten.kthvalue)
 def extremum(self: Spec) -> Cost:
     """One comparison an element; backward one selection an element.
 
@@ -57,9 +61,21 @@ def extremum(self: Spec) -> Cost:
     return Cost(chosen, {"self": chosen, "other": chosen})
 
 
+@rule(aten.aminmax)
+def extrema(self: Spec, flowing: frozenset[int]) -> Cost:
+    """Two comparisons an element; backward one selection an element for each that is used."""
+    return Cost(additions(2 * self.numel, self), {"self": Work(elementwise=len(flowing) * self.numel)})
+
+
+@rule(aten.histogram)
+def histogram(self: Spec, weight: Spec | None = None) -> Cost:
+    """One comparison an element, which finds its bin, and an addition into it. No gradient."""
+    return Cost(additions(2 * self.numel, self), {ANY: NOTHING})
+
+
 @rule(
     aten.argmax, aten.argmin, aten.any, aten.all, aten._is_any_true, aten._is_all_true,
-    aten.count_nonzero, aten.nonzero, aten.histc,
+    aten.count_nonzero, aten.nonzero, aten.nonzero_static, aten.histc,
 )  # fmt: skip
 def search(self: Spec) -> Cost:
     """One comparison an element, and no gradient; a histogram finds each element's bin with one."""
@@ -114,18 +130,27 @@ def cumprod(self: Spec) -> Cost:
 def vector_norm(self: Spec, out: Spec, ord: float | None = None, p: float | None = None) -> Cost:
     """√Σ x²: a product and an addition an element, a root a result; backward g·x/y: two an element.
 
-    The norms of order 1 and ∞: an absolute value and an addition or comparison; backward g times the sign.
+    The norms of order 1 and ±∞: an absolute value and an addition or comparison; backward g times the sign. That of
+    order 0: a comparison and an addition, and no gradient. Of any other order p: |x|ᵖ and an addition, a root as a
+    power; backward g·x·|x|ᵖ⁻²/yᵖ⁻¹. Of complex numbers a square is three operations, and |x| three and a root.
     PyTorch looks for norms of 0 before it divides.
     """
     order = 2 if ord is None and p is None else ord if ord is not None else p
-    if self.is_complex or order not in (1, 2, float("inf")):
-        raise Unpriced(f"a norm of order {order} of {self.dtype} has no price")
-    if order != 2:
-        return Cost(Work(elementwise=2 * self.numel), {"self": Work(elementwise=2 * self.numel)})
-    return Cost(
-        Work(elementwise=2 * self.numel, division=out.numel),
-        {"self": Work(elementwise=self.numel, division=self.numel)},
-    )
+    n = self.numel
+    parts = 2 if self.is_complex else 1
+    length = Work(elementwise=3, division=1) if self.is_complex else Work(elementwise=1)
+    if order == 2:
+        forward = Work(elementwise=2 * parts * n, division=out.numel)
+        return Cost(forward, {"self": Work(elementwise=parts * n, division=parts * n)})
+    added = Work(elementwise=n)
+    if order == 0:
+        return Cost(n * Work(elementwise=parts) + added, {"self": NOTHING})
+    if order in (1, float("inf"), float("-inf")):
+        sign = n * Work(elementwise=2) if not self.is_complex else n * (length + Work(elementwise=2, division=2))
+        return Cost(n * length + added, {"self": sign})
+    powers = n * (length + Work(transcendental=1)) + added + Work(transcendental=out.numel)
+    slope = n * (length + Work(elementwise=1 + parts, transcendental=1, division=1)) + Work(transcendental=out.numel)
+    return Cost(powers, {"self": slope})
 
 
 @rule(aten._cdist_forward)
@@ -312,6 +337,23 @@ def searchsorted(
     among = sorted_sequence if sorted_sequence is not None else boundaries
     assert among is not None
     return Cost(additions(out.numel * ceil_log2(among.shape[-1] + 1), among), {ANY: NOTHING})
+
+
+@rule(aten.isin)
+def isin(
+    out: Spec,
+    elements: Spec | None = None,
+    element: float = 0,
+    test_elements: Spec | None = None,
+    test_element: float = 0,
+) -> Cost:
+    """Whether each number is among m others: these are sorted, one comparison each, and it is looked for among them,
+    ⌈log₂(m + 1)⌉ more. No gradient. Of few others PyTorch compares each with each.
+    """
+    among = test_elements.numel if test_elements is not None else 1
+    numbers = elements if elements is not None else test_elements
+    assert numbers is not None
+    return Cost(additions(among + out.numel * ceil_log2(among + 1), numbers), {ANY: NOTHING})
 
 
 @rule(aten.bincount)

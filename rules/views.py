@@ -13,14 +13,15 @@ views = moves(
     aten.view, aten._unsafe_view, aten.alias, aten.detach, aten.t, aten.transpose, aten.permute,
     aten.unsqueeze, aten.squeeze, aten.select, aten.slice, aten.narrow, aten.split, aten.split_with_sizes, aten.unbind,
     aten.diagonal, aten.as_strided, aten.view_as_real, aten.view_as_complex, aten._conj, aten.real, aten.imag,
-    aten.movedim, aten._reshape_alias, aten.unsafe_split, aten.lift_fresh,
+    aten.movedim, aten._reshape_alias, aten.unsafe_split, aten.unsafe_split_with_sizes, aten.lift_fresh,
 )  # fmt: skip
 
 copies = moves(
     "a copy or a cast; its gradient is one too",
     aten.clone, aten._to_copy, aten.copy, aten.contiguous, aten.cat, aten.stack, aten.roll, aten.flip,
     aten.constant_pad_nd, aten.fill, aten.zero, aten.complex, aten.select_scatter, aten.slice_scatter,
-    aten.pixel_shuffle, aten.diag_embed, aten.lu_unpack, aten.to,
+    aten.pixel_shuffle, aten.diag_embed, aten.lu_unpack, aten.to, aten.rot90, aten.block_diag,
+    aten.diagonal_scatter, aten.as_strided_scatter, aten._conj_physical,
 )  # fmt: skip
 
 put_back = moves(
@@ -33,14 +34,14 @@ creation = moves(
     "made from nothing but its shape",
     aten.zeros, aten.ones, aten.full, aten.empty, aten.arange, aten.linspace, aten.eye, aten.scalar_tensor,
     aten.zeros_like, aten.ones_like, aten.full_like, aten.empty_like, aten.empty_strided, aten.new_zeros, aten.new_ones,
-    aten.new_full, aten.new_empty, aten.new_empty_strided, aten.tril_indices, aten.triu_indices,
+    aten.new_full, aten.new_empty, aten.new_empty_strided, aten.tril_indices, aten.triu_indices, aten.logspace,
 )  # fmt: skip
 
 randomness = moves(
     "drawing random numbers is not arithmetic of the model",
     aten.rand, aten.randn, aten.rand_like, aten.randn_like, aten.randint, aten.randint_like, aten.randperm,
     aten.bernoulli, aten.uniform, aten.normal, aten.exponential, aten.multinomial, aten.random,
-    aten.poisson, aten.geometric, aten.cauchy,
+    aten.poisson, aten.geometric, aten.cauchy, aten.log_normal, aten.binomial,
 )  # fmt: skip
 
 
@@ -56,16 +57,24 @@ def repeat(self: Spec, out: Spec) -> Cost:
     return Cost(NOTHING, {"self": summed_back(out, self)})
 
 
-@rule(aten.index, aten.index_select, aten.gather, aten.take, aten.masked_select)
+@rule(aten._standard_gamma, aten._sample_dirichlet)
+def drawn_gamma(self: Spec) -> Cost:
+    """Drawing is not arithmetic of the model. Backward the derivative of a sample by its parameter, as one function,
+    and a product.
+    """
+    return Cost(NOTHING, {"self": Work(elementwise=self.numel, transcendental=self.numel)})
+
+
+@rule(aten._standard_gamma_grad, aten._dirichlet_grad)
+def drawn_gamma_backward(out: Spec) -> Cost:
+    """The derivative of a sample by its parameter, as one function. PyTorch has none of it."""
+    return Cost(Work(transcendental=out.numel))
+
+
+@rule(aten.index, aten._unsafe_index, aten.index_select, aten.gather, aten.take, aten.masked_select)
 def gather(self: Spec, out: Spec) -> Cost:
     """Elements picked by index: no arithmetic forward; backward each is added to where it came from."""
     return Cost(NOTHING, {"self": Work(accumulate=out.numel)})
-
-
-@rule(aten.embedding_dense_backward)
-def embedding_backward(grad_output: Spec) -> Cost:
-    """The gradient of rows that were picked by index, run by itself: each is added to its row. Its own is picked."""
-    return Cost(Work(accumulate=grad_output.numel), {"grad_output": NOTHING})
 
 
 @rule(aten.unfold_backward)
@@ -89,7 +98,7 @@ def scatter_add(index: Spec, src: Spec) -> Cost:
     return Cost(additions(index.numel, src), {ANY: NOTHING})
 
 
-@rule(aten.index_put)
+@rule(aten.index_put, aten._unsafe_index_put)
 def index_put(self: Spec, values: Spec, accumulate: bool = False) -> Cost:
     """Elements put in place by index, or added there: one addition each. The gradient is picked by index."""
     added = additions(values.numel, values) if accumulate else NOTHING

@@ -1,6 +1,7 @@
 """What PyTorch does otherwise by mode, machine or compiler, done one plain way, so that a model has one answer.
 
 * Fused kernels that are picked by mode or machine are not: their work is that of the operators they fuse.
+* An operator on a list of tensors is the operator on one, for each (``graphflops.tracing.lists``).
 * What asks for a device gets the one that all stand-ins are on.
 * What is compiled runs uncompiled, and control flow of the compiler (``cond``, ``scan``, ``while_loop``,
   ``flex_attention``) as the Python that it stands for.
@@ -29,6 +30,7 @@ from graphflops.torch_private import (
     no_dispatch_modes,
     set_grad_enabled,
 )
+from graphflops.tracing.lists import of_each
 from graphflops.tracing.values import Values
 
 Decide = Callable[[torch.Tensor], bool]
@@ -123,6 +125,9 @@ class _Plain(TorchFunctionMode):
         if function is torch.lstm and isinstance(args[1], (tuple, list)):
             with DisableTorchFunction():
                 return _lstm(*args, **kwargs)
+        if (one := of_each(function)) is not None:
+            with DisableTorchFunction():
+                return one(*args, **kwargs)
         if function is torch.Tensor.cuda:
             return args[0]
         if function is torch.Tensor.__format__ and not args[0].dim():

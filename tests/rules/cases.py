@@ -145,6 +145,23 @@ ELEMENTWISE = [
         div_of_complex=torch.div,
         abs_of_complex=lambda a, _: a.abs(),
         neg_of_complex=lambda a, _: -a,
+        sigmoid_of_complex=lambda a, _: a.sigmoid(),
+        pow_of_complex=torch.pow,
+        square_of_complex=lambda a, _: a**2,
+        power_of_complex=lambda a, _: a**2.7,
+        root_of_complex=lambda a, _: a**0.5,
+        inverse_root_of_complex=lambda a, _: a**-0.5,
+        norm_of_complex=lambda a, _: torch.linalg.vector_norm(a),
+        norm_of_complex_of_order_1=lambda a, _: torch.linalg.vector_norm(a, 1),
+        norm_of_complex_of_order_3=lambda a, _: torch.linalg.vector_norm(a, 3),
+        **{
+            f"{name}_of_complex": lambda a, _, function=function: function(a)
+            for name, function in named(
+                torch,
+                """exp expm1 exp2 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sqrt
+                rsqrt sgn""",
+            ).items()
+        },
         reciprocal_of_complex=lambda a, _: a.reciprocal(),
         sum_of_complex=lambda a, _: a.sum(0),
     ),
@@ -195,13 +212,21 @@ MATRICES = [
     *_table(complexes(4, 6), complexes(6, 5), mm_of_complex=torch.mm),
     *_table(ints(4, 6), ints(6, 5), mm_of_integers=torch.mm),
     *_table(reals(2, 3, 4), reals(3, 4, 5), einsum=partial(torch.einsum, "bij,ijk->bk")),
-    *_table(ints(2, 5), embedding=nn.Embedding(10, 3)),
+    *_table(ints(2, 5), embedding=nn.Embedding(10, 3), embedding_of_norms=nn.Embedding(10, 3, max_norm=1.0)),
 ]
 
 attend = F.scaled_dot_product_attention
 Q, KV = reals(2, 4, 5, 8), reals(2, 4, 7, 8)
 ATTENTION = [
     *_table(Q, KV, KV, attention=attend, attention_with_dropout=partial(attend, dropout_p=0.1)),
+    *_table(
+        Q,
+        KV,
+        KV,
+        attention_for_cpu=lambda *qkv: torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*qkv)[0],
+        attention_flash=lambda *qkv: torch.ops.aten._scaled_dot_product_flash_attention(*qkv)[0],
+        attention_efficient=lambda *qkv: torch.ops.aten._scaled_dot_product_efficient_attention(*qkv, None, True)[0],
+    ),
     *_table(Q, Q, Q, attention_causal=partial(attend, is_causal=True)),
     *_table(Q, KV, KV, reals(5, 7), attention_with_mask=attend),
     *_table(Q, reals(2, 2, 7, 8), reals(2, 2, 7, 8), attention_of_groups=partial(attend, enable_gqa=True)),
@@ -341,6 +366,13 @@ LONG_TAIL = [
         X, threshold=lambda x: F.threshold(x, 0.1, 0.0), hardshrink=F.hardshrink, softshrink=F.softshrink, rrelu=F.rrelu
     ),
     *_table(X, reals(6), polar=torch.polar, atan2=torch.atan2),
+    *_table(
+        X,
+        drawn_gamma=torch._standard_gamma,
+        drawn_dirichlet=torch._sample_dirichlet,
+        drawn_gamma_backward=lambda x: torch._standard_gamma_grad(x.detach(), x.detach()),
+        drawn_dirichlet_backward=lambda x: torch._dirichlet_grad(x.detach(), x.detach(), x.detach()),
+    ),
     *_table(complexes(4, 6), angle_of_complex=torch.angle),
     *_table(X, X, X, addcdiv=torch.addcdiv),
     *_table(reals(4, 3), reals(4, 3), cross=torch.linalg.cross),
@@ -388,6 +420,7 @@ LONG_TAIL = [
     *_table(
         SQUARES, COLUMNS, solve=torch.linalg.solve, solve_triangular=partial(torch.linalg.solve_triangular, upper=True)
     ),
+    *_table(SQUARES, cholesky_of_old=torch.cholesky),
     *_table(COLUMNS, SQUARES, cholesky_solve=torch.cholesky_solve),
     *_table(reals(2, 7, 5), reals(2, 7, 3), lstsq=torch.linalg.lstsq),
     *_table(reals(2, 5, 3), reals(2, 3), householder_product=torch.linalg.householder_product),
@@ -458,6 +491,13 @@ REDUCTIONS = _table(
     kthvalue=lambda x: x.kthvalue(2)[0],
     argmax=torch.argmax,
     argmin=torch.argmin,
+    aminmax=torch.aminmax,
+    nanmedian=torch.nanmedian,
+    isin=lambda x: torch.isin(x.detach(), x[0].detach()),
+    isin_of_one=lambda x: torch.isin(x.detach(), 2.0),
+    isin_one_of=lambda x: torch.isin(2.0, x.detach()),
+    histogram=lambda x: torch.histogram(x.detach(), 4)[0],
+    nonzero_static=lambda x: torch.nonzero_static(x > 0, size=3),
     histc=lambda x: torch.histc(x, bins=4, min=0, max=3),
     any=lambda x: (x > 0).any(),
     all=lambda x: (x > 0).all(),
@@ -488,6 +528,8 @@ REDUCTIONS = _table(
         for mode in ("sum", "mean", "prod", "max", "min")
     },
     norm=lambda x: x.norm(dim=-1),
+    norm_of_order_0=lambda x: x.norm(p=0, dim=-1),
+    norm_of_order_3=lambda x: x.norm(p=3, dim=-1),
     norm_of_order_1=lambda x: x.norm(p=1, dim=-1),
     vector_norm=torch.linalg.vector_norm,
     logsumexp=lambda x: x.logsumexp(-1),
@@ -520,6 +562,7 @@ VIEWS = [
         split=lambda x: x.split(2),
         split_with_sizes=lambda x: x.split([1, 3]),
         unsafe_split=lambda x: x.unsafe_split(2),
+        unsafe_split_with_sizes=lambda x: x.unsafe_split_with_sizes([1, 3]),
         chunk=lambda x: x.chunk(2, -1),
         unbind=lambda x: x.unbind(),
         diagonal=lambda x: x.diagonal(),
@@ -532,6 +575,7 @@ VIEWS = [
         real=torch.real,
         imag=torch.imag,
         conj=torch.conj,
+        conj_physical=torch.conj_physical,
         view_as_complex=lambda z: torch.view_as_complex(torch.view_as_real(z)),
     ),
 ]
@@ -556,6 +600,10 @@ COPIES = [
         select_scatter=lambda x: x.select_scatter(x[0], 0, 1),
         slice_scatter=lambda x: x.slice_scatter(x[:2], 0, 0, 2),
         diag_embed=torch.diag_embed,
+        rot90=torch.rot90,
+        block_diag=lambda x: torch.block_diag(x, x),
+        diagonal_scatter=lambda x: x.diagonal_scatter(x.diagonal()),
+        as_strided_scatter=lambda x: x.as_strided_scatter(x[:2, :3], (2, 3), (6, 1)),
         lu_unpack=lambda x: torch.lu_unpack(x, meta(4, dtype=torch.int32)),
     ),
     *_table(reals(1, 8, 2, 2), pixel_shuffle=lambda x: F.pixel_shuffle(x, 2)),
@@ -569,6 +617,7 @@ CREATION = _table(
     empty=lambda x: torch.empty(3),
     arange=lambda x: torch.arange(3),
     linspace=lambda x: torch.linspace(0, 1, 3),
+    logspace=lambda x: torch.logspace(0, 1, 3),
     eye=lambda x: torch.eye(3),
     scalar_tensor=lambda x: torch.scalar_tensor(2.0),
     zeros_like=torch.zeros_like,
@@ -613,6 +662,8 @@ RANDOMNESS = _table(
     multinomial=lambda x: torch.multinomial(x.detach(), 2),
     poisson=lambda x: torch.poisson(x.detach()),
     geometric=lambda x: x.detach().clone().geometric_(0.5),
+    log_normal=lambda x: x.detach().clone().log_normal_(),
+    binomial=lambda x: torch.binomial(x.detach(), x.detach()),
     cauchy=lambda x: x.detach().clone().cauchy_(),
 )
 
@@ -629,6 +680,8 @@ INDEXING = [
     *_table(
         X, INDICES,
         index=lambda x, i: x[i],
+        unsafe_index=lambda x, i: torch.ops.aten._unsafe_index(x, [i]),
+        unsafe_index_put=lambda x, i: torch.ops.aten._unsafe_index_put(x, [i], x),
         index_select=lambda x, i: x.index_select(0, i),
         gather=lambda x, i: x.gather(1, i.unsqueeze(-1)),
         take=lambda x, i: x.take(i),
@@ -833,6 +886,13 @@ OFFERED: Mapping[str, Mapping[str, Any]] = {
     "aten::_scaled_mm": {"self": spec(16, 32, dtype="float8_e4m3fn"), "out": spec(16, 48, dtype="bfloat16")},
     "aten::_embedding_bag_forward_only": {"weight": spec(10, 3), "indices": spec(20, dtype="int64")},
     "aten::_fake_quantize_per_tensor_affine_cachemask_tensor_qparams": {"self": X_SPEC},
+    "aten::allclose": {"self": X_SPEC, "other": X_SPEC},  # its answer depends on data
+    **{
+        f"aten::{name}": {
+            "input": spec(2, 4, 9), "weight": spec(6, 4, 3), "transposed": False, "out": spec(2, 6, 7),
+        }
+        for name in ("_convolution", "convolution_overrideable")
+    },
     "aten::bincount": {"self": spec(4, dtype="int64")},  # its size depends on data
     "aten::to": {"self": X_SPEC},
     "aten::is_same_size": {"self": X_SPEC, "other": X_SPEC},

@@ -8,7 +8,7 @@ import sympy
 import torch
 from cases import Case, complexes, ints, ops_of, reals
 
-from graphflops import Cost, Spec, Unpriced, Work, analyze, rule, spec
+from graphflops import Cost, Spec, Work, analyze, rule, spec
 from graphflops.discovery import shipped
 from graphflops.generic import generic_rule
 from graphflops.rulebook import Rule, RuleBook
@@ -106,11 +106,19 @@ def test_an_operator_of_somebody_else_is_never_generic() -> None:
     assert generic_rule(torch.ops.prims.sin.default) is None
 
 
-def test_complex_numbers_have_no_generic_price() -> None:
-    with pytest.raises(Unpriced, match="complex"):
-        price(aten.acosh.default, self=spec(2, dtype="complex64"), out=spec(2, dtype="complex64"))
-    with pytest.raises(Unpriced, match="complex"):
-        price(aten.nansum.default, self=spec(2, dtype="complex64"), out=spec(dtype="complex64"))
+def test_an_operation_on_complex_numbers_is_six_real_ones_and_an_addition_two() -> None:
+    two = spec(2, dtype="complex64")
+    assert price(aten.sinc.default, self=two, out=two) == Cost(Work(elementwise=12), {"self": Work(elementwise=12)})
+    assert price(aten.nansum.default, self=two, out=spec(dtype="complex64")).forward == Work(elementwise=4)
+
+
+@pytest.mark.parametrize(
+    "op", [aten.copysign.Tensor, aten.ldexp.Tensor, aten.bitwise_left_shift.Tensor_Scalar], ids=str
+)
+def test_operators_that_have_only_named_overloads_are_of_the_long_tail_too(op: Any) -> None:
+    found = generic_rule(op)
+    assert found is not None
+    assert found.name == "generic pointwise"
 
 
 def test_integers_stay_integers_and_have_no_gradient() -> None:
@@ -136,6 +144,6 @@ def test_what_is_traced_finds_them() -> None:
     assert analyze(torch.special.i1e, (reals(4),)).coverage.unknown == 0
 
 
-def test_a_complex_call_is_unknown_with_the_reason() -> None:
-    report = analyze(torch.acosh, (complexes(4),))
-    assert report.coverage.unknown == 1
+def test_a_complex_call_is_known() -> None:
+    report = analyze(torch.sinc, (complexes(4),))
+    assert (report.coverage.unknown, report.forward) == (0, 24)
