@@ -264,7 +264,8 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
         ),
         offered={name: _with_specs(each) for name, each in offered.items()} | dict(_masks(node)),
         out=_spec(node) if torch.is_tensor(value) else tuple(map(_spec_or_none, _several(value))),
-        requires_grad=any(each.requires_grad for each in _several(value) if torch.is_tensor(each)),
+        requires_grad="resolved" in node.meta
+        or any(each.requires_grad for each in _several(value) if torch.is_tensor(each)),
         reaches=node.meta["reaches"],
         runs_again=node.meta["runs_again"],
         hook=_hook(node),

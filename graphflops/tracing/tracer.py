@@ -561,7 +561,14 @@ class Tracer(fx.Tracer):
         offered = dict(zip(signature.names, args, strict=False)) | kwargs
         for name, value in signature.defaults.items():
             offered.setdefault(name, value)
+        resolved = self._is_resolved(op, args) or any(
+            "resolved" in self._node_of(offered[name]).meta
+            for name in signature.written
+            if torch.is_tensor(offered[name])
+        )
         result = self._record("call_function", op, args, kwargs, op, offered, run, self.book.find(op))
+        if resolved and torch.is_tensor(result):
+            self.nodes[id(result)].meta["resolved"] = True
         if op._opname in _OVERWRITING:
             self.nodes[id(result)].meta["flows"][self.nodes[id(result)].args[0]] = False
         if torch.is_tensor(mask := offered.get("attn_mask")):
@@ -571,6 +578,18 @@ class Tracer(fx.Tracer):
             self.histories.are_old()
             self._written_through(offered[name])
         return result
+
+    def _is_resolved(self, op: OpOverload, args: Any) -> bool:
+        """Whether an operator makes a conjugate or a negative that was put off, for the one that asks for it.
+
+        PyTorch does so below autograd, by a clone: it requires no grad, but a gradient flows through it.
+        """
+        return (
+            op is torch.ops.aten.clone.default
+            and torch.is_grad_enabled()
+            and args[0].requires_grad
+            and (args[0].is_conj() or args[0].is_neg())
+        )
 
     def _written_through(self, tensor: Any) -> None:
         """What was written to a view was written to its base: from now on the base is read from both."""
@@ -662,8 +681,9 @@ class Tracer(fx.Tracer):
 
     def _flows(self, operands: Any) -> dict[fx.Node, bool]:
         """Which operands require grad at this moment: an in-place operation may change that later."""
-        tensors = (each for each in tree_leaves(operands) if torch.is_tensor(each))
-        return {self._node_of(each): each.requires_grad for each in tensors}
+        tensors = [each for each in tree_leaves(operands) if torch.is_tensor(each)]
+        nodes = map(self._node_of, tensors)
+        return {node: each.requires_grad or "resolved" in node.meta for node, each in zip(nodes, tensors, strict=True)}
 
     def paused(self) -> AbstractContextManager[None]:
         """Nothing is written down while this is open."""
