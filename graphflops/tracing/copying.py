@@ -295,7 +295,7 @@ class Copier:
 
             def fill() -> None:
                 for key, value in items(original):
-                    put(made, self._copy(key), self._copy(value))
+                    put(made, self._hashable(key), self._copy(value))
                 self._fill_attributes(original, made)
 
             self._pending.append(fill)
@@ -310,15 +310,33 @@ class Copier:
         return self._members(original, made, collections.deque, collections.deque.extend)
 
     def _set(self, original: set[Any]) -> Any:
-        return self._members(original, set.__new__(type(original)), set, set.update)
+        return self._members(original, set.__new__(type(original)), set, set.update, self._hashable)
 
-    def _members(self, original: Any, made: Any, base: Any, put: Callable[..., None]) -> Any:
+    def _hashable(self, key: Any) -> Any:
+        """The copy of a key, filled at once if its hash may be of what is in it."""
+        waiting = len(self._pending)
+        copied = self._copy(key)
+        hashed_by: Any = type(key).__hash__
+        if copied is not key and hashed_by is not object.__hash__:
+            while len(self._pending) > waiting:
+                self._pending.pop()()
+        return copied
+
+    def _members(
+        self,
+        original: Any,
+        made: Any,
+        base: Any,
+        put: Callable[..., None],
+        member: Callable[[Any], Any] | None = None,
+    ) -> Any:
         """A container to be filled with copies of its members, read and written by its base class."""
+        copied = member or self._copy
         self._keep(original, made)
 
         def fill() -> None:
             self._fill_attributes(original, made)
-            put(made, map(self._copy, base.__iter__(original)))
+            put(made, map(copied, base.__iter__(original)))
 
         if original or type(original) is not base:
             self._pending.append(fill)
@@ -336,7 +354,7 @@ class Copier:
         return self._keep(original, made)
 
     def _frozenset(self, original: frozenset[Any]) -> Any:
-        copies = [self._copy(each) for each in original]
+        copies = [self._hashable(each) for each in original]
         if all(any(one is other for other in original) for one in copies):
             return original
         return self._keep(original, frozenset.__new__(type(original), copies))

@@ -15,7 +15,7 @@ import gc
 import operator
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from types import CellType, CodeType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -121,39 +121,44 @@ def _remember_apart(names: Collection[str]) -> list[Callable[[], None]]:
     apart: dict[int, Apart] = {}
     back: list[Callable[[], None]] = []
 
-    def of(memo: Any) -> Apart:
-        return apart.setdefault(id(memo), Apart(memo))
+    def other(value: Any) -> Any:
+        if is_a(value, _Memo):
+            return apart.setdefault(id(value), Apart(value))
+        return drawn_apart(value)
 
-    def close(cell: Any, memo: Any) -> None:
-        cell.cell_contents = of(memo)
-        back.append(lambda: setattr(cell, "cell_contents", memo))
+    def replace(put: Callable[[Any], None], value: Any, by: Any) -> None:
+        put(by)
+        back.append(functools.partial(put, value))
+
+    def replace_within(function: FunctionType) -> None:
+        for cell in function.__closure__ or ():
+            if (apart_one := other(held := content_of(cell))) is not None:
+                replace(functools.partial(setattr, cell, "cell_contents"), held, apart_one)
+        named = function.__kwdefaults__ or {}
+        for name, value in [*named.items()]:
+            if (apart_one := other(value)) is not None:
+                replace(functools.partial(named.__setitem__, name), value, apart_one)
+        defaults = function.__defaults__ or ()
+        others = tuple(value if (apart_one := other(value)) is None else apart_one for value in defaults)
+        if any(map(operator.is_not, others, defaults)):
+            replace(functools.partial(setattr, function, "__defaults__"), defaults, others)
 
     for name in names:
         module = sys.modules[name]
         for key, value in [*vars(module).items()]:
-            if is_a(value, _Memo) or (drawn := drawn_apart(value)) is not None:
-                vars(module)[key] = of(value) if is_a(value, _Memo) else drawn
-                back.append(functools.partial(vars(module).__setitem__, key, value))
+            if (apart_one := other(value)) is not None:
+                replace(functools.partial(vars(module).__setitem__, key), value, apart_one)
             elif is_a(value, FunctionType):
-                for cell, memo in _closed_over(value):
-                    close(cell, memo)
+                replace_within(value)
             elif is_a(value, type) and value.__module__ == name:
-                for name_in_class, held in [*vars(value).items()]:
+                for attribute_name, held in [*vars(value).items()]:
                     inner = held.__func__ if is_a(held, (classmethod, staticmethod)) else held
-                    if is_a(inner, _Memo):
-                        other: Any = of(inner)
-                        type.__setattr__(value, name_in_class, other if inner is held else type(held)(other))
-                        back.append(functools.partial(type.__setattr__, value, name_in_class, held))
-                    elif is_a(inner, FunctionType):
-                        for cell, memo in _closed_over(inner):
-                            close(cell, memo)
+                    if is_a(inner, FunctionType):
+                        replace_within(inner)
+                    elif is_a(inner, _Memo):
+                        memo = other(inner) if inner is held else type(held)(other(inner))
+                        replace(functools.partial(type.__setattr__, value, attribute_name), held, memo)
     return back
-
-
-def _closed_over(function: FunctionType) -> Iterator[tuple[Any, Any]]:
-    for cell in function.__closure__ or ():
-        if is_a(held := content_of(cell), _Memo):
-            yield cell, held
 
 
 # -- what is held --------------------------------------------------------------------------------------------------

@@ -98,6 +98,30 @@ class Program(nn.Module):
         return self.step(self, self.layer(x))
 
 
+class Noisy(Program):
+    """Draws by functions that are bound where it is defined, as decorators bind them."""
+
+    def forward(
+        self, x: Tensor, scale: Callable[[], float] = random.random, *, bits: Any = random.getrandbits
+    ) -> Tensor:
+        return self.step(self, self.layer(x)) * scale() + bits(3)
+
+
+class Key:
+    """Equal to another one of the same contents."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Key) and self.parts == other.parts
+
+    def __hash__(self) -> int:
+        return hash(self.parts)
+
+
 def in_table(self: Any, h: Tensor) -> Tensor:
     if "mask" not in TABLE:
         TABLE["mask"] = torch.ones(4, 4) @ torch.ones(4, 4)
@@ -190,6 +214,11 @@ def in_random(self: Any, h: Tensor) -> Tensor:
     return F.dropout(h) * random.random() + torch.rand(4)
 
 
+def by_contents(self: Any, h: Tensor) -> Tensor:
+    self.table[Key("again", Key(1))] = h
+    return h * self.table[Key("scale", Key(0))] * len(self.keys)
+
+
 def in_settings(self: Any, h: Tensor) -> Tensor:
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
@@ -250,6 +279,8 @@ def programs() -> dict[str, nn.Module]:
         "in_place": Program(in_place, plain=torch.ones(4)),
         "in_attributes": Program(in_attributes, gone=1),
         "in_random": Program(in_random, generator=torch.Generator(), dice=random.Random(5), numbers=itertools.count(3)),
+        "drawn by defaults": Noisy(from_memory),
+        "by_contents": Program(by_contents, table={Key("scale", Key(0)): 2.0}, keys={Key(1), Key(Key(2))}),
         "in_settings": Program(in_settings),
         "kept_weakly": Program(
             kept_weakly, weak=weakref.WeakKeyDictionary(), reference=weakref.ref(layer), other=layer
