@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from zoo import Entry
 
-from families.wild import audio, diffusion, flows, graphs, language, reinforcement, science, vision  # noqa: F401
+from families.wild import attention, audio, diffusion, flows, graphs, language, reinforcement, science, spikes, vision  # noqa: F401
 from families.wild.table import ENTRIES
 
 

@@ -99,9 +99,14 @@ def _() -> Case:
     from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 
     model = ECAPA_TDNN(
-        16, lin_neurons=16, channels=[16, 16, 48], kernel_sizes=[5, 3, 1], dilations=[1, 2, 1], attention_channels=16,
-        groups=[1, 1, 1]
-    )  # fmt: skip
+        16,
+        lin_neurons=16,
+        channels=[16, 16, 48],
+        kernel_sizes=[5, 3, 1],
+        dilations=[1, 2, 1],
+        attention_channels=16,
+        groups=[1, 1, 1],
+    )
     return Case(model, (signal(2, 40, 16),))
 
 
@@ -154,3 +159,118 @@ def _() -> Case:
         K=10,
     )
     return Case(model, (signal(1, 16, 100),))
+
+
+@wild("encodec", "EncodecModel, small")
+def _() -> Case:
+    from encodec.model import EncodecModel
+    from encodec.modules import SEANetDecoder, SEANetEncoder
+    from encodec.quantization import ResidualVectorQuantizer
+
+    ratios = [4, 2]
+    encoder = SEANetEncoder(channels=1, dimension=16, n_filters=4, ratios=ratios, norm="weight_norm", causal=True)
+    decoder = SEANetDecoder(channels=1, dimension=16, n_filters=4, ratios=ratios, norm="weight_norm", causal=True)
+    quantizer = ResidualVectorQuantizer(dimension=16, n_q=2, bins=16)
+    model = EncodecModel(encoder, decoder, quantizer, [2.0], 800, 1)
+    return Case(model.eval(), (signal(1, 1, 800),))
+
+
+@wild("demucs", "HDemucs, time and spectrum")
+def _() -> Case:
+    from demucs.hdemucs import HDemucs
+
+    model = HDemucs(["drums", "other"], channels=4, samplerate=8000)
+    return Case(model, (signal(1, 2, 16384),))
+
+
+@wild("demucs", "HTDemucs, with a transformer")
+def _() -> Case:
+    from demucs.htdemucs import HTDemucs
+
+    model = HTDemucs(
+        ["drums", "other"], channels=4, t_layers=1, t_heads=2, bottom_channels=32, samplerate=8000, segment=2
+    )
+    return Case(model, (signal(1, 2, 16000),))
+
+
+@wild("descript-audio-codec", "DAC, small")
+def _() -> Case:
+    from dac.model import DAC
+
+    model = DAC(
+        encoder_dim=4,
+        encoder_rates=[2, 4],
+        latent_dim=16,
+        decoder_dim=16,
+        decoder_rates=[4, 2],
+        n_codebooks=2,
+        codebook_size=16,
+        codebook_dim=4,
+        sample_rate=800,
+    )
+    return Case(model, (signal(1, 1, 800),))
+
+
+@wild("asteroid", "ConvTasNet")
+def _() -> Case:
+    from asteroid.models import ConvTasNet
+
+    model = ConvTasNet(2, n_filters=16, kernel_size=16, n_blocks=2, n_repeats=1, bn_chan=8, hid_chan=16, skip_chan=8)
+    return Case(model, (signal(1, 800),))
+
+
+@wild("asteroid", "DPRNNTasNet")
+def _() -> Case:
+    from asteroid.models import DPRNNTasNet
+
+    model = DPRNNTasNet(2, n_filters=16, kernel_size=16, chunk_size=10, n_repeats=1, bn_chan=8, hid_size=8)
+    return Case(model, (signal(1, 800),))
+
+
+@wild("asteroid", "DCUNet, complex convolutions")
+def _() -> Case:
+    from asteroid.models import DCUNet
+
+    return Case(
+        DCUNet("mini", stft_n_filters=64, stft_kernel_size=64, stft_stride=16, fix_length_mode="pad"),
+        (signal(1, 2048),),
+    )
+
+
+@wild("espnet", "ConformerEncoder with lengths")
+def _() -> Case:
+    from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
+
+    model = ConformerEncoder(
+        16,
+        output_size=32,
+        attention_heads=2,
+        linear_units=32,
+        num_blocks=2,
+        input_layer="conv2d",
+        cnn_module_kernel=7,
+        rel_pos_type="latest",
+        pos_enc_layer_type="rel_pos",
+        selfattention_layer_type="rel_selfattn",
+    )
+    return Case(model, (signal(2, 40, 16), torch.tensor([40, 31])))
+
+
+@wild("espnet", "E-Branchformer encoder with lengths")
+def _() -> Case:
+    from espnet2.asr.encoder.e_branchformer_encoder import EBranchformerEncoder
+
+    model = EBranchformerEncoder(
+        16, output_size=32, attention_heads=2, cgmlp_linear_units=32, cgmlp_conv_kernel=7, num_blocks=1, linear_units=32
+    )
+    return Case(model, (signal(2, 40, 16), torch.tensor([40, 31])))
+
+
+@wild("vocos", "Fourier-based vocoder")
+def _() -> Case:
+    from torch import nn
+    from vocos.heads import ISTFTHead
+    from vocos.models import VocosBackbone
+
+    backbone = VocosBackbone(input_channels=16, dim=32, intermediate_dim=64, num_layers=2)
+    return Case(nn.Sequential(backbone, ISTFTHead(dim=32, n_fft=64, hop_length=16)), (signal(1, 16, 20),))

@@ -157,3 +157,18 @@ def _() -> Case:
     )
     inputs = {"encoder_hidden_states": signal(1, 1, 32), "added_time_ids": signal(1, 3)}
     return Case(model, (signal(1, 2, 8, 16, 16), 5), inputs)
+
+
+@wild("denoising-diffusion-pytorch", "GaussianDiffusion with its loss")
+def _() -> Case:
+    from denoising_diffusion_pytorch import GaussianDiffusion, Unet
+
+    net = Unet(dim=16, dim_mults=(1, 2), attn_dim_head=8, attn_heads=2)
+    return Case(GaussianDiffusion(net, image_size=16, timesteps=10), (image(2, 3, 16, 16),))
+
+
+@wild("rectified-flow-pytorch", "RectifiedFlow with its loss")
+def _() -> Case:
+    from rectified_flow_pytorch import RectifiedFlow, Unet
+
+    return Case(RectifiedFlow(Unet(dim=16, dim_mults=(1, 2))), (image(2, 3, 16, 16),))

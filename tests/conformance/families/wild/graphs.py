@@ -105,3 +105,56 @@ def _() -> Case:
 
     model = SimpleNetwork("3x0e", "2x0e", max_radius=2.0, num_neighbors=3.0, num_nodes=5.0, mul=4, layers=1, lmax=1)
     return Case(model, ({"pos": signal(6, 3), "x": signal(6, 3), "batch": batch(6, 2)},))
+
+
+def molecule(atoms: int) -> dict[str, torch.Tensor]:
+    """Every atom with every other one."""
+    first, second = torch.nonzero(1 - torch.eye(atoms), as_tuple=True)
+    positions = signal(atoms, 3)
+    return {
+        "_atomic_numbers": torch.arange(atoms) % 8 + 1,
+        "_positions": positions,
+        "_Rij": positions[second] - positions[first],
+        "_idx_i": first,
+        "_idx_j": second,
+        "_idx_m": torch.zeros(atoms, dtype=torch.long),
+        "_n_atoms": torch.tensor([atoms]),
+    }
+
+
+@wild("schnetpack", "SchNet")
+def _() -> Case:
+    import schnetpack
+
+    basis = schnetpack.nn.GaussianRBF(n_rbf=8, cutoff=5.0)
+    cutoff = schnetpack.nn.CosineCutoff(5.0)
+    model = schnetpack.representation.SchNet(n_atom_basis=16, n_interactions=2, radial_basis=basis, cutoff_fn=cutoff)
+    return Case(model, (molecule(6),))
+
+
+@wild("schnetpack", "PaiNN")
+def _() -> Case:
+    import schnetpack
+
+    basis = schnetpack.nn.GaussianRBF(n_rbf=8, cutoff=5.0)
+    cutoff = schnetpack.nn.CosineCutoff(5.0)
+    model = schnetpack.representation.PaiNN(n_atom_basis=16, n_interactions=2, radial_basis=basis, cutoff_fn=cutoff)
+    return Case(model, (molecule(6),))
+
+
+@wild("chemprop", "message passing, on bonds")
+def _() -> Case:
+    import numpy
+    from chemprop.data import BatchMolGraph
+    from chemprop.data.molgraph import MolGraph
+    from chemprop.models import MPNN
+    from chemprop.nn import BondMessagePassing, MeanAggregation, RegressionFFN
+
+    def graph(atoms: int) -> MolGraph:
+        ahead = numpy.stack([numpy.arange(atoms), (numpy.arange(atoms) + 1) % atoms])
+        both = numpy.stack([ahead, ahead[::-1]], -1).reshape(2, -1)
+        backwards = numpy.arange(2 * atoms).reshape(-1, 2)[:, ::-1].ravel()
+        return MolGraph(numpy.ones((atoms, 8), "float32"), numpy.ones((2 * atoms, 4), "float32"), both, backwards)
+
+    model = MPNN(BondMessagePassing(d_v=8, d_e=4, d_h=16, depth=2), MeanAggregation(), RegressionFFN(input_dim=16))
+    return Case(model, (BatchMolGraph([graph(4), graph(3)]),))

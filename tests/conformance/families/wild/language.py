@@ -106,3 +106,96 @@ def _() -> Case:
     multimodal = MultimodalCfg(context_length=16, width=64, heads=2, layers=2, vocab_size=100)
     model = CoCa(embed_dim=64, multimodal_cfg=multimodal, text_cfg=text, vision_cfg=vision)
     return Case(model, (signal(2, 3, 64, 64), tokens(2, 15)))
+
+
+@wild("litgpt", "GPT, a small Pythia")
+def _() -> Case:
+    from litgpt import GPT, Config
+
+    return Case(
+        GPT(Config.from_name("pythia-14m", n_layer=2, n_embd=32, n_head=2, padded_vocab_size=100)), (tokens(2, 16),)
+    )
+
+
+@wild("litgpt", "GPT, mixture of experts as in Mixtral")
+def _() -> Case:
+    from litgpt import GPT, Config
+
+    config = Config.from_name(
+        "Mixtral-8x7B-v0.1",
+        n_layer=1,
+        n_embd=32,
+        n_head=2,
+        n_query_groups=2,
+        intermediate_size=64,
+        n_expert=4,
+        padded_vocab_size=100,
+        block_size=32,
+    )
+    return Case(GPT(config), (tokens(2, 16),))
+
+
+@wild("litgpt", "LoRA of a Llama")
+def _() -> Case:
+    from litgpt.lora import GPT, Config, mark_only_lora_as_trainable
+
+    config = Config.from_name(
+        "Llama-3.2-1B",
+        n_layer=2,
+        n_embd=32,
+        n_head=4,
+        n_query_groups=2,
+        intermediate_size=64,
+        padded_vocab_size=100,
+        block_size=32,
+        lora_r=4,
+        lora_query=True,
+        lora_value=True,
+    )
+    model = GPT(config)
+    mark_only_lora_as_trainable(model)
+    return Case(model, (tokens(2, 16),))
+
+
+@wild("sentence-transformers", "BERT, pooled and normalized")
+def _() -> Case:
+    import torch
+    from sentence_transformers.models import Dense, Normalize, Pooling
+    from torch import nn
+    from transformers import BertConfig, BertModel
+
+    class Sentences(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            config = BertConfig(
+                vocab_size=100, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+            )
+            self.bert = BertModel(config)
+            self.after = nn.Sequential(Pooling(32), Dense(32, 16), Normalize())
+
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            found = self.bert(input_ids=ids, attention_mask=mask).last_hidden_state
+            return self.after({"token_embeddings": found, "attention_mask": mask})["sentence_embedding"]
+
+    mask = torch.ones(2, 12, dtype=torch.long)
+    mask[1, 7:] = 0
+    return Case(Sentences(), (tokens(2, 12), mask))
+
+
+@wild("pytorch-crf", "conditional random field behind a linear layer")
+def _() -> Case:
+    import torch
+    from torch import nn
+    from torchcrf import CRF
+
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scores, self.crf = nn.Linear(8, 5), CRF(5, batch_first=True)
+
+        def forward(self, x: torch.Tensor, tags: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return -self.crf(self.scores(x), tags, mask=mask)
+
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    mask[1, 4:] = False
+    return Case(Tagger(), (signal(2, 6, 8), tokens(2, 6, of=5), mask))

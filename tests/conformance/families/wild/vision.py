@@ -257,3 +257,252 @@ def _() -> Case:
     from ultralytics.nn.tasks import RTDETRDetectionModel
 
     return Case(RTDETRDetectionModel("rtdetr-l.yaml", verbose=False).eval(), (image(1, 3, 64, 64),))
+
+
+@wild("lambda-networks", "LambdaLayer")
+def _() -> Case:
+    from lambda_networks import LambdaLayer
+
+    return Case(LambdaLayer(dim=16, dim_out=16, r=5, dim_k=8, heads=2, dim_u=2), (image(2, 16, 12, 12),))
+
+
+@wild("bottleneck-transformer-pytorch", "BottleStack")
+def _() -> Case:
+    from bottleneck_transformer_pytorch import BottleStack
+
+    model = BottleStack(dim=16, fmap_size=12, dim_out=32, num_layers=2, heads=2, dim_head=8, rel_pos_emb=True)
+    return Case(model, (image(2, 16, 12, 12),))
+
+
+@wild("halonet-pytorch", "HaloAttention")
+def _() -> Case:
+    from halonet_pytorch import HaloAttention
+
+    return Case(HaloAttention(dim=16, block_size=4, halo_size=2, dim_head=8, heads=2), (image(2, 16, 16, 16),))
+
+
+@wild("segformer-pytorch", "Segformer")
+def _() -> Case:
+    from segformer_pytorch import Segformer
+
+    model = Segformer(dims=(8, 16, 16, 32), heads=(1, 1, 2, 2), num_layers=1, decoder_dim=16, num_classes=4)
+    return Case(model, (image(1, 3, 64, 64),))
+
+
+@wild("uniformer-pytorch", "Uniformer of videos")
+def _() -> Case:
+    from uniformer_pytorch import Uniformer
+
+    model = Uniformer(num_classes=10, dims=(8, 16, 16, 32), depths=(1, 1, 1, 1), mhsa_types=("l", "l", "g", "g"), dim_head=8)
+    return Case(model, (image(1, 3, 4, 32, 32),))
+
+
+@wild("timesformer-pytorch", "TimeSformer of videos")
+def _() -> Case:
+    from timesformer_pytorch import TimeSformer
+
+    model = TimeSformer(
+        dim=32, image_size=32, patch_size=8, num_frames=4, num_classes=10, depth=2, heads=2, dim_head=16
+    )
+    return Case(model, (image(1, 4, 3, 32, 32),))
+
+
+@wild("axial-attention", "AxialAttention")
+def _() -> Case:
+    from axial_attention import AxialAttention
+
+    return Case(AxialAttention(dim=16, dim_index=1, heads=2, num_dimensions=2), (image(2, 16, 8, 8),))
+
+
+@wild("byol-pytorch", "BYOL on a resnet")
+def _() -> Case:
+    from byol_pytorch import BYOL
+    from torchvision import models
+
+    model = BYOL(
+        models.resnet18(), image_size=32, hidden_layer="avgpool", projection_size=32, projection_hidden_size=32
+    )
+    return Case(model, (image(2, 3, 32, 32),))
+
+
+@wild("efficientnet-pytorch", "EfficientNet-B0")
+def _() -> Case:
+    from efficientnet_pytorch import EfficientNet
+
+    return Case(EfficientNet.from_name("efficientnet-b0"), (image(2, 3, 64, 64),))
+
+
+@wild("segment-anything", "image encoder, prompts and masks")
+def _() -> Case:
+    import torch
+    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
+    from torch import nn
+
+    class Segmenter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = ImageEncoderViT(
+                img_size=64,
+                patch_size=16,
+                embed_dim=32,
+                depth=2,
+                num_heads=2,
+                out_chans=32,
+                use_rel_pos=True,
+                window_size=2,
+                global_attn_indexes=(1,),
+            )
+            self.prompts = PromptEncoder(32, image_embedding_size=(4, 4), input_image_size=(64, 64), mask_in_chans=8)
+            self.masks = MaskDecoder(
+                transformer_dim=32, transformer=TwoWayTransformer(depth=1, embedding_dim=32, num_heads=2, mlp_dim=64)
+            )
+
+        def forward(self, image: torch.Tensor, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            sparse, dense = self.prompts(points=(points, labels), boxes=None, masks=None)
+            return self.masks(self.encoder(image), self.prompts.get_dense_pe(), sparse, dense, multimask_output=True)
+
+    return Case(Segmenter(), (image(1, 3, 64, 64), signal(1, 2, 2), torch.ones(1, 2, dtype=torch.long)))
+
+
+@wild("facenet-pytorch", "InceptionResnetV1")
+def _() -> Case:
+    from facenet_pytorch import InceptionResnetV1
+
+    return Case(InceptionResnetV1(classify=True, num_classes=10).train(), (image(2, 3, 96, 96),))
+
+
+@wild("lpips", "LPIPS by AlexNet")
+def _() -> Case:
+    from lpips import LPIPS
+
+    return Case(LPIPS(net="alex", pnet_rand=True, verbose=False), (image(1, 3, 64, 64), image(1, 3, 64, 64)))
+
+
+@wild("pytorch-msssim", "multi-scale SSIM after a convolution")
+def _() -> Case:
+    import torch
+    from pytorch_msssim import MS_SSIM
+    from torch import nn
+
+    class Loss(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Conv2d(3, 3, 3, padding=1)
+            self.loss = MS_SSIM(data_range=1.0, win_size=3)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return 1 - self.loss(self.net(image), image)
+
+    return Case(Loss(), (image(1, 3, 64, 64),))
+
+
+@wild("lightly", "SimCLR with its loss")
+def _() -> Case:
+    import torch
+    from lightly.loss import NTXentLoss
+    from lightly.models.modules import SimCLRProjectionHead
+    from torch import nn
+    from torchvision import models
+
+    class SimCLR(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = nn.Sequential(*list(models.resnet18().children())[:-1])
+            self.head = SimCLRProjectionHead(512, 64, 32)
+            self.loss = NTXentLoss()
+
+        def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+            one, two = (self.head(self.backbone(each).flatten(1)) for each in (first, second))
+            return self.loss(one, two)
+
+    return Case(SimCLR(), (image(2, 3, 32, 32), image(2, 3, 32, 32)))
+
+
+@wild("torchxrayvision", "DenseNet")
+def _() -> Case:
+    from torchxrayvision.models import DenseNet
+
+    model = DenseNet(num_classes=5, in_channels=1, growth_rate=8, block_config=(2, 2), num_init_features=16)
+    return Case(model, (image(2, 1, 64, 64),))
+
+
+@wild("pytorchvideo", "SlowFast")
+def _() -> Case:
+    from pytorchvideo.models.slowfast import create_slowfast
+
+    model = create_slowfast(
+        model_depth=18, stem_dim_outs=(16, 4), model_num_class=10, head_pool_kernel_sizes=((2, 1, 1), (8, 1, 1))
+    )
+    return Case(model, ([image(1, 3, 2, 32, 32), image(1, 3, 8, 32, 32)],))
+
+
+@wild("pytorchvideo", "X3D")
+def _() -> Case:
+    from pytorchvideo.models.x3d import create_x3d
+
+    model = create_x3d(input_clip_length=4, input_crop_size=64, model_num_class=10, depth_factor=1.0)
+    return Case(model, (image(1, 3, 4, 64, 64),))
+
+
+@wild("sam2", "Hiera image encoder with a feature pyramid")
+def _() -> Case:
+    from sam2.modeling.backbones.hieradet import Hiera
+    from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
+    from sam2.modeling.position_encoding import PositionEmbeddingSine
+
+    trunk = Hiera(
+        embed_dim=16,
+        num_heads=1,
+        stages=(1, 1, 1, 1),
+        window_spec=(4, 4, 4, 2),
+        global_att_blocks=(2,),
+        window_pos_embed_bkg_spatial_size=(4, 4),
+    )
+    neck = FpnNeck(PositionEmbeddingSine(num_pos_feats=16), d_model=16, backbone_channel_list=[128, 64, 32, 16])
+    return Case(ImageEncoder(trunk=trunk, neck=neck), (image(1, 3, 64, 64),))
+
+
+@wild("torchsr", "EDSR")
+def _() -> Case:
+    from torchsr.models import edsr_r16f64
+
+    return Case(edsr_r16f64(scale=2, pretrained=False), (image(1, 3, 12, 12),))
+
+
+@wild("resnest", "ResNeSt-14")
+def _() -> Case:
+    from resnest.torch.resnet import Bottleneck, ResNet
+
+    model = ResNet(Bottleneck, [1, 1, 1, 1], radix=2, groups=1, bottleneck_width=64, deep_stem=True, stem_width=8)
+    return Case(model, (image(2, 3, 64, 64),))
+
+
+@wild("pretrainedmodels", "SE-ResNeXt, small")
+def _() -> Case:
+    from pretrainedmodels.models.senet import SENet, SEResNeXtBottleneck
+
+    model = SENet(
+        SEResNeXtBottleneck,
+        [1, 1, 1, 1],
+        groups=32,
+        reduction=16,
+        dropout_p=None,
+        inplanes=64,
+        input_3x3=False,
+        downsample_kernel_size=1,
+        downsample_padding=0,
+        num_classes=10,
+    )
+    return Case(model, (image(1, 3, 224, 224),))
+
+
+@wild("labml-nn", "Switch Transformer layer")
+def _() -> Case:
+    import torch
+    from labml_nn.transformers.feed_forward import FeedForward
+    from labml_nn.transformers.switch import SwitchFeedForward
+
+    model = SwitchFeedForward(
+        capacity_factor=1.2, drop_tokens=False, is_scale_prob=True, n_experts=4, expert=FeedForward(16, 32), d_model=16
+    )
+    return Case(model, (torch.rand(6, 2, 16),))
