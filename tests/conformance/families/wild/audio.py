@@ -180,7 +180,7 @@ def _() -> Case:
     from demucs.hdemucs import HDemucs
 
     model = HDemucs(["drums", "other"], channels=4, samplerate=8000)
-    return Case(model, (signal(1, 2, 16384),))
+    return Case(model, (signal(1, 2, 8192),))
 
 
 @wild("demucs", "HTDemucs, with a transformer")
@@ -188,7 +188,7 @@ def _() -> Case:
     from demucs.htdemucs import HTDemucs
 
     model = HTDemucs(
-        ["drums", "other"], channels=4, t_layers=1, t_heads=2, bottom_channels=32, samplerate=8000, segment=2
+        ["drums", "other"], channels=8, t_layers=1, t_heads=2, bottom_channels=32, samplerate=8000, segment=2
     )
     return Case(model, (signal(1, 2, 16000),))
 

@@ -75,6 +75,17 @@ def _() -> Case:
     from torchrl.modules import DecisionTransformer
 
     model = DecisionTransformer(
-        4, 2, config={"n_embd": 32, "n_layer": 2, "n_head": 2, "n_inner": 64, "activation": "relu"}
+        4,
+        2,
+        config={
+            "n_embd": 32,
+            "n_layer": 2,
+            "n_head": 2,
+            "n_inner": 64,
+            "activation": "relu",
+            "n_positions": 64,
+            "resid_pdrop": 0.1,
+            "attn_pdrop": 0.1,
+        },
     )
     return Case(model, (signal(2, 5, 4), signal(2, 5, 2), signal(2, 5, 1)))

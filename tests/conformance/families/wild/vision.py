@@ -293,7 +293,9 @@ def _() -> Case:
 def _() -> Case:
     from uniformer_pytorch import Uniformer
 
-    model = Uniformer(num_classes=10, dims=(8, 16, 16, 32), depths=(1, 1, 1, 1), mhsa_types=("l", "l", "g", "g"), dim_head=8)
+    model = Uniformer(
+        num_classes=10, dims=(8, 16, 16, 32), depths=(1, 1, 1, 1), mhsa_types=("l", "l", "g", "g"), dim_head=8
+    )
     return Case(model, (image(1, 3, 4, 32, 32),))
 
 
@@ -430,9 +432,7 @@ def _() -> Case:
 def _() -> Case:
     from pytorchvideo.models.slowfast import create_slowfast
 
-    model = create_slowfast(
-        model_depth=18, stem_dim_outs=(16, 4), model_num_class=10, head_pool_kernel_sizes=((2, 1, 1), (8, 1, 1))
-    )
+    model = create_slowfast(model_depth=18, model_num_class=10, head_pool_kernel_sizes=((2, 1, 1), (8, 1, 1)))
     return Case(model, ([image(1, 3, 2, 32, 32), image(1, 3, 8, 32, 32)],))
 
 
@@ -454,7 +454,6 @@ def _() -> Case:
         embed_dim=16,
         num_heads=1,
         stages=(1, 1, 1, 1),
-        window_spec=(4, 4, 4, 2),
         global_att_blocks=(2,),
         window_pos_embed_bkg_spatial_size=(4, 4),
     )
