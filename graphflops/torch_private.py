@@ -98,6 +98,7 @@ ATTRIBUTES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
             *("_get_backward_hooks", "_get_backward_pre_hooks"),
         ),
     ),
+    ("a wrapper", nn.parallel.DistributedDataParallel, ("_pre_forward", "_run_ddp_forward", "_post_forward")),
     ("the hooks of all modules", nn.modules.module, ("_global_backward_hooks", "_global_backward_pre_hooks")),
     ("a graph", fx.Graph(), ("_root", "_graph_namespace")),
     ("a graph's names", fx.Graph()._graph_namespace, ("_base_count",)),
@@ -231,6 +232,15 @@ def name_counts(graph: fx.Graph) -> dict[str, int]:
 def integer_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """The product of matrices of eight-bit integers."""
     return torch._int_mm(left, right)
+
+
+# -- distributed tensors -------------------------------------------------------------------------------------------
+
+
+def local_part(tensor: Any) -> torch.Tensor:
+    """What this process holds of a distributed tensor."""
+    part: torch.Tensor = tensor._local_tensor
+    return part
 
 
 # -- backward passes -----------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ import torch
 from torch import fx, nn
 
 from graphflops.torch_private import BufferDict, ModuleDict, ParameterDict, RecursiveScriptModule, wrap_cpp_module
+from graphflops.tracing.distributed import own_hooks, stand_alone
 
 Handler = Callable[[Any], Any]
 
@@ -243,7 +244,7 @@ class Copier:
     def _fill_module(self, module: nn.Module, shell: nn.Module) -> None:
         copied, atoms = self._copy, _ATOMS
         attributes = {
-            name: value if type(value) in atoms else copied(value)
+            name: value if type(value) in atoms else copied(own_hooks(name, value))
             for name, value in object_dict(module).items()
             if name != HOOK
         }
@@ -254,6 +255,7 @@ class Copier:
             object.__setattr__(shell, name, copied(value))
         if (compiled := attributes.get("_orig_mod")) is not None and "dynamo_ctx" in attributes:
             attributes["forward"] = compiled  # not through the compiler
+        stand_alone(shell, attributes)
 
     def _script_module(self, module: Any) -> Any:
         """A TorchScript module: its C++ object and those in it anew, with fake tensors for attributes."""

@@ -17,7 +17,7 @@ from graphflops.errors import CaptureError
 from graphflops.raised import place_of, said, shortened
 from graphflops.rulebook import dotted_name
 from graphflops.sizes import Spec
-from graphflops.tracing.faults import NOT_THE_USERS, Fault, fault_of, is_users
+from graphflops.tracing.faults import NOT_THE_USERS, OF_DISTRIBUTED, Fault, fault_of, is_users, missing_attribute
 from graphflops.tracing.stand_ins import LARGEST_GIVEN
 
 _OPAQUE = "; opaque:"
@@ -84,7 +84,7 @@ def _advice(
         ]
     if fault is Fault.HERE:
         lines = ["graphflops cannot do this yet, and the model is not at fault."]
-        if _quantized(error) is None:
+        if _limit(error) is None:
             lines += [f"Please report this line: {_report(error)}"]
         return lines if is_bare else [*lines, f"Until then, a rule with outputs= for {cls} says what it costs instead."]
     if is_bare and not blank:
@@ -146,19 +146,26 @@ def _reason(error: Exception, fault: Fault) -> str:
         return "this line needs a value that only data can tell"
     if fault is Fault.MODEL:
         return said(error).replace("'FakeTensor' object", "'Tensor' object")
-    if (name := _quantized(error)) is not None:
-        return (
-            f"quantized layers ({name}) do not run on tensors without data: analyze the model as it is before "
-            "torch.ao.quantization.convert, which has the same products"
-        )
+    if (limit := _limit(error)) is not None:
+        return limit
     match = _WITHOUT_DATA.search(str(error))
     return said(error) if match is None else f"the operator {match['op']} does not run on tensors without data"
 
 
-def _quantized(error: Exception) -> str | None:
-    """The operator of quantized tensors that an error says cannot run; None of other errors."""
+def _limit(error: Exception) -> str | None:
+    """What cannot be done yet as far as is known, and what to do instead; None of other errors."""
     match = _WITHOUT_DATA.search(str(error))
-    return match["op"] if match and match["op"].startswith("quantized::") else None
+    if match and match["op"].startswith("quantized::"):
+        return (
+            f"quantized layers ({match['op']}) do not run on tensors without data: analyze the model as it is before "
+            "torch.ao.quantization.convert, which has the same products"
+        )
+    if (attribute := missing_attribute(error)) in OF_DISTRIBUTED:
+        return (
+            f"a distributed tensor (DTensor) is asked for its part ({attribute}), and is counted whole: analyze the "
+            "model as it is before it is distributed"
+        )
+    return None
 
 
 def _report(error: Exception) -> str:

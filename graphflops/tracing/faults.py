@@ -55,7 +55,7 @@ def fault_of(error: BaseException) -> Fault:
         return Fault.VALUE
     text = said(error)
     if (attribute := missing_attribute(error)) is not None:
-        return Fault.HERE if hasattr(torch.Tensor, attribute) or attribute in _OF_SUBCLASSES else Fault.MODEL
+        return Fault.HERE if hasattr(torch.Tensor, attribute) or attribute in OF_DISTRIBUTED else Fault.MODEL
     if _WITHOUT_DATA.search(text):
         return Fault.HERE
     innermost = _innermost(error)
@@ -93,7 +93,9 @@ def raised_by_user(error: BaseException) -> bool:
     return innermost is not None and is_users(innermost.tb_frame.f_code.co_filename)
 
 
-_OF_SUBCLASSES = frozenset({"_local_tensor", "_spec", "to_local", "full_tensor", "redistribute", "placements"})
+OF_DISTRIBUTED = frozenset(
+    {"_local_tensor", "_spec", "to_local", "full_tensor", "redistribute", "placements", "device_mesh"}
+)
 """attributes of distributed tensors, which their stand-ins do not have"""
 
 

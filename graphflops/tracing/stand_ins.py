@@ -25,6 +25,7 @@ from graphflops.torch_private import (
     temporarily_clear_interpreter_stack,
 )
 from graphflops.tracing.copying import Copier, object_dict
+from graphflops.tracing.distributed import is_distributed, refuse_flat, whole_values
 from graphflops.tracing.isolation import session, tracing
 from graphflops.tracing.module_state import watched_state
 from graphflops.tracing.survey import survey_of
@@ -123,7 +124,9 @@ def _has_values(given: torch.Tensor) -> bool:
 
 def _is_wrapper(tensor: torch.Tensor) -> bool:
     """Whether a tensor is wrapped around others, by a transformation of torch.func or a class of its own."""
-    return is_functorch_wrapped_tensor(tensor) or is_traceable_wrapper_subclass(tensor)
+    return is_functorch_wrapped_tensor(tensor) or (
+        is_traceable_wrapper_subclass(tensor) and not is_distributed(tensor)
+    )
 
 
 class _OnTheWay(torch.autograd.Function):
@@ -159,6 +162,7 @@ class StandIns:
     ) -> None:
         self.survey = survey_of(root)
         _refuse_lazy(self.survey.lazy)
+        refuse_flat(self.survey.modules)
         self.mode = mode or _Mode()
         self.copier = Copier(self.of, watch)
         self.copier.handle(PackedSequence, self.packed)
@@ -214,7 +218,7 @@ class StandIns:
     def _marked(self, fake: torch.Tensor, tensor: torch.Tensor) -> None:
         """What is on a tensor is on its stand-in too: attributes, hooks, and a gradient, if it may be added to."""
         with DisableTorchFunction():
-            if not isinstance(tensor, FakeTensor) and (notes := object_dict(tensor)):
+            if not (isinstance(tensor, FakeTensor) or is_distributed(tensor)) and (notes := object_dict(tensor)):
                 object_dict(fake).update({name: self.copier.copy(note) for name, note in notes.items()})
             if tensor.requires_grad:
                 for hook in (tensor._backward_hooks or {}).values():
@@ -297,6 +301,8 @@ class StandIns:
         original = self._originals.get(id(fake))
         if original is None or isinstance(original, (nn.Parameter, FakeTensor)):
             return None
+        if is_distributed(original):
+            return whole_values(original)
         if id(original) in self._names:
             return original
         if id(original) in self._given and not _has_values(original):

@@ -39,6 +39,7 @@ from graphflops.tracing.backward_hooks import Hook, are_on_all_modules, of_modul
 from graphflops.tracing.blocks import alike_blocks
 from graphflops.tracing.checkpoints import Dispatched, Place, Region, Regions
 from graphflops.tracing.depth import room_for, with_room
+from graphflops.tracing.distributed import note_on
 from graphflops.tracing.exporting import exported
 from graphflops.tracing.failures import also_tried, failure, user_line
 from graphflops.tracing.faults import asks_for_data
@@ -246,7 +247,11 @@ class Tracer(fx.Tracer):
             parameters={name: each.numel() for name, each in self._parameters()},
             held={name: self.stand_ins.original_of(each) for name, each in self._parameters()},
             trainable=frozenset(name for name, each in self._parameters() if each.requires_grad),
-            capture=(captured_from(self.root), *self.described.values()),
+            capture=(
+                captured_from(self.root),
+                *note_on(self.survey.modules, self.survey.parameters),
+                *self.described.values(),
+            ),
             assumed=tuple(self.values.assumed),
             routed=self.values.routing.shares,
             untrained=untrained,

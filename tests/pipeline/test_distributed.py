@@ -1,0 +1,69 @@
+"""Models that torch.distributed wrapped or sharded: counted as the modules themselves, by one process alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from graphflops import analyze
+from graphflops.witness import dispatched
+
+PROGRAM = Path(__file__).parent / "distributed_program.py"
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the first of two processes says of each model."""
+    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+        pytest.skip("this PyTorch has no processes to talk to")
+    store = tmp_path_factory.mktemp("store") / "store"
+    command = [sys.executable, str(PROGRAM)]
+    other = subprocess.Popen([*command, "1", "2", str(store)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        first = subprocess.run([*command, "0", "2", str(store)], capture_output=True, text=True, timeout=30)
+        assert first.returncode == 0, first.stderr
+        assert other.wait(60) == 0
+    finally:
+        other.kill()
+        other.wait()
+    found: dict[str, Any] = json.loads(first.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone() -> list[Any]:
+    """The same of the module itself, as autograd runs it."""
+    model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.BatchNorm1d(6), nn.Linear(6, 2)), torch.ones(3, 4)
+    report, witness = analyze(model, (x,)), dispatched(model, (x,))
+    assert (report.work("forward").macs, report.work("backward").macs) == (witness.forward, witness.backward)
+    return [report.forward, report.backward, report.optimizer, list(report.parameters.values())]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"{kind} {steps}" for kind in ("ddp", "static") for steps in range(3)),
+        "inside",
+        *(f"{kind} {steps}" for kind in ("fully_shard", "fully_shard of each") for steps in range(2)),
+        "tensor parallel",
+    ],
+)
+def test_a_wrapped_model_costs_what_the_module_does_and_is_left_as_it_was(
+    answers: dict[str, Any], alone: list[Any], name: str
+) -> None:
+    *costs, notes, unchanged = answers[name]
+    assert costs == alone
+    assert unchanged
+    assert len(notes) == 1
+    assert notes[0].endswith("counted as one process would run it, whole; communication is not counted")
+
+
+def test_flat_parameters_and_parts_are_refused_in_words(answers: dict[str, Any]) -> None:
+    assert answers["flat"].startswith("the model is wrapped by FullyShardedDataParallel (FSDP)")
+    assert "a distributed tensor (DTensor) is asked for its part (to_local)" in answers["part"]
+    assert "FakeTensor" not in answers["flat"] + answers["part"]
