@@ -1,16 +1,14 @@
-"""What the command line names: a factory as PACKAGE.MODULE:FACTORY, inputs as NAME=2x3x224x224:f32."""
+"""Models as the command line names them: a factory as PACKAGE.MODULE:FACTORY, or a configuration of ResNet-BK."""
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from difflib import get_close_matches
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,77 +16,15 @@ import torch
 from torch import nn
 
 from graphflops import models
-from graphflops.arguments import QUANTIZED, checked_model
+from graphflops.arguments import checked_model
 from graphflops.errors import UsageError
+from graphflops.inputs import Input, bind, refuse_twice, split
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
 from graphflops.raised import RAISED, place_of, said, shortened
 
 DEFAULT_BATCH = 32
-DIMENSIONS = 64
-"""how many a tensor can have, for most operators"""
-LARGEST = 2**63 - 1
-"""the largest size that a tensor can have"""
 MOST_MODULES = 100_000
 """experts of ResNet-BK in all its layers"""
-_SHORT = {"f16": "float16", "f32": "float32", "f64": "float64", "bf16": "bfloat16", "i32": "int32", "i64": "int64"}
-_INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:x\d+)*|scalar)(?::(?P<dtype>\w+))?")
-
-
-@dataclass(frozen=True)
-class Input:
-    """An input tensor as the command line describes it; without a name it is positional."""
-
-    name: str | None
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    number: int | None = None
-    """what was written, if it is one number that may as well be meant as one"""
-
-    @classmethod
-    def parse(cls, text: str) -> Input:
-        """``tokens=32x128:int64``, ``2x3x224x224``, ``scale=scalar:f32``.
-
-        Raises:
-            UsageError: the text is none of these; the message says what is wrong with it.
-        """
-        match = _INPUT.fullmatch(text.strip())
-        if match is None:
-            raise UsageError(
-                f"cannot read the input {shortened(text, 200)!r}: write NAME=SIZExSIZE:DTYPE, for example "
-                "tokens=32x128:int64"
-            )
-        dtype_name = match["dtype"] or "float32"
-        dtype = getattr(torch, _SHORT.get(dtype_name, dtype_name), None)
-        if not isinstance(dtype, torch.dtype):
-            raise UsageError(f"there is no dtype {dtype_name!r} (in {text!r}); use float32, int64, bool, bf16, …")
-        if dtype in QUANTIZED:
-            raise UsageError(f"an input cannot be quantized, as {text!r} says; give the floats that it comes of")
-        sizes = [] if match["shape"] == "scalar" else match["shape"].split("x")
-        if len(sizes) > DIMENSIONS:
-            raise UsageError(f"the input {shortened(text, 100)!r} has {len(sizes):,} dimensions: at most {DIMENSIONS}")
-        if any(len(size.lstrip("0")) > len(str(LARGEST)) or int(size) > LARGEST for size in sizes):
-            raise UsageError(f"the input {shortened(text, 100)!r} has a size that no tensor has: at most {LARGEST:,}")
-        number = int(sizes[0]) if len(sizes) == 1 and not match["dtype"] else None
-        return cls(match["name"], tuple(map(int, sizes)), dtype, number)
-
-    def with_batch(self, batch: int) -> Input:
-        """The same with another leading size."""
-        return replace(self, shape=(batch, *self.shape[1:])) if self.shape else self
-
-    def tensor(self) -> torch.Tensor:
-        """A tensor without data.
-
-        Raises:
-            UsageError: no tensor is that large.
-        """
-        try:
-            return torch.empty(self.shape, dtype=self.dtype, device="meta")
-        except (RuntimeError, TypeError, OverflowError) as error:
-            shape = "x".join(map(str, self.shape))
-            raise UsageError(
-                f"there is no tensor of {shortened(shape, 100)} {str(self.dtype).removeprefix('torch.')}, as an input "
-                f"{f'({self.name}) ' if self.name else ''}should be: {said(error).splitlines()[0]}"
-            ) from error
 
 
 def load(target: str) -> Any:
@@ -142,8 +78,8 @@ def model_and_inputs(
     Raises:
         UsageError: the target, an input or the configuration is wrong, or they do not go together.
     """
-    given = [Input.parse(each) for text in inputs or () for each in text.replace(",", " ").split()]
-    refuse_twice("--input", [each.name for each in given if each.name])
+    given = [Input.parse(each) for each in split(inputs)]
+    refuse_twice("--input", [each.path for each in given if each.name])
     model: nn.Module
     if target is None:
         model = home = home_model(config, seq)
@@ -172,53 +108,6 @@ def rates(texts: Iterable[str] | None) -> dict[str, str]:
             raise UsageError(f"--rate {pattern} is given twice, as {found[pattern]} and as {rate}: keep one of them")
         found[pattern] = rate
     return found
-
-
-def refuse_twice(option: str, names: Sequence[str]) -> None:
-    """Say of an option that what it names is given once.
-
-    Raises:
-        UsageError: it is not.
-    """
-    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if twice is not None:
-        raise UsageError(f"{option} {twice}=… is given twice: keep one of them")
-
-
-def bind(model: nn.Module, inputs: Iterable[Input]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword inputs for a model's forward. Where it asks for an int, ``n=3`` is the number 3.
-
-    Raises:
-        UsageError: forward has no argument of a given name, or needs one that is not given.
-    """
-    inputs = list(inputs)
-    try:
-        signature = inspect.signature(model.forward)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{type(model).__name__}.forward cannot be called: {said(error)}") from error
-    except RAISED as error:
-        name = type(model).__name__
-        raise UsageError(f"{name}.forward cannot be called: {said(error)}\n    {place_of(error)}") from error
-    asked = signature.parameters
-
-    def value(given: Input, parameter: inspect.Parameter | None) -> Any:
-        is_int = parameter is not None and (parameter.annotation in (int, "int") or type(parameter.default) is int)
-        return given.number if is_int and given.number is not None else given.tensor()
-
-    unnamed = [each for each in inputs if each.name is None]
-    args = tuple(value(each, by) for each, by in zip_longest(unnamed, list(asked.values())[: len(unnamed)]))
-    kwargs = {each.name: value(each, asked.get(each.name)) for each in inputs if each.name is not None}
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        listed = ", ".join(map(str, asked.values())) or "no arguments"
-        stray = [name for name in kwargs if name not in asked]
-        problem = f"it has no argument {stray[0]!r}" if stray else str(error)
-        raise UsageError(
-            f"these inputs do not fit {type(model).__name__}.forward: {problem}; it takes ({listed}). "
-            "Give each as --input NAME=SIZExSIZE:DTYPE"
-        ) from error
-    return args, kwargs
 
 
 def home_model(config: str | None, seq: int | None) -> ConfigurableResNetBK:

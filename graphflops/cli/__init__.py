@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from itertools import pairwise
 from typing import Annotated
 
 import typer
 
 from graphflops import terminal
 from graphflops.cli import comparison, reports, rules, scaling, verification
-from graphflops.errors import Contradicted, GraphflopsError, MissingRules, UsageError
+from graphflops.errors import CaptureError, Contradicted, GraphflopsError, MissingRules, UsageError
 from graphflops.raised import place_of, said, shortened
 
 EXIT_CODES: dict[type[GraphflopsError], int] = {MissingRules: 2, Contradicted: 4}
@@ -75,7 +76,7 @@ def _code_of(arguments: list[str]) -> int:
         terminal.say("interrupted", error=True)
         return INTERRUPTED
     except GraphflopsError as error:
-        terminal.say(f"error: {error}", error=True)
+        terminal.say("\n".join([f"error: {error}", *_hints(error, arguments)]), error=True)
         return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
     except OSError as error:
         return _not_written(error)
@@ -87,6 +88,16 @@ def _code_of(arguments: list[str]) -> int:
             traceback.print_exception(error)
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _hints(error: GraphflopsError, arguments: list[str]) -> list[str]:
+    """What may have been meant by inputs that a model cannot be called with."""
+    if not isinstance(error, CaptureError):
+        return []
+    from graphflops.inputs import numbers_as_tensors
+
+    texts = [each for option, each in pairwise(arguments) if option in ("-i", "--input")]
+    return numbers_as_tensors([*texts, *(each[8:] for each in arguments if each.startswith("--input="))])
 
 
 def _refuse_unspeakable(arguments: list[str]) -> None:

@@ -24,7 +24,8 @@ def compare(
     ] = None,
     second: Annotated[str | None, typer.Argument(help="the other one, of the same kind")] = None,
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="NAME=SIZExSIZE:DTYPE, of both, once for each input")
+        list[str] | None,
+        typer.Option("--input", "-i", help="NAME=SIZExSIZE:DTYPE, or NAME:=VALUE, of both; for each"),
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="leading size of every input")] = None,
     seq: Annotated[int | None, typer.Option(min=1, help="sequence length of ResNet-BK")] = None,
@@ -99,13 +100,14 @@ def _configurations(
     from graphflops import targets
     from graphflops.comparison import waterfall
     from graphflops.errors import UsageError
+    from graphflops.inputs import Input
 
     if inputs:
         raise UsageError("--input is of models that are named; ResNet-BK's tokens have --batch and --seq")
     first, second = (targets.home_model(each, seq).config for each in (start, end))
     batch = batch or targets.DEFAULT_BATCH
     for config in (first, second):
-        targets.Input.parse(f"tokens={batch}x{config.n_seq}:int64").tensor()  # says what is wrong with the sizes
+        Input.parse(f"tokens={batch}x{config.n_seq}:int64").tensor()  # says what is wrong with the sizes
     try:
         return waterfall(first, second, batch, names=(start, end), **options)
     except ValueError as error:

@@ -15,7 +15,7 @@ def analyze(
         str | None, typer.Argument(help="PACKAGE.MODULE:FACTORY; ResNet-BK if left out", show_default=False)
     ] = None,
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="NAME=SIZExSIZE:DTYPE, once for each input")
+        list[str] | None, typer.Option("--input", "-i", help="NAME=SIZExSIZE:DTYPE, or NAME:=VALUE; once for each")
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="leading size of every input")] = None,
     seq: Annotated[int | None, typer.Option(min=1, help="sequence length of ResNet-BK")] = None,
@@ -96,7 +96,7 @@ def explain(
         str | None, typer.Argument(help="PACKAGE.MODULE:FACTORY, or a saved report; ResNet-BK if left out")
     ] = None,
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="NAME=SIZExSIZE:DTYPE, once for each input")
+        list[str] | None, typer.Option("--input", "-i", help="NAME=SIZExSIZE:DTYPE, or NAME:=VALUE; once for each")
     ] = None,
     other: Annotated[
         str | None, typer.Option("--as", help="from our number to this convention's, line by line")

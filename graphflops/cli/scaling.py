@@ -44,8 +44,8 @@ def scale(
     json: Annotated[Path | None, typer.Option(help="write the law to this file")] = None,
 ) -> None:
     """The law of what a model costs in its sizes, by component; its order of growth, a table and a plot."""
-    from graphflops import targets
     from graphflops.errors import UsageError
+    from graphflops.inputs import refuse_twice
     from graphflops.scaling import factories, law
     from graphflops.scaling.growth_text import print_growth
     from graphflops.scaling.law_text import print_law
@@ -55,7 +55,7 @@ def scale(
 
     phases_in_a_law(phase)
     given = [parse(each) for text in sizes or () for each in text.replace(",", " ").split()]
-    targets.refuse_twice("--size", [name for name, _, _ in given])
+    refuse_twice("--size", [name for name, _, _ in given])
     if budget is not None and not 0 < budget < math.inf:
         raise UsageError(f"--budget is a number of FLOPs, such as 1e18, not {budget}")
     ranges: dict[str, Multiples] = {}

@@ -22,7 +22,7 @@ def verify(
         str | None, typer.Argument(help="PACKAGE.MODULE:FACTORY; ResNet-BK if left out", show_default=False)
     ] = None,
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="NAME=SIZExSIZE:DTYPE, once for each input")
+        list[str] | None, typer.Option("--input", "-i", help="NAME=SIZExSIZE:DTYPE, or NAME:=VALUE; once for each")
     ] = None,
     rules: Annotated[list[Path] | None, typer.Option(help="a file or folder of rules of your own")] = None,
 ) -> None:

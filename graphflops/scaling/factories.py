@@ -11,10 +11,11 @@ from typing import Any
 from torch import nn
 
 from graphflops.errors import UsageError
+from graphflops.inputs import Input, bind, split
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
 from graphflops.raised import LEAVING, place_of, said
 from graphflops.scaling.ranges import Multiples
-from graphflops.targets import DEFAULT_BATCH, Input, bind, home_model, load
+from graphflops.targets import DEFAULT_BATCH, home_model, load
 
 Factory = Callable[..., tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]]
 
@@ -57,7 +58,7 @@ def of_target(target: str, inputs: Iterable[str] | None, sizes: Mapping[str, Mul
     made = load(target)
     if not callable(made) or isinstance(made, nn.Module):
         raise UsageError(f"{target} is a {type(made).__name__}: a law needs a function of sizes that makes the model")
-    texts = [each for text in inputs or () for each in text.replace(",", " ").split()]
+    texts = split(inputs)
     asked = _arguments(made, sizes)
     unused = set(sizes) - asked - {name for text in texts for name in _sizes_in(text, sizes)}
     if unused:
@@ -96,6 +97,8 @@ def _sizes_in(text: str, sizes: Mapping[str, object]) -> list[str]:
 def _with_numbers(text: str, values: Mapping[str, int]) -> str:
     """``tokens=BxN:int64`` as ``tokens=32x128:int64``."""
     name, equals, rest = text.rpartition("=")
+    if name.endswith(":"):  # a value
+        return f"{name}{equals}{values.get(rest, rest)}"
     shape, colon, dtype = rest.partition(":")
     parts = [str(values.get(each, each)) for each in shape.split("x")]
     unknown = [each for each in parts if re.fullmatch(r"[A-Za-z_]\w*", each) and each != "scalar"]

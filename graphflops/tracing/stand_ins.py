@@ -124,9 +124,7 @@ def _has_values(given: torch.Tensor) -> bool:
 
 def _is_wrapper(tensor: torch.Tensor) -> bool:
     """Whether a tensor is wrapped around others, by a transformation of torch.func or a class of its own."""
-    return is_functorch_wrapped_tensor(tensor) or (
-        is_traceable_wrapper_subclass(tensor) and not is_distributed(tensor)
-    )
+    return is_functorch_wrapped_tensor(tensor) or (is_traceable_wrapper_subclass(tensor) and not is_distributed(tensor))
 
 
 class _OnTheWay(torch.autograd.Function):
