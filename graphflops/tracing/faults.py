@@ -9,6 +9,7 @@ from __future__ import annotations
 import dis
 import os
 import re
+import traceback
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
@@ -85,6 +86,12 @@ def missing_attribute(error: BaseException) -> str | None:
 def is_users(file: str) -> bool:
     """Whether a file is neither PyTorch's nor ours; the models that are shipped are as a user's."""
     return file.startswith(MODELS) or not file.startswith(NOT_THE_USERS)
+
+
+def raised_at(error: BaseException | None) -> tuple[str, int] | None:
+    """The file and line of the user's code that an error came out of."""
+    entries = traceback.extract_tb(error.__traceback__ if error is not None else None)
+    return next(((each.filename, each.lineno or 0) for each in reversed(entries) if is_users(each.filename)), None)
 
 
 def raised_by_user(error: BaseException) -> bool:

@@ -41,6 +41,7 @@ from graphflops.torch_private import (
 from graphflops.tracing.contents import Contents, Value, really
 from graphflops.tracing.draws import Draws
 from graphflops.tracing.dtypes import refuse_dtypes
+from graphflops.tracing.faults import raised_at
 from graphflops.tracing.isolation import session
 from graphflops.tracing.kernels import Kernels
 from graphflops.tracing.masks import Masks
@@ -568,7 +569,7 @@ def with_second_thoughts(
     """Run a model; where it raises because of a truth that was assumed, once more with that one taken as false.
 
     A check of the kind ``if (variance < 0).any(): raise`` is passed this way, and no other answer is changed. What
-    fails in any other way raises what it raised at first.
+    fails in any other way raises what it raised last, which is no such check; of a line that raises anyway the first.
     """
     denied: set[Place] = set()
     first: Exception | None = None
@@ -577,7 +578,8 @@ def with_second_thoughts(
         try:
             return attempt(values)
         except failure as error:
-            first = first or error
+            if first is None or raised_at(error.__cause__) != raised_at(first.__cause__):
+                first = error
             place = values.stopped_by(error)
             if place is None or place in denied:
                 break

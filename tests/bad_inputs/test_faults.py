@@ -130,3 +130,27 @@ def test_a_statically_quantized_layer_is_refused_in_one_line() -> None:
     assert "quantized layers (quantized::linear)" in message
     assert "Facebook" not in message
     assert len(message) < 1500
+
+
+def test_a_check_of_data_before_a_branch_on_data_is_not_what_stopped_the_trace() -> None:
+    def checks(x: Tensor) -> Tensor:
+        if x.max() > 3:
+            raise ValueError("out of range")
+        return x if x.sum() > 0 else -x
+
+    message = refusal(checks)
+    assert A_VALUE in message
+    assert "x.sum() > 0" in message
+    assert "out of range" not in message
+
+
+def test_a_check_of_data_before_an_error_is_not_what_stopped_the_trace() -> None:
+    def checks(x: Tensor) -> Tensor:
+        if x.max() > 3:
+            raise ValueError("out of range")
+        return x @ x
+
+    message = refusal(checks)
+    assert THE_MODEL in message
+    assert "out of range" not in message
+    assert "return x @ x" in message
