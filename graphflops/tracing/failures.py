@@ -21,7 +21,7 @@ from graphflops.tracing.faults import NOT_THE_USERS, OF_DISTRIBUTED, Fault, faul
 from graphflops.tracing.stand_ins import LARGEST_GIVEN
 
 _OPAQUE = "; opaque:"
-_WITHOUT_DATA = re.compile(r"Could not run '(?P<op>[\w:.]+)'")
+_WITHOUT_DATA = re.compile(r"Could not run '(?P<op>[\w:.]+)' with arguments from the '(?P<backend>\w+)' backend")
 """how PyTorch begins to say that an operator has no kernel for such tensors"""
 
 
@@ -87,17 +87,16 @@ def _advice(
         if _limit(error) is None:
             lines += [f"Please report this line: {_report(error)}"]
         return lines if is_bare else [*lines, f"Until then, a rule with outputs= for {cls} says what it costs instead."]
-    if is_bare and not blank:
+    names = ", ".join(each or "a tensor" for each in blank)
+    asked = f"It asked for the value of {names}, which has none on the meta device: build the model on the CPU, or "
+    if is_bare:
+        start = f"{asked}put" if blank else "Nobody gave this value. Put"
         return [
-            "Nobody gave this value. Put what this line decides into a torch.nn.Module, or into an operator of "
-            f"torch.library.custom_op, that {name} calls, and give that a rule that describes its outputs, so that it "
-            "need not run."
+            f"{start} what this line decides into a torch.nn.Module, or an operator of torch.library.custom_op, that "
+            f"{name} calls, and give that a rule that describes its outputs, so that it need not run."
         ]
     if blank:
-        lines = [
-            f"It asked for the value of {', '.join(blank)}, which has none on the meta device: "
-            "build the model on the CPU, or give a rule that describes the outputs:"
-        ]
+        lines = [f"{asked}give a rule that describes the outputs:"]
     else:
         lines = [
             f"Nobody gave this value. Give {cls} a rule that describes its outputs, so that it need not run; "
@@ -155,10 +154,10 @@ def _reason(error: Exception, fault: Fault) -> str:
 def _limit(error: Exception) -> str | None:
     """What cannot be done yet as far as is known, and what to do instead; None of other errors."""
     match = _WITHOUT_DATA.search(str(error))
-    if match and match["op"].startswith("quantized::"):
+    if match and (match["op"].startswith("quantized::") or match["backend"].startswith("Quantized")):
         return (
-            f"quantized layers ({match['op']}) do not run on tensors without data: analyze the model as it is before "
-            "torch.ao.quantization.convert, which has the same products"
+            f"quantized layers and tensors ({match['op']}) do not run on tensors without data: analyze the model as it "
+            "is before torch.ao.quantization.convert, which has the same products"
         )
     if (attribute := missing_attribute(error)) in OF_DISTRIBUTED:
         return (

@@ -233,7 +233,11 @@ class Tracer(fx.Tracer):
             except Exception as error:
                 inputs = [spec_of(each) for each in tree_leaves((args, dict(kwargs))) if torch.is_tensor(each)]
                 path, blank = self.failed_at or "", list(self.values.blank)
-                asked = [str(self.nodes[name].target) for name in self.values.not_given if name in self.nodes]
+                asked = [
+                    str(self.nodes[key].target)
+                    for key, each in self.values.not_given.items()
+                    if key in self.nodes and not each.is_floating_point()
+                ]
                 raise CaptureError(failure(error, self.root, self.name, path, inputs, blank, asked)) from error
             self.graph.output(self._as_nodes(outputs)).meta["flows"] = self._flows(outputs)
         _drop_bookkeeping(self.graph, self.read)
