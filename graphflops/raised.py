@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 import traceback
 from typing import Any
@@ -64,3 +66,20 @@ def place_of(error: BaseException, *, source: bool = True) -> str:
     last = frames[-1]
     line = f": {shortened(last.line, 200)}" if source and last.line else ""
     return f"{last.filename}:{last.lineno}{line}"
+
+
+def to_report(error: BaseException) -> str:
+    """The line to report of an error that is a fault of ours: versions, and the error with its place."""
+    versions = ", ".join(map(_version_of, ("graphflops", "torch")))
+    place = place_of(error, source=False).rsplit("site-packages" + os.sep, 1)[-1]
+    kind = shortened(said(error).splitlines()[0], 150)
+    return f"{versions}, Python {platform.python_version()}; {kind} at {place}"
+
+
+def _version_of(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:  # it is run from its sources
+        return package

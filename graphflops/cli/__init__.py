@@ -17,7 +17,7 @@ import typer
 from graphflops import terminal
 from graphflops.cli import comparison, reports, rules, scaling, verification
 from graphflops.errors import CaptureError, Contradicted, GraphflopsError, MissingRules, UsageError
-from graphflops.raised import place_of, said, shortened
+from graphflops.raised import place_of, said, shortened, to_report
 
 EXIT_CODES: dict[type[GraphflopsError], int] = {MissingRules: 2, Contradicted: 4}
 INTERRUPTED = 130
@@ -120,7 +120,10 @@ def _told(error: BaseException) -> str:
         return f"{said(error)}, raised by code that was analysed\n    {place_of(error)}"
     if isinstance(error, (MemoryError, RecursionError)):
         return f"this is too large, or nested too deeply: {said(error)}\n    {place_of(error)}"
-    return f"graphflops is at fault, and not what it was given: {said(error)}\n    {place_of(error)}"
+    return (
+        f"graphflops is at fault, and not what it was given: {said(error)}\n    {place_of(error)}\n"
+        f"Please report this line: {to_report(error)}"
+    )
 
 
 def _not_written(error: OSError | ValueError) -> int:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import os
-import platform
 import re
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import version
 
-import torch
 from torch import fx, nn
 
 from graphflops.errors import CaptureError
-from graphflops.raised import place_of, said, shortened
+from graphflops.raised import said, shortened, to_report
 from graphflops.rulebook import dotted_name
 from graphflops.sizes import Spec
 from graphflops.tracing.faults import NOT_THE_USERS, OF_DISTRIBUTED, Fault, fault_of, is_users, missing_attribute
@@ -85,7 +81,7 @@ def _advice(
     if fault is Fault.HERE:
         lines = ["graphflops cannot do this yet, and the model is not at fault."]
         if _limit(error) is None:
-            lines += [f"Please report this line: {_report(error)}"]
+            lines += [f"Please report this line: {to_report(error)}"]
         return lines if is_bare else [*lines, f"Until then, a rule with outputs= for {cls} says what it costs instead."]
     names = ", ".join(each or "a tensor" for each in blank)
     asked = f"It asked for the value of {names}, which has none on the meta device: build the model on the CPU, or "
@@ -165,14 +161,6 @@ def _limit(error: Exception) -> str | None:
             "model as it is before it is distributed"
         )
     return None
-
-
-def _report(error: Exception) -> str:
-    """Versions, and the error with its place, in a line."""
-    place = place_of(error, source=False).rsplit("site-packages" + os.sep, 1)[-1]
-    kind = shortened(said(error).splitlines()[0], 150)
-    versions = f"graphflops {version('graphflops')}, torch {torch.__version__}, Python {platform.python_version()}"
-    return f"{versions}; {kind} at {place}"
 
 
 def _line_of(error: Exception) -> str:

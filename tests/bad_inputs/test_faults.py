@@ -1,6 +1,8 @@
 """Whose doing a failed trace is: each message says so, and the witness is the same call on real tensors."""
 
+import platform
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -8,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphflops import CaptureError, analyze
+from graphflops import CaptureError, analyze, raised
+from graphflops.cli import main
 
 X = torch.ones(2, 4)
 THE_MODEL = "The model raised this by itself"
@@ -85,6 +88,7 @@ def test_what_runs_on_real_tensors_is_not_blamed_on_the_model(name: str) -> None
     assert NOT_YET in message
     report = message[message.index("Please report this line") :]
     assert f"torch {torch.__version__}" in report
+    assert f"Python {platform.python_version()}" in report
     assert "\n" not in report
 
 
@@ -171,3 +175,17 @@ def test_an_input_of_floats_is_not_to_be_given_as_a_real_one() -> None:
 
     message = refusal(Branches(), X, torch.ones(2))
     assert "as real tensors" not in message
+
+
+def test_a_slip_of_ours_outside_of_a_trace_comes_with_a_line_to_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slips(*_: Any, **__: Any) -> Any:
+        raise KeyError("slipped")
+
+    slips.__code__ = slips.__code__.replace(co_filename=raised.__file__)
+    monkeypatch.setattr("graphflops.analysis.attribute", slips)
+    assert main(["analyze", "--seq", "8", "--batch", "1", "--inference"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: graphflops is at fault, and not what it was given: KeyError: 'slipped'")
+    assert f"Please report this line: graphflops {version('graphflops')}, torch {torch.__version__}, Python " in err
