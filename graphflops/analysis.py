@@ -58,8 +58,8 @@ def analyze(
         strict: refuse a model with an Op that no rule names, one that returns nothing to be trained on although it has
             parameters that require grad, and rules that do not load, instead of reporting them.
         expand: count the single operations of Ops instead of asking their rules: patterns of targets, such as
-            ``"aten.softmax*"`` or ``"my.module.*"``, or True for all. An ``autograd.Function`` without a rule is
-            counted so by its own forward and backward code. The report says which Ops were.
+            ``"aten.softmax*"`` or ``"my.module.*"``, or True for all. An ``autograd.Function`` that a pattern names
+            is counted so as one Op. The report says which Ops were.
         rates: how often modules run in a step, where data decides: a pattern of module paths, such as
             ``"blocks.3.*"``, to a number, an expression in attributes (``"top_k/num_experts"``), bounds, or what
             ``graphflops.rates`` has.
@@ -111,7 +111,8 @@ def _analyzed(
     optimizers = chosen_optimizers(book, optimizer) if training else ()
     options = {"attention": attention}
 
-    traced = trace(model, args, kwargs, book, grad=training, fold=fold)
+    whole = () if isinstance(expand, bool) else tuple(each for each in expand if each != "*")
+    traced = trace(model, args, kwargs, book, grad=training, fold=fold, whole=whole)
     untrained = (traced.untrained,) if traced.untrained else ()
     if strict and untrained:
         raise CaptureError(traced.untrained)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import networkx as nx
 
-from graphflops.graph import Again, Op, OpGraph, Source, add_again, add_op, op_of, renamed, steps
+from graphflops.graph import Again, Hook, Op, OpGraph, Source, add_again, add_op, op_of, renamed, steps
 
 
 def annotate(graph: OpGraph) -> OpGraph:
@@ -65,12 +65,20 @@ class _Flow:
 
     def annotated(self, op: Op) -> Op:
         """An Op with the gradients that it needs."""
-        if op.hook is not None and not any(index in self.meeting[name] for name, index in op.hook.triggers):
-            return replace(op, kind="idle")
+        if op.hook is not None:
+            if not any(index in self.meeting[name] for name, index in op.hook.triggers):
+                return replace(op, kind="idle")
+            if op.hook.gradients and self._are_of_weights(op.hook):
+                return replace(op, hook=replace(op.hook, phase="wgrad"))
         if op.name not in self.live:
             return op
         needs_grad = frozenset(each.name for each in op.operands if each.requires_grad)
         return replace(op, needs_grad=needs_grad, fan_in=dict(self.meeting[op.name]))
+
+    def _are_of_weights(self, hook: Hook) -> bool:
+        """Whether all gradients that a Function's backward calls something for are those of weights."""
+        function = op_of(self.graph, hook.triggers[0][0])
+        return all(each.is_weight for each in function.operands if each.name in hook.gradients)
 
     def others(self) -> list[Again]:
         """Repeats that gradients come to otherwise than to what they repeat."""

@@ -20,6 +20,15 @@ from graphflops.rulebook import Rule, RuleBook
 from graphflops.sizes import Spec
 from graphflops.torch_private import OpOverload, OpOverloadPacket, has_kernel, is_registered
 
+OWN_CODE = Rule(
+    "own code",
+    ("graphflops.own_code",),
+    lambda: Cost(grads={ANY: NOTHING}),
+    __file__,
+    1,
+    "No rule names it: its work is that of what its own forward and backward run, which stand for themselves.",
+)
+"""of an autograd.Function, or an operator written in Python, that is counted by its own code"""
 _VARIANTS = ("_copy", "_functional")
 _COMPLEX = 6
 """real operations of one on complex numbers: those of a product"""

@@ -46,6 +46,8 @@ class Hook:
 
     phase: Literal["dgrad", "wgrad"]
     triggers: tuple[Source, ...]
+    gradients: frozenset[str] = frozenset()
+    """of what a Function's own backward runs: for the gradients of which of its operands"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,9 @@ class Op:
     runs_again: Mapping[Hashable, tuple[tuple[Any, Mapping[str, Any]], ...] | None] = field(default_factory=dict)
     """the regions with which it is computed again; and of one that keeps some of it, the operators that are"""
     hook: Hook | None = None
-    """the backward hook that calls it, if one does"""
+    """the backward hook, or the Function's own backward, that calls it, if one does"""
+    own_code: str | None = None
+    """of a call whose work is that of the Ops which it runs: why its backward could not run; empty if it could"""
     node: fx.Node | None = field(default=None, repr=False, compare=False)
     """where it comes from; ``meta["run"]`` is what was called, with the node's arguments"""
     needs_grad: frozenset[str] = frozenset()
@@ -192,10 +196,11 @@ def renamed(graph: OpGraph, again: Again) -> Iterator[Op]:
     of_op, of_path = again.likeness.of_op, again.likeness.of_path
     own = set(again.ops)
 
+    def moved(source: Source) -> Source:
+        return (of_op(source[0]), source[1]) if source[0] in own else again.sources.get(source, source)
+
     def operand(each: Operand) -> Operand:
-        if each.source in own:
-            return replace(each, source=of_op(each.source))
-        source, index = again.sources.get((each.source, each.index), (each.source, each.index))
+        source, index = moved((each.source, each.index))
         return replace(each, source=source, index=index)
 
     for op in [op_of(graph, name) for name in again.ops]:
@@ -207,6 +212,7 @@ def renamed(graph: OpGraph, again: Again) -> Iterator[Op]:
             operands=tuple(map(operand, op.operands)),
             reaches=tuple((again.name, region) for region in op.reaches),
             runs_again={(again.name, region): only for region, only in op.runs_again.items()},
+            hook=op.hook and replace(op.hook, triggers=tuple(map(moved, op.hook.triggers))),
         )
 
 
@@ -269,13 +275,14 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
         reaches=node.meta["reaches"],
         runs_again=node.meta["runs_again"],
         hook=_hook(node),
+        own_code=node.meta.get("own_code"),
         node=node,
     )
 
 
 def _hook(node: fx.Node) -> Hook | None:
     hook = node.meta.get("hook")
-    return None if hook is None else Hook(hook.phase, tuple(map(_origin, hook.triggers)))
+    return None if hook is None else Hook(hook.phase, tuple(map(_origin, hook.triggers)), hook.gradients)
 
 
 def _operands(name: str, value: Any, flows: Mapping[fx.Node, bool], from_inputs: Set[str]) -> Iterator[Operand]:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from graphflops.conventions import Convention
 from graphflops.costs import Work
-from graphflops.ledger import PHASES, Entry, Formula, Phase, missing_rules
+from graphflops.ledger import BY_ITS_OWN_CODE, PHASES, Entry, Formula, Phase, missing_rules
 from graphflops.letters import in_line, safe
 from graphflops.report import Query, Report, phases_of
 from graphflops.terminal import Terminal
@@ -48,6 +48,9 @@ def print_report(report: Report, console: Console) -> None:
     )
     for line in _rates(report):
         console.print(Text(safe(line), style="yellow"), soft_wrap=True)
+    for line in report.capture:
+        if line.endswith(BY_ITS_OWN_CODE):
+            console.print(Text(safe(f"own code   {line}"), style="yellow"), soft_wrap=True)
     for line in report.assumed[:ASSUMED]:
         console.print(Text(safe(f"assumed    {line}"), style="yellow"), soft_wrap=True)
     if len(report.assumed) > ASSUMED:

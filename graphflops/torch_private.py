@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -72,6 +73,9 @@ try:
     top_saved_tensors_hooks = torch._C._autograd._top_saved_tensors_default_hooks
     SingleLevelFunction = torch.autograd.function._SingleLevelFunction
     no_dispatch_modes = torch.utils._python_dispatch._disable_current_modes
+    _open_modes = torch.utils._python_dispatch._get_current_dispatch_mode_stack
+    _pop_mode = torch.utils._python_dispatch._pop_mode
+    _push_mode = torch.utils._python_dispatch._push_mode
     _pop_saved_tensors_hooks = torch._C._autograd._pop_saved_tensors_default_hooks
     _push_saved_tensors_hooks = torch._C._autograd._push_saved_tensors_default_hooks
 except (ImportError, AttributeError) as error:
@@ -87,6 +91,7 @@ ATTRIBUTES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("inference mode", torch._C, ("_InferenceMode",)),
     ("backward", torch.autograd, ("_engine_run_backward",)),
     ("a tensor", torch.Tensor, ("_base", "_version", "_backward_hooks", "_values")),
+    ("a Function", torch.autograd.Function, ("_backward_cls",)),
     ("a storage", torch.UntypedStorage, ("_cdata",)),
     ("a tensor", torch.Tensor, ("register_hook", "register_post_accumulate_grad_hook")),
     (
@@ -261,6 +266,25 @@ def in_backward() -> bool:
     return bool(current_graph_task() != -1)
 
 
+@contextmanager
+def no_modes_above(is_last: Callable[[Any], bool]) -> Iterator[None]:
+    """Modes of operators that were entered after a certain one are off while this is open."""
+    above: list[Any] = []
+    modes = _open_modes()
+    while any(map(is_last, modes)) and not is_last(modes.pop()):
+        above.append(_pop_mode())
+    try:
+        yield
+    finally:
+        for mode in reversed(above):
+            _push_mode(mode)
+
+
+def applied_by(node: Any) -> Any:
+    """The Function that autograd has a tensor from, if it is one's own."""
+    return getattr(type(node), "_forward_cls", None)
+
+
 # -- checkpoints ---------------------------------------------------------------------------------------------------
 
 _HOOKS_OF_CHECKPOINTS = torch.utils.checkpoint.__name__
@@ -280,6 +304,19 @@ def saved_tensors_hooks() -> list[tuple[Any, Any]]:
         for each in hooks:
             _push_saved_tensors_hooks(*each)
     return hooks
+
+
+@contextmanager
+def no_saved_tensors_hooks() -> Iterator[None]:
+    """No hooks on saved tensors are on while this is open."""
+    hooks = saved_tensors_hooks()
+    for _ in hooks:
+        _pop_saved_tensors_hooks()
+    try:
+        yield
+    finally:
+        for each in hooks:
+            _push_saved_tensors_hooks(*each)
 
 
 def is_of_checkpoint(pack: Any) -> bool:

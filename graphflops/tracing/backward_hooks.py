@@ -31,6 +31,8 @@ class Hook:
     owner: str
     tensor: torch.Tensor | None = None
     """of a hook of a tensor, that tensor"""
+    gradients: frozenset[str] = frozenset()
+    """of what a Function's own backward runs, the operands whose gradients it is for; their phase is its own"""
 
     @property
     def line(self) -> str:

@@ -10,7 +10,8 @@ With *selective* checkpointing a region keeps the results of some operators, as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,6 +173,28 @@ class Regions:
         return result
 
 
+class _AtHand:
+    """Hooks that do what those below them do, and keep the tensor as well, so that nothing has to run again for it."""
+
+    def __init__(self, pack: Callable[[Any], Any]) -> None:
+        self.pack = pack
+
+    def __call__(self, tensor: Any) -> Any:
+        return self.pack(tensor), tensor
+
+
+def _at_hand(saved: Any) -> Any:
+    return saved[1]
+
+
+@contextmanager
+def kept_at_hand() -> Iterator[None]:
+    """What is saved while this is open, in a region, is there without running the region again."""
+    pack, _ = top_saved_tensors_hooks(True)
+    with torch.autograd.graph.saved_tensors_hooks(_AtHand(pack), _at_hand):
+        yield
+
+
 class _Reentrant:
     """Hooks that do nothing but say which region is open; what is saved in it, regions around it do not see."""
 
@@ -187,4 +210,4 @@ def _as_it_is(saved: Any) -> Any:
 
 
 def _is_own(pack: Any) -> bool:
-    return isinstance(pack, _Reentrant) or is_of_checkpoint(pack)
+    return isinstance(pack, (_Reentrant, _AtHand)) or is_of_checkpoint(pack)

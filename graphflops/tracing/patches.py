@@ -80,9 +80,10 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _replacements() -> Iterator[tuple[Any, str, Wrap]]:
-    from graphflops.tracing import plain, watching
+    from graphflops.tracing import own_code, plain, watching
 
     yield SingleLevelFunction, "apply", watching.apply_watched
+    yield torch.autograd.function.FunctionCtx, "set_materialize_grads", own_code.noted
     for name in ("__getattr__", "__setattr__", "__delattr__"):
         yield nn.Module, name, functools.partial(watching.attribute_watched, name)
     yield nn.Module, "_apply", _in_a_trace(plain.converted)

@@ -6,9 +6,10 @@ import inspect
 import math
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from fractions import Fraction
 from types import MethodType
 from typing import Any
@@ -48,6 +49,7 @@ from graphflops.tracing.given import as_module, captured_from, remembered_module
 from graphflops.tracing.histories import Histories, held_under
 from graphflops.tracing.isolation import Session, isolated, session
 from graphflops.tracing.outputs import no_gradient, tensors_in
+from graphflops.tracing.own_code import OwnCode, arguments
 from graphflops.tracing.signatures import signature_of
 from graphflops.tracing.stand_ins import StandIns, Unfold, as_it_is, refusal, spec_of, stored_in
 from graphflops.tracing.stretches import Stretch
@@ -99,17 +101,21 @@ def trace(
     *,
     grad: bool = True,
     fold: bool = False,
+    whole: Sequence[str] = (),
 ) -> Trace:
     """Trace a model on its inputs; tensors may be real, meta or fake, on any device.
 
     With ``fold``, a block that is alike one that has run, and is called in the same way, is one node that says so.
+
+    An ``autograd.Function`` that no rule names is written down as all that it runs, or as one node if a pattern of
+    ``whole`` names it.
 
     The model is never written to: a structural copy of it runs, with fake tensors in the place of its own.
 
     Raises:
         CaptureError: the model's own code refused the inputs, or needs a value that only data can tell.
     """
-    return isolated(lambda: _traced(model, args, kwargs, book, grad=grad, fold=fold), keep=True)
+    return isolated(lambda: _traced(model, args, kwargs, book, grad=grad, fold=fold, whole=whole), keep=True)
 
 
 def _traced(
@@ -120,13 +126,14 @@ def _traced(
     *,
     grad: bool,
     fold: bool,
+    whole: Sequence[str],
 ) -> Trace:
     given = as_module(model)
     root = given if isinstance(given, nn.Module) else _Function(given)
 
     def attempt(values: Values, *, fold: bool = False) -> Trace:
         with room_for(values.stand_ins.survey.depth):
-            return Tracer(root, book, values).run(args, kwargs, grad=grad, fold=fold)
+            return Tracer(root, book, values, whole).run(args, kwargs, grad=grad, fold=fold)
 
     if fold:
         with suppress(Unfold, CaptureError):  # what is wrong is said of the model itself
@@ -142,7 +149,7 @@ def _traced(
         if isinstance(program, str):
             raise also_tried(error, f"torch.export: {program}") from error.__cause__
         try:
-            found = _traced(program, args, kwargs, book, grad=grad, fold=fold)
+            found = _traced(program, args, kwargs, book, grad=grad, fold=fold, whole=whole)
         except CaptureError:
             raise also_tried(error, "torch.export: its program asks for values as well") from error.__cause__
         why = "run on fake tensors: stopped where data decides; exported by torch.export"
@@ -161,8 +168,9 @@ class _Function(nn.Module):
 class Tracer(fx.Tracer):
     """An fx tracer whose values are fake tensors and not proxies, so that a model cannot tell it from a run."""
 
-    def __init__(self, root: nn.Module, book: RuleBook, values: Values) -> None:
+    def __init__(self, root: nn.Module, book: RuleBook, values: Values, whole: Sequence[str] = ()) -> None:
         super().__init__()
+        self.whole = whole
         self.root: nn.Module = root  # the user's own, which is only read; a copy of it runs
         self.name = root.name if isinstance(root, _Function) else type(root).__name__
         self.book = book
@@ -200,6 +208,7 @@ class Tracer(fx.Tracer):
         self.went_back = False  # whether a backward pass was run inside of the program
         self.calls: Counter[str] = Counter()  # of leaf modules, by path
         self.read: set[fx.Node] = set()  # by blocks that repeat others
+        self.own_code = OwnCode(self)
         self.unheld: Counter[bool] = Counter()  # parameters and constants that no module holds
         self._composites: dict[Any, OpOverload | None] = {}
 
@@ -227,6 +236,7 @@ class Tracer(fx.Tracer):
                     outputs = self._outputs(result)
                     untrained = no_gradient(result) if grad and self._is_without_gradient(outputs) else ""
                     if grad:
+                        self.own_code.run_those_that_wait(self._flows(outputs))
                         self._in_a_backward_pass(self._run_backward_hooks)
             except (GraphflopsError, Unfold):
                 raise
@@ -460,7 +470,7 @@ class Tracer(fx.Tracer):
         return self._record("call_module", self.owners[-1], args, kwargs, type(module), offered, forward, rule)
 
     def on_autograd_function(self, apply: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:
-        """A leaf, rule or not: what autograd differentiates is its backward, and not the body of its forward."""
+        """A leaf if a rule names it; else its own forward and backward are what it costs."""
         args, kwargs = self.stand_ins.in_place_of(args), self.stand_ins.in_place_of(kwargs)
         if not self.recording:
             return apply(*args, **kwargs)
@@ -469,14 +479,14 @@ class Tracer(fx.Tracer):
             return self.regions.reentrant(run, inputs)
         if cls.forward.__module__.split(".")[0] == "torch":
             return apply(*args, **kwargs)
-        names = list(inspect.signature(cls.forward).parameters)
-        if cls.setup_context is torch.autograd.Function.setup_context:
-            names = names[1:]  # the first is ctx
-        offered = {**dict(zip(names, args, strict=False)), **kwargs}
+        rule = self.book.find(cls)
+        if rule is None and not self.is_whole(cls):
+            return self.own_code.call(apply, cls, args, kwargs, lambda: cls)
+        offered = arguments(cls, args, kwargs)
         for name, module in [each for each in offered.items() if isinstance(each[1], nn.Module)]:
             self.called.update(self.paths[id(each)] for each in module.modules() if id(each) in self.paths)
             offered |= {f"{name}.{inner}": parameter for inner, parameter in module.named_parameters()}
-        return self._record("call_function", apply, args, kwargs, cls, offered, apply, self.book.find(cls))
+        return self._record("call_function", apply, args, kwargs, cls, offered, apply, rule)
 
     def on_function(self, function: Any, args: Any, kwargs: Any) -> tuple[bool, Any]:
         """A leaf if a rule names it, or the composite operator whose face it is."""
@@ -500,7 +510,7 @@ class Tracer(fx.Tracer):
     def on_operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
         """Whatever no rule named higher up arrives here; what asks for a device gets the one of all stand-ins."""
         self.session.checked()
-        if not self.went_back and in_backward():
+        if not self.went_back and self.hook is None and in_backward():
             self.went_back = True
         open_regions = self.regions.open()
         self.place = Place([(each, each.saved) for each in open_regions])
@@ -683,6 +693,22 @@ class Tracer(fx.Tracer):
                 raise Unfold
         began = dict(self.place.regions)
         return Place([(each, began.get(each, each.saved)) for each in regions], self.ran)
+
+    def place_of_what_runs_nothing(self) -> Place:
+        """Where a call is, as to checkpointed regions, that runs nothing which is not written down for itself."""
+        return Place([(each, each.saved) for each in self.regions.open()])
+
+    def line_now(self) -> str:
+        """The user's line that runs."""
+        return self.line or user_line()
+
+    def name_of_call(self, call: Any) -> str:
+        """How people write what is called."""
+        return dotted_name(call)
+
+    def is_whole(self, call: Any) -> bool:
+        """Whether a Function is one node although no rule names it, because it is to be expanded."""
+        return any(fnmatchcase(dotted_name(call), each) for each in self.whole)
 
     def region(self) -> Region | None:
         """The innermost checkpointed region that is open now."""

@@ -69,10 +69,17 @@ def watching(listener: Listener, values: Values) -> Iterator[None]:
     """Tell a listener of every call in this thread while this is open."""
     before, _here.listener = _here.listener, listener
     try:
-        with _Operators(listener), _Functions(listener), plainly(values, listener.decide):
+        with _Operators(listener), watching_functions(listener, values):
             yield
     finally:
         _here.listener = before
+
+
+@contextmanager
+def watching_functions(listener: Listener, values: Values) -> Iterator[None]:
+    """Tell of functions alone: autograd runs a backward pass without the modes that see these."""
+    with _Functions(listener), plainly(values, listener.decide):
+        yield
 
 
 def apply_watched(original: Any) -> Any:
@@ -150,6 +157,11 @@ class _Operators(TorchDispatchMode):
         if op is _DEVICE and isinstance(args[0], FakeTensor):
             return args[0].device  # autograd asks for it several times an operator
         return self.listener.on_operator(op, args, kwargs or {})
+
+
+def is_watching(mode: Any) -> bool:
+    """Whether a mode of operators is one of these watchers."""
+    return isinstance(mode, _Operators)
 
 
 def _body(function: types.FunctionType) -> types.FunctionType:

@@ -92,12 +92,11 @@ class TestWhatPythonMayDo:
 
 
 class TestLeaves:
-    def test_an_autograd_function_is_never_inlined(self) -> None:
-        """Its backward is not that of its body: without a rule it is unknown, not the sum of what it calls."""
-        report = analyze(Doubled.apply, (torch.zeros(3, 3),))
-        assert macs(report) == 0
-        assert report.coverage.unknown == 1
-        assert "Doubled" in next(iter(report.unsupported_ops()))
+    def test_an_autograd_function_is_not_its_body_differentiated(self) -> None:
+        """Its backward is not that of its forward: without a rule of its own, it is what it runs by itself."""
+        report = analyze(Doubled.apply, (torch.zeros(3, 3, requires_grad=True),))
+        assert (macs(report), report.work("backward").macs) == (27, 0)
+        assert report.coverage.unknown == 0
 
     def test_an_apply_that_the_model_took_earlier_is_seen_too(self) -> None:
         class Keeps(nn.Module):

@@ -1,0 +1,343 @@
+"""An ``autograd.Function`` without a rule is counted by its own forward and backward, as autograd runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+from graphflops import Cost, Report, Work, analyze, rule
+from graphflops.witness import dispatched
+
+D, ROWS = 8, 12
+PRODUCT = ROWS * D * D
+X = torch.zeros(ROWS, D)
+
+
+class Round(torch.autograd.Function):
+    """Straight-through."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+
+class Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return x @ weight.T
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        of_x = grad @ weight if ctx.needs_input_grad[0] else None
+        of_weight = torch.einsum("no,ni->oi", grad, x) if ctx.needs_input_grad[1] else None
+        return of_x, of_weight
+
+
+class WithContext(torch.autograd.Function):
+    """In the newer style, with what is no tensor among its arguments."""
+
+    @staticmethod
+    def forward(x: Tensor, times: int, weight: Tensor) -> Tensor:
+        for _ in range(times):
+            x = x @ weight
+        return x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.times, weight = inputs
+        ctx.save_for_backward(weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        for _ in range(ctx.times):
+            grad = grad @ weight.T
+        return grad, None, None
+
+
+class Again(torch.autograd.Function):
+    """Runs a layer again in its backward, under an autograd of its own, as reversible layers do."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.layer = layer
+        ctx.save_for_backward(x)
+        return layer(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None]:
+        (x,) = ctx.saved_tensors
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            y = ctx.layer(x)
+        torch.autograd.backward(y, grad)
+        return x.grad, None
+
+
+class Adjoint(torch.autograd.Function):
+    """Asks for gradients inside of its backward, and is given its parameters one by one."""
+
+    @staticmethod
+    def forward(ctx: Any, field: nn.Module, state: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.field = field
+        for _ in range(3):
+            state = state + field(state)
+        ctx.save_for_backward(state, *parameters)
+        return state
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        state, *parameters = ctx.saved_tensors
+        totals = [torch.zeros_like(each) for each in parameters]
+        for _ in range(3):
+            with torch.enable_grad():
+                state = state.detach().requires_grad_()
+                slope = ctx.field(state)
+                of_state, *found = torch.autograd.grad(slope, [state, *parameters], grad, allow_unused=True)
+            grad = grad + of_state
+            state = state.detach() - slope.detach()
+            totals = [total + each for total, each in zip(totals, found, strict=True)]
+        return None, grad, *totals
+
+
+class Two(torch.autograd.Function):
+    """Two results, of which one has no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        chosen = x.argmax(-1)
+        ctx.mark_non_differentiable(chosen)
+        ctx.save_for_backward(x, weight)
+        return x @ weight, x * 2, chosen
+
+    @staticmethod
+    def backward(ctx: Any, one: Tensor, other: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        return one @ weight.T + 2 * other, x.T @ one
+
+
+class Outer(torch.autograd.Function):
+    """Functions inside of a Function, both ways."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return Linear.apply(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        x, weight = (each.detach().requires_grad_() for each in ctx.saved_tensors)
+        with torch.enable_grad():
+            y = Linear.apply(x, weight)
+        return torch.autograd.grad(y, (x, weight), grad)
+
+
+class InPlace(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(weight)
+        return x.copy_(x @ weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad @ ctx.saved_tensors[0].T, None
+
+
+class Kept(torch.autograd.Function):
+    """Keeps the graph that its forward made, and goes back through it."""
+
+    @staticmethod
+    def forward(ctx: Any, layer: nn.Module, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            ctx.x = x.detach().requires_grad_()
+            ctx.y = layer(ctx.x)
+        return ctx.y.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, torch.autograd.grad(ctx.y, ctx.x, grad)[0]
+
+
+class Net(nn.Module):
+    def __init__(self, program: Callable[..., Any], layers: int = 2) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(D, D), nn.Linear(D, D)
+        self.layers = nn.ModuleList(nn.Linear(D, D) for _ in range(layers))
+        self.program = program
+
+    def forward(self, x: Tensor) -> Any:
+        return self.last(self.program(self, self.first(x)))
+
+
+PROGRAMS: dict[str, Callable[[Net, Tensor], Any]] = {
+    "straight-through": lambda net, x: Round.apply(x),
+    "a product": lambda net, x: Linear.apply(x, net.layers[0].weight),
+    "a product of a tied weight": lambda net, x: Linear.apply(Linear.apply(x, net.first.weight), net.first.weight),
+    "a product of what needs no gradient": lambda net, x: Linear.apply(x.detach(), net.layers[0].weight),
+    "a product of a weight that needs none": lambda net, x: Linear.apply(x, net.layers[0].weight.detach()),
+    "a product beside another branch": lambda net, x: Linear.apply(x, net.layers[0].weight) + net.layers[0](x),
+    "the newer style": lambda net, x: WithContext.apply(x, 3, net.layers[0].weight),
+    "run again": lambda net, x: Again.apply(x, net.layers[0]),
+    "run again, several layers": lambda net, x: Again.apply(x, nn.Sequential(*net.layers)),
+    "run again, within itself": lambda net, x: Again.apply(x, lambda x: Again.apply(x, net.layers[0])),
+    "adjoint": lambda net, x: Adjoint.apply(net.layers[0], x, *net.layers[0].parameters()),
+    "two results": lambda net, x: sum(Two.apply(x, net.layers[0].weight)[:2]),
+    "one of two results": lambda net, x: Two.apply(x, net.layers[0].weight)[1],
+    "no gradient": lambda net, x: x + Two.apply(x, net.layers[0].weight)[2][:, None],
+    "no one asks": lambda net, x: (Linear.apply(x, net.layers[0].weight), x)[1],
+    "nested": lambda net, x: Outer.apply(x, net.layers[0].weight),
+    "in place": lambda net, x: InPlace.apply(x * 1, net.layers[0].weight),
+    "a graph that is kept": lambda net, x: Kept.apply(net.layers[0], x),
+    "checkpointed": lambda net, x: checkpoint(
+        lambda x: Linear.apply(net.layers[1](x), net.layers[0].weight), x, use_reentrant=False
+    ),
+    "checkpointed, run again": lambda net, x: checkpoint(
+        lambda x: net.layers[1](Again.apply(x, net.layers[0])).relu(), x, use_reentrant=False
+    ),
+    "checkpointed with reentrance": lambda net, x: checkpoint(
+        lambda x: Again.apply(net.layers[1](x), net.layers[0]), x, use_reentrant=True
+    ),
+    "under autocast": lambda net, x: _under_autocast(net, x),
+    "without gradients": lambda net, x: _without_gradients(net, x),
+}
+
+
+def _under_autocast(net: Net, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return Again.apply(x, net.layers[0]).float()
+
+
+def _without_gradients(net: Net, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return x + Linear.apply(x, net.layers[0].weight)
+
+
+def products(report: Report) -> tuple[int, int]:
+    backward = report.work("backward") + report.work("recompute")
+    return int(report.work("forward").macs), int(backward.macs)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_is_what_autograd_dispatches(name: str) -> None:
+    report, seen = analyze(Net(PROGRAMS[name]), (X,)), dispatched(Net(PROGRAMS[name]), (X,))
+    assert report.unsupported_ops() == {}
+    assert products(report) == (seen.forward, seen.backward)
+
+
+def test_the_report_says_so() -> None:
+    report = analyze(Net(PROGRAMS["nested"]), (X,))
+    said = "test_own_code.Outer: no rule names it, so it is counted by its own forward and backward"
+    assert said in report.capture
+    assert f"own code   {said}" in str(report)
+
+
+def test_gradients_of_weights_are_told_from_those_of_activations() -> None:
+    report = analyze(Net(PROGRAMS["a product"]), (X,))
+    assert (report.work("dgrad").macs, report.work("wgrad").macs) == (2 * PRODUCT, 3 * PRODUCT)
+    again = analyze(Net(PROGRAMS["run again"]), (X,))
+    assert again.work("wgrad").macs == 3 * PRODUCT
+    assert again.work("dgrad").macs == 3 * PRODUCT  # what is run again is for both
+
+
+@pytest.mark.parametrize("name", ["run again, several layers", "adjoint", "a product"])
+def test_what_is_trained_through_it_is_updated(name: str) -> None:
+    net = Net(PROGRAMS[name], layers=1)
+    updated = {entry.op for entry in analyze(net, (X,)).entries if entry.kind == "update"}
+    wanted = {each for each, _ in net.named_parameters()} - ({"layers.0.bias"} if name == "a product" else set())
+    assert updated == wanted
+
+
+def test_the_model_is_as_it_was() -> None:
+    net = Net(PROGRAMS["run again"])
+    net.layers[0].weight.grad = gradient = torch.ones(D, D)
+    before = {name: each.clone() for name, each in net.state_dict().items()}
+    analyze(net, (X,))
+    assert net.layers[0].weight.grad is gradient
+    assert torch.equal(gradient, torch.ones(D, D))
+    assert net.first.weight.grad is None
+    assert all(torch.equal(each, before[name]) for name, each in net.state_dict().items())
+
+
+def test_a_rule_wins() -> None:
+    @rule(Linear)
+    def seven(x: Any) -> Cost:
+        return Cost(Work(macs=7), {"x": Work(macs=5), "weight": Work()})
+
+    plain = analyze(Net(lambda net, x: x), (X,))
+    report = analyze(Net(PROGRAMS["a product"]), (X,), rules=[seven])
+    assert products(report) == (products(plain)[0] + 7, products(plain)[1] + 5)
+    assert not any("its own forward" in each for each in report.capture)
+
+
+class Block(nn.Module):
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.layer, self.function = nn.Linear(D, D), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.function is Again:
+            return Again.apply(x, self.layer)
+        return Linear.apply(self.layer(x), self.layer.weight).relu()
+
+
+@pytest.mark.parametrize("function", [Linear, Again])
+@pytest.mark.parametrize("trained", [True, False])
+def test_in_blocks_that_are_alike(function: Any, trained: bool) -> None:
+    """The last of them, and the first if its input needs no gradient, are not as those between."""
+    net = nn.Sequential(*(Block(function) for _ in range(5)))
+    x = torch.zeros(ROWS, D, requires_grad=trained)
+    report, seen = analyze(net, (x,)), dispatched(net, (x,))
+    assert products(report) == (seen.forward, seen.backward)
+    assert report == analyze(net, (x,), fold=False)
+
+
+def test_a_backward_that_does_not_run_is_unknown() -> None:
+    class Reads(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x @ x.T
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Tensor:
+            return grad * grad.data_ptr()
+
+    report = analyze(lambda x: Reads.apply(x), (X.clone().requires_grad_(),))
+    (unknown,) = report.unknown
+    assert unknown.target.endswith("Reads")
+    assert "its own backward does not run here: " in unknown.why
+    assert "address" in unknown.why
+    assert products(report)[0] == ROWS * D * ROWS
+    assert not analyze(lambda x: Reads.apply(x), (X,)).unknown, "no gradient is asked for"
+
+
+def test_only_gradients_that_come_are_there_where_it_asks_for_that() -> None:
+    class Either(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+            ctx.set_materialize_grads(False)
+            ctx.save_for_backward(weight)
+            return x @ weight, x @ weight
+
+        @staticmethod
+        def backward(ctx: Any, one: Tensor | None, other: Tensor | None) -> tuple[Tensor | None, None]:
+            found = [each @ ctx.saved_tensors[0].T for each in (one, other) if each is not None]
+            return sum(found[1:], found[0]), None
+
+    for which in (lambda both: both[0], lambda both: both[1], lambda both: both[0] + both[1]):
+        net = Net(lambda net, x, which=which: which(Either.apply(x, net.layers[0].weight)))
+        seen = dispatched(net, (X,))
+        assert products(analyze(net, (X,))) == (seen.forward, seen.backward)
