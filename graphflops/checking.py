@@ -26,7 +26,7 @@ from graphflops.formulas import symbolic
 from graphflops.graph import Op, build, calls
 from graphflops.offering import offerable, overloads
 from graphflops.pricing import offer
-from graphflops.rulebook import Rule, RuleBook, resolved
+from graphflops.rulebook import Rule, RuleBook, is_pattern, resolved
 from graphflops.torch_private import OpOverload, OpOverloadPacket
 from graphflops.tracing import trace
 from graphflops.verification import DIRECTIONS, Comparison, Verification, verify
@@ -217,7 +217,7 @@ def _calls_of(rule: Rule, target: Any, book: RuleBook, chance: random.Random) ->
         for _ in range(ROUNDS):
             args, kwargs = rule.example()
             found = resolved(target)  # what the example imports may be what the target names
-            if isinstance(found, type) and issubclass(found, nn.Module):
+            if is_pattern(target) or (isinstance(found, type) and issubclass(found, nn.Module)):
                 yield args[0], tuple(args[1:]), kwargs
             else:
                 call: Any = getattr(found, "apply", found)

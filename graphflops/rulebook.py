@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleType
@@ -162,6 +163,9 @@ def source_of(file: str, line: int) -> str:
 def rule(*targets: Target, outputs: Outputs | None = None, example: Example | None = None) -> Mark:
     """Mark a formula as the rule of its targets. It only marks: a RuleBook collects.
 
+    A target is what is called, or its dotted name; of a class the name may be a pattern, ``"*.BKCoreFunction"``, which
+    is that of every class whose dotted name is like it. A rule that names the class itself speaks over a pattern.
+
     The formula asks, by the names of its arguments, for what it needs: operands, parameters and attributes of the
     module, and ``out``, the Spec of the output. ``outputs`` describes the outputs from the same names, so that a
     call that cannot be traced never has to run.
@@ -235,6 +239,8 @@ def refuse_unused_marks(values: Iterable[Any]) -> None:
 def _no_target(target: Any) -> str:
     """Why something cannot be what a rule speaks for, as a sentence; empty if it can."""
     if isinstance(target, str):
+        if is_pattern(target):
+            return _no_pattern(target)
         if not _NAME.fullmatch(target):
             return f"{target!r} is no target: write the dotted name of a class, a function or an operator"
         return ""
@@ -247,6 +253,22 @@ def _no_target(target: Any) -> str:
         return f"{_shown(target)} is no target: give each by itself, as in @rule(aten.mm, aten.bmm)"
     if not callable(target):
         return f"{_shown(target)} is no target: give a module class, a function, an operator, or its dotted name"
+    return ""
+
+
+def is_pattern(target: Target) -> bool:
+    """Whether a target names every class whose dotted name is like it, as ``"*.BKCoreFunction"`` does."""
+    return isinstance(target, str) and ("*" in target or "?" in target)
+
+
+def _no_pattern(target: str) -> str:
+    """Why a pattern cannot be what a rule speaks for, as a sentence; empty if it can."""
+    if not _PATTERN.fullmatch(target):
+        return f"{target!r} is no pattern: write the dotted name of a class, with * for any part of it"
+    if target.startswith(("aten.", "torch.ops.", "optimizer.")):
+        return f"{target!r} is no target: a pattern is of classes, so name each operator"
+    if not re.search(r"\w", target.rpartition(".")[2]):
+        return f"{target!r} names every class there is: end it in a class's own name, as in '*.BKCoreFunction'"
     return ""
 
 
@@ -310,6 +332,7 @@ def spelled(key: object) -> str:
 
 
 _NAME = re.compile(r"[^\W\d][\w<>]*(?:(?:\.|::)[\w<>]+)*")
+_PATTERN = re.compile(r"[\w<>*?]+(?:\.[\w<>*?]+)*")
 _ATEN = re.compile(r"(?:torch\.ops\.)?aten(?:\.|::)(\w+(?:\.\w+)?)")
 _SHORT = {"F": "torch.nn.functional", "nn": "torch.nn", "aten": "torch.ops.aten"}
 
@@ -347,6 +370,21 @@ class Layer:
     origin: str
     """``"shipped"``, ``"package NAME VERSION"``, a path, or ``"given"`` in the call"""
     rules: Mapping[object, Rule]
+
+    @cached_property
+    def patterns(self) -> tuple[tuple[str, Rule], ...]:
+        """The rules whose targets are patterns of classes, the longest pattern first."""
+        found = [(key, rule) for key, rule in self.rules.items() if isinstance(key, str) and is_pattern(key)]
+        return tuple(sorted(found, key=lambda each: (-len(each[0]), each[0])))
+
+
+def _fits(rule: Rule, cls: type) -> bool:
+    """Whether calls of a class offer all that a rule cannot do without, as far as that is known."""
+    from graphflops.offering import offerable
+
+    names = offerable(cls)
+    asked = rule.signature.parameters.values()
+    return names is None or all(each.name in names for each in asked if each.default is each.empty)
 
 
 @dataclass(frozen=True)
@@ -460,9 +498,20 @@ class RuleBook:
         for base in cls.__mro__:
             if base is not cls and attribute(base, "forward") is not attribute(cls, "forward"):
                 continue
-            found = self._first(base, dotted_name(base))
-            if found and base not in (nn.Module, object):
+            if base not in (nn.Module, object) and (found := self._of_class(base)):
                 return found
+        return None
+
+    def _of_class(self, cls: type) -> Rule | None:
+        """The later layer before the earlier, and in one layer what names a class before a pattern of it."""
+        name = dotted_name(cls)
+        for layer in reversed(self.layers):
+            for key in (cls, name):
+                if key in layer.rules:
+                    return layer.rules[key]
+            for pattern, rule in layer.patterns:
+                if fnmatchcase(name, pattern) and (layer.origin != "shipped" or _fits(rule, cls)):
+                    return rule
         return None
 
     def _for_operator(self, op: OpOverload | OpOverloadPacket) -> Rule | None:

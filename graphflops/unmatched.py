@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
-from graphflops.rulebook import Layer, Rule, RuleBook, dotted_name, resolved, spelled
+from graphflops.rulebook import Layer, Rule, RuleBook, dotted_name, is_pattern, resolved, spelled
 
 MOST = 3
 """rules of one file that are named one by one"""
@@ -85,7 +85,7 @@ def _nearest(rule: Rule, names: Sequence[str]) -> str:
 
 def _exists(target: object) -> bool:
     """Whether there is what a target names; of what is installed and not imported nobody asks."""
-    if not isinstance(target, str):
+    if not isinstance(target, str) or is_pattern(target):
         return True
     if not isinstance(resolved(target), str):
         return True

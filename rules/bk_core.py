@@ -37,6 +37,19 @@ def bk_core(diagonal: Spec) -> Cost:
     )
 
 
+@rule("*.BKCoreFunction", example=lambda: _call_of_the_function())
+def bk_core_function(he_diag: Spec) -> Cost:
+    """The published count of ResNet-BK for its own BKCoreFunction, wherever it is defined: 34·N forward, 26·N backward.
+
+    It speaks for the recursions and for the parallel scan alike (``USE_PARALLEL_SCAN``, which that repository turns on
+    for itself): the scan's own products of 2×2 matrices, N·log N of them, are not in it. Only the diagonal has a
+    gradient; those of the bands are None.
+    """
+    cost = bk_core(he_diag)
+    grads = {"he_diag": cost.grads["diagonal"], "*": Work()}
+    return Cost(cost.forward, grads, span=cost.span, backward_span=cost.backward_span)
+
+
 @rule("graphflops.birman_schwinger", example=lambda: _call_on_a_potential())
 def birman_schwinger(v: Spec) -> Cost:
     """Two sweeps of N − 1 steps, and where they meet N quotients; backward as BK-Core's, 26·N.
@@ -64,6 +77,23 @@ def _call() -> tuple[tuple[Any, ...], dict[str, Any]]:
 
     diagonal, band = torch.zeros(2, 9, requires_grad=True), torch.ones(8)
     return (diagonal, band, band, 0.0, 1.0, 0.5), {}
+
+
+def _call_of_the_function() -> tuple[tuple[Any, ...], dict[str, Any]]:
+    import torch
+
+    class BKCoreFunction(torch.autograd.Function):
+        """ResNet-BK's, of a matrix that is its diagonal."""
+
+        @staticmethod
+        def forward(ctx: Any, he_diag: Any, h0_super: Any, h0_sub: Any, z: complex) -> Any:
+            return (1 / (he_diag - z)).real
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> Any:
+            return -grad, None, None, None
+
+    return (BKCoreFunction.apply, torch.zeros(2, 9, requires_grad=True), *torch.ones(2, 2, 8), 1j), {}
 
 
 def _call_on_a_potential() -> tuple[tuple[Any, ...], dict[str, Any]]:

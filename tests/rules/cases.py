@@ -704,7 +704,21 @@ INDEXING = [
     *_table(X, bools(4, 6), masked_scatter=lambda x, m: x.masked_scatter(m, x)),
 ]  # fmt: skip
 
+
+class BKCoreFunction(torch.autograd.Function):
+    """ResNet-BK's own, in another file: its rule names it by a pattern."""
+
+    @staticmethod
+    def forward(ctx: Any, he_diag: Tensor, h0_super: Tensor, h0_sub: Tensor, z: complex) -> Tensor:
+        return (1 / (he_diag - z)).real
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return -grad, None, None, None
+
+
 HOME = [
+    Case("bk_core_function", lambda x: BKCoreFunction.apply(x, torch.ones(2, 4), torch.ones(2, 4), 1j), (reals(2, 5),)),
     *_table(
         reals(2, 5), bk_core=BKCore(5), custom_kernel=BKCore(5, use_custom_kernel=True),
         birman_schwinger=BirmanSchwingerCore(5),

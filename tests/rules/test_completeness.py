@@ -1,9 +1,11 @@
 """Every shipped rule is reached by a case of the table, through nearly every target it names."""
 
+import fnmatch
+
 from cases import CASES, priced
 
 from graphflops.discovery import shipped
-from graphflops.rulebook import Rule
+from graphflops.rulebook import Rule, is_pattern
 
 NOT_TRACED = {"aten::norm", "aten::movedim", "aten::_reshape_alias", "aten::lift_fresh"}
 """what the PyTorch of today runs as something else"""
@@ -21,7 +23,8 @@ def test_every_rule_is_reached() -> None:
 def test_every_target_is_reached() -> None:
     reached = {each.target for each in priced()} | NOT_TRACED
     named = {str(key).replace(".self", "").replace(".Tensor", "").replace("::", ".") for key, _ in shipped()}
-    assert not named - {each.replace("::", ".") for each in reached}
+    missing = named - {each.replace("::", ".") for each in reached}
+    assert not [each for each in missing if not (is_pattern(each) and fnmatch.filter(reached, each))]
 
 
 def test_the_names_of_cases_tell_them_apart() -> None:
