@@ -45,7 +45,8 @@ def analyze(
     """What one step of a model costs: traced on fake tensors, priced by rules, nothing executed, nothing changed.
 
     Args:
-        model: a module, or any function of tensors.
+        model: a module, or any function of tensors; one that runs ``backward()`` and optimizers by itself is a step, and
+            split by what runs.
         args: the positional inputs, as for ``torch.export.export``; tensors may be real, meta or fake.
         kwargs: the keyword inputs.
         optimizer: ``"adamw"``, ``"adam"``, ``"sgd"``, ``"sgd_momentum"``, or a rule's ``optimizer.NAME``; one of
@@ -130,6 +131,7 @@ def _analyzed(
         updates.rule,
         options,
         updates=updates.by_parameter,
+        reached=traced.reached,
         is_proved=book.is_shipped,
     )
     given = found_rates(rates or {}, traced.modules, traced.called, ledger, model)
@@ -139,7 +141,7 @@ def _analyzed(
         inputs={name: str(spec) for name, spec in traced.inputs.items()},
         parameters=traced.parameters,
         trainable=traced.trainable,
-        optimizer_name=optimizer_name(optimizers),
+        optimizer_name=(" + ".join(traced.stepped) or None) if traced.is_step else optimizer_name(optimizers),
         convention=STANDARD,
         modules=traced.modules,
         called=traced.called,
@@ -150,7 +152,7 @@ def _analyzed(
             *without_work(given, entries),
         ),
         capture=traced.capture,
-        assumed=traced.assumed,
+        assumed=(*traced.assumed, *updates.assumed),
         rates={**given.modules, **given.operators},
         routed=traced.routed,
     ).under(chosen)

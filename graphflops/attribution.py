@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from graphflops.answers import Answers, is_plain
 from graphflops.costs import NOTHING, Cost, Work, covers
@@ -26,6 +26,8 @@ class Update:
     formula: Formula
     missing: tuple[str, ...] = ()
     """operators in it that no rule names"""
+    assumed: tuple[str, ...] = ()
+    """what was taken as given in it"""
 
 
 def attribute(
@@ -36,11 +38,13 @@ def attribute(
     options: Mapping[str, Any] | None = None,
     *,
     updates: Mapping[str, Update] | None = None,
+    reached: Collection[Hashable] = (),
     is_proved: Callable[[Rule], bool] = lambda rule: False,
 ) -> Ledger:
     """The ledger of a priced graph; its entries sum to the total, phase by phase.
 
     Every parameter with a gradient is updated by the rule of an optimizer, or as ``updates`` say of it by its name.
+    ``reached`` are checkpointed regions that the program itself goes back to.
 
     The formulas of rules that ``is_proved`` are written when they are read, and those of others now: one of them may
     work on numbers alone, and that is an error.
@@ -55,7 +59,7 @@ def attribute(
     made: dict[str, tuple[Entry, ...]] = {}
     formulas = Answers(why_of)
     by_rule = Answers(lambda rule, offered: (rule.price(offered).forward, why_of(rule, offered)))
-    reached = {region for op in ops(graph) if op.needs_grad for region in op.reaches}
+    reached = {*reached, *(region for op in ops(graph) if op.needs_grad for region in op.reaches)}
     for op in ops(graph):
         entries: list[Entry] = []
         if op.name in prices.costs:
@@ -63,7 +67,8 @@ def attribute(
             again = _Again.of(op, reached, prices.again.get(op.name, {}))
             with asked_about(op):
                 why = formulas.of(rule, offer(op, options))
-            entries += _entries(op, rule, cost, again, why, modules)
+                split = _split(op, rule, cost, options)
+            entries += _entries(op, rule, cost, again, why, modules, split)
         entries += _fan_in(op)
         if op.kind == "parameter" and op.fan_in and optimizer is not None:
             entries.append(_update(op, optimizer, *by_rule.of(optimizer, {"param": op.out})))
@@ -109,7 +114,30 @@ class _Again:
         return cls(len(regions) - len(parts), sum(parts, NOTHING))
 
 
-def _entries(op: Op, rule: Rule, cost: Cost, again: _Again, why: Formula, modules: Collection[str]) -> Iterator[Entry]:
+Split: TypeAlias = "tuple[Work, Work]"
+"""of a call in the backward pass of a step, what is done for activations, and what more for weights"""
+
+
+def _split(op: Op, rule: Rule, cost: Cost, options: Mapping[str, Any] | None) -> Split | None:
+    """What a call does for each kind of gradients, if it makes both."""
+    mask = op.offered.get("output_mask")
+    if op.phase != "dgrad" or not op.weight_results or mask is None or "output_mask" not in rule.asks_for():
+        return None
+    rest = tuple(asked and i not in op.weight_results for i, asked in enumerate(mask))
+    first = rule.price({**offer(op, options), "output_mask": rest}).forward
+    more = [whole - part for whole, part in zip(cost.forward.counts(), first.counts(), strict=True)]
+    return (first, Work(*more)) if min(more) >= 0 else None
+
+
+def _entries(
+    op: Op,
+    rule: Rule,
+    cost: Cost,
+    again: _Again,
+    why: Formula,
+    modules: Collection[str],
+    split: Split | None = None,
+) -> Iterator[Entry]:
     """A composite cost has an entry for each of its parts; a part named after a submodule stands under its path."""
     for i, (name, part) in enumerate((cost.parts or {"": cost}).items()):
         again = again if i == 0 else replace(again, some=NOTHING)
@@ -121,7 +149,7 @@ def _entries(op: Op, rule: Rule, cost: Cost, again: _Again, why: Formula, module
             target=op.target,
             part=name,
             line=op.line,
-            work=_phases(op, part, again),
+            work=_phases(op, part, again, split),
             rule=f"{rule.name} ({rule.source})",
             about=rule.about,
             formula=_of_part(why, name) if name else why,
@@ -151,10 +179,11 @@ def _of_part(why: Formula, name: str) -> Formula:
     return deferred(lambda: why.parts.get(name, why))
 
 
-def _phases(op: Op, cost: Cost, again: _Again) -> dict[Phase, Work]:
+def _phases(op: Op, cost: Cost, again: _Again, split: Split | None = None) -> dict[Phase, Work]:
     """Forward as it is, and as often again as checkpointing says so; of the gradients those that autograd computes.
 
-    What a backward hook runs is work of the backward pass.
+    What a backward hook runs is work of the backward pass. In a program that is a step, what ran in another phase than
+    forward is work of that one.
     """
     if op.hook is not None:
         return _nonzero({op.hook.phase: cost.forward})
@@ -168,7 +197,21 @@ def _phases(op: Op, cost: Cost, again: _Again) -> dict[Phase, Work]:
         else:
             dgrad += work
     recompute = (cost.recompute if op.needs_grad else NOTHING) + cost.forward * again.times + again.some
-    return _nonzero({"forward": cost.forward, "dgrad": dgrad, "wgrad": wgrad, "recompute": recompute})
+    ran, of_weights = split or (_added_up(cost.forward) if op.sums else cost.forward, NOTHING)
+    phases: dict[Phase, Work] = {
+        "forward": NOTHING,
+        "dgrad": dgrad,
+        "wgrad": wgrad + of_weights,
+        "recompute": recompute,
+    }
+    own: Phase = op.phase or "forward"
+    phases[own] = phases.get(own, NOTHING) + ran
+    return _nonzero(phases)
+
+
+def _added_up(work: Work) -> Work:
+    """The work of a call that only adds up gradients."""
+    return replace(work, elementwise=0, accumulate=work.elementwise + work.accumulate)
 
 
 def _fan_in(op: Op) -> Iterator[Entry]:

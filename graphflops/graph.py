@@ -21,6 +21,7 @@ from graphflops.tracing import Trace, spec_of
 OpGraph: TypeAlias = "nx.DiGraph[str]"
 Source: TypeAlias = "tuple[str, int | None]"
 """the name of an Op, and which of its results"""
+StepPhase: TypeAlias = Literal["", "dgrad", "wgrad", "recompute", "optimizer"]
 Kind: TypeAlias = Literal["input", "parameter", "constant", "call", "output", "idle"]
 
 
@@ -78,6 +79,12 @@ class Op:
     """the backward hook, or the Function's own backward, that calls it, if one does"""
     own_code: str | None = None
     """of a call whose work is that of the Ops which it runs: why its backward could not run; empty if it could"""
+    phase: StepPhase = ""
+    """of a program that is a step: where it ran, if not forward"""
+    weight_results: frozenset[int] = frozenset()
+    """of a call in the backward pass of a step, those of its results that are gradients of weights"""
+    sums: bool = False
+    """whether autograd only adds up in it, gradients that meet or what was broadcast"""
     node: fx.Node | None = field(default=None, repr=False, compare=False)
     """where it comes from; ``meta["run"]`` is what was called, with the node's arguments"""
     needs_grad: frozenset[str] = frozenset()
@@ -276,8 +283,32 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
         runs_again=node.meta["runs_again"],
         hook=_hook(node),
         own_code=node.meta.get("own_code"),
+        phase=_phase(node, from_inputs),
+        weight_results=frozenset(_weight_results(node, from_inputs)),
+        sums=node.meta.get("sums", False),
         node=node,
     )
+
+
+def _phase(node: fx.Node, from_inputs: Set[str]) -> StepPhase:
+    """Where a call of a step ran; backward, for gradients of activations or of weights alone."""
+    phase: Any = node.meta.get("phase", "")
+    if phase != "backward":
+        return phase  # type: ignore[no-any-return]
+    return "wgrad" if _is_of_weights(node, from_inputs) else "dgrad"
+
+
+def _weight_results(node: fx.Node, from_inputs: Set[str]) -> Iterator[int]:
+    if node.meta.get("phase") == "backward":
+        for user in node.users:
+            if _is_part(user) and isinstance(index := user.args[1], int) and _is_of_weights(user, from_inputs):
+                yield index
+
+
+def _is_of_weights(gradient: fx.Node, from_inputs: Set[str]) -> bool:
+    """Whether what was computed is of use for gradients of weights alone."""
+    tensors = [each for each in gradient.meta.get("gradients_of", ()) if each.meta]
+    return bool(tensors) and all(_origin(each)[0] not in from_inputs for each in tensors)
 
 
 def _hook(node: fx.Node) -> Hook | None:

@@ -28,14 +28,12 @@ from graphflops.pricing import price
 from graphflops.raised import said, shown
 from graphflops.rulebook import Rule, RuleBook
 from graphflops.tracing import Trace, trace
+from graphflops.tracing.steps import needs_closure
+from graphflops.tracing.values import STEADY
 from graphflops.tracing.watching import listener
 
 OptimizerLike: TypeAlias = "str | torch.optim.Optimizer | Callable[..., Any] | Sequence[Any]"
 """a name, an optimizer, a class or another callable that makes one of parameters; or several of these"""
-
-STEADY = 10_006
-"""steps that were made before the one that is counted. The next one is a prime: what is done every so many steps, such
-as the roots of preconditioners, is not part of it, and a warm-up is over"""
 
 _ONE_BY_ONE = {"foreach": False, "fused": False, "capturable": False}
 
@@ -68,6 +66,7 @@ class Updates:
     by_parameter: Mapping[str, Update] = field(default_factory=dict)
     unknown: tuple[Unknown, ...] = ()
     notes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
 
 # -- which optimizers ----------------------------------------------------------------------------------------------
@@ -137,9 +136,7 @@ def _refuse_closure(kind: type) -> None:
     Raises:
         UsageError: the step of this optimizer does.
     """
-    step = kind.step  # type: ignore[attr-defined]
-    parameter = inspect.signature(inspect.unwrap(step)).parameters.get("closure")
-    if parameter is not None and parameter.default is parameter.empty:
+    if needs_closure(kind):
         raise UsageError(
             f"{kind.__name__} calls a closure, forward and backward, as often as it needs: its update has no cost of "
             "its own.\nAnalyse a function that runs the whole step, with optimizer.step(closure) in it; or write a "
@@ -232,7 +229,8 @@ def updates_of(
         else:
             unknown.append(_unknown(op, each.name, str(found)))
     notes = [f"not updated, as {_names(chosen)} does not hold them: {_few(left)}"] if left else []
-    return Updates(by_parameter=updates, unknown=tuple(unknown), notes=tuple(notes))
+    assumed = dict.fromkeys(each for update in updates.values() for each in update.assumed)
+    return Updates(by_parameter=updates, unknown=tuple(unknown), notes=tuple(notes), assumed=tuple(assumed))
 
 
 class _Counted:
@@ -279,7 +277,7 @@ class _Counted:
         work = sum((cost.forward for _, cost in prices.costs.values()), NOTHING)
         rule = _counting_rule(chosen, kind, [prices.costs[name][0].name for name in prices.costs], work)
         missing = tuple(dict.fromkeys(each.target for each in prices.unknown))
-        return Update(rule, work, formula(rule, {}), missing)
+        return Update(rule, work, formula(rule, {}), missing, traced.assumed)
 
 
 class _Outcome:
@@ -295,7 +293,7 @@ def _step(chosen: ChosenOptimizer, parameter: torch.Tensor, outcome: _Outcome) -
 
     def update() -> None:
         tracer: Any = listener()
-        with tracer.paused(), tracer.updating():
+        with tracer.paused():
             optimizer = held
             if make is not None:
                 try:
@@ -308,23 +306,18 @@ def _step(chosen: ChosenOptimizer, parameter: torch.Tensor, outcome: _Outcome) -
                 for each in group["params"]:
                     each.grad = None
             parameter.grad = torch.empty_like(parameter)
-            optimizer.step()
+            with tracer.updating(optimizer):
+                optimizer.step()
             _make_steady(optimizer)
-        with tracer.updating():
-            optimizer.step()
+        optimizer.step()
 
     return update
 
 
 def _make_steady(optimizer: Any) -> None:
-    """Have an optimizer believe that it is well under way."""
+    """Have an optimizer that counts its own steps believe that there were many; one that asks a tensor is told so."""
     for state in (*optimizer.state.values(), *optimizer.param_groups):
-        if not isinstance(state, dict) or "step" not in state:
-            continue
-        count = state["step"]
-        if torch.is_tensor(count):
-            state["step"] = torch.full_like(count, STEADY)
-        elif isinstance(count, (int, float)):
+        if isinstance(state, dict) and isinstance(count := state.get("step"), (int, float)):
             state["step"] = type(count)(STEADY)
 
 

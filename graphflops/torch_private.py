@@ -61,6 +61,8 @@ try:
 
     function_of_graph = torch._C._create_function_from_graph
     current_graph_task = torch._C._current_graph_task_id
+    current_autograd_node = torch._C._current_autograd_node
+    next_sequence_number = torch._C._autograd._get_sequence_nr
     DisableAutocast = torch._C._DisableAutocast
     DisableTorchDispatch = torch._C._DisableTorchDispatch
     has_computed_kernel = torch._C._dispatch_has_computed_kernel_for_dispatch_key
@@ -259,6 +261,11 @@ def engine() -> tuple[Any, str]:
 def inference_guard() -> tuple[Any, str]:
     """The module and the name of the class that ``torch.inference_mode`` enters."""
     return torch._C, "_InferenceMode"
+
+
+def sequence_number(function: Any) -> int:
+    """The number that autograd gave to a function when it was written down."""
+    return int(function._sequence_nr())
 
 
 def in_backward() -> bool:

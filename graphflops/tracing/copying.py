@@ -62,7 +62,8 @@ HOOK = "_compiled_call_impl"
 class Copier:
     """Copies of one trace, each object once. ``fake`` makes the tensor that stands for a tensor.
 
-    ``watch`` is given each module and its copy, and returns who is called in place of the copy.
+    ``watch`` is given each module and its copy, and returns who is called in place of the copy; ``watch_steps`` is
+    given the copy of each optimizer.
     """
 
     def __init__(
@@ -72,9 +73,11 @@ class Copier:
     ) -> None:
         self.fake = fake
         self.watch = watch
+        self.watch_steps: Callable[[Any], None] | None = None
         # id of an original → itself, so that the id stays its own, and its copy
         self._copies: dict[int, tuple[Any, Any]] = {}
         self._pending: list[Callable[[], None]] = []
+        self._at_last: list[Callable[[], None]] = []  # when all that is pending is done
         self._deferred: set[int] = set()
         self._handlers: dict[type, Handler | None] = dict.fromkeys(_ATOMS)
         self._globals: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
@@ -125,6 +128,7 @@ class Copier:
         self._copies.clear()
         self._globals.clear()
         self._pending.clear()
+        self._at_last.clear()
 
     # -- the walk ------------------------------------------------------------------------------------------------
 
@@ -133,8 +137,8 @@ class Copier:
             return
         self._working = True
         try:
-            while self._pending:
-                self._pending.pop()()
+            while waiting := self._pending or self._at_last:
+                waiting.pop()()
         finally:
             self._working = False
 
@@ -403,7 +407,13 @@ class Copier:
         made = self._keep(original, (cls if issubclass(cls, _STATEFUL_OF_PYTHON) else object).__new__(cls))
         if isinstance(original, random.Random):
             random.Random.setstate(made, random.Random.getstate(original))
+        is_optimizer = callable(getattr(cls, "step", None)) and (
+            "param_groups" in state or hasattr(cls, "param_groups")
+        )
+
         self._pending.append(lambda: self._fill_attributes(original, made))
+        if is_optimizer and (watch_steps := self.watch_steps) is not None:
+            self._at_last.append(lambda: watch_steps(made))
         return made
 
     def _fill_attributes(self, original: Any, made: Any) -> None:
@@ -440,7 +450,7 @@ class Copier:
     def _globals_of(self, function: types.FunctionType) -> dict[str, Any]:
         """The globals that a copied function runs on: those of its file, with copies of the state that it names."""
         own = function.__globals__
-        names = [name for name in _names_in(function.__code__) if name in own and self.is_stateful(own[name])]
+        names = [name for name in names_in(function.__code__) if name in own and self.is_stateful(own[name])]
         if not names and not _writes_globals(function.__code__):
             return self._globals[id(own)][1] if id(own) in self._globals else own
         if id(own) not in self._globals:
@@ -469,7 +479,7 @@ class Copier:
                     if _writes_globals(value.__code__):
                         return True
                     own = value.__globals__
-                    waiting += [own[name] for name in _names_in(value.__code__) if name in own]
+                    waiting += [own[name] for name in names_in(value.__code__) if name in own]
             elif is_a(value, types.MethodType):
                 waiting += [value.__func__, value.__self__]
             elif is_a(value, types.BuiltinMethodType):
@@ -581,9 +591,9 @@ def content_of(cell: types.CellType) -> Any:
 
 
 @functools.lru_cache(maxsize=4096)
-def _names_in(code: types.CodeType) -> tuple[str, ...]:
+def names_in(code: types.CodeType) -> tuple[str, ...]:
     """The names that a function may look up among its globals, also from functions that it defines."""
-    inner = (name for each in code.co_consts if isinstance(each, types.CodeType) for name in _names_in(each))
+    inner = (name for each in code.co_consts if isinstance(each, types.CodeType) for name in names_in(each))
     return (*dict.fromkeys((*code.co_names, *inner)),)
 
 

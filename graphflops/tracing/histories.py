@@ -41,6 +41,12 @@ class Histories:
                 node = self._known(tensor)
         return node
 
+    def node_with(self, function: Any, index: int) -> fx.Node | None:
+        """The first node that made something of this history; not what a call saved inside, which was not seen made."""
+        with DisableTorchFunction():
+            self._read_on()
+        return next((node for node in self._nodes.get((function, index), ()) if node.op != "get_attr"), None)
+
     def _known(self, tensor: torch.Tensor) -> fx.Node | None:
         wanted = _history(tensor)
         for node in reversed(self._nodes.get(wanted, ())):

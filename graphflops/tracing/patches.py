@@ -24,6 +24,7 @@ from graphflops.torch_private import (
     FAKE_TENSOR_LOG,
     DisableTorchFunction,
     SingleLevelFunction,
+    engine,
     export_module,
     flex_device_check,
     inference_guard,
@@ -86,6 +87,8 @@ def _replacements() -> Iterator[tuple[Any, str, Wrap]]:
     yield torch.autograd.function.FunctionCtx, "set_materialize_grads", own_code.noted
     for name in ("__getattr__", "__setattr__", "__delattr__"):
         yield nn.Module, name, functools.partial(watching.attribute_watched, name)
+    yield *engine(), watching.engine_watched
+    yield torch.optim.Optimizer, "__init__", watching.made_watched
     yield nn.Module, "_apply", _in_a_trace(plain.converted)
     yield torch, "compile", _in_a_trace(plain.uncompiled)
     yield *inference_guard(), _in_a_trace(plain.WithoutGrad)

@@ -122,6 +122,10 @@ def _has_values(given: torch.Tensor) -> bool:
     return not (given.is_floating_point() or given.is_complex() or given.is_quantized)
 
 
+class Wrapped(nn.Module):
+    """A function as a module, which holds the modules that it reaches."""
+
+
 def _is_wrapper(tensor: torch.Tensor) -> bool:
     """Whether a tensor is wrapped around others, by a transformation of torch.func or a class of its own."""
     return is_functorch_wrapped_tensor(tensor) or (is_traceable_wrapper_subclass(tensor) and not is_distributed(tensor))
@@ -171,7 +175,7 @@ class StandIns:
         self._originals: dict[int, torch.Tensor] = {}
         self._given: set[int] = set()
         self._real: dict[int, torch.Tensor] = {}
-        self.with_gradients = not self.survey.parameters
+        self.with_gradients = isinstance(root, Wrapped) or not self.survey.parameters
         """whether gradients that are there already have stand-ins: a step that trains adds to them"""
         self.some_sparse = False
         """whether one of them stands for a sparse tensor"""

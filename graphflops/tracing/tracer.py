@@ -50,12 +50,14 @@ from graphflops.tracing.histories import Histories, held_under
 from graphflops.tracing.isolation import Session, isolated, session
 from graphflops.tracing.outputs import no_gradient, tensors_in
 from graphflops.tracing.own_code import OwnCode, arguments
+from graphflops.tracing.reaching import hold, modules_reached, positional_names
 from graphflops.tracing.signatures import signature_of
-from graphflops.tracing.stand_ins import StandIns, Unfold, as_it_is, refusal, spec_of, stored_in
+from graphflops.tracing.stand_ins import StandIns, Unfold, Wrapped, as_it_is, refusal, spec_of, stored_in
+from graphflops.tracing.steps import Steps
 from graphflops.tracing.stretches import Stretch
 from graphflops.tracing.torchscript import as_written
 from graphflops.tracing.values import Values, with_second_thoughts
-from graphflops.tracing.watching import watching
+from graphflops.tracing.watching import watch_steps, watching
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,12 @@ class Trace:
     """that nothing which is returned requires grad, although there are parameters that do"""
     warnings: tuple[str, ...] = ()
     """what may run beside what is in the graph"""
+    is_step: bool = False
+    """whether the program goes back, or has an optimizer step, by itself: each node's ``meta["phase"]`` says which"""
+    stepped: tuple[str, ...] = ()
+    """the names of the optimizers that it has step"""
+    reached: frozenset[int] = frozenset()
+    """the checkpointed regions, run with reentrance, that its own backward passes come to"""
 
 
 def trace(
@@ -129,7 +137,7 @@ def _traced(
     whole: Sequence[str],
 ) -> Trace:
     given = as_module(model)
-    root = given if isinstance(given, nn.Module) else _Function(given)
+    root = given if isinstance(given, nn.Module) else _Function(given, args, kwargs)
 
     def attempt(values: Values, *, fold: bool = False) -> Trace:
         with room_for(values.stand_ins.survey.depth):
@@ -156,13 +164,14 @@ def _traced(
         return replace(found, name=type(root).__name__, capture=(why, *found.capture))
 
 
-class _Function(nn.Module):
+class _Function(Wrapped):
     """A bare function as a module, so that the rest needs no second case."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         super().__init__()
         self.forward = function
         self.name = getattr(function, "__name__", type(function).__name__)
+        hold(self, modules_reached(function, args, kwargs))
 
 
 class Tracer(fx.Tracer):
@@ -178,6 +187,7 @@ class Tracer(fx.Tracer):
         self.stand_ins = stand_ins = values.stand_ins
         self.copier = stand_ins.copier
         self.copier.watch = self.watched
+        self.copier.watch_steps = watch_steps
         on_module, of_pytorch = self.on_module, module_call
 
         def watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -189,6 +199,7 @@ class Tracer(fx.Tracer):
         self.session.own(self)
         self.graph = fx.Graph(tracer_cls=type(self))
         self.histories = Histories(self.graph)
+        self.steps = Steps(self)
         self.survey = stand_ins.survey
         self.paths: dict[int, str] = {}  # id of a module's copy → its path
         self.nodes: dict[int, fx.Node] = {}  # id of a fake tensor → the node that made it
@@ -249,7 +260,10 @@ class Tracer(fx.Tracer):
                     if key in self.nodes and not each.is_floating_point()
                 ]
                 raise CaptureError(failure(error, self.root, self.name, path, inputs, blank, asked)) from error
-            self.graph.output(self._as_nodes(outputs)).meta["flows"] = self._flows(outputs)
+            self.graph.output(self._as_nodes(outputs)).meta["flows"] = self._flows_out(outputs)
+        if not self.steps.is_step:
+            for node in self.graph.nodes:
+                node.meta.pop("phase", None)
         _drop_bookkeeping(self.graph, self.read)
         _close_regions(self.graph)
         return Trace(
@@ -270,6 +284,9 @@ class Tracer(fx.Tracer):
             routed=self.values.routing.shares,
             untrained=untrained,
             warnings=tuple(map(_not_counted, self.regions.others)) if grad else (),
+            is_step=self.steps.is_step,
+            stepped=self._stepped(),
+            reached=frozenset(self.steps.reached),
         )
 
     def release(self) -> None:
@@ -354,7 +371,7 @@ class Tracer(fx.Tracer):
 
     def _place(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Placeholders for every tensor of the inputs, named as forward names them."""
-        names = _positional_names(self.root.forward)
+        names = positional_names(self.root.forward)
 
         def placed_in(name: str, value: Any) -> Any:
             if torch.is_tensor(value):
@@ -400,8 +417,10 @@ class Tracer(fx.Tracer):
 
     def _parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
         """The root's parameters, used or not, and those that it used without holding them, as a function may."""
-        own = self.survey.parameters
+        own: dict[str, torch.Tensor] = dict(self.survey.parameters)
         used = {str(each.target): each.meta for each in self.graph.find_nodes(op="get_attr")}
+        if isinstance(self.root, _Function):  # which may reach what it does not use
+            own = {name: each for name, each in own.items() if name in used or name.rpartition(".")[0] in self.called}
         yield from own.items()
         yield from ((name, meta["val"]) for name, meta in used.items() if meta["parameter"] and name not in own)
 
@@ -488,12 +507,24 @@ class Tracer(fx.Tracer):
             offered |= {f"{name}.{inner}": parameter for inner, parameter in module.named_parameters()}
         return self._record("call_function", apply, args, kwargs, cls, offered, apply, rule)
 
+    def on_engine(self, call: Callable[..., Any], roots: Any, args: Any, kwargs: Any) -> Any:
+        """A program runs backward by itself."""
+        return self.steps.on_engine(call, roots, args, kwargs)
+
+    def on_optimizer(self, call: Callable[..., Any], optimizer: Any, args: Any, kwargs: Any) -> Any:
+        """A program has an optimizer step."""
+        return self.steps.on_optimizer(call, optimizer, args, kwargs)
+
+    def node_of(self, tensor: torch.Tensor) -> fx.Node:
+        """The node that a tensor came from."""
+        return self._node_of(tensor)
+
     def on_function(self, function: Any, args: Any, kwargs: Any) -> tuple[bool, Any]:
         """A leaf if a rule names it, or the composite operator whose face it is."""
         self.session.checked()
         if not self.recording:
             return True, function(*args, **kwargs)
-        if _is_transformed():
+        if _is_transformed() or self.steps.is_recomputing():
             return False, None
         op = self._composite(function, args, kwargs)
         if op is not None:
@@ -624,6 +655,7 @@ class Tracer(fx.Tracer):
             line=self.line or user_line(),
             flows=dict.fromkeys(operands.values(), True),
         )
+        node.meta.update({key: each for key, each in operands["written"].meta.items() if key in _OF_GRADIENTS})
         self._register(node, base)
 
     def _record(
@@ -641,6 +673,7 @@ class Tracer(fx.Tracer):
             for each in tree_leaves(dict(offered)):
                 if torch.is_tensor(each) and stored_in(each) is not None:
                     raise refusal(self.stand_ins.original_of(each), self.stand_ins.name_of(each))
+        self.steps.begin()
         operands = {name: self._as_nodes(value) for name, value in offered.items()}
         name = call._opname if isinstance(call, OpOverload) else None
         with self.paused():
@@ -663,19 +696,25 @@ class Tracer(fx.Tracer):
         )  # an operator seen below autograd, and not what it is a face of
         self.ran = self.ran[-1:] if below else []
         with self.paused():
-            described = rule is not None and rule.outputs is not None
-            if described:
-                self.described[call] = f"{dotted_name(call)} is not run: its outputs are as its rule describes them"
-                result = self._described(rule, offered, history=not below)
-            else:
-                result = self._run(call, args, kwargs) if below else run(*args, **kwargs)
+            try:
+                if rule is not None and rule.outputs is not None:
+                    self.described[call] = f"{dotted_name(call)} is not run: its outputs are as its rule describes them"
+                    result = self._described(rule, offered, history=not below)
+                else:
+                    result = self._run(call, args, kwargs) if below else run(*args, **kwargs)
+            except BaseException:  # which the program may catch, as a checkpoint does that runs as far as it needs to
+                self.graph.erase_node(node)
+                node.meta.clear()
+                raise
         node.meta.update(place=self._place_of_one_more(), hook=self.hook)
-        return self._register(node, result)
+        self._register(node, result)
+        self.steps.wrote(node)
+        return result
 
     @contextmanager
-    def updating(self) -> Iterator[None]:
-        """An optimizer's step runs while this is open."""
-        before, self.values.updating = self.values.updating, True
+    def updating(self, optimizer: Any) -> Iterator[None]:
+        """An optimizer steps while this is open; none does in the closure that it calls."""
+        before, self.values.updating = self.values.updating, optimizer
         try:
             yield
         finally:
@@ -713,6 +752,20 @@ class Tracer(fx.Tracer):
     def region(self) -> Region | None:
         """The innermost checkpointed region that is open now."""
         return regions[-1] if (regions := self.regions.open()) else None
+
+    def _stepped(self) -> tuple[str, ...]:
+        """The optimizers of a step; of what is written without one, that it is."""
+        updates = any(node.meta.get("phase") == "optimizer" for node in self.graph.nodes)
+        return tuple(self.steps.optimizers) or (("as written",) if updates else ())
+
+    def _flows_out(self, outputs: Any) -> dict[fx.Node, bool]:
+        """From which outputs gradients will be asked: not after an optimizer has stepped, nor from where they were."""
+        stepped = bool(self.steps.optimizers)
+        tensors = [each for each in tree_leaves(outputs) if torch.is_tensor(each)]
+        return {
+            self._node_of(each): each.requires_grad and not stepped and not self.steps.is_spent(each)
+            for each in tensors
+        }
 
     def _flows(self, operands: Any) -> dict[fx.Node, bool]:
         """Which operands require grad at this moment: an in-place operation may change that later."""
@@ -853,20 +906,13 @@ def _is_packed(value: Any) -> bool:
     return type(value) is PackedSequence
 
 
-def _positional_names(function: Callable[..., Any]) -> list[str]:
-    """The names of the arguments that may be given by position; none for a builtin, which does not tell."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    return [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
-
-
 _OF_SPARSE = {
     getattr(torch.ops.aten, name)
     for name in ("mm", "addmm", "mv", "_sparse_addmm", "t", "transpose", "detach", "alias")
 }
 """what may be done with a sparse matrix: products by a dense one, and views"""
+
+_OF_GRADIENTS = ("is_gradient", "parameter_in")
 
 _OVERWRITING = ("copy_", "fill_", "zero_")
 """in-place operations through which no gradient flows to what was there before"""

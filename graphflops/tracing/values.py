@@ -66,6 +66,9 @@ DRAWN = "a random number decides; drawn from a seed of the analysis's own"
 """what is said of a draw that Python reads"""
 DEEPEST_CHECK = 6
 """operations between a truth and the least or largest number that it is about"""
+STEADY = 10_006
+"""steps of an optimizer before the one that is counted. The next one is a prime: what is done every so many steps, such
+as the roots of preconditioners, is not part of it, and a warm-up is over"""
 MOST_ATTEMPTS = 32
 """times that a model is run, each time with one more answer that passes a check"""
 
@@ -95,8 +98,8 @@ class Values:
         self.routing = Routing()
         self.where: Callable[[], str] = str
         """the user's line that runs"""
-        self.updating = False
-        """whether an optimizer's step runs, in which numbers only scale what is done"""
+        self.updating: Any = None
+        """the optimizer that steps, in which numbers only scale what is done"""
         self.looked_at: dict[int, torch.Tensor] = {}
         """tensors whose values were asked for, for whoever clears it to know"""
         self.origins = Origins()
@@ -117,12 +120,13 @@ class Values:
             DataDependentOutputException, DynamicOutputShapeException: data decides it, and nothing is assumed of it.
         """
         if op is aten._local_scalar_dense.default:
+            if self.updating is not None and self._counts_steps(args[0]):
+                return STEADY + 1.0
             if (value := self.of(args[0])) is not None:
                 return self._answer(value, where)
             if args[0].is_floating_point():
-                if self.updating:
-                    self._assume(where, "a number that an update is scaled by; taken as ½")
-                    return 0.5  # of which there is an inverse, a root, and one less it
+                if self.updating is not None:
+                    return self._number_of_update(args[0], where)
                 return self._some_number()
             if self._is_of_extremes(args[0]) and is_check(asked(self.origins.ordinal).place):
                 with really():
@@ -270,6 +274,16 @@ class Values:
             self.assumed.setdefault(f"{where()}: {DRAWN}")
         if assumed != {"draw"}:
             self._assume(where, _HOW["rank" if "rank" in assumed else "mask" if some else "none"])
+
+    def _counts_steps(self, tensor: torch.Tensor) -> bool:
+        """Whether it is how an optimizer that steps counts its steps."""
+        states = getattr(self.updating, "state", {}).values()
+        return any(isinstance(state, dict) and state.get("step") is tensor for state in states)
+
+    def _number_of_update(self, tensor: torch.Tensor, where: Callable[[], str]) -> float:
+        """A number that an update is scaled by."""
+        self._assume(where, "a number that an update is scaled by; taken as ½")
+        return 0.5  # of which there is an inverse, a root, and one less it
 
     def _assume(self, where: Callable[[], str], what: str) -> None:
         self.assumed.setdefault(f"{where()}: data decides {what}")

@@ -14,6 +14,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from graphflops.torch_private import FakeTensor, OpOverload, SingleLevelFunction, TorchDispatchMode
+from graphflops.tracing.foreach import is_foreach, one_by_one
 from graphflops.tracing.plain import plainly
 from graphflops.tracing.values import Values
 
@@ -24,11 +25,20 @@ _QUESTIONS = ("has_torch_function", "has_torch_function_unary", "has_torch_funct
 class Listener(Protocol):
     """Who is told what the watchers see; each answers with the result of the call."""
 
+    recording: bool
+    """whether what is seen is written down"""
+
     def on_module(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """A module is called; ``call`` is what calls it."""
 
     def on_autograd_function(self, apply: Callable[..., Any], cls: type, args: Any, kwargs: Any) -> Any:
         """A subclass of autograd.Function is applied; ``apply`` is what applies it."""
+
+    def on_engine(self, call: Callable[..., Any], roots: Any, args: Any, kwargs: Any) -> Any:
+        """Autograd's engine is run back from some tensors; ``call`` runs it."""
+
+    def on_optimizer(self, call: Callable[..., Any], optimizer: Any, args: Any, kwargs: Any) -> Any:
+        """An optimizer steps; ``call`` is its step."""
 
     def on_function(self, function: Any, args: Any, kwargs: Any) -> tuple[bool, Any]:
         """A torch function or method is called; whether it is a leaf, and then its result."""
@@ -94,6 +104,44 @@ def apply_watched(original: Any) -> Any:
     return classmethod(apply)
 
 
+def engine_watched(original: Any) -> Any:
+    """What runs autograd's engine, told to the listener of its thread."""
+
+    @functools.wraps(original)
+    def run(roots: Any, *args: Any, **kwargs: Any) -> Any:
+        here = _here.listener
+        return original(roots, *args, **kwargs) if here is None else here.on_engine(original, roots, args, kwargs)
+
+    return run
+
+
+def made_watched(original: Any) -> Any:
+    """``Optimizer.__init__``, so that the steps of an optimizer that a program makes are told to its listener."""
+
+    @functools.wraps(original)
+    def initialize(optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        original(optimizer, *args, **kwargs)
+        if _here.listener is not None:
+            watch_steps(optimizer)
+
+    return initialize
+
+
+def watch_steps(optimizer: Any) -> None:
+    """Have an optimizer that is no one's but a trace's tell the listener of its thread of its steps."""
+    attributes = vars(optimizer)
+    own = attributes.get("step")
+    step: Any = type(optimizer).step if own is None else own
+
+    @functools.wraps(step)
+    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = types.MethodType(step, self) if own is None else own
+        here = _here.listener
+        return call(*args, **kwargs) if here is None else here.on_optimizer(call, self, args, kwargs)
+
+    attributes["step"] = types.MethodType(watched, optimizer)
+
+
 def attribute_watched(name: str, original: Any) -> Any:
     """``nn.Module.__getattr__``, or another one of its kind, that tells the listener of its thread."""
     event = f"on{name.rstrip('_').replace('__', '_')}"  # on_getattr
@@ -156,6 +204,9 @@ class _Operators(TorchDispatchMode):
     def __torch_dispatch__(self, op: OpOverload, types_: Any, args: Any = (), kwargs: Any = None) -> Any:
         if op is _DEVICE and isinstance(args[0], FakeTensor):
             return args[0].device  # autograd asks for it several times an operator
+        if is_foreach(op) and self.listener.recording:
+            with self:
+                return one_by_one(op, args, kwargs or {})
         return self.listener.on_operator(op, args, kwargs or {})
 
 

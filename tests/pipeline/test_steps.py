@@ -1,0 +1,449 @@
+"""A step as its user writes it: forward, backward and optimizer by what the engine and the optimizers really run.
+
+The witness is what is dispatched when the step runs on real tensors, and the model alone, whose gradients are those of
+the rules of its forward operators.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from graphflops import CaptureError, analyze
+from graphflops.report import Report
+from graphflops.witness import Products
+
+ROWS, A, B, C = 3, 4, 8, 6
+X = torch.randn(ROWS, A)
+Y = torch.randn(ROWS, C)
+
+
+def mlp() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(A, B), nn.GELU(), nn.Linear(B, C), nn.LayerNorm(C))
+
+
+def critic() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(128, 1))
+
+
+def macs(report: Report) -> dict[str, int]:
+    """Phase → multiply-adds."""
+    found: dict[str, int] = {}
+    for entry in report.entries:
+        for phase, work in entry.work.items():
+            found[phase] = found.get(phase, 0) + work.macs
+    return {phase: count for phase, count in found.items() if count}
+
+
+def dispatched(step: Callable[..., Any], *args: Any) -> int:
+    with Products() as products:
+        step(*args)
+    return products.macs
+
+
+def backward(report: Report) -> int:
+    return macs(report).get("dgrad", 0) + macs(report).get("wgrad", 0)
+
+
+class Loss(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return F.mse_loss(self.model(x), y)
+
+
+class Trainer:
+    """No module: an object that holds one."""
+
+    def __init__(self) -> None:
+        self.model = mlp()
+        self.optimizer = torch.optim.AdamW(self.model.parameters())
+        self.losses: list[torch.Tensor] = []
+
+    def train_step(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        self.optimizer.zero_grad()
+        loss = F.mse_loss(self.model(x), y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.losses.append(loss.detach())
+        return loss
+
+    __call__ = train_step
+
+
+class Lit(nn.Module):
+    """A module that optimizes by hand, as Lightning's may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = mlp()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), foreach=True)
+        self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, 1)
+
+    def training_step(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        self.optimizer.zero_grad(set_to_none=False)
+        loss = F.mse_loss(self.model(x), y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
+        self.optimizer.step()
+        self.schedule.step()
+        return loss
+
+    forward = training_step
+
+
+def step_of(trainer: Trainer) -> Callable[..., Any]:
+    model, optimizer = trainer.model, trainer.optimizer
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = F.mse_loss(model(x), y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def of_arguments(model: nn.Module, optimizer: Any, x: torch.Tensor, y: torch.Tensor) -> None:
+    optimizer.zero_grad()
+    F.mse_loss(model(x), y).backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+
+
+def partial() -> Callable[..., Any]:
+    trainer = Trainer()
+    return functools.partial(of_arguments, trainer.model, trainer.optimizer)
+
+
+FORMS = {
+    "function": lambda: step_of(Trainer()),
+    "lambda": lambda: (lambda step: lambda x, y: step(x, y))(step_of(Trainer())),
+    "partial": partial,
+    "bound method": lambda: Trainer().train_step,
+    "trainer": Trainer,
+    "method of a module": lambda: Lit().training_step,
+    "module": Lit,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_step_costs_what_its_model_does_and_its_optimizer_apart(form: str) -> None:
+    step = FORMS[form]()
+    report = analyze(step, (X, Y))
+    alone = analyze(Loss(mlp()), (X, Y), optimizer=None)
+    for phase in ("forward", "dgrad", "wgrad"):
+        assert report.work(phase) == alone.work(phase), phase
+    assert report.optimizer > 0
+    assert report.optimizer_name == "AdamW"
+    assert not report.unknown
+    assert sum(macs(report).values()) == dispatched(step, X, Y)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_its_work_stands_under_the_modules_that_it_is_of(form: str) -> None:
+    report = analyze(FORMS[form](), (X, Y))
+    inner = next(path for path in report.modules if report.modules[path] == "Sequential")
+    alone = analyze(Loss(mlp()), (X, Y), optimizer=None)
+    for phase in ("forward", "backward"):
+        for layer in "0123":
+            assert report.by_module(phase)[f"{inner}.{layer}"] == alone.by_module(phase)[f"model.{layer}"]
+    assert report.by_module("optimizer")[f"{inner}.0"] > report.by_module("optimizer")[f"{inner}.3"] > 0
+    assert sum(report.by_component("total").values()) == report.total
+
+
+def test_updates_are_what_the_optimizer_runs() -> None:
+    model = nn.Linear(A, B)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step(x: torch.Tensor) -> None:
+        model(x).sum().backward()
+        optimizer.step()
+
+    report = analyze(step, (X,))
+    assert report.optimizer == 2 * (A * B + B) == analyze(model, (X,), optimizer="sgd").optimizer
+    assert report.by_operator("optimizer")["add"] == report.optimizer
+
+
+def test_muon_in_a_step() -> None:
+    model = nn.Linear(A, B, bias=False)
+    optimizer = torch.optim.Muon(model.parameters())
+
+    def step(x: torch.Tensor) -> None:
+        model(x).sum().backward()
+        optimizer.step()
+
+    report = analyze(step, (X,))
+    assert macs(report)["optimizer"] == dispatched(step, X) - 2 * ROWS * A * B
+    assert report.optimizer == analyze(model, (X,), optimizer="Muon").optimizer
+
+
+def test_an_update_by_hand_is_the_optimizers() -> None:
+    model = nn.Linear(A, B, bias=False)
+
+    def step(x: torch.Tensor) -> None:
+        model(x).sum().backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.1 * parameter.grad
+                parameter.grad = None
+
+    report = analyze(step, (X,))
+    assert (report.optimizer, report.optimizer_name) == (2 * A * B, "as written")
+
+
+class TestSeveral:
+    def test_a_gan_with_two_optimizers(self) -> None:
+        maker, judge = nn.Sequential(nn.Linear(5, 192), nn.Unflatten(1, (3, 8, 8)), nn.Tanh()), critic()
+        of_maker = torch.optim.Adam(maker.parameters(), fused=True)
+        of_judge = torch.optim.RMSprop(judge.parameters(), foreach=True)
+
+        def step(noise: torch.Tensor, real: torch.Tensor) -> dict[str, torch.Tensor]:
+            fake = maker(noise)
+            of_judge.zero_grad()
+            wrong = F.softplus(-judge(real)).mean() + F.softplus(judge(fake.detach())).mean()
+            wrong.backward()
+            of_judge.step()
+            of_maker.zero_grad()
+            found = F.softplus(-judge(fake)).mean()
+            found.backward()
+            of_maker.step()
+            return {"judge": wrong, "maker": found}
+
+        args = torch.randn(ROWS, 5), torch.randn(ROWS, 3, 8, 8)
+        report = analyze(step, args)
+        conv, head, made = ROWS * 8 * 16 * 27, ROWS * 128, ROWS * 5 * 192
+        assert macs(report) == {
+            "forward": 3 * (conv + head) + made,
+            "dgrad": 3 * head + conv,  # to what the convolution made; and in the maker's turn to the image
+            "wgrad": 3 * (conv + head) + made,
+        }
+        assert sum(macs(report).values()) == dispatched(step, *args)
+        assert report.optimizer_name == "RMSprop + Adam"
+        assert report.by_component("optimizer")["maker"] > 0 < report.by_component("optimizer")["judge"]
+
+    def test_a_gradient_penalty(self) -> None:
+        judge = critic()
+        optimizer = torch.optim.Adam(judge.parameters())
+
+        def step(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+            mixed = (0.3 * real + 0.7 * fake).requires_grad_()
+            (slope,) = torch.autograd.grad(judge(mixed).sum(), mixed, create_graph=True)
+            penalty = ((slope.flatten(1).norm(2, dim=1) - 1) ** 2).mean()
+            loss = judge(fake).mean() - judge(real).mean() + 10 * penalty
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        args = torch.randn(ROWS, 3, 8, 8), torch.randn(ROWS, 3, 8, 8)
+        report = analyze(step, args)
+        assert macs(report)["forward"] == 3 * (ROWS * 8 * 16 * 27 + ROWS * 128), "gradients in it are backward"
+        assert sum(macs(report).values()) == dispatched(step, *args)
+        assert not report.unknown
+
+    @pytest.mark.parametrize("second_order", [True, False])
+    def test_an_inner_loop(self, second_order: bool) -> None:
+        model = nn.Sequential(nn.Linear(A, B), nn.Tanh(), nn.Linear(B, C))
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+        def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            weights = dict(model.named_parameters())
+            for _ in range(2):
+                loss = F.mse_loss(torch.func.functional_call(model, weights, (x,)), y)
+                slopes = torch.autograd.grad(loss, list(weights.values()), create_graph=second_order)
+                weights = {
+                    name: each - 0.1 * slope for (name, each), slope in zip(weights.items(), slopes, strict=True)
+                }
+            outer = F.mse_loss(torch.func.functional_call(model, weights, (x,)), y)
+            optimizer.zero_grad()
+            outer.backward()
+            optimizer.step()
+            return outer
+
+        report = analyze(step, (X, Y))
+        assert macs(report)["forward"] == 3 * ROWS * (A * B + B * C)
+        assert sum(macs(report).values()) == dispatched(step, X, Y)
+        assert not report.unknown
+
+    def test_gradients_that_are_accumulated(self) -> None:
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+        def step(*batches: torch.Tensor) -> float:
+            total = 0.0
+            for batch in batches:
+                loss = model(batch).pow(2).mean() / len(batches)
+                loss.backward()
+                total += loss.item()
+            optimizer.step()
+            optimizer.zero_grad()
+            return total
+
+        one, three = analyze(step, (X,)), analyze(step, (X, X, X))
+        assert macs(three) == {phase: 3 * count for phase, count in macs(one).items()}
+        assert three.optimizer == one.optimizer
+        parameters = A * B + B + B * C + C + 2 * C
+        extra = three.work("wgrad").accumulate - 3 * one.work("wgrad").accumulate
+        assert extra == 2 * parameters, "what comes later is added to what is there"
+
+    def test_a_graph_that_is_kept_and_gone_through_twice(self) -> None:
+        model = mlp()
+
+        def step(x: torch.Tensor) -> None:
+            result = model(x)
+            result.sum().backward(retain_graph=True)
+            result.pow(2).sum().backward()
+
+        once = analyze(lambda x: model(x).sum().backward(), (X,))
+        twice = analyze(step, (X,))
+        assert backward(twice) == 2 * backward(once)
+        assert twice.optimizer == 0, "no optimizer steps"
+
+    def test_a_closure_is_not_the_optimizers(self) -> None:
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+        def step(x: torch.Tensor) -> Any:
+            def closure() -> torch.Tensor:
+                optimizer.zero_grad()
+                loss = model(x).pow(2).sum()
+                loss.backward()
+                return loss
+
+            return optimizer.step(closure)
+
+        report = analyze(step, (X,))
+        assert macs(report)["forward"] == ROWS * (A * B + B * C)
+        assert report.optimizer == 2 * (A * B + B + B * C + C + 2 * C)
+
+
+class TestGradientsThatAreAskedFor:
+    def test_in_a_step_they_are_backward(self) -> None:
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+        def step(x: torch.Tensor) -> None:
+            parameters = list(model.parameters())
+            for parameter, slope in zip(parameters, torch.autograd.grad(model(x).sum(), parameters), strict=True):
+                parameter.grad = slope
+            optimizer.step()
+
+        assert macs(analyze(step, (X,))) == macs(analyze(lambda x: model(x).sum().backward(), (X,)))
+
+    def test_in_a_model_they_are_part_of_its_forward(self) -> None:
+        model = mlp()
+
+        def saliency(x: torch.Tensor) -> torch.Tensor:
+            x = x.detach().requires_grad_()
+            return torch.autograd.grad(model(x).sum(), x)[0]
+
+        report = analyze(saliency, (X,), training=True)
+        assert macs(report) == {"forward": dispatched(saliency, X)}
+
+
+class TestWhatIsTrainedAfterwards:
+    def test_a_loss_that_was_gone_back_from_is_not_again(self) -> None:
+        model = mlp()
+
+        def step(x: torch.Tensor) -> torch.Tensor:
+            loss = model(x).sum()
+            loss.backward()
+            return loss
+
+        assert backward(analyze(step, (X,))) == backward(analyze(lambda x: model(x).sum(), (X,)))
+
+    def test_what_a_step_returns_besides_is_not_trained(self) -> None:
+        trainer = Trainer()
+
+        def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            trainer.train_step(x, y)
+            return trainer.model(x)
+
+        once = analyze(trainer.train_step, (X, Y))
+        assert backward(analyze(step, (X, Y))) == backward(once)
+
+
+class TestCheckpoints:
+    @pytest.mark.parametrize("reentrant", [True, False])
+    def test_what_a_checkpoint_runs_again_is_recompute(self, reentrant: bool) -> None:
+        layers = nn.Sequential(*[nn.TransformerEncoderLayer(8, 2, 16, batch_first=True) for _ in range(2)])
+        optimizer = torch.optim.SGD(layers.parameters(), 0.1)
+
+        def step(x: torch.Tensor) -> None:
+            x = x.clone().requires_grad_()
+            for layer in layers:
+                x = checkpoint(layer, x, use_reentrant=reentrant)
+            x.sum().backward()
+            optimizer.step()
+
+        x = torch.randn(2, 5, 8)
+        report = analyze(step, (x,))
+        assert macs(report)["recompute"] > 0
+        assert sum(macs(report).values()) == dispatched(step, x)
+
+
+def test_lbfgs_is_refused_in_words() -> None:
+    model = mlp()
+    optimizer = torch.optim.LBFGS(model.parameters())
+
+    def step(x: torch.Tensor) -> Any:
+        def closure() -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = model(x).pow(2).sum()
+            loss.backward()
+            return loss
+
+        return optimizer.step(closure)
+
+    with pytest.raises(CaptureError, match="LBFGS decides by values of gradients how often it calls its closure"):
+        analyze(step, (X,))
+
+
+def test_optimizer_that_the_step_makes() -> None:
+    model = mlp()
+
+    def step(x: torch.Tensor) -> None:
+        optimizer = torch.optim.Adagrad(model.parameters())
+        model(x).sum().backward()
+        optimizer.step()
+
+    report = analyze(step, (X,))
+    assert report.optimizer_name == "Adagrad"
+    assert report.optimizer == analyze(model, (X,), optimizer="Adagrad").optimizer
+
+
+def test_a_report_of_a_step_is_saved_and_shown(tmp_path: Any) -> None:
+    report = analyze(step_of(Trainer()), (X, Y))
+    read = Report.from_json(report.to_json(tmp_path / "step.json"))
+    assert [read.flops(phase) for phase in ("forward", "backward", "optimizer")] == [
+        report.forward,
+        report.backward,
+        report.optimizer,
+    ]
+    assert "aten.mm" in report.explanation("model.0")
+
+
+def test_operators_on_lists_are_seen_one_by_one() -> None:
+    model = mlp()
+
+    def step(x: torch.Tensor) -> None:
+        model(x).sum().backward()
+        parameters = list(model.parameters())
+        with torch.no_grad():
+            slopes = torch._foreach_mul([each.grad for each in parameters], 0.5)
+            torch._foreach_addcmul_(parameters, slopes, slopes, value=-0.1)
+
+    report = analyze(step, (X,))
+    assert not report.unknown
+    assert report.optimizer == (1 + 3) * (A * B + B + B * C + C + 2 * C)
