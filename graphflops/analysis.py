@@ -45,8 +45,8 @@ def analyze(
     """What one step of a model costs: traced on fake tensors, priced by rules, nothing executed, nothing changed.
 
     Args:
-        model: a module, or any function of tensors; one that runs ``backward()`` and optimizers by itself is a step, and
-            split by what runs.
+        model: a module, or any function of tensors; one that runs ``backward()`` and optimizers by itself is a step,
+            which is split by what runs.
         args: the positional inputs, as for ``torch.export.export``; tensors may be real, meta or fake.
         kwargs: the keyword inputs.
         optimizer: ``"adamw"``, ``"adam"``, ``"sgd"``, ``"sgd_momentum"``, or a rule's ``optimizer.NAME``; one of
