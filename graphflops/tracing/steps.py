@@ -96,7 +96,7 @@ class Steps:
             for handle in handles:
                 handle.remove()
             self._closed, self._current, self._before = outer
-            self.went_back |= accumulates
+            self.went_back |= accumulates and tracer.hook is None
 
     def _closing(self, node: Any, spent: set[Any]) -> Callable[[Any, Any], None]:
         """A hook that is told which gradients a formula has made."""
