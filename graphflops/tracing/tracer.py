@@ -220,6 +220,7 @@ class Tracer(fx.Tracer):
         self.calls: Counter[str] = Counter()  # of leaf modules, by path
         self.read: set[fx.Node] = set()  # by blocks that repeat others
         self.own_code = OwnCode(self)
+        self.unseen: dict[str, None] = {}  # tensors that something made where nobody looked
         self.unheld: Counter[bool] = Counter()  # parameters and constants that no module holds
         self._composites: dict[Any, OpOverload | None] = {}
 
@@ -283,10 +284,10 @@ class Tracer(fx.Tracer):
             assumed=tuple(self.values.assumed),
             routed=self.values.routing.shares,
             untrained=untrained,
-            warnings=tuple(map(_not_counted, self.regions.others)) if grad else (),
             is_step=self.steps.is_step,
             stepped=self._stepped(),
             reached=frozenset(self.steps.reached),
+            warnings=(*self.unseen, *(map(_not_counted, self.regions.others) if grad else ())),
         )
 
     def release(self) -> None:
@@ -834,6 +835,8 @@ class Tracer(fx.Tracer):
         if own is not None or id(fake) not in self.nodes:
             name = own or self.stand_ins.name_of(fake)
             if name is None:
+                if fake.grad_fn is not None and not in_backward():  # autograd hands out what it saved
+                    self.unseen.setdefault(_UNSEEN.format(where=self.line or user_line()))
                 name = f"{'parameter' if is_parameter else 'constant'}_{self.unheld[is_parameter]}"
                 self.unheld[is_parameter] += 1
             node = self._named_after("get_attr", name, (), {})
@@ -913,6 +916,10 @@ _OF_SPARSE = {
 """what may be done with a sparse matrix: products by a dense one, and views"""
 
 _OF_GRADIENTS = ("is_gradient", "parameter_in")
+
+_UNSEEN = (
+    "{where}: a tensor was made where no trace is, such as in a thread of the model's: what made it is not counted"
+)
 
 _OVERWRITING = ("copy_", "fill_", "zero_")
 """in-place operations through which no gradient flows to what was there before"""

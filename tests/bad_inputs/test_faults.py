@@ -1,8 +1,10 @@
 """Whose doing a failed trace is: each message says so, and the witness is the same call on real tensors."""
 
 import platform
+import threading
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -189,3 +191,23 @@ def test_a_slip_of_ours_outside_of_a_trace_comes_with_a_line_to_report(
     err = capsys.readouterr().err
     assert err.startswith("error: graphflops is at fault, and not what it was given: KeyError: 'slipped'")
     assert f"Please report this line: graphflops {version('graphflops')}, torch {torch.__version__}, Python " in err
+
+
+def test_what_a_thread_of_the_model_makes_is_said_not_to_be_counted() -> None:
+    class Threaded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Any:
+            made: list[Tensor] = []
+            thread = threading.Thread(target=lambda: made.append(self.layer(x)))
+            thread.start()
+            thread.join()
+            return made[0] * 2
+
+    report = analyze(Threaded(), (X,))
+    assert [each.partition(": ")[2] for each in report.warnings] == [
+        "a tensor was made where no trace is, such as in a thread of the model's: what made it is not counted"
+    ]
+    assert "made[0] * 2" in Path(__file__).read_text().splitlines()[int(report.warnings[0].split(":")[1]) - 1]
