@@ -30,6 +30,7 @@ try:
     from torch._C._functorch import is_functorch_wrapped_tensor as is_functorch_wrapped_tensor
     from torch._C._functorch import peek_interpreter_stack as peek_interpreter_stack
     from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack as temporarily_clear_interpreter_stack
+    from torch._library.autograd import make_autograd_impl
     from torch._library.custom_ops import OPDEFS as OPDEFS
     from torch._library.custom_ops import CustomOpDef as CustomOpDef
     from torch._ops import HigherOrderOperator as HigherOrderOperator
@@ -86,7 +87,7 @@ except (ImportError, AttributeError) as error:
 ATTRIBUTES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("an operator", torch.ops.aten.mm.default, ("_schema", "_opname", "_overloadname")),
     ("an operator", torch.ops.aten.mm, ("_qualified_op_name",)),
-    ("a custom operator", CustomOpDef, ("_init_fn", "_qualname", "_opoverload")),
+    ("a custom operator", CustomOpDef, ("_init_fn", "_qualname", "_opoverload", "_backend_fns")),
     ("a TorchScript module", RecursiveScriptModule, ("_c",)),
     ("a TorchScript object", torch._C.ScriptModule, ("_has_method", "_get_method")),
     ("an exported program", torch.export.ExportedProgram, ("_graph_module",)),
@@ -285,6 +286,21 @@ def no_modes_above(is_last: Callable[[Any], bool]) -> Iterator[None]:
     finally:
         for mode in reversed(above):
             _push_mode(mode)
+
+
+def python_kernels(op: OpOverload) -> list[Callable[..., Any]]:
+    """The Python functions that an operator of ``torch.library.custom_op`` was made of, that for a CPU first."""
+    definition = OPDEFS.get(op._schema.name)
+    if definition is None:
+        return []
+    of_devices = definition._backend_fns
+    found = (of_devices.get("cpu"), of_devices.get(None), definition._init_fn)
+    return [each for each in dict.fromkeys(found) if each is not None]
+
+
+def is_of_custom_operator(function: Any) -> bool:
+    """Whether a Function is the one that PyTorch makes of an operator of ``torch.library.custom_op``."""
+    return getattr(function.forward, "__module__", "") == make_autograd_impl.__module__
 
 
 def applied_by(node: Any) -> Any:

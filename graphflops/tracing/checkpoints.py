@@ -173,26 +173,35 @@ class Regions:
         return result
 
 
-class _AtHand:
-    """Hooks that do what those below them do, and keep the tensor as well, so that nothing has to run again for it."""
+class AtHand:
+    """Hooks that do what those below them do, and keep the tensors until ``clear``.
 
-    def __init__(self, pack: Callable[[Any], Any]) -> None:
-        self.pack = pack
+    So in a region what is saved is there without running the region again.
+    """
+
+    def __init__(self) -> None:
+        self._pack, self._unpack = top_saved_tensors_hooks(True)
+        self._kept: list[Any] = []
 
     def __call__(self, tensor: Any) -> Any:
-        return self.pack(tensor), tensor
+        """Pack a tensor."""
+        self._kept.append(tensor)
+        return len(self._kept) - 1, self._pack(tensor)
 
+    def unpack(self, saved: Any) -> Any:
+        """The tensor that was kept, or if it is no more, what the hooks below make of what they packed."""
+        place, packed = saved
+        return self._kept[place] if self._kept else self._unpack(packed)
 
-def _at_hand(saved: Any) -> Any:
-    return saved[1]
+    def clear(self) -> None:
+        """Keep nothing any more: what a result is computed from would keep the result itself."""
+        self._kept.clear()
 
-
-@contextmanager
-def kept_at_hand() -> Iterator[None]:
-    """What is saved while this is open, in a region, is there without running the region again."""
-    pack, _ = top_saved_tensors_hooks(True)
-    with torch.autograd.graph.saved_tensors_hooks(_AtHand(pack), _at_hand):
-        yield
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """What is saved while this is open is kept."""
+        with torch.autograd.graph.saved_tensors_hooks(self, self.unpack):
+            yield
 
 
 class _Reentrant:
@@ -210,4 +219,4 @@ def _as_it_is(saved: Any) -> Any:
 
 
 def _is_own(pack: Any) -> bool:
-    return isinstance(pack, (_Reentrant, _AtHand)) or is_of_checkpoint(pack)
+    return isinstance(pack, (_Reentrant, AtHand)) or is_of_checkpoint(pack)

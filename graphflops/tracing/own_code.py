@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +20,20 @@ from graphflops.ledger import BY_ITS_OWN_CODE
 from graphflops.raised import said, shortened
 from graphflops.torch_private import (
     DisableTorchFunction,
+    OpOverload,
     applied_by,
     in_backward,
     last_node,
     no_modes_above,
     no_saved_tensors_hooks,
     nodes_after,
+    python_kernels,
+    tree_leaves,
 )
 from graphflops.tracing.backward_hooks import Hook
-from graphflops.tracing.checkpoints import kept_at_hand
+from graphflops.tracing.checkpoints import AtHand
 from graphflops.tracing.stand_ins import Unfold
-from graphflops.tracing.watching import is_watching, watching_functions
+from graphflops.tracing.watching import is_watching, watching, watching_functions, watching_operators
 
 if TYPE_CHECKING:
     from graphflops.tracing.tracer import Tracer
@@ -39,6 +42,8 @@ RESULT = "its forward's"
 """the name under which such a call reads what its forward made"""
 PARAMETERS = "its parameters"
 """the name under which such a call has what its backward adds up gradients of by itself"""
+_NEVER = Hook(print, lambda: None, (), "dgrad", "")
+"""of what is not counted: the hook of no gradient"""
 _MATERIALIZES = "_graphflops_materializes_grads"
 
 
@@ -84,6 +89,9 @@ class OwnCode:
         self.tracer = tracer
         self.depth = 0
         """in how many of their forwards the program is"""
+        self._operators: dict[OpOverload, list[Callable[..., Any]]] = {}
+        self._ran: list[OpOverload] = []  # operators that were counted so
+        self._at_hand: list[AtHand] = []
         self._waiting: list[tuple[fx.Node, Callable[[Set[fx.Node]], None]]] = []
 
     def call(self, apply: Callable[..., Any], cls: Any, args: Any, kwargs: Any, call: Callable[[], Any]) -> Any:
@@ -98,49 +106,56 @@ class OwnCode:
         operands = {name: tracer._as_nodes(value) for name, value in offered.items()}
         flows = tracer._flows(offered)
         given = tracer._as_nodes(tuple(args)), tracer._as_nodes(dict(kwargs))
-        with ExitStack() as stack:
-            if any(each.frame is not None for each in tracer.regions.open()):
-                stack.enter_context(kept_at_hand())
-            self.depth += 1
-            try:
+        at_hand = AtHand() if any(each.frame is not None for each in tracer.regions.open()) else None
+        self.depth += 1
+        try:
+            with at_hand.on() if at_hand is not None else nullcontext():
                 result = apply(*args, **kwargs)
-            finally:
-                self.depth -= 1
-            if (named := call()) is None:
-                return result
+        finally:
+            self.depth -= 1
+        run = None
+        if (named := call()) is not None:
             tracer.described.setdefault(named, f"{tracer.name_of_call(named)}: {BY_ITS_OWN_CODE}")
-            results = list(result) if isinstance(result, (tuple, list)) else [result]
-            with tracer.paused(), DisableTorchFunction():
-                through = [torch.is_tensor(each) and each.requires_grad for each in results]
-            if not any(through):
-                return result
-            made = [tracer._as_nodes(each) for each in results if torch.is_tensor(each)]
-            node = tracer.create_node("call_function", apply, *given)
-            for each in made:
-                flows.setdefault(each, False)
-            node.meta.update(
-                call=named,
-                offered={**operands, RESULT: made},
-                owner=tracer.owners[-1],
-                line=tracer.line_now(),
-                flows=flows,
-                own_code="",
-                place=tracer.place_of_what_runs_nothing(),
-            )
-            tracer._register(node, result)
-        parts = [tracer.nodes[id(each)] if flows else None for each, flows in zip(results, through, strict=True)]
-        tracer.read.update(each for each in (*made, *parts) if each is not None)
+            names = _operand_names(offered, len(args))
+            run = self._backward_of(result, apply, cls, named, given, names, operands, flows)
+        if at_hand is not None and run is not None:
+            self._at_hand.append(at_hand)
+        elif at_hand is not None:
+            at_hand.clear()
+        return result
+
+    def _backward_of(
+        self,
+        result: Any,
+        apply: Any,
+        cls: Any,
+        named: Any,
+        given: tuple[Any, Any],
+        names: Sequence[str],
+        operands: Mapping[str, Any],
+        flows: dict[fx.Node, bool],
+    ) -> Callable[[Set[fx.Node]], None] | None:
+        """Write down the call, if gradients go through it, and its backward; what is to run it if it has to wait."""
+        tracer = self.tracer
+        results = list(result) if isinstance(result, (tuple, list)) else [result]
+        with tracer.paused(), DisableTorchFunction():
+            through = [torch.is_tensor(each) and each.requires_grad for each in results]
+        if not any(through):
+            return None
+        node = tracer.create_node("call_function", apply, *given)
+        self._call(node, named, operands, flows, result)
+        parts = [tracer.nodes[id(each)] if does else None for each, does in zip(results, through, strict=True)]
+        tracer.read.update(each for each in parts if each is not None)
         with DisableTorchFunction():
-            contexts = [each.grad_fn for each, flows in zip(results, through, strict=True) if flows]
+            contexts = [each.grad_fn for each, does in zip(results, through, strict=True) if does]
             ctx = next((each for each in contexts if applied_by(each) is cls), None)
         if ctx is None:
             node.meta["own_code"] = "its results are views that were written to, which have another history"
-            return result
-        names = _operand_names(offered, len(args))
+            return None
         zeros = vars(ctx).get(_MATERIALIZES, True)
         if zeros or sum(through) == 1:
             self._run_backward(node, cls, ctx, given[0], names, results, parts, zeros)
-            return result
+            return None
         tracer.folding.spoil()  # it asks which of its results have a gradient
 
         def run(live: Set[fx.Node]) -> None:
@@ -149,7 +164,79 @@ class OwnCode:
                 self._run_backward(node, cls, ctx, given[0], names, results, some, zeros)
 
         self._waiting.append((node, run))
-        return result
+        return run
+
+    def is_of_python(self, op: OpOverload) -> bool:
+        """Whether an operator that no rule names is counted by the Python function that it was made of."""
+        if op not in self._operators:
+            tracer = self.tracer
+            unknown = op.namespace != "aten" and tracer.book.find(op) is None and not tracer.is_whole(op)
+            self._operators[op] = python_kernels(op) if unknown else []
+        return bool(self._operators[op])
+
+    def operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
+        """The result of an operator by its Python function, whose operators are written down; the operator if it fails.
+
+        No gradient goes through these: it has a Function of its own if it has one.
+        """
+        tracer = self.tracer
+        given = tracer._as_nodes(tuple(args)), tracer._as_nodes(dict(kwargs))
+        flows = dict.fromkeys(tracer._flows((args, kwargs)), False)
+        for kernel in self._operators[op]:
+            last = last_node(tracer.graph)
+            try:
+                result = self.inside(kernel, args, kwargs)
+            except Unfold:
+                raise
+            except Exception:  # it needs data, or a device: it is unknown, and what did run of it is not counted
+                for node in nodes_after(tracer.graph, last):
+                    node.meta["hook"] = _NEVER
+                continue
+            self._ran.append(op)
+            tracer.described.setdefault(op, f"{tracer.name_of_call(op)}: {BY_ITS_OWN_CODE}")
+            if any(map(torch.is_tensor, tree_leaves(result))):
+                node = tracer.create_node("call_function", op, *given)
+                self._call(node, op, {"arguments": list(flows)}, flows, result)
+            return result
+        return tracer._record_operator(op, args, kwargs, op)
+
+    def inside(self, kernel: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """The result of what an operator runs, which is written down, where autograd does not look on."""
+        tracer = self.tracer
+        self.depth += 1
+        try:
+            is_function = inspect.isfunction(kernel)
+            seen = watching(tracer, tracer.values) if is_function else watching_operators(tracer)
+            with seen, torch.no_grad():
+                return kernel(*args, **kwargs)
+        finally:
+            self.depth -= 1
+
+    def of_operator(self, apply: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:
+        """The result of the Function of an operator, which is as any other if the operator is counted by its code."""
+        before = len(self._ran)
+        return self.call(apply, cls, args, kwargs, lambda: self._ran[-1] if len(self._ran) > before else None)
+
+    def _call(
+        self, node: fx.Node, call: Any, operands: Mapping[str, Any], flows: dict[fx.Node, bool], result: Any
+    ) -> None:
+        """Write down a call whose work is that of what it ran."""
+        tracer = self.tracer
+        results = result if isinstance(result, (tuple, list)) else [result]
+        made = [tracer._as_nodes(each) for each in results if torch.is_tensor(each)]
+        for each in made:
+            flows.setdefault(each, False)
+        node.meta.update(
+            call=call,
+            offered={**operands, RESULT: made},
+            owner=tracer.owners[-1],
+            line=tracer.line_now(),
+            flows=flows,
+            own_code="",
+            place=tracer.place_of_what_runs_nothing(),
+        )
+        tracer._register(node, result)
+        tracer.read.update(made)
 
     def run_those_that_wait(self, outputs: Mapping[fx.Node, bool]) -> None:
         """Run the backward of each that does otherwise if no gradient comes to one of its results."""
@@ -159,6 +246,9 @@ class OwnCode:
                 run(_live(self.tracer.graph, outputs))
             finally:
                 self.tracer.owners.pop()
+        self._waiting.clear()
+        for each in self._at_hand:
+            each.clear()
 
     def _run_backward(
         self,

@@ -30,6 +30,7 @@ from graphflops.torch_private import (
     called_alone,
     has_kernel,
     in_backward,
+    is_of_custom_operator,
     is_registered,
     module_call,
     peek_interpreter_stack,
@@ -222,6 +223,7 @@ class Tracer(fx.Tracer):
         self.own_code = OwnCode(self)
         self.unseen: dict[str, None] = {}  # tensors that something made where nobody looked
         self.unheld: Counter[bool] = Counter()  # parameters and constants that no module holds
+        self._made_of_others: dict[OpOverload, bool] = {}
         self._composites: dict[Any, OpOverload | None] = {}
 
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, grad: bool, fold: bool = False) -> Trace:
@@ -497,6 +499,8 @@ class Tracer(fx.Tracer):
         if cls is torch.utils.checkpoint.CheckpointFunction:
             run, _, *inputs = args
             return self.regions.reentrant(run, inputs)
+        if is_of_custom_operator(cls):
+            return self.own_code.of_operator(apply, cls, args, kwargs)
         if cls.forward.__module__.split(".")[0] == "torch":
             return apply(*args, **kwargs)
         rule = self.book.find(cls)
@@ -559,7 +563,17 @@ class Tracer(fx.Tracer):
             kwargs = {**kwargs, "device": torch.device("cpu")}
         if not self.recording or op.namespace in ("prim", "profiler"):
             return self._run(op, args, kwargs)
+        if self.own_code.is_of_python(op):
+            return self.own_code.operator(op, args, kwargs)
+        if self._is_made_of_others(op):
+            return self.own_code.inside(op.decompose, args, kwargs)
         return self._record_operator(op, args, kwargs, op)
+
+    def _is_made_of_others(self, op: OpOverload) -> bool:
+        """Whether an operator that no rule names runs others: below autograd it arrives as a whole."""
+        if op not in self._made_of_others:
+            self._made_of_others[op] = _is_composite(op._schema.name) and self.book.find(op) is None
+        return self._made_of_others[op]
 
     def _run(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
         """An operator's result on stand-ins, also where data decides its shape or its value."""

@@ -13,7 +13,13 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from graphflops.torch_private import FakeTensor, OpOverload, SingleLevelFunction, TorchDispatchMode
+from graphflops.torch_private import (
+    DisableTorchFunction,
+    FakeTensor,
+    OpOverload,
+    SingleLevelFunction,
+    TorchDispatchMode,
+)
 from graphflops.tracing.foreach import is_foreach, one_by_one
 from graphflops.tracing.plain import plainly
 from graphflops.tracing.values import Values
@@ -208,6 +214,13 @@ class _Operators(TorchDispatchMode):
             with self:
                 return one_by_one(op, args, kwargs or {})
         return self.listener.on_operator(op, args, kwargs or {})
+
+
+@contextmanager
+def watching_operators(listener: Listener) -> Iterator[None]:
+    """Tell of operators alone: what is not written in Python calls no functions."""
+    with _Operators(listener), DisableTorchFunction():
+        yield
 
 
 def is_watching(mode: Any) -> bool:

@@ -341,3 +341,23 @@ def test_only_gradients_that_come_are_there_where_it_asks_for_that() -> None:
         net = Net(lambda net, x, which=which: which(Either.apply(x, net.layers[0].weight)))
         seen = dispatched(net, (X,))
         assert products(analyze(net, (X,))) == (seen.forward, seen.backward)
+
+
+def test_a_checkpoint_keeps_nothing_of_it() -> None:
+    """A result that is saved in a region is kept by nobody afterwards: a fake tensor that outlives is an error."""
+
+    class Keeps(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            y = x @ x.T
+            ctx.save_for_backward(y, x)
+            return y
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Tensor:
+            y, x = ctx.saved_tensors
+            return (grad * y + (grad * y).T) @ x
+
+    net = Net(lambda net, x: checkpoint(lambda x: Keeps.apply(x) @ x, x, use_reentrant=False))
+    seen = dispatched(net, (X,))
+    assert products(analyze(net, (X,))) == (seen.forward, seen.backward)

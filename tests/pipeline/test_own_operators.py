@@ -1,0 +1,140 @@
+"""An operator written in Python, which no rule names, is counted by its own code, and by its own backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from graphflops import Cost, MissingRules, Report, Work, analyze, rule
+from graphflops.witness import Dispatched, dispatched
+
+D, ROWS = 8, 12
+PRODUCT = ROWS * D * D
+X = torch.zeros(ROWS, D)
+
+
+@torch.library.custom_op("own_operators::product", mutates_args=())
+def product(x: Tensor, weight: Tensor, scale: float = 1.0) -> Tensor:
+    return torch.einsum("nd,ed->ne", x, weight).reshape(x.shape) * scale
+
+
+@product.register_fake
+def _(x: Tensor, weight: Tensor, scale: float = 1.0) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[0])
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    x, weight = ctx.saved_tensors
+    return grad @ weight, torch.einsum("ne,nd->ed", grad, x), None
+
+
+product.register_autograd(_backward, setup_context=_keep)
+
+
+@torch.library.custom_op("own_operators::without_gradient", mutates_args=())
+def without_gradient(x: Tensor, weight: Tensor) -> Tensor:
+    return x @ weight
+
+
+@torch.library.custom_op("own_operators::several", mutates_args=())
+def several(xs: list[Tensor], weight: Tensor) -> list[Tensor]:
+    return [x @ weight for x in xs]
+
+
+several.register_autograd(
+    lambda ctx, grads: ([each @ ctx.weight.T for each in grads], None),
+    setup_context=lambda ctx, inputs, output: setattr(ctx, "weight", inputs[1]),
+)
+
+
+@torch.library.custom_op("own_operators::into", mutates_args=("out",))
+def into(x: Tensor, out: Tensor) -> None:
+    out.copy_(x @ x.T)
+
+
+@torch.library.custom_op("own_operators::by_data", mutates_args=())
+def by_data(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.from_numpy((x @ weight).numpy())
+
+
+by_data.register_fake(lambda x, weight: x.new_empty(x.shape[0], weight.shape[1]))
+
+
+class Net(nn.Module):
+    def __init__(self, program: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.last, self.layer = nn.Linear(D, D), nn.Linear(D, D), nn.Linear(D, D)
+        self.program = program
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.program(self, self.first(x)))
+
+
+def products(report: Report) -> tuple[int, int]:
+    return int(report.work("forward").macs), int((report.work("backward") + report.work("recompute")).macs)
+
+
+@pytest.mark.parametrize(
+    ("program", "forward", "backward"),
+    [
+        (lambda net, x: product(x, net.layer.weight), 1, 2),
+        (lambda net, x: product(x, net.layer.weight.detach(), 2.0), 1, 2),  # it asks for both, whatever is needed
+        (lambda net, x: torch.ops.own_operators.product(x, net.layer.weight), 1, 2),
+        (lambda net, x: sum(several([x, x], net.layer.weight)), 2, 2),
+        (lambda net, x: x + without_gradient(x.detach(), net.layer.weight.detach()), 1, 0),
+        (lambda net, x: checkpoint(lambda x: product(x, net.layer.weight).relu(), x, use_reentrant=False), 1, 3),
+    ],
+    ids=["one", "a constant", "by its name", "a list", "no gradient", "checkpointed"],
+)
+def test_its_products_are_those_of_its_code(program: Any, forward: int, backward: int) -> None:
+    report = analyze(Net(program), (X,))
+    around = dispatched(Net(lambda net, x: x * 1), (X,))
+    assert report.unsupported_ops() == {}
+    assert products(report) == (around.forward + forward * PRODUCT, around.backward + backward * PRODUCT)
+
+
+def test_the_report_says_so() -> None:
+    report = analyze(Net(lambda net, x: product(x, net.layer.weight)), (X,), strict=True)
+    said = "own_operators.product: no rule names it, so it is counted by its own forward and backward"
+    assert said in report.capture
+    assert said in str(report)
+    updated = {entry.op for entry in report.entries if entry.kind == "update"}
+    assert "layer.weight" in updated
+
+
+def test_what_it_writes_to_is_known() -> None:
+    def model(x: Tensor) -> Tensor:
+        out = x.new_zeros(ROWS, ROWS)
+        into(x, out)
+        return out @ x
+
+    report = analyze(model, (X,))
+    assert Dispatched(*products(report)) == Dispatched(2 * ROWS * ROWS * D, 0)
+
+
+def test_a_rule_wins() -> None:
+    @rule("own_operators.product")
+    def seven(x: Any) -> Cost:
+        return Cost(Work(macs=7), {"x": Work(macs=5), "weight": Work()})
+
+    around = analyze(Net(lambda net, x: x * 1), (X,))
+    report = analyze(Net(lambda net, x: product(x, net.layer.weight)), (X,), rules=[seven])
+    assert products(report) == (products(around)[0] + 7, products(around)[1] + 5)
+
+
+def test_one_whose_code_needs_data_is_unknown() -> None:
+    model = Net(lambda net, x: x + by_data(x.detach(), net.layer.weight.detach()))
+    report = analyze(model, (X,))
+    assert report.unsupported_ops() == {"own_operators.by_data": 1}
+    assert products(report) == products(analyze(Net(lambda net, x: x * 1), (X,)))
+    with pytest.raises(MissingRules, match=r'@rule\("own_operators.by_data"\)'):
+        analyze(model, (X,), strict=True)
