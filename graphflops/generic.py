@@ -16,12 +16,13 @@ import torch
 
 from graphflops.costs import NOTHING, Cost, Work
 from graphflops.laws import ANY, additions, summed_back
+from graphflops.ledger import OWN_CODE
 from graphflops.rulebook import Rule, RuleBook
 from graphflops.sizes import Spec
 from graphflops.torch_private import OpOverload, OpOverloadPacket, has_kernel, is_registered
 
-OWN_CODE = Rule(
-    "own code",
+OF_ITS_OWN_CODE = Rule(
+    OWN_CODE,
     ("graphflops.own_code",),
     lambda: Cost(grads={ANY: NOTHING}),
     __file__,

@@ -12,6 +12,8 @@ from graphflops.repeats import Likeness
 
 Phase: TypeAlias = Literal["forward", "dgrad", "wgrad", "recompute", "optimizer"]
 EntryKind: TypeAlias = Literal["call", "fan-in", "update"]
+OWN_CODE = "own code"
+"""the name of the rule of such a call, whose work is that of the Ops that it runs"""
 BY_ITS_OWN_CODE = "no rule names it, so it is counted by its own forward and backward"
 """how a report says so of an autograd.Function, or an operator written in Python"""
 PHASES: tuple[Phase, ...] = get_args(Phase)

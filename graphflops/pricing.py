@@ -11,7 +11,7 @@ from graphflops.answers import Answers
 from graphflops.costs import NOTHING, Cost, Work, covers
 from graphflops.errors import RuleError, Unpriced
 from graphflops.formulas import symbolic
-from graphflops.generic import OWN_CODE
+from graphflops.generic import OF_ITS_OWN_CODE
 from graphflops.graph import Again, Op, OpGraph, calls, steps
 from graphflops.ledger import Unknown
 from graphflops.rulebook import Rule, RuleBook
@@ -39,7 +39,7 @@ def price(graph: OpGraph, book: RuleBook, options: Mapping[str, Any] | None = No
     again: dict[str, dict[Hashable, Work]] = {}
     answers = Answers(lambda rule, offered: rule.price(offered))
     for op in calls(graph):
-        rule = OWN_CODE if op.own_code is not None else book.find(op.call)
+        rule = OF_ITS_OWN_CODE if op.own_code is not None else book.find(op.call)
         if op.own_code and op.needs_grad:
             unknown.append(_unknown(op, f"no rule names it, and its own backward does not run here: {op.own_code}"))
         if rule is None:

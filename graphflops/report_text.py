@@ -17,7 +17,7 @@ from rich.text import Text
 
 from graphflops.conventions import Convention
 from graphflops.costs import Work
-from graphflops.ledger import BY_ITS_OWN_CODE, PHASES, Entry, Formula, Phase, missing_rules
+from graphflops.ledger import BY_ITS_OWN_CODE, OWN_CODE, PHASES, Entry, Formula, Phase, missing_rules
 from graphflops.letters import in_line, safe
 from graphflops.report import Query, Report, phases_of
 from graphflops.terminal import Terminal
@@ -281,6 +281,7 @@ def _walk(row: _Row, depth: int) -> Iterator[tuple[int, _Row, str]]:
 
 def explained(report: Report, entries: Iterable[Entry], what: str) -> str:
     """Each Op's formula, sizes, rule, source and numbers; the optimizer's updates together; and what it adds up to."""
+    entries = list(entries)
     chosen = [entry for entry in entries if entry.work]
     weights = ", ".join(f"{name} {weight}" for name, weight in report.convention.weights.items())
     lines = [f"{what or report.model}, convention {report.convention.name}: {weights}; other classes 0"]
@@ -290,6 +291,8 @@ def explained(report: Report, entries: Iterable[Entry], what: str) -> str:
         lines += ["", *_op(list(parts), rule, report.convention)]
     for rule, updates in groupby((each for each in chosen if each.kind == "update"), key=lambda each: each.rule):
         lines += ["", *_updates(list(updates), rule, report)]
+    for target, about in dict.fromkeys((each.target, each.about) for each in entries if each.rule.startswith(OWN_CODE)):
+        lines += ["", f"{target}: {about}"]
     lines += ["", "in all" if chosen else "no work: every op here is zero by its rule"]
     for phase in PHASES:
         work = sum((entry.work.get(phase, Work()) for entry in chosen), Work())

@@ -32,7 +32,7 @@ def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) ->
     import sympy  # noqa: F401, which adds a filter of warnings when it is first imported
     from state import differences, state_of
 
-    from graphflops import UsageError, analyze
+    from graphflops import analyze
     from graphflops.report_json import dumps
     from graphflops.witness import dispatched
 
@@ -49,12 +49,9 @@ def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) ->
         given = case.model, case.args, case.kwargs
         before = state_of(*given, files=False)
         stage, start = "graphflops", time.perf_counter()
-        own = ["transformers.*"]  # its autograd Functions, for which nobody has rules: counted by their own code
 
         def analyzed(fold: bool) -> Any:  # from one line, which is a model's own where its code is all torch's
             options = {"attention": "math", "rules": rules or None, "fold": fold}
-            with suppress(UsageError):  # there is none in this model
-                return analyze(case.model, case.args, case.kwargs, expand=own, **options)
             return analyze(case.model, case.args, case.kwargs, **options)
 
         report = analyzed(fold=True)
