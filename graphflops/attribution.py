@@ -197,6 +197,9 @@ def _phases(op: Op, cost: Cost, again: _Again, split: Split | None = None) -> di
         else:
             dgrad += work
     recompute = (cost.recompute if op.needs_grad else NOTHING) + cost.forward * again.times + again.some
+    if op.goes_back:
+        gradients: dict[Phase, Work] = {"dgrad": dgrad, "wgrad": wgrad, "recompute": cost.recompute}
+        return _nonzero(gradients if op.phase else {"forward": sum(gradients.values(), NOTHING)})
     ran, of_weights = split or (_added_up(cost.forward) if op.sums else cost.forward, NOTHING)
     phases: dict[Phase, Work] = {
         "forward": NOTHING,

@@ -55,7 +55,7 @@ class Hook:
 class Op:
     """One node: a call, or where tensors come from and go to. ``call`` is what is called, or a parameter's own name.
 
-    Of kind idle is a call in a backward hook that no gradient comes to.
+    Of kind idle is a call in a backward hook that no gradient comes to, or one that another Op has the work of.
 
     ``operands`` stand in the order of the call, repeats and all: ``matmul(x, x)`` has two. ``needs_grad`` names the
     operands whose gradients autograd computes; ``fan_in`` is, for each result, how many gradients meet there.
@@ -83,6 +83,8 @@ class Op:
     """of a program that is a step: where it ran, if not forward"""
     weight_results: frozenset[int] = frozenset()
     """of a call in the backward pass of a step, those of its results that are gradients of weights"""
+    goes_back: bool = False
+    """whether it is no call, but autograd going back through one whose gradients its rule speaks of"""
     sums: bool = False
     """whether autograd only adds up in it, gradients that meet or what was broadcast"""
     node: fx.Node | None = field(default=None, repr=False, compare=False)
@@ -257,26 +259,27 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
     if node.op == "output":
         operands = tuple(_operands("output", node.args[0], node.meta["flows"], from_inputs))
         return Op(node.name, "output", None, "", "", operands, {}, (), requires_grad=False)
-    value = node.meta["val"]
-    kind: Kind = "call"
+    made = node.meta.get("goes_back", node)
+    value = made.meta["val"]
+    kind: Kind = "idle" if node.meta.get("is_ruled") else "call"
     if node.op == "placeholder":
         kind = "input"
     elif node.op == "get_attr":
         kind = "parameter" if node.meta["parameter"] else "constant"
     offered = node.meta.get("offered", {})
+    operands = tuple(
+        operand for name, each in offered.items() for operand in _operands(name, each, node.meta["flows"], from_inputs)
+    )
+    goes_back = made is not node
     return Op(
         name=_name(node),
         kind=kind,
         call=str(node.target) if kind == "parameter" else node.meta.get("call"),
         owner=node.meta["owner"],
         line=node.meta["line"],
-        operands=tuple(
-            operand
-            for name, each in offered.items()
-            for operand in _operands(name, each, node.meta["flows"], from_inputs)
-        ),
+        operands=operands,
         offered={name: _with_specs(each) for name, each in offered.items()} | dict(_masks(node)),
-        out=_spec(node) if torch.is_tensor(value) else tuple(map(_spec_or_none, _several(value))),
+        out=_spec(made) if torch.is_tensor(value) else tuple(map(_spec_or_none, _several(value))),
         requires_grad="resolved" in node.meta
         or any(each.requires_grad for each in _several(value) if torch.is_tensor(each)),
         reaches=node.meta["reaches"],
@@ -285,9 +288,19 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
         own_code=node.meta.get("own_code"),
         phase=_phase(node, from_inputs),
         weight_results=frozenset(_weight_results(node, from_inputs)),
+        goes_back=goes_back,
         sums=node.meta.get("sums", False),
         node=node,
+        needs_grad=frozenset(each.name for each in operands if each.requires_grad and goes_back),
+        fan_in=_comes_back(value) if goes_back else {},
     )
+
+
+def _comes_back(results: Any) -> dict[int | None, int]:
+    """A gradient for each result that may have one."""
+    if torch.is_tensor(results):
+        return {None: 1}
+    return {i: 1 for i, each in enumerate(_several(results)) if torch.is_tensor(each) and each.is_floating_point()}
 
 
 def _phase(node: fx.Node, from_inputs: Set[str]) -> StepPhase:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -137,6 +137,31 @@ class _OnTheWay(torch.autograd.Function):
         ctx: Any, source: torch.Tensor, make: Callable[[], torch.Tensor], many: int
     ) -> tuple[torch.Tensor, ...]:
         return tuple(make() for _ in range(many))
+
+
+class _Described(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        make: Callable[[], tuple[torch.Tensor, ...]],
+        like: Callable[[torch.Tensor], torch.Tensor],
+        *operands: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        ctx.like, ctx.operands = like, operands
+        return make()
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> tuple[torch.Tensor | None, ...]:
+        return None, None, *(ctx.like(each) if each.requires_grad else None for each in ctx.operands)
+
+
+def described(
+    make: Callable[[], tuple[torch.Tensor, ...]],
+    like: Callable[[torch.Tensor], torch.Tensor],
+    operands: Sequence[torch.Tensor],
+) -> tuple[torch.Tensor, ...]:
+    """The results of a call that does not run, with a history: gradients of them go back to its operands."""
+    return tuple(_Described.apply(make, like, *operands))  # type: ignore[no-untyped-call]
 
 
 class _Mode(FakeTensorMode):  # type: ignore[no-untyped-call]

@@ -68,6 +68,7 @@ class Steps:
         self._closed: Any = None  # the formula that has just made its gradients
         self._current: Any = None
         self._before: fx.Node | None = None  # the last node before the formula that runs
+        self._ruled: dict[fx.Node, bool] = {}  # calls that a rule speaks of → whether autograd went back through them
         self._of_state: dict[int, torch.Tensor] = {}
 
     @property
@@ -90,13 +91,53 @@ class Steps:
         outer = self._closed, self._current, self._before
         self._closed = self._current = self._before = None
         handles = [node.register_hook(self._closing(node, spent)) for node in nodes if not _is_leaf(node)]
+        before, self._ruled = self._ruled, {}
+        for node in nodes:
+            maker = None if _is_leaf(node) else self._maker_of(node)
+            if maker is not None and self._is_ruled(maker, creates=bool(args[2])):
+                self._ruled[maker] = False
+                handles.append(node.register_prehook(self._entering(maker, self._ruled)))
         try:
             return call(roots, *args, **kwargs)
         finally:
             for handle in handles:
                 handle.remove()
             self._closed, self._current, self._before = outer
+            self._ruled = before
             self.went_back |= accumulates and tracer.hook is None
+
+    def _is_ruled(self, maker: fx.Node, *, creates: bool) -> bool:
+        """Whether a rule speaks of the gradients of a call, and not the operators that autograd runs for them.
+
+        Gradients that have gradients of their own are those of operators.
+
+        Raises:
+            CaptureError: such are asked for, of a call that does not run.
+        """
+        meta = maker.meta
+        if creates and meta.get("is_described"):
+            raise CaptureError(
+                f"{self.tracer.name_of_call(meta['call'])} is not run, as its rule describes its outputs: it has no "
+                "gradients that have gradients of their own, which are asked for here"
+            )
+        return bool(meta.get("by_rule")) and not creates
+
+    def _entering(self, maker: fx.Node, went_back: dict[fx.Node, bool]) -> Callable[[Any], None]:
+        """A hook that is told that autograd goes back through a call whose gradients its rule speaks of."""
+
+        def enter(_: Any) -> None:
+            if self.tracer.recording and not went_back[maker]:
+                went_back[maker] = True
+                self._goes_back(maker)
+
+        return enter
+
+    def _goes_back(self, maker: fx.Node) -> None:
+        """Write down that autograd goes back through a call: what its rule says of gradients is done."""
+        meta = maker.meta
+        node = self.tracer.create_node("call_function", meta["call"], maker.args, dict(maker.kwargs))
+        node.meta.update({name: meta[name] for name in ("call", "offered", "owner", "line", "flows", "run")})
+        node.meta.update(val=(), goes_back=maker, phase="backward")
 
     def _closing(self, node: Any, spent: set[Any]) -> Callable[[Any, Any], None]:
         """A hook that is told which gradients a formula has made."""
@@ -237,6 +278,7 @@ class Steps:
                 meta["owner"] = next(iter(tensors)).meta["owner"]
         elif (maker := self._maker_of(current)) is not None:
             meta.update(owner=maker.meta["owner"], line=maker.meta["line"] or meta["line"])
+            meta["is_ruled"] = maker in self._ruled
             self.reached.update(region for region in _reentrant_regions(maker))
 
     def _maker_of(self, function: Any) -> fx.Node | None:

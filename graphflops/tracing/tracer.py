@@ -53,7 +53,7 @@ from graphflops.tracing.outputs import no_gradient, tensors_in
 from graphflops.tracing.own_code import OwnCode, arguments
 from graphflops.tracing.reaching import hold, modules_reached, positional_names
 from graphflops.tracing.signatures import signature_of
-from graphflops.tracing.stand_ins import StandIns, Unfold, Wrapped, as_it_is, refusal, spec_of, stored_in
+from graphflops.tracing.stand_ins import StandIns, Unfold, Wrapped, as_it_is, described, refusal, spec_of, stored_in
 from graphflops.tracing.steps import Steps
 from graphflops.tracing.stretches import Stretch
 from graphflops.tracing.torchscript import as_written
@@ -706,6 +706,7 @@ class Tracer(fx.Tracer):
             flows=self._flows(offered),
             run=run,
         )
+        node.meta["by_rule"] = rule is not None and not (isinstance(call, OpOverload) and call.namespace == "aten")
         below = run is call and isinstance(
             call, OpOverload
         )  # an operator seen below autograd, and not what it is a face of
@@ -714,7 +715,7 @@ class Tracer(fx.Tracer):
             try:
                 if rule is not None and rule.outputs is not None:
                     self.described[call] = f"{dotted_name(call)} is not run: its outputs are as its rule describes them"
-                    result = self._described(rule, offered, history=not below)
+                    result = self._described(node, rule, offered, history=not below)
                 else:
                     result = self._run(call, args, kwargs) if below else run(*args, **kwargs)
             except BaseException:  # which the program may catch, as a checkpoint does that runs as far as it needs to
@@ -805,18 +806,18 @@ class Tracer(fx.Tracer):
                     self._register(self.create_node("call_function", operator.getitem, (node, i), {}), part)
         return result
 
-    def _described(self, rule: Rule | None, offered: Mapping[str, Any], *, history: bool) -> Any:
+    def _described(self, node: fx.Node, rule: Rule | None, offered: Mapping[str, Any], *, history: bool) -> Any:
         """The outputs of a leaf that is not run, as its rule describes them."""
         assert rule is not None
         specs = rule.describe(tree_map(lambda each: spec_of(each) if torch.is_tensor(each) else each, dict(offered)))
         tensors = [each for each in tree_leaves(dict(offered)) if torch.is_tensor(each)]
         gradient = history and torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
 
-        def made(spec: Spec) -> torch.Tensor:
-            fake = self.stand_ins.make(spec.shape, None, getattr(torch, spec.dtype))
-            return fake.requires_grad_().clone() if gradient and spec.is_floating else fake
+        def made() -> tuple[torch.Tensor, ...]:
+            return tuple(self.stand_ins.make(spec.shape, None, getattr(torch, spec.dtype)) for spec in specs)
 
-        results = tuple(made(spec) for spec in specs)
+        results = described(made, self._gradient_of, tensors) if gradient else made()
+        node.meta["is_described"] = True
         if hasattr(specs, "_fields"):
             return type(specs)(*results)  # a named tuple stays one
         return results[0] if len(results) == 1 else results

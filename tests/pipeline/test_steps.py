@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from graphflops import CaptureError, analyze
+from graphflops import CaptureError, Cost, Work, analyze, rule
+from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
 from graphflops.report import Report
 from graphflops.witness import Products
 
@@ -447,3 +448,70 @@ def test_operators_on_lists_are_seen_one_by_one() -> None:
     report = analyze(step, (X,))
     assert not report.unknown
     assert report.optimizer == (1 + 3) * (A * B + B + B * C + C + 2 * C)
+
+
+class TestCallsThatRulesSpeakOf:
+    def test_the_bundled_model_goes_back_as_without_a_step(self) -> None:
+        model = ConfigurableResNetBK(ResNetBKConfig(vocab_size=20, d_model=8, n_layers=2, n_seq=8))
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+        def loss(tokens: torch.Tensor) -> torch.Tensor:
+            return model(tokens).float().sum()
+
+        def step(tokens: torch.Tensor) -> None:
+            loss(tokens).backward()
+            optimizer.step()
+
+        tokens = (torch.randint(0, 20, (2, 8)),)
+        own, alone = analyze(step, tokens), analyze(loss, tokens)
+        assert [own.flops(phase) for phase in ("forward", "dgrad", "wgrad")] == [
+            alone.flops(phase) for phase in ("forward", "dgrad", "wgrad")
+        ]
+        assert own.by_module("backward") == alone.by_module("backward")
+
+    def test_a_rule_of_a_function_wins_over_its_backward(self) -> None:
+        model, twice = nn.Linear(A, B), Twice
+
+        @rule(twice)
+        def ruled(x):
+            """Five, and seven on the way back."""
+            return Cost(Work(elementwise=5), grads={"x": Work(elementwise=7)})
+
+        def step(x: torch.Tensor) -> None:
+            twice.apply(model(x)).sum().backward()
+
+        by_rule, by_code = analyze(step, (X,), rules=[ruled]), analyze(step, (X,))
+        assert by_rule.by_operator("backward")["Twice"] == 7
+        assert by_code.by_operator("backward")["mul"] == ROWS * B
+        assert backward(by_rule) == backward(by_code) == ROWS * A * B
+
+    def test_no_gradients_of_gradients_through_what_does_not_run(self) -> None:
+        @rule(Opaque, outputs=lambda x: x)
+        def ruled(x):
+            """Free."""
+            return Cost(grads={"x": Work()})
+
+        model = nn.Sequential(nn.Linear(A, B), Opaque())
+
+        def step(x: torch.Tensor) -> None:
+            x = x.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+            slope.sum().backward()
+
+        with pytest.raises(CaptureError, match="Opaque is not run"):
+            analyze(step, (X,), rules=[ruled])
+
+
+class Twice(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * gradient
+
+
+class Opaque(nn.Module):
+    def forward(self, x):
+        raise NotImplementedError
