@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.machinery
 import logging
+import math
 import random
 import sys
 import threading
@@ -23,6 +24,7 @@ from torch import nn
 from graphflops.torch_private import (
     FAKE_TENSOR_LOG,
     DisableTorchFunction,
+    FakeTensor,
     SingleLevelFunction,
     engine,
     export_module,
@@ -98,6 +100,8 @@ def _replacements() -> Iterator[tuple[Any, str, Wrap]]:
         yield *compiles, _in_a_trace(lambda callback: None)
     if (flex := flex_device_check()) is not None:
         yield *flex, _in_a_trace(lambda *_: None)  # it refuses to be trained on a CPU
+    for name, truth in (("isnan", False), ("isinf", False), ("isfinite", True)):
+        yield math, name, functools.partial(_of_any_number, truth)
     yield logging.Logger, "handle", _unless_quiet
     for module, name in _SEEDS:
         yield module, name, _in_a_trace(_no_seed if name == "seed" else lambda *_: torch.default_generator)
@@ -118,6 +122,17 @@ def _in_a_trace(other: Callable[..., Any]) -> Wrap:
         return call
 
     return wrap
+
+
+def _of_any_number(truth: bool, original: Any) -> Any:
+    """The answer for a number that data decides: it is one, neither infinite nor NaN."""
+
+    @functools.wraps(original)
+    def call(number: Any) -> bool:
+        unknown = isinstance(number, torch.SymFloat) or (isinstance(number, FakeTensor) and number.constant is None)
+        return truth if unknown and is_tracing() else original(number)
+
+    return call
 
 
 # -- settings ------------------------------------------------------------------------------------------------------

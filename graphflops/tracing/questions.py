@@ -19,6 +19,7 @@ from types import FrameType
 import torch
 
 _TORCH, _PACKAGE = os.path.dirname(torch.__file__), str(Path(__file__).parents[1])
+_DISTRIBUTIONS = os.path.join(_TORCH, "distributions", "")
 _BETWEEN = re.compile(
     rf"{re.escape(_TORCH)}/(_(?!_init__\.py)|utils/_|overrides\.py|fx/)|{re.escape(_PACKAGE)}/(?!models/)|<(frozen|string)"
 )
@@ -41,6 +42,18 @@ class Question:
     place: Place
     call: int
     ordinal: int
+    answers: int = 2
+    """how many there are to try"""
+
+    @property
+    def is_check(self) -> bool:
+        """Whether a program asks in order to raise: in an ``assert``, or an ``if`` of which one branch only raises."""
+        return bool(_raises(self.place.file, self.place.line))
+
+    @property
+    def is_of_distributions(self) -> bool:
+        """Whether torch.distributions asks, to validate what it was given."""
+        return self.place.file.startswith(_DISTRIBUTIONS)
 
     def is_answered_by(self, error: BaseException, ordinal: int) -> bool:
         """Whether an error was raised by the very function that asked, because of the answer.
@@ -63,16 +76,16 @@ class Question:
 def asked(ordinal: int) -> Question:
     """The question that is being asked: that of the innermost function of a program."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and _BETWEEN.match(frame.f_code.co_filename):
+    while frame is not None and (_BETWEEN.match(frame.f_code.co_filename) or _is_of_a_symbol(frame)):
         frame = frame.f_back
     if frame is None:
         return Question(Place("", 0, 0), 0, ordinal)
     return Question(Place(frame.f_code.co_filename, frame.f_lineno, frame.f_lasti), id(frame), ordinal)
 
 
-def is_check(place: Place) -> bool:
-    """Whether a program asks in order to raise: in an ``assert``, or in an ``if`` of which one branch only raises."""
-    return bool(_raises(place.file, place.line))
+def _is_of_a_symbol(frame: FrameType) -> bool:
+    """Whether a frame is that of a symbol of PyTorch's, which is asked whether it is true."""
+    return frame.f_code.co_name == "__bool__" and frame.f_code.co_filename == torch.__file__
 
 
 def _raises(file: str, line: int) -> list[tuple[int, int]]:

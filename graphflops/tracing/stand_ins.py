@@ -290,6 +290,10 @@ class StandIns:
         orders = [each if each is None else of(each) for each in orders]
         return tuple.__new__(type(original), (of(data), copied, *orders))
 
+    def is_given(self, fake: torch.Tensor) -> bool:
+        """Whether it stands for an input."""
+        return id(self._originals.get(id(fake))) in self._given
+
     def is_given_without_values(self, fake: torch.Tensor) -> bool:
         """Whether it stands for an input of integers or booleans that has no data, or is too large to look at."""
         original = self._originals.get(id(fake))

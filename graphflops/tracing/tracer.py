@@ -6,7 +6,7 @@ import inspect
 import math
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -257,11 +257,9 @@ class Tracer(fx.Tracer):
             except Exception as error:
                 inputs = [spec_of(each) for each in tree_leaves((args, dict(kwargs))) if torch.is_tensor(each)]
                 path, blank = self.failed_at or "", list(self.values.blank)
-                asked = [
-                    str(self.nodes[key].target)
-                    for key, each in self.values.not_given.items()
-                    if key in self.nodes and not each.is_floating_point()
-                ]
+                asked = self._names_of(
+                    key for key, each in self.values.not_given.items() if not each.is_floating_point()
+                )
                 raise CaptureError(failure(error, self.root, self.name, path, inputs, blank, asked)) from error
             self.graph.output(self._as_nodes(outputs)).meta["flows"] = self._flows_out(outputs)
         if not self.steps.is_step:
@@ -283,7 +281,7 @@ class Tracer(fx.Tracer):
                 *note_on(self.survey.modules, self.survey.parameters),
                 *self.described.values(),
             ),
-            assumed=tuple(self.values.assumed),
+            assumed=(*self.values.assumed, *self._used()),
             routed=self.values.routing.shares,
             untrained=untrained,
             is_step=self.steps.is_step,
@@ -291,6 +289,15 @@ class Tracer(fx.Tracer):
             reached=frozenset(self.steps.reached),
             warnings=(*self.unseen, *(map(_not_counted, self.regions.others) if grad else ())),
         )
+
+    def _names_of(self, inputs: Iterable[int]) -> list[str]:
+        """The names of inputs in forward, by the ids of their stand-ins."""
+        return list(dict.fromkeys(str(self.nodes[each].target) for each in inputs if each in self.nodes))
+
+    def _used(self) -> Iterator[str]:
+        """What is said of inputs whose values decide."""
+        if names := self._names_of(self.values.given):
+            yield f"the values of {', '.join(names)} are used as they were given"
 
     def release(self) -> None:
         """Let go of all tensors, those in the graph included."""

@@ -22,7 +22,9 @@ may be any. Everything else is refused. Which modules are given rows that were c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -45,8 +47,9 @@ from graphflops.tracing.faults import raised_at
 from graphflops.tracing.isolation import session
 from graphflops.tracing.kernels import Kernels
 from graphflops.tracing.masks import Masks
+from graphflops.tracing.numbers import any_numbers
 from graphflops.tracing.origins import Call, Origins, written_by
-from graphflops.tracing.questions import Place, Question, asked, is_check
+from graphflops.tracing.questions import Place, Question, asked
 from graphflops.tracing.routing import Routing
 from graphflops.tracing.stand_ins import StandIns, Unfold, passes_on_what_is_stored
 
@@ -64,30 +67,37 @@ NONE = "taken as none, as others are taken as all"
 """what is said of a mask whose complement has all"""
 DRAWN = "a random number decides; drawn from a seed of the analysis's own"
 """what is said of a draw that Python reads"""
-DEEPEST_CHECK = 6
-"""operations between a truth and the least or largest number that it is about"""
 STEADY = 10_006
 """steps of an optimizer before the one that is counted. The next one is a prime: what is done every so many steps, such
 as the roots of preconditioners, is not part of it, and a warm-up is over"""
+VALID = "the arguments and values of torch.distributions are taken as valid, as they are in a correct run"
+"""what is said once of all that torch.distributions validates"""
+PASSING = (0.0, 1.0, -1.0, 0.5)
+"""numbers that a check is given, one after the other, until one passes"""
 MOST_ATTEMPTS = 32
 """times that a model is run, each time with one more answer that passes a check"""
 
 
+_NOWHERE: Mapping[Place, int] = {}
+
+
 class Values:
-    """The values of one trace. ``denied`` are the places that ask in order to raise if it is true.
+    """The values of one trace. ``denied`` are the places that ask in order to raise, each with how often it did.
 
     Operators are run by their kernels, or with ``by_mode`` by the mode of the stand-ins, as a witness does.
     """
 
-    def __init__(self, stand_ins: StandIns, denied: Collection[Place] = (), *, by_mode: bool = False) -> None:
+    def __init__(self, stand_ins: StandIns, denied: Mapping[Place, int] = _NOWHERE, *, by_mode: bool = False) -> None:
         self.stand_ins = stand_ins
         if (here := session()) is not None:
             here.own(self)
         self.denied = denied
         self.truths = 0
         """how many truths were assumed"""
-        self.question: Question | None = None
-        """the last truth that was assumed"""
+        self.questions: deque[Question] = deque(maxlen=8)
+        """the last ones whose answers were assumed"""
+        self.given: dict[int, torch.Tensor] = {}
+        """inputs whose values were used"""
         self.masks = Masks(self)
         self.assumed: dict[str, None] = {}
         """what was assumed, in order, once each, after the user's line"""
@@ -124,13 +134,12 @@ class Values:
                 return STEADY + 1.0
             if (value := self.of(args[0])) is not None:
                 return self._answer(value, where)
+            if self.updating is None and (question := asked(self.origins.ordinal)).is_check:
+                return self._passing(args[0], question, where)
             if args[0].is_floating_point():
                 if self.updating is not None:
                     return self._number_of_update(args[0], where)
                 return self._some_number()
-            if self._is_of_extremes(args[0]) and is_check(asked(self.origins.ordinal).place):
-                with really():
-                    return self._answer(Value(torch.ones((), dtype=torch.bool), frozenset({"check"})), where)
         if op.overloadpacket in _PUT:
             self._count(*args[:3])
         if op in _INDEXED and (indices := self._positions(args[0], args[1], where)) is not None:
@@ -234,38 +243,48 @@ class Values:
         if value.assumed == {"draw"}:
             self._say(value.assumed, where)
             return answer
+        question = asked(self.origins.ordinal)
+        denied = question.place in self.denied
         if isinstance(answer, bool):
-            self.question = asked(self.origins.ordinal)
-            denied = self.question.place in self.denied
+            self.questions.append(question)
             self.truths += 1
-            self._assume(where, f"whether; taken as {answer ^ denied}")
+            if question.is_of_distributions:
+                self.assumed.setdefault(VALID)
+            else:
+                self._assume(where, f"whether; taken as {answer ^ denied}")
             return answer ^ denied
+        if "mask" in value.assumed and question.is_check:
+            self.questions.append(question)
+            answer = type(answer)(0) if denied else answer
         self._say(value.assumed, where, some=bool(answer))
         return answer
 
-    def stopped_by(self, error: Exception) -> Place | None:
-        """The place whose answer made the program raise this; None if it raised for another reason."""
+    def stopped_by(self, error: Exception) -> list[Question]:
+        """The questions whose answers may have made the program raise this, the last one first."""
         cause = error.__cause__ if isinstance(error, GraphflopsError) and error.__cause__ is not None else error
-        if self.question is None or not self.question.is_answered_by(cause, self.origins.ordinal):
-            return None
-        return self.question.place
+        return [each for each in reversed(self.questions) if each.is_answered_by(cause, self.origins.ordinal)]
 
-    def _is_of_extremes(self, truth: torch.Tensor, depth: int = 0) -> bool:
-        """Whether a truth compares the least or the largest of numbers, as a check of their range does."""
-        made = self.origins.of(truth)
-        if made is None or depth > DEEPEST_CHECK or (depth == 0 and truth.dtype != torch.bool):
-            return False
-        if made.op.overloadpacket in _EXTREMES:
-            return True
-        if torch.Tag.pointwise not in made.op.tags:
-            return False
-        return any(self._is_of_extremes(each, depth + 1) for each in made.args if torch.is_tensor(each))
+    def _passing(self, tensor: torch.Tensor, question: Question, where: Callable[[], str]) -> Any:
+        """A truth or a number that a check asks for: one by which it does not raise."""
+        if tensor.dtype == torch.bool:
+            with really():
+                return self._answer(Value(torch.ones((), dtype=torch.bool), frozenset({"check"})), where)
+        self.questions.append(replace(question, answers=len(PASSING)))
+        self.truths += 1
+        self._assume(where, "a number that is checked; taken as one that passes")
+        number = PASSING[self.denied.get(question.place, 0)]
+        return number if tensor.is_floating_point() else int(number)
+
+    def _passes(self) -> bool | None:
+        """What a comparison of numbers comes to that a check makes; None if it is not one."""
+        if not asked(self.origins.ordinal).is_check:
+            return None
+        with really():
+            return bool(self._answer(Value(torch.ones((), dtype=torch.bool), frozenset({"check"})), self.where))
 
     def _some_number(self) -> Any:
-        """A number that Python may calculate with; PyTorch refuses to compare it, or to take a size from it."""
-        from torch.fx.experimental.symbolic_shapes import ShapeEnv
-
-        self._numbers = self._numbers or ShapeEnv()
+        """A number that Python may calculate with; PyTorch refuses to take a size from it, or to compare it."""
+        self._numbers = self._numbers or any_numbers(self._passes)
         return self._numbers.create_unbacked_symfloat()
 
     def _say(self, assumed: frozenset[str], where: Callable[[], str], *, some: bool = True) -> None:
@@ -293,8 +312,10 @@ class Values:
         if op._schema.name == "aten::masked_select":
             return self._selected(args[0], args[1], where)
         value = self._computed(op, args, kwargs, 0)
+        if value is None and op.overloadpacket in _COMPARING:
+            return self._compared(args[0], args[1], where)
         if value is None and op._schema.name == "aten::nonzero" and self._count_of(args[0]) is None:
-            self._suppose(args[0])
+            self._suppose_some(args[0])
             value = self._computed(op, args, kwargs, 0)
         if value is not None:
             found, assumed = value
@@ -312,6 +333,13 @@ class Values:
         self._assume(where, _HOW["range" if largest is _below_the_least_length else "mask"])
         return largest(self, *args, **kwargs)
 
+    def _compared(self, one: torch.Tensor, other: torch.Tensor, where: Callable[[], str]) -> bool:
+        """Whether tensors are equal, or nearly: those of one shape, unless a check raises on that."""
+        if one is other or (one.shape != other.shape):
+            return one is other
+        with really():
+            return bool(self._answer(Value(torch.ones((), dtype=torch.bool), frozenset({"check"})), where))
+
     def _selected(self, of: torch.Tensor, mask: torch.Tensor, where: Callable[[], str]) -> torch.Tensor:
         """As many elements as a mask has, which may be a row for all, or a mask of all rows for one."""
         shape = torch.broadcast_shapes(of.shape, mask.shape)  # type: ignore[no-untyped-call]
@@ -326,7 +354,7 @@ class Values:
         if (many := self._count_of(mask)) is not None:
             return many, frozenset()
         if (value := self.of(mask)) is None:
-            self._suppose(mask)
+            self._suppose_some(mask)
             value = self.of(mask)
         if value is None:
             return mask.numel(), frozenset({"mask"})
@@ -345,9 +373,16 @@ class Values:
             return None if inner is None else mask.numel() - inner[1]
         return None
 
-    def _suppose(self, mask: torch.Tensor) -> None:
+    def _suppose_some(self, mask: torch.Tensor) -> None:
+        """Assume of a mask that is asked where it is true that it has all; none, if a check raises on that."""
+        question = asked(self.origins.ordinal)
+        if question.is_check:
+            self.questions.append(question)
+        self._suppose(mask, not (question.is_check and question.place in self.denied))
+
+    def _suppose(self, mask: torch.Tensor, truth: bool = True) -> None:
         """Assume that a mask has all, or what can be all of it; what is now known was not before."""
-        self.masks.assume(mask)
+        self.masks.assume(mask, truth)
         self._known = {name: value for name, value in self._known.items() if value is not None}
         self.contents.forget()
 
@@ -446,6 +481,8 @@ class Values:
             self.blank.setdefault(self.stand_ins.name_of(tensor) or "")
             return None
         if held is not None:
+            if self.stand_ins.is_given(tensor):
+                self.given.setdefault(id(tensor), tensor)
             with really():
                 return Value(held.cpu()) if held.numel() <= LARGEST else None
         if self.stand_ins.is_given_without_values(tensor):
@@ -578,26 +615,26 @@ Found = TypeVar("Found")
 
 
 def with_second_thoughts(
-    fresh: Callable[[Collection[Place]], Values], attempt: Callable[[Values], Found], failure: type[Exception]
+    fresh: Callable[[Mapping[Place, int]], Values], attempt: Callable[[Values], Found], failure: type[Exception]
 ) -> Found:
     """Run a model; where it raises because of a truth that was assumed, once more with that one taken as false.
 
     A check of the kind ``if (variance < 0).any(): raise`` is passed this way, and no other answer is changed. What
     fails in any other way raises what it raised last, which is no such check; of a line that raises anyway the first.
     """
-    denied: set[Place] = set()
+    denied: Counter[Place] = Counter()
     first: Exception | None = None
     for _ in range(MOST_ATTEMPTS):
-        values = fresh(frozenset(denied))
+        values = fresh(denied.copy())
         try:
             return attempt(values)
         except failure as error:
             if first is None or raised_at(error.__cause__) != raised_at(first.__cause__):
                 first = error
-            place = values.stopped_by(error)
-            if place is None or place in denied:
+            open_ones = (each for each in values.stopped_by(error) if denied[each.place] < each.answers - 1)
+            if (question := next(open_ones, None)) is None:
                 break
-            denied.add(place)
+            denied[question.place] += 1
     assert first is not None
     raise first
 
@@ -690,7 +727,8 @@ _HOW = {
     "none": f"how many; {NONE}",
     "range": "up to where; taken as the least length",
 }
-_EXTREMES = (aten.max, aten.min, aten.amax, aten.amin, aten.aminmax)
+_COMPARING = (aten.equal, aten.allclose)
+"""what compares tensors, and answers at once"""
 _WHETHER_ANY = (aten.any, aten._is_any_true)
 _OF_MASKS = (*_WHETHER_ANY, aten.all, aten._is_all_true, aten.sum, aten.count_nonzero)
 _UNCHANGED = (aten.any, aten.all, aten.amax, aten.amin, aten.max, aten.min, aten.expand, aten.view, aten.reshape)

@@ -374,7 +374,7 @@ class TestGivenGraphs:
     def test_so_is_a_model_that_has_to_be_exported(self) -> None:
         def careful(stack: Stack, x: Tensor) -> Any:
             if not torch.compiler.is_exporting() and x.sum() > 1e6:
-                raise ValueError("too large")
+                return x
             return one_after_the_other(stack, x)
 
         model = Stack([Block(index) for index in range(8)], careful)

@@ -69,7 +69,7 @@ class Careful(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.seen += 1
         if not torch.compiler.is_exporting() and x.sum() > 1e6:
-            raise ValueError("too large")
+            return x
         return self.layer(x)
 
 

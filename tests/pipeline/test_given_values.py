@@ -56,7 +56,7 @@ def test_values_that_are_given_are_used(name: str) -> None:
     function, inputs = PROGRAMS[name]
     model = Program(function, recurrent=nn.GRU(8, 8, batch_first=True))
     assert analysed(model, *inputs) == really_dispatched(model, *inputs) != (0, 0)
-    assert not reported(model, *inputs).assumed
+    assert all("used as they were given" in each for each in reported(model, *inputs).assumed)
 
 
 def test_without_data_they_are_not_known_and_the_error_says_what_helps() -> None:
