@@ -281,7 +281,7 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
         offered={name: _with_specs(each) for name, each in offered.items()} | dict(_masks(node)),
         out=_spec(made) if torch.is_tensor(value) else tuple(map(_spec_or_none, _several(value))),
         requires_grad="resolved" in node.meta
-        or any(each.requires_grad for each in _several(value) if torch.is_tensor(each)),
+        or any(_has_gradient(each, kind) for each in _several(value) if torch.is_tensor(each)),
         reaches=node.meta["reaches"],
         runs_again=node.meta["runs_again"],
         hook=_hook(node),
@@ -322,6 +322,14 @@ def _is_of_weights(gradient: fx.Node, from_inputs: Set[str]) -> bool:
     """Whether what was computed is of use for gradients of weights alone."""
     tensors = [each for each in gradient.meta.get("gradients_of", ()) if each.meta]
     return bool(tensors) and all(_origin(each)[0] not in from_inputs for each in tensors)
+
+
+def _has_gradient(tensor: torch.Tensor, kind: Kind) -> bool:
+    """Whether a gradient comes to it, and of a result goes on: one that was made a leaf is where it ends."""
+    try:
+        return tensor.requires_grad and (kind != "call" or not tensor.is_leaf)
+    except RuntimeError:  # a view whose base was written to in a way that PyTorch cannot follow
+        return True
 
 
 def _hook(node: fx.Node) -> Hook | None:

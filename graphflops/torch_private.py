@@ -29,6 +29,7 @@ try:
     from torch._C import ParameterDict as ParameterDict
     from torch._C._functorch import is_functorch_wrapped_tensor as is_functorch_wrapped_tensor
     from torch._C._functorch import peek_interpreter_stack as peek_interpreter_stack
+    from torch._functorch.autograd_function import custom_function_call
     from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack as temporarily_clear_interpreter_stack
     from torch._library.autograd import make_autograd_impl
     from torch._library.custom_ops import OPDEFS as OPDEFS
@@ -301,6 +302,16 @@ def python_kernels(op: OpOverload) -> list[Callable[..., Any]]:
 def is_of_custom_operator(function: Any) -> bool:
     """Whether a Function is the one that PyTorch makes of an operator of ``torch.library.custom_op``."""
     return getattr(function.forward, "__module__", "") == make_autograd_impl.__module__
+
+
+def is_function_call(operator: HigherOrderOperator) -> bool:
+    """Whether it is how a transformation of ``torch.func`` calls a Function, which it takes apart by itself."""
+    return operator is custom_function_call
+
+
+def is_of_transformation(function: Any) -> bool:
+    """Whether a Function is what a transformation of ``torch.func`` makes of one."""
+    return getattr(function.forward, "__module__", "") == type(custom_function_call).__module__
 
 
 def applied_by(node: Any) -> Any:

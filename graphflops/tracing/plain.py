@@ -27,6 +27,7 @@ from graphflops.torch_private import (
     DispatchKey,
     HigherOrderOperator,
     generic_scan,
+    is_function_call,
     no_dispatch_modes,
     set_grad_enabled,
 )
@@ -119,7 +120,7 @@ class _Plain(TorchFunctionMode):
         if function in _AS_DATA and (data := self._data(args[0])) is not None:
             with no_dispatch_modes(), DisableTorchFunction():
                 return function(data, *args[1:], **kwargs)
-        if isinstance(function, HigherOrderOperator):
+        if isinstance(function, HigherOrderOperator) and not is_function_call(function):
             with self:
                 return self._as_python(function, args, kwargs)
         if function is torch.lstm and isinstance(args[1], (tuple, list)):

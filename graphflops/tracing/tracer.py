@@ -31,6 +31,7 @@ from graphflops.torch_private import (
     has_kernel,
     in_backward,
     is_of_custom_operator,
+    is_of_transformation,
     is_registered,
     module_call,
     peek_interpreter_stack,
@@ -508,7 +509,7 @@ class Tracer(fx.Tracer):
             return self.regions.reentrant(run, inputs)
         if is_of_custom_operator(cls):
             return self.own_code.of_operator(apply, cls, args, kwargs)
-        if cls.forward.__module__.split(".")[0] == "torch":
+        if cls.forward.__module__.split(".")[0] == "torch" and not is_of_transformation(cls):
             return apply(*args, **kwargs)
         rule = self.book.find(cls)
         if rule is None and not self.is_whole(cls):

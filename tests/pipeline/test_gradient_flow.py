@@ -73,6 +73,17 @@ class TestWhereGradientsFlow:
 
         assert macs(step(Detached())) == (0, SECOND)
 
+    def test_what_was_made_a_leaf_is_where_its_gradient_ends(self) -> None:
+        class Leaf(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.first, self.second = nn.Linear(A, B), nn.Linear(B, C)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.second(self.first(x).detach().requires_grad_())
+
+        assert macs(step(Leaf())) == (SECOND, SECOND)
+
     def test_a_checkpointed_region_has_the_same_gradients(self) -> None:
         region = chain()
         for reentrant in (True, False):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from graphflops import Cost, Report, Work, analyze, rule
 from graphflops.witness import dispatched
@@ -172,6 +173,73 @@ class Kept(torch.autograd.Function):
         return None, torch.autograd.grad(ctx.y, ctx.x, grad)[0]
 
 
+class Returned(torch.autograd.Function):
+    """Returns what it is given."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * 2
+
+
+class View(Returned):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view(x.shape)
+
+
+class Among(torch.autograd.Function):
+    """Results among others that are no tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> tuple[None, Tensor, int]:
+        ctx.save_for_backward(weight)
+        return None, x @ weight, 3
+
+    @staticmethod
+    def backward(ctx: Any, none: None, grad: Tensor, number: None) -> tuple[Tensor, None]:
+        assert none is None
+        assert number is None
+        return grad @ ctx.saved_tensors[0].T, None
+
+
+class Several(torch.autograd.Function):
+    """Containers, and as many weights as one likes."""
+
+    @staticmethod
+    def forward(ctx: Any, shifts: list[Tensor], options: dict[str, int], x: Tensor, *weights: Tensor) -> Tensor:
+        ctx.save_for_backward(x, *weights)
+        return torch.stack([x @ each for each in weights]).sum(0) + shifts[0] * options["times"]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        x, *weights = ctx.saved_tensors
+        of_x = torch.stack([grad @ each.T for each in weights]).sum(0)
+        return None, None, of_x, *(x.T @ grad if needed else None for needed in ctx.needs_input_grad[3:])
+
+
+class OfRows(torch.autograd.Function):
+    """What a transformation of torch.func may be of."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor) -> Tensor:
+        return x @ weight
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        return grad @ weight.T, x[:, None] @ grad[None] if x.dim() == 1 else x.T @ grad
+
+
 class Net(nn.Module):
     def __init__(self, program: Callable[..., Any], layers: int = 2) -> None:
         super().__init__()
@@ -211,6 +279,34 @@ PROGRAMS: dict[str, Callable[[Net, Tensor], Any]] = {
     "checkpointed with reentrance": lambda net, x: checkpoint(
         lambda x: Again.apply(net.layers[1](x), net.layers[0]), x, use_reentrant=True
     ),
+    "its input": lambda net, x: Returned.apply(x),
+    "a view": lambda net, x: View.apply(x * 1).mul(2),
+    "no tensors among its results": lambda net, x: Among.apply(x, net.layers[0].weight)[1],
+    "containers": lambda net, x: Several.apply(
+        [x.detach()], {"times": 2}, x, net.layers[0].weight, net.layers[1].weight, net.layers[1].weight.detach()
+    ),
+    "of each row": lambda net, x: torch.vmap(lambda row: OfRows.apply(row, net.layers[0].weight))(x),
+    "its gradient": lambda net, x: torch.func.grad(lambda x: OfRows.apply(x, net.layers[0].weight).pow(2).sum())(x),
+    "a gradient penalty": lambda net, x: _penalty(net, x),
+    "saved elsewhere": lambda net, x: _saved_elsewhere(net, x),
+    "written to afterwards": lambda net, x: Linear.apply(x, net.layers[0].weight).add_(1).relu_(),
+    "one layer several times": lambda net, x: (
+        Again.apply(Again.apply(x, net.layers[0]), net.layers[0]) + net.layers[0](x)
+    ),
+    "checkpoints in each other": lambda net, x: checkpoint(
+        lambda x: checkpoint(lambda x: Linear.apply(x, net.layers[0].weight).relu(), x, use_reentrant=False).relu(),
+        x,
+        use_reentrant=False,
+    ),
+    "a checkpoint in what is run again": lambda net, x: Again.apply(
+        x, lambda x: checkpoint(net.layers[0], x, use_reentrant=False)
+    ),
+    "a selective checkpoint": lambda net, x: checkpoint(
+        lambda x: Linear.apply(net.layers[1](x).relu(), net.layers[0].weight).relu(),
+        x,
+        use_reentrant=False,
+        context_fn=partial(create_selective_checkpoint_contexts, [torch.ops.aten.mm.default]),
+    ),
     "under autocast": lambda net, x: _under_autocast(net, x),
     "without gradients": lambda net, x: _without_gradients(net, x),
 }
@@ -219,6 +315,17 @@ PROGRAMS: dict[str, Callable[[Net, Tensor], Any]] = {
 def _under_autocast(net: Net, x: Tensor) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         return Again.apply(x, net.layers[0]).float()
+
+
+def _penalty(net: Net, x: Tensor) -> Tensor:
+    x = x.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(Linear.apply(x, net.layers[0].weight).pow(2).sum(), x, create_graph=True)
+    return gradient * x
+
+
+def _saved_elsewhere(net: Net, x: Tensor) -> Tensor:
+    with torch.autograd.graph.save_on_cpu():
+        return Linear.apply(x, net.layers[0].weight)
 
 
 def _without_gradients(net: Net, x: Tensor) -> Tensor:
