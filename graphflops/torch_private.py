@@ -94,6 +94,7 @@ ATTRIBUTES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("an exported program", torch.export.ExportedProgram, ("_graph_module",)),
     ("inference mode", torch._C, ("_InferenceMode",)),
     ("backward", torch.autograd, ("_engine_run_backward",)),
+    ("a function of autograd", torch.ones(1, requires_grad=True).exp().grad_fn, ("_sequence_nr",)),
     ("a tensor", torch.Tensor, ("_base", "_version", "_backward_hooks", "_values")),
     ("a Function", torch.autograd.Function, ("_backward_cls",)),
     ("a storage", torch.UntypedStorage, ("_cdata",)),

@@ -28,6 +28,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from graphflops.torch_private import DisableTorchFunction, TorchDispatchMode
+from graphflops.tracing.attention import math_attention
 from graphflops.tracing.given import as_module
 from graphflops.tracing.isolation import isolated
 from graphflops.tracing.outputs import tensors_in
@@ -109,7 +110,7 @@ class MathAttention(SeesBodies):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function in _ATTENTION:
-            return _attention(*args, **(kwargs or {}))
+            return math_attention(*args, **(kwargs or {}))
         return self.run(function, args, kwargs or {})
 
 
@@ -118,24 +119,6 @@ _ATTENTION = {
     aten.scaled_dot_product_attention,
     aten.scaled_dot_product_attention.default,
 }
-
-
-def _attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    *,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Any:
-    if attn_mask is not None and attn_mask.dtype == torch.bool:
-        attn_mask = torch.where(attn_mask, 0.0, torch.scalar_tensor(float("-inf"), dtype=query.dtype))
-    return aten._scaled_dot_product_attention_math(
-        query, key, value, attn_mask, dropout_p, is_causal, None, scale=scale, enable_gqa=enable_gqa
-    )[0]
 
 
 class Described(TorchDispatchMode):

@@ -48,10 +48,10 @@ class Histories:
         return next((node for node in self._nodes.get((function, index), ()) if node.op != "get_attr"), None)
 
     def _known(self, tensor: torch.Tensor) -> fx.Node | None:
-        wanted = _history(tensor)
+        wanted = history_of(tensor)
         for node in reversed(self._nodes.get(wanted, ())):
             value = node.meta["val"]
-            if value is not tensor and _history(value) == wanted:
+            if value is not tensor and history_of(value) == wanted:
                 return node
         return None
 
@@ -59,11 +59,12 @@ class Histories:
         """Look at what was written since; what has no value yet is waited for."""
         while (node := self._last._next) is not self._graph._root and "val" in node.meta:
             self._last, value = node, node.meta["val"]
-            if isinstance(value, torch.Tensor) and (history := _history(value))[0] is not None:
+            if isinstance(value, torch.Tensor) and (history := history_of(value))[0] is not None:
                 self._nodes.setdefault(history, []).append(node)
 
 
-def _history(tensor: torch.Tensor) -> History:
+def history_of(tensor: torch.Tensor) -> History:
+    """The history of a tensor; none of a leaf."""
     try:
         return tensor.grad_fn, tensor.output_nr
     except RuntimeError:  # a view whose base was written to in a way that PyTorch cannot follow

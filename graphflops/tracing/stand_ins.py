@@ -19,6 +19,7 @@ from graphflops.torch_private import (
     DisableTorchFunction,
     FakeTensor,
     FakeTensorMode,
+    OpOverload,
     is_functorch_wrapped_tensor,
     is_traceable_wrapper_subclass,
     no_dispatch_modes,
@@ -113,6 +114,14 @@ def as_it_is(value: Any) -> Any:
 
 class Unfold(BaseException):  # no error: the trace is made again, with nothing folded
     """Something was asked of a block that repeats another one, and only a block that ran has an answer."""
+
+
+class Opened(Unfold):  # no error: the trace is made again, and writes down what is inside of the operator
+    """A gradient is taken of what a composite operator made inside of it, and kept for its own gradient."""
+
+    def __init__(self, operator: OpOverload) -> None:
+        super().__init__()
+        self.operator = operator
 
 
 def _has_values(given: torch.Tensor) -> bool:

@@ -6,7 +6,7 @@ import inspect
 import math
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -38,6 +38,7 @@ from graphflops.torch_private import (
     tree_leaves,
     tree_map,
 )
+from graphflops.tracing.attention import ATTENTION, FUSED_BACKWARD, math_attention
 from graphflops.tracing.backward_hooks import Hook, are_on_all_modules, of_module, of_tensor, together
 from graphflops.tracing.blocks import alike_blocks
 from graphflops.tracing.checkpoints import Dispatched, Place, Region, Regions
@@ -48,13 +49,23 @@ from graphflops.tracing.failures import also_tried, failure, user_line
 from graphflops.tracing.faults import asks_for_data
 from graphflops.tracing.folding import Folding
 from graphflops.tracing.given import as_module, captured_from, remembered_modules, replayed
-from graphflops.tracing.histories import Histories, held_under
+from graphflops.tracing.histories import Histories, held_under, history_of
 from graphflops.tracing.isolation import Session, isolated, session
 from graphflops.tracing.outputs import no_gradient, tensors_in
 from graphflops.tracing.own_code import OwnCode, arguments
 from graphflops.tracing.reaching import hold, modules_reached, positional_names
 from graphflops.tracing.signatures import signature_of
-from graphflops.tracing.stand_ins import StandIns, Unfold, Wrapped, as_it_is, described, refusal, spec_of, stored_in
+from graphflops.tracing.stand_ins import (
+    Opened,
+    StandIns,
+    Unfold,
+    Wrapped,
+    as_it_is,
+    described,
+    refusal,
+    spec_of,
+    stored_in,
+)
 from graphflops.tracing.steps import Steps
 from graphflops.tracing.stretches import Stretch
 from graphflops.tracing.torchscript import as_written
@@ -141,17 +152,24 @@ def _traced(
     given = as_module(model)
     root = given if isinstance(given, nn.Module) else _Function(given, args, kwargs)
 
+    opened: set[OpOverload] = set()
+
     def attempt(values: Values, *, fold: bool = False) -> Trace:
         with room_for(values.stand_ins.survey.depth):
-            return Tracer(root, book, values, whole).run(args, kwargs, grad=grad, fold=fold)
+            return Tracer(root, book, values, whole, opened).run(args, kwargs, grad=grad, fold=fold)
+
+    def unfolded() -> Trace:
+        while True:
+            try:
+                return with_second_thoughts(lambda denied: Values(StandIns(root), denied), attempt, CaptureError)
+            except Opened as inside:
+                opened.add(inside.operator)
 
     if fold:
         with suppress(Unfold, CaptureError):  # what is wrong is said of the model itself
             return attempt(Values(StandIns(root)), fold=True)
     try:
-        return with_room(
-            lambda: with_second_thoughts(lambda denied: Values(StandIns(root), denied), attempt, CaptureError)
-        )
+        return with_room(unfolded)
     except CaptureError as error:
         if isinstance(root, (_Function, fx.GraphModule)) or not asks_for_data(error.__cause__):
             raise
@@ -179,9 +197,17 @@ class _Function(Wrapped):
 class Tracer(fx.Tracer):
     """An fx tracer whose values are fake tensors and not proxies, so that a model cannot tell it from a run."""
 
-    def __init__(self, root: nn.Module, book: RuleBook, values: Values, whole: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        root: nn.Module,
+        book: RuleBook,
+        values: Values,
+        whole: Sequence[str] = (),
+        opened: Collection[OpOverload] = frozenset(),
+    ) -> None:
         super().__init__()
         self.whole = whole
+        self.opened = opened  # composite operators that are no leaves
         self.root: nn.Module = root  # the user's own, which is only read; a copy of it runs
         self.name = root.name if isinstance(root, _Function) else type(root).__name__
         self.book = book
@@ -539,6 +565,8 @@ class Tracer(fx.Tracer):
             return True, function(*args, **kwargs)
         if _is_transformed() or self.steps.is_recomputing():
             return False, None
+        if ATTENTION in self.opened and _behind(function) is ATTENTION:
+            return True, math_attention(*args, **kwargs)
         op = self._composite(function, args, kwargs)
         if op is not None:
             return True, self._record_operator(op, args, kwargs, function)
@@ -616,7 +644,8 @@ class Tracer(fx.Tracer):
         """The ATen operator that a function is a face of, if it is composite and a rule prices it as one piece."""
         if function not in self._composites:
             op = _behind(function)
-            priced = op is not None and _is_composite(op._schema.name) and self.book.find(op) is not None
+            whole = op is not None and _is_composite(op._schema.name) and op not in self.opened
+            priced = whole and self.book.find(op) is not None
             self._composites[function] = op if priced else None
         op = self._composites[function]
         return op if op is not None and signature_of(op).fits(args, kwargs) else None
@@ -634,6 +663,8 @@ class Tracer(fx.Tracer):
         offered = dict(zip(signature.names, args, strict=False)) | kwargs
         for name, value in signature.defaults.items():
             offered.setdefault(name, value)
+        if op.overloadpacket is FUSED_BACKWARD and ATTENTION not in self.opened and torch.is_grad_enabled():
+            self._open_if_trained(ATTENTION, args)
         resolved = self._is_resolved(op, args) or any(
             "resolved" in self._node_of(offered[name]).meta
             for name in signature.written
@@ -652,6 +683,11 @@ class Tracer(fx.Tracer):
             self._written_through(offered[name])
         return result
 
+    def _open_if_trained(self, composite: OpOverload, args: Any) -> None:
+        """A gradient may be taken of what a kernel gives no gradient of: what it stands for is written down instead."""
+        if any(torch.is_tensor(each) and each.requires_grad for each in args):
+            raise Opened(composite)
+
     def _is_resolved(self, op: OpOverload, args: Any) -> bool:
         """Whether an operator makes a conjugate or a negative that was put off, for the one that asks for it.
 
@@ -669,7 +705,7 @@ class Tracer(fx.Tracer):
         if not torch.is_tensor(tensor) or tensor._base is None:
             return
         base, op = tensor._base, torch.ops.aten.alias.default
-        operands = {"self": self._node_of(base), "written": self._node_of(tensor)}
+        operands = {"self": self._node_of(base, may_open=False), "written": self._node_of(tensor)}
         node = self.create_node("call_function", op, (operands["self"],), {})
         node.meta.update(
             call=op,
@@ -838,7 +874,7 @@ class Tracer(fx.Tracer):
 
         return fx.node.map_aggregate(value, as_node)
 
-    def _node_of(self, tensor: torch.Tensor) -> fx.Node:
+    def _node_of(self, tensor: torch.Tensor, *, may_open: bool = True) -> fx.Node:
         """The node a tensor came from; a parameter, a buffer or a constant gets its own at first sight."""
         if self.stand_ins.is_one(tensor):
             fake = tensor
@@ -850,9 +886,12 @@ class Tracer(fx.Tracer):
             return node
         # what autograd saved, detached, and hands out again when it runs inside of a model
         unseen = node is None or node.target is torch.ops.aten.detach.default
-        if unseen and fake.grad_fn is not None and (saved := self.histories.node_of(fake)) is not None:
-            self.nodes[id(fake)] = saved
-            self.kept.append(fake)
+        if unseen and fake.grad_fn is not None:
+            if (saved := self.histories.node_of(fake)) is not None:
+                self.nodes[id(fake)] = saved
+                self.kept.append(fake)
+            elif node is None and may_open and torch.is_grad_enabled():
+                self._open_what_made(fake.grad_fn)
         is_parameter = isinstance(fake, nn.Parameter)
         own = self._converted_name(fake) if is_parameter and node is not None and node.op != "get_attr" else None
         if own is not None or id(fake) not in self.nodes:
@@ -866,6 +905,21 @@ class Tracer(fx.Tracer):
             node.meta.update(owner=name.rpartition(".")[0], parameter=is_parameter)
             self._register(node, fake)
         return self.nodes[id(fake)]
+
+    def _open_what_made(self, history: Any) -> None:
+        """The composite operator that ran when autograd made a function, by the order of these, is no leaf any more."""
+        with DisableTorchFunction():
+            made = history._sequence_nr()
+            after = [
+                (function._sequence_nr(), node)
+                for node in self.graph.nodes
+                if torch.is_tensor(value := node.meta.get("val"))
+                and (function := history_of(value)[0]) is not None
+                and function._sequence_nr() >= made
+            ]
+        call = min(after, key=lambda each: each[0])[1].meta.get("call") if after else None
+        if call is not None and call in self._composites.values():
+            raise Opened(call)
 
     def _named_after(self, kind: str, path: str, args: Any, kwargs: Any, call: int = 1) -> fx.Node:
         """A node that bears the path of what a module holds, with a number if it is called again.
