@@ -113,6 +113,15 @@ class Masks:
         self._regions: dict[Any, Region] = {}
         self._kept: dict[int, torch.Tensor] = {}
 
+    @property
+    def regions(self) -> dict[Any, Region]:
+        """All that is assumed so far, to be set again if it was for nothing."""
+        return dict(self._regions)
+
+    @regions.setter
+    def regions(self, regions: dict[Any, Region]) -> None:
+        self._regions = regions
+
     def truth(self, mask: torch.Tensor) -> bool | None:
         """What all elements of a mask are, if it was assumed, or follows from what was; None if not."""
         return self._truth(mask, 0) if self._regions else None

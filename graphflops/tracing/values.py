@@ -74,6 +74,8 @@ VALID = "the arguments and values of torch.distributions are taken as valid, as 
 """what is said once of all that torch.distributions validates"""
 PASSING = (0.0, 1.0, -1.0, 0.5)
 """numbers that a check is given, one after the other, until one passes"""
+WIDEST = 500
+"""tensors that are looked through for the masks that a number was made of"""
 MOST_ATTEMPTS = 32
 """times that a model is run, each time with one more answer that passes a check"""
 
@@ -132,7 +134,7 @@ class Values:
         if op is aten._local_scalar_dense.default:
             if self.updating is not None and self._counts_steps(args[0]):
                 return STEADY + 1.0
-            if (value := self.of(args[0])) is not None:
+            if (value := self.of(args[0]) or self._of_whole_masks(args[0])) is not None:
                 return self._answer(value, where)
             if self.updating is None and (question := asked(self.origins.ordinal)).is_check:
                 return self._passing(args[0], question, where)
@@ -263,6 +265,37 @@ class Values:
         """The questions whose answers may have made the program raise this, the last one first."""
         cause = error.__cause__ if isinstance(error, GraphflopsError) and error.__cause__ is not None else error
         return [each for each in reversed(self.questions) if each.is_answered_by(cause, self.origins.ordinal)]
+
+    def _of_whole_masks(self, tensor: torch.Tensor) -> Value | None:
+        """A number that is counted from masks, such as a place in a queue, as if these had all; None if it is not."""
+        made = self.origins.of(tensor)
+        number = made.args[0] if made is not None and made.args and tensor.dtype == torch.bool else tensor
+        if not torch.is_tensor(number) or number.dtype not in _WHOLE or not (masks := self._masks_of(number)):
+            return None
+        known, regions = dict(self._known), self.masks.regions
+        for each in masks:
+            self._suppose(each)
+        value = self.of(tensor)
+        if value is None:  # and nothing is assumed for nothing
+            self._known, self.masks.regions = known, regions
+        return value
+
+    def _masks_of(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """The masks of unknown truth that a number was made of."""
+        found, seen, ahead = [], {id(tensor)}, [tensor]
+        while ahead and len(seen) < WIDEST:
+            each = ahead.pop()
+            if each.dtype == torch.bool:
+                found.append(each)
+                continue
+            made = self.origins.of(each)
+            calls = [*([made] if made is not None else ()), *self.origins.writes(each)]
+            operands = [part for call in calls for part in tree_leaves((call.args, dict(call.kwargs)))]
+            for part in operands:
+                if torch.is_tensor(part) and id(part) not in seen and self.of(part) is None:
+                    seen.add(id(part))
+                    ahead.append(part)
+        return found
 
     def _passing(self, tensor: torch.Tensor, question: Question, where: Callable[[], str]) -> Any:
         """A truth or a number that a check asks for: one by which it does not raise."""
@@ -727,6 +760,7 @@ _HOW = {
     "none": f"how many; {NONE}",
     "range": "up to where; taken as the least length",
 }
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _COMPARING = (aten.equal, aten.allclose)
 """what compares tensors, and answers at once"""
 _WHETHER_ANY = (aten.any, aten._is_any_true)
