@@ -56,23 +56,20 @@ _ITERATORS: tuple[type, ...] = (itertools.count, itertools.cycle, itertools.chai
 _DICTS: tuple[type, ...] = (collections.OrderedDict, collections.defaultdict, dict)
 _CELL = types.CellType
 HOOK = "_compiled_call_impl"
-"""the attribute of a module that PyTorch calls in place of the module, if it is there"""
+"""the attribute of a module that PyTorch calls in place of the module, if it is there: what was compiled"""
 
 
 class Copier:
     """Copies of one trace, each object once. ``fake`` makes the tensor that stands for a tensor.
 
-    ``watch`` is given each module and its copy, and returns who is called in place of the copy; ``watch_steps`` is
-    given the copy of each optimizer.
+    ``watch_steps`` is given the copy of each optimizer.
     """
 
     def __init__(
         self,
         fake: Callable[[torch.Tensor], torch.Tensor],
-        watch: Callable[[nn.Module], Callable[..., Any]] | None = None,
     ) -> None:
         self.fake = fake
-        self.watch = watch
         self.watch_steps: Callable[[Any], None] | None = None
         # id of an original → itself, so that the id stays its own, and its copy
         self._copies: dict[int, tuple[Any, Any]] = {}
@@ -252,8 +249,6 @@ class Copier:
             for name, value in object_dict(module).items()
             if name != HOOK
         }
-        if self.watch is not None:
-            attributes[HOOK] = self.watch(shell)
         object.__setattr__(shell, "__dict__", attributes)
         for name, value in _slots_of(module):
             object.__setattr__(shell, name, copied(value))
@@ -269,9 +264,6 @@ class Copier:
         for path, inner in module.named_modules():
             if path and path in names:
                 self._keep(inner, names[path])
-        for path, inner in names.items():
-            if self.watch is not None and not path:
-                object_dict(inner)[HOOK] = self.watch(inner)
         for name, value in object_dict(module).items():
             if name not in object_dict(copied) and name != HOOK and not callable(value):  # methods are those of its own
                 object_dict(copied)[name] = self._copy(value)

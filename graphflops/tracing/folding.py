@@ -31,7 +31,7 @@ from graphflops.torch_private import (
 from graphflops.tracing.backward_hooks import has_hooks
 from graphflops.tracing.blocks import OF_TORCH, PLAIN, Block
 from graphflops.tracing.checkpoints import Region
-from graphflops.tracing.copying import HOOK, object_dict
+from graphflops.tracing.copying import object_dict
 from graphflops.tracing.failures import user_line
 from graphflops.tracing.stand_ins import Unfold, stored_in
 
@@ -124,7 +124,6 @@ class Folding:
                 for module, names in zip(block.modules, block.shadowing, strict=True):
                     shell, attributes = copier.defer(module), vars(module)
                     object_dict(shell).update({name: attributes[name] for name in names})
-                    object_dict(shell)[HOOK] = tracer.watched(shell)
                     self._asleep[id(shell)] = module, block
         for block in blocks:
             self._heads[id(copier.copy_of(block.head))] = block
@@ -425,7 +424,7 @@ class Folding:
             copied = self.tracer.copier.copy_of(module)
             attributes, shadowing = object_dict(copied), pattern.block.shadowing[ordinal]
             pattern.reads += [(ordinal, name, attributes[name]) for name in shadowing]
-            names = [name for name in attributes if name not in OF_TORCH and name not in shadowing and name != HOOK]
+            names = [name for name in attributes if name not in OF_TORCH and name not in shadowing]
             aside = {name: attributes.pop(name) for name in names}
             self._kept[id(copied)] = ordinal, aside
             self._modules[id(copied)] = copied

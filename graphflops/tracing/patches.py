@@ -33,6 +33,7 @@ from graphflops.torch_private import (
     no_dispatch_modes,
     stance,
 )
+from graphflops.tracing.copying import HOOK
 from graphflops.tracing.isolation import in_analysis, is_tracing, session
 
 Wrap = Callable[[Any], Any]
@@ -91,6 +92,7 @@ def _replacements() -> Iterator[tuple[Any, str, Wrap]]:
         yield nn.Module, name, functools.partial(watching.attribute_watched, name)
     yield *engine(), watching.engine_watched
     yield torch.optim.Optimizer, "__init__", watching.made_watched
+    yield nn.Module, HOOK, watching.CallWatched
     yield nn.Module, "_apply", _in_a_trace(plain.converted)
     yield torch, "compile", _in_a_trace(plain.uncompiled)
     yield *inference_guard(), _in_a_trace(plain.WithoutGrad)

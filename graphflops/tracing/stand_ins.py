@@ -193,14 +193,13 @@ class StandIns:
     def __init__(
         self,
         root: nn.Module,
-        watch: Callable[[nn.Module], Callable[..., Any]] | None = None,
         mode: FakeTensorMode | None = None,
     ) -> None:
         self.survey = survey_of(root)
         _refuse_lazy(self.survey.lazy)
         refuse_flat(self.survey.modules)
         self.mode = mode or _Mode()
-        self.copier = Copier(self.of, watch)
+        self.copier = Copier(self.of)
         self.copier.handle(PackedSequence, self.packed)
         held = (self.survey.parameters, self.survey.buffers)
         self._names = {id(each): name for tensors in held for name, each in tensors.items()}

@@ -214,7 +214,6 @@ class Tracer(fx.Tracer):
         self.values = values
         self.stand_ins = stand_ins = values.stand_ins
         self.copier = stand_ins.copier
-        self.copier.watch = self.watched
         self.copier.watch_steps = watch_steps
         on_module, of_pytorch = self.on_module, module_call
 

@@ -34,6 +34,9 @@ class Listener(Protocol):
     recording: bool
     """whether what is seen is written down"""
 
+    def watched(self, module: nn.Module) -> Callable[..., Any]:
+        """What is called in the place of a module."""
+
     def on_module(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """A module is called; ``call`` is what calls it."""
 
@@ -146,6 +149,21 @@ def watch_steps(optimizer: Any) -> None:
         return call(*args, **kwargs) if here is None else here.on_optimizer(call, self, args, kwargs)
 
     attributes["step"] = types.MethodType(watched, optimizer)
+
+
+class CallWatched:
+    """``nn.Module._compiled_call_impl``, which PyTorch calls in place of a module if it is there.
+
+    It belongs to the class, so that a module that was copied by its attributes is called itself, and not the one that
+    they are of.
+    """
+
+    def __init__(self, original: Any) -> None:
+        self.original = original
+
+    def __get__(self, module: nn.Module | None, cls: Any = None) -> Any:
+        here = _here.listener
+        return self.original if here is None or module is None else here.watched(module)
 
 
 def attribute_watched(name: str, original: Any) -> Any:
