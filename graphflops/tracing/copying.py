@@ -554,6 +554,8 @@ def is_plain(cls: type) -> bool:
         return issubclass(cls, (*_STATEFUL_OF_PYTHON, collections.UserDict, collections.UserList))
     if package == "torch" and module.startswith(_SHARED_OF_TORCH):
         return False
+    if package == "sympy":  # whose expressions are made once each
+        return False
     if any(issubclass(cls, base) for base in _SHARED_BASES) or cls.__itemsize__:
         return False
     if issubclass(cls, random.Random):

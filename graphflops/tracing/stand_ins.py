@@ -75,8 +75,15 @@ def refuse_unless_strided(tensor: torch.Tensor, name: str | None = None) -> None
 
 def refusal(tensor: torch.Tensor, name: str | None = None) -> CaptureError:
     """The error that says why such a tensor is refused, and what to do."""
+    return not_dense(
+        f"{name or 'a tensor'} is {'nested' if tensor.is_nested else 'not dense'}", tensor.layout, tensor.dtype
+    )
+
+
+def not_dense(who: str, layout: Any, dtype: Any) -> CaptureError:
+    """The error of a tensor that is said by its layout, since PyTorch makes no such one without data."""
     return CaptureError(
-        f"{name or 'a tensor'} is {'nested' if tensor.is_nested else 'not dense'} ({tensor.layout}, {tensor.dtype}): "
+        f"{who} ({layout}, {dtype}): "
         "what it costs depends on how many numbers it holds, which its shape does not say.\n"
         "Hand over a dense tensor, where a zero counts as any number does and padding as data. Or hand over the "
         "numbers and their indices as tensors, have a module of yours do what is done with them, and give that "

@@ -62,6 +62,7 @@ from graphflops.tracing.stand_ins import (
     Wrapped,
     as_it_is,
     described,
+    not_dense,
     refusal,
     spec_of,
     stored_in,
@@ -591,6 +592,8 @@ class Tracer(fx.Tracer):
         if selective and op not in SAC_IGNORED_OPS:
             self.folding.spoil()
             self.ran.append(Dispatched(op, _specs(op, args, kwargs), [(each, each.number(op)) for each in selective]))
+        if op.overloadpacket is torch.ops.aten.sparse_compressed_tensor:  # which fails on fake tensors
+            raise not_dense("a tensor is not dense", kwargs.get("layout"), args[2].dtype)
         if op is torch.ops.aten._efficientzerotensor.default:
             op = torch.ops.aten.zeros.default  # the other kind hides from whoever watches the sums that it is in
         args, kwargs = self.stand_ins.in_place_of(args), self.stand_ins.in_place_of(kwargs)

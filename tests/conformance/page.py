@@ -65,12 +65,17 @@ HELD_TO = {
 DATA_DECIDES = "this line needs a value that only data can tell"
 """What graphflops says of Python that branches on data, or sizes that data decides: nothing static can count it."""
 
+NOT_DENSE = "CaptureError: a tensor is not dense"
+"""What graphflops says of a sparse matrix that a model makes: what it costs is not in its shape."""
+
 FINE = ("exact", "refused", "data decides")
 
 
 def verdict(row: Row) -> str:
     """One of: exact, refused, data decides, unknown ops, differs, not traced, folded wrong, changed, or what failed."""
     if "refused" in row:
+        return "refused"
+    if row.get("failed") == "graphflops" and row["error"].startswith(NOT_DENSE):
         return "refused"
     if row.get("failed") == "graphflops":
         return "data decides" if row["error"].startswith(DATA_DECIDES) else "not traced"

@@ -218,6 +218,19 @@ class TestSteps:
 
 
 class TestWhatIsMetOnTheWay:
+    def test_symbols_of_sympy_are_what_they_are(self) -> None:
+        import sympy  # here, so that the state of this file does not reach all of its
+
+        class Symbolic(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.table = {sympy.Symbol("x"): sympy.Integer(0)}
+
+            def forward(self, x: Tensor) -> Tensor:
+                return x * int(self.table[sympy.Symbol("x")] + 2)
+
+        assert analyze(Symbolic(), (X,)).forward == X.numel()
+
     def test_a_package_that_forward_imports_has_real_constants(
         self, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:

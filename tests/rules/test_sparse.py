@@ -103,3 +103,11 @@ def test_a_rule_of_ones_own_counts_the_numbers_that_are_there() -> None:
     report = analyze(Product(), (sparse.indices(), sparse.values(), DENSE), rules=[product])
     assert report.macs == 4 * 3
     assert report.coverage.unknown == 0
+
+
+def test_one_that_a_model_makes_by_its_rows_is_refused_in_the_same_words() -> None:
+    def model(rows: Tensor, columns: Tensor, x: Tensor) -> Tensor:
+        return torch.sparse_csr_tensor(rows, columns, torch.ones(2), (4, 4)) @ x
+
+    with pytest.raises(CaptureError, match=r"not dense \(torch.sparse_csr, torch.float32\)"):
+        analyze(model, (torch.tensor([0, 1, 2, 2, 2]), torch.tensor([1, 2]), torch.ones(4, 4)))

@@ -420,7 +420,7 @@ def _() -> Case:
     model = Enformer.from_hparams(
         dim=96, depth=1, heads=2, output_heads={"human": 5}, target_length=4, num_downsamples=5
     )
-    return Case(model, (tokens(1, 256, of=5),))
+    return Case(model, (nn.functional.one_hot(tokens(1, 256, of=4), 4).float(),))
 
 
 @wild("conformer", "ConformerBlock")

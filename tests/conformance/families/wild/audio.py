@@ -193,24 +193,6 @@ def _() -> Case:
     return Case(model, (signal(1, 2, 16000),))
 
 
-@wild("descript-audio-codec", "DAC, small")
-def _() -> Case:
-    from dac.model import DAC
-
-    model = DAC(
-        encoder_dim=4,
-        encoder_rates=[2, 4],
-        latent_dim=16,
-        decoder_dim=16,
-        decoder_rates=[4, 2],
-        n_codebooks=2,
-        codebook_size=16,
-        codebook_dim=4,
-        sample_rate=800,
-    )
-    return Case(model, (signal(1, 1, 800),))
-
-
 @wild("asteroid", "ConvTasNet")
 def _() -> Case:
     from asteroid.models import ConvTasNet

@@ -140,27 +140,6 @@ def _() -> Case:
     return Case(model, (signal(2, 16), torch.ones(2, 16)))
 
 
-@wild("tsai", "InceptionTime")
-def _() -> Case:
-    from tsai.models.InceptionTime import InceptionTime
-
-    return Case(InceptionTime(3, 2, nf=8), (signal(2, 3, 40),))
-
-
-@wild("tsai", "PatchTST")
-def _() -> Case:
-    from tsai.models.PatchTST import PatchTST
-
-    return Case(PatchTST(3, 2, 32, pred_dim=4, n_layers=2, n_heads=2, d_model=16, d_ff=32), (signal(2, 3, 32),))
-
-
-@wild("tsai", "XceptionTime")
-def _() -> Case:
-    from tsai.models.XceptionTime import XceptionTime
-
-    return Case(XceptionTime(3, 2, nf=4), (signal(2, 3, 40),))
-
-
 @wild("pytorch-forecasting", "NBeats of blocks")
 def _() -> Case:
     import torch
