@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -159,11 +160,16 @@ def of_module(
     for function in full:
         yield Hook(function, on_inputs(function), triggers, "dgrad", path)
     for function in others:
-        yield Hook(function, _refused, triggers, "dgrad", path)
+        yield Hook(function, partial(function, module, _Unsaid(), _Unsaid()), triggers, "dgrad", path)
 
 
-def _refused() -> None:
-    raise NotImplementedError("a hook that is not a full one is given gradients of whatever ran last in its module")
+class _Unsaid:
+    """The gradients that a hook is given that is not a full one; it may ignore them, and do its own work."""
+
+    def _refuse(self, *_: Any) -> Any:
+        raise NotImplementedError("a hook that is not a full one is given gradients of whatever ran last in its module")
+
+    __getattr__ = __getitem__ = __iter__ = __len__ = __bool__ = __eq__ = __hash__ = _refuse
 
 
 def _gradients(tensors: Iterable[Any], like: Like) -> tuple[Any, ...]:

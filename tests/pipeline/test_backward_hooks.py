@@ -213,3 +213,25 @@ def test_hooks_on_saved_tensors_are_said() -> None:
     (warning,) = analyze(Saving(), (torch.zeros(3, D),)).warnings
     assert "hooks on saved tensors" in warning
     assert "test_backward_hooks.py" in warning
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-full backward hook", "ignore:Full backward hook")
+class TestHooksThatAreNotFull:
+    """Which gradients one is given depends on what ran last in its module."""
+
+    def test_one_that_ignores_them_is_counted_by_its_own_work(self) -> None:
+        model = nn.Sequential(nn.Linear(D, D), nn.Linear(D, D))
+        model.register_buffer("mean", torch.eye(D))
+
+        def update(module: nn.Module, inputs: Any, outputs: Any) -> None:
+            module.mean.copy_(module.mean @ module.mean)
+
+        model.register_backward_hook(update)
+        report, seen = analyze(model, (torch.ones(3, D),)), dispatched(model, (torch.ones(3, D),))
+        assert report.work("backward").macs == seen.backward
+        assert not report.unsupported_ops()
+
+    def test_one_that_looks_at_them_is_unknown(self) -> None:
+        model = nn.Sequential(nn.Linear(D, D), nn.Linear(D, D))
+        model.register_backward_hook(lambda module, inputs, outputs: (inputs[0] * 2,))
+        assert sum(analyze(model, (torch.ones(3, D),)).unsupported_ops().values()) == 1
