@@ -418,7 +418,7 @@ def _() -> Case:
     from enformer_pytorch import Enformer
 
     model = Enformer.from_hparams(
-        dim=96, depth=1, heads=2, output_heads={"human": 5}, target_length=4, num_downsamples=5
+        dim=96, depth=1, heads=2, output_heads={"human": 5}, target_length=4, num_downsamples=5, dim_divisible_by=16
     )
     return Case(model, (nn.functional.one_hot(tokens(1, 256, of=4), 4).float(),))
 
