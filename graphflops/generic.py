@@ -19,7 +19,7 @@ from graphflops.laws import ANY, additions, summed_back
 from graphflops.ledger import OWN_CODE
 from graphflops.rulebook import Rule, RuleBook
 from graphflops.sizes import Spec
-from graphflops.torch_private import OpOverload, OpOverloadPacket, has_kernel, is_registered
+from graphflops.torch_private import OpOverload, OpOverloadPacket, has_kernel, is_reduction, is_registered
 
 OF_ITS_OWN_CODE = Rule(
     OWN_CODE,
@@ -66,7 +66,7 @@ def _generic_rule(op: OpOverload) -> Rule | None:
     operands, tags = _tensor_arguments(op), op.tags
     if torch.Tag.pointwise in tags and operands:
         return _rule(op, "pointwise", "one elementwise operation an element, and one for each gradient", _pointwise)
-    if torch.Tag.reduction in tags and operands:
+    if is_reduction(op) and operands:
         return _rule(op, "reduction", "one elementwise operation an element of the input, each way", _reduction)
     if _is_view(op) or torch.Tag.view_copy in tags or torch.Tag.inplace_view in tags:
         return _rule(op, "view", "zero: a view of the same data, or a copy of one, by its schema", _nothing)

@@ -7,6 +7,7 @@ and never a number that is too small. Measured are the versions in ``docs/versio
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
@@ -54,12 +55,7 @@ try:
     from torch.utils._pytree import tree_map as tree_map
     from torch.utils._pytree import tree_unflatten as tree_unflatten
     from torch.utils.checkpoint import SAC_IGNORED_OPS as SAC_IGNORED_OPS
-    from torch.utils.checkpoint import (
-        _CachedTorchDispatchMode,
-        _checkpoint_hook,
-        _checkpoint_without_reentrant_generator,
-        _CheckpointFrame,
-    )
+    from torch.utils.checkpoint import _CachedTorchDispatchMode, _checkpoint_hook, _CheckpointFrame
 
     function_of_graph = torch._C._create_function_from_graph
     current_graph_task = torch._C._current_graph_task_id
@@ -134,7 +130,10 @@ def _probe() -> None:
         _refuse("the frame of a checkpoint does not say which inputs it saved")
     if "frame" not in _free_names(_checkpoint_hook.__init__.__code__, "pack_hook"):
         _refuse("the hooks of a checkpoint do not hold its frame")
-    if "recompute_context" not in _free_names(_checkpoint_without_reentrant_generator.__code__, "recompute_fn"):
+    generator = "_checkpoint_without_reentrant_generator"  # since 2.15 one of this name hands on to another
+    of_checkpoint = vars(torch.utils.checkpoint)
+    makes = of_checkpoint.get(f"{generator}_impl", of_checkpoint.get(generator))
+    if "recompute_context" not in _free_names(getattr(makes, "__code__", None), "recompute_fn"):
         _refuse("a checkpoint does not hold its context")
     if "storage" not in _CachedTorchDispatchMode.__init__.__code__.co_names:
         _refuse("a selective checkpoint does not hold its storage")
@@ -150,9 +149,9 @@ def _refuse(lacking: str) -> None:
     raise UnsupportedTorch(f"torch {torch.__version__} is not supported: {lacking}")
 
 
-def _free_names(code: CodeType, function: str) -> tuple[str, ...]:
+def _free_names(code: CodeType | None, function: str) -> tuple[str, ...]:
     """The names that a function closes over, which another one defines."""
-    inner = (each for each in code.co_consts if isinstance(each, CodeType))
+    inner = (each for each in (code.co_consts if code else ()) if isinstance(each, CodeType))
     return next((each.co_freevars for each in inner if each.co_name == function), ())
 
 
@@ -236,6 +235,42 @@ def name_counts(graph: fx.Graph) -> dict[str, int]:
     return graph._graph_namespace._base_count
 
 
+# -- what PyTorch says of operators --------------------------------------------------------------------------------
+
+_REDUCTION = getattr(torch.Tag, "reduction", None)
+_REDUCTIONS = frozenset(
+    {
+        *("all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "linalg_vector_norm"),
+        *("logsumexp", "max", "mean", "min", "nansum", "norm", "prod", "std", "std_mean", "sum", "var", "var_mean"),
+    }
+)
+"""the operators that have this tag, for versions of PyTorch that have no such tag"""
+
+
+def is_reduction(op: OpOverload) -> bool:
+    """Whether it reduces its operand to fewer elements."""
+    if _REDUCTION is not None:
+        return _REDUCTION in op.tags
+    return str(op._schema.name).removeprefix("aten::") in _REDUCTIONS and "other" not in op._overloadname
+
+
+# -- fake tensors --------------------------------------------------------------------------------------------------
+
+_TAKES_GRAD = "requires_grad" in inspect.signature(FakeTensor.__new__).parameters
+
+
+def fake_tensor(
+    mode: FakeTensorMode, meta: torch.Tensor, device: torch.device, grad: bool, parameter: bool
+) -> FakeTensor:
+    """A fake tensor of a tensor on meta, which may require grad and be a parameter; where nothing is dispatched."""
+    if _TAKES_GRAD:
+        return FakeTensor(mode, meta, device, requires_grad=grad, _is_param=parameter)
+    fake = FakeTensor(mode, meta.requires_grad_(grad) if grad else meta, device)
+    if parameter:
+        fake._is_param = True  # what isinstance asks for
+    return fake
+
+
 # -- integers ------------------------------------------------------------------------------------------------------
 
 
@@ -251,6 +286,27 @@ def local_part(tensor: Any) -> torch.Tensor:
     """What this process holds of a distributed tensor."""
     part: torch.Tensor = tensor._local_tensor
     return part
+
+
+# -- functions with a backward of their own ------------------------------------------------------------------------
+
+APPLY_IS_PYTHON: bool = isinstance(vars(torch.autograd.Function)["apply"], classmethod)
+"""whether ``autograd.Function.apply`` is written in Python, and calls that of ``SingleLevelFunction``: before 2.15"""
+FunctionMeta: Any = type(torch.autograd.Function)
+"""the class of classes of autograd Functions"""
+
+
+def function_apply() -> tuple[Any, str]:
+    """The class and the name by which autograd Functions are applied.
+
+    Before 2.15 also of an ``apply`` that was taken earlier; since then such a one is C++, which looks up ``BACKWARD``
+    on the class and, when it has prepared everything, ``forward``.
+    """
+    return SingleLevelFunction if APPLY_IS_PYTHON else torch.autograd.Function, "apply"
+
+
+BACKWARD = "_backward_cls"
+"""the attribute of an autograd Function that nothing but ``apply`` looks up"""
 
 
 # -- backward passes -----------------------------------------------------------------------------------------------
@@ -357,6 +413,11 @@ def no_saved_tensors_hooks() -> Iterator[None]:
 def is_of_checkpoint(pack: Any) -> bool:
     """Whether a hook on saved tensors is one that ``torch.utils.checkpoint`` put there."""
     return getattr(pack, "__module__", "") == _HOOKS_OF_CHECKPOINTS
+
+
+def is_frame(value: Any) -> bool:
+    """Whether a value is PyTorch's record of a checkpointed region, which before 2.12 holds a tensor."""
+    return isinstance(value, _CheckpointFrame)
 
 
 def frame_of(pack: Any) -> CheckpointFrame | None:

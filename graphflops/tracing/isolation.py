@@ -26,6 +26,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from graphflops.errors import CaptureError
+from graphflops.torch_private import is_frame
 
 Result = TypeVar("Result")
 
@@ -353,7 +354,8 @@ def _still_held(left: list[Any], holders: list[str]) -> str:
 
 
 def _is_ours(referrer: Any) -> bool:
-    return isinstance(referrer, types.FrameType) or type(referrer).__name__ in ("list_iterator", "cell")
+    of_python = isinstance(referrer, types.FrameType) or type(referrer).__name__ in ("list_iterator", "cell")
+    return of_python or is_frame(referrer)
 
 
 def _named(holder: Any, held: set[int]) -> str:

@@ -22,13 +22,15 @@ import torch
 from torch import nn
 
 from graphflops.torch_private import (
+    APPLY_IS_PYTHON,
     FAKE_TENSOR_LOG,
     DisableTorchFunction,
     FakeTensor,
-    SingleLevelFunction,
+    FunctionMeta,
     engine,
     export_module,
     flex_device_check,
+    function_apply,
     inference_guard,
     no_dispatch_modes,
     stance,
@@ -84,9 +86,11 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _replacements() -> Iterator[tuple[Any, str, Wrap]]:
-    from graphflops.tracing import own_code, plain, watching
+    from graphflops.tracing import applied, own_code, plain, watching
 
-    yield SingleLevelFunction, "apply", watching.apply_watched
+    yield *function_apply(), applied.apply_watched
+    if not APPLY_IS_PYTHON:
+        yield FunctionMeta, "__getattribute__", applied.looked_up
     yield torch.autograd.function.FunctionCtx, "set_materialize_grads", own_code.noted
     for name in ("__getattr__", "__setattr__", "__delattr__"):
         yield nn.Module, name, functools.partial(watching.attribute_watched, name)

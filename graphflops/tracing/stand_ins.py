@@ -20,6 +20,7 @@ from graphflops.torch_private import (
     FakeTensor,
     FakeTensorMode,
     OpOverload,
+    fake_tensor,
     is_functorch_wrapped_tensor,
     is_traceable_wrapper_subclass,
     no_dispatch_modes,
@@ -332,7 +333,7 @@ class StandIns:
                 empty = torch.empty(shape, dtype=dtype, device="meta")
             else:
                 empty = torch.empty_strided(shape, stride, dtype=dtype, device="meta")
-            return FakeTensor(self.mode, empty, _CPU, requires_grad=grad, _is_param=parameter)
+            return fake_tensor(self.mode, empty, _CPU, grad, parameter)
 
     def original_of(self, fake: torch.Tensor) -> torch.Tensor:
         """What a stand-in stands for; itself, if it was made on the way."""

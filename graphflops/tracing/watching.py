@@ -17,7 +17,6 @@ from graphflops.torch_private import (
     DisableTorchFunction,
     FakeTensor,
     OpOverload,
-    SingleLevelFunction,
     TorchDispatchMode,
 )
 from graphflops.tracing.foreach import is_foreach, one_by_one
@@ -99,18 +98,6 @@ def watching_functions(listener: Listener, values: Values) -> Iterator[None]:
     """Tell of functions alone: autograd runs a backward pass without the modes that see these."""
     with _Functions(listener), plainly(values, listener.decide):
         yield
-
-
-def apply_watched(original: Any) -> Any:
-    """``autograd.Function.apply`` that tells the listener of its thread; one that was taken earlier calls it too."""
-    function: Any = SingleLevelFunction
-
-    def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
-        call = super(function, cls).apply
-        here = _here.listener
-        return call(*args, **kwargs) if here is None else here.on_autograd_function(call, cls, args, kwargs)
-
-    return classmethod(apply)
 
 
 def engine_watched(original: Any) -> Any:

@@ -142,6 +142,16 @@ def keep_every_other() -> Any:
     return create_selective_checkpoint_contexts(policy)
 
 
+NUMBERED = hasattr(torch.utils.checkpoint, "_RECOMPUTE")
+"""whether PyTorch asks a policy once, with the result, and numbers what it kept; before 2.13 it asks again on the way
+back, so that a policy with a state has other answers there, and none is told the result"""
+
+
+def skip_unless_numbered(*policies: Any) -> None:
+    if not NUMBERED and {POLICIES["keep wide results"], keep_every_other} & {*policies}:
+        pytest.skip("before PyTorch 2.13 a policy is asked again on the way back, and is not told the result")
+
+
 POLICIES: dict[str, Callable[[], Any]] = {
     "keep products": functools.partial(create_selective_checkpoint_contexts, keep_products),
     "keep a list": functools.partial(create_selective_checkpoint_contexts, [aten.addmm.default, aten.tanh.default]),
@@ -173,6 +183,7 @@ BLOCKS: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
 @pytest.mark.parametrize("early_stop", [True, False])
 def test_what_a_policy_keeps_does_not_run_again(policy: Any, block: Any, early_stop: bool) -> None:
+    skip_unless_numbered(policy)
     regions = [Layers(False, 0, 0, block(), context_fn=policy) for _ in range(2)]
     with set_checkpoint_early_stop(early_stop):
         held_to_what_runs(nn.Sequential(nn.Linear(D, D), *regions), torch.randn(2, 3, D))
@@ -188,6 +199,7 @@ def test_products_that_are_kept_do_not_run_again_and_the_rest_does() -> None:
 @pytest.mark.parametrize("outer", ["keep products", "keep every other product", "keep nothing"])
 @pytest.mark.parametrize("inner", ["keep products", "keep wide results", "keep nothing"])
 def test_policies_of_regions_in_each_other(outer: str, inner: str) -> None:
+    skip_unless_numbered(POLICIES[outer], POLICIES[inner])
     inside = Layers(False, 0, 1, BLOCKS["perceptron"](), context_fn=POLICIES[inner])
     region = Layers(False, 1, 1, inside, context_fn=POLICIES[outer])
     held_to_what_runs(nn.Sequential(nn.Linear(D, D), region), torch.randn(2, 3, D))

@@ -37,6 +37,9 @@ ints = partial(meta, dtype=torch.int64)
 bools = partial(meta, dtype=torch.bool)
 complexes = partial(meta, dtype=torch.complex64, requires_grad=True)
 
+GROUPED = getattr(F, "grouped_mm", None) or torch._grouped_mm
+"""public since PyTorch 2.10"""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -383,13 +386,13 @@ LONG_TAIL = [
     *_table(
         meta(3, 8, 8, dtype=torch.bfloat16, requires_grad=True),
         meta(3, 8, 16, dtype=torch.bfloat16, requires_grad=True),
-        grouped_mm_of_a_batch=F.grouped_mm,
+        grouped_mm_of_a_batch=GROUPED,
     ),
     *_table(
         meta(8, 8, dtype=torch.bfloat16, requires_grad=True),
         meta(3, 8, 16, dtype=torch.bfloat16, requires_grad=True),
         meta(3, dtype=torch.int32),
-        grouped_mm=lambda a, b, ends: F.grouped_mm(a, b, offs=ends),
+        grouped_mm=lambda a, b, ends: GROUPED(a, b, offs=ends),
     ),
     *_table(reals(3, 4), reals(3, 5), bilinear_layer=nn.Bilinear(4, 5, 6)),
     *_table(reals(2, 4, 5), reals(2, 6, 5), cdist=torch.cdist, cdist_of_order_1=partial(torch.cdist, p=1.0)),
