@@ -111,6 +111,10 @@ class MathAttention(SeesBodies):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function in _ATTENTION:
             return math_attention(*args, **(kwargs or {}))
+        if function in _KERNELS:
+            with torch.no_grad():
+                _, *rest = self.run(function, args, kwargs or {})
+            return (_KERNELS[function](*args, **(kwargs or {})), *rest)
         return self.run(function, args, kwargs or {})
 
 
@@ -119,6 +123,38 @@ _ATTENTION = {
     aten.scaled_dot_product_attention,
     aten.scaled_dot_product_attention.default,
 }
+
+
+def _flash(
+    query: Any, key: Any, value: Any, dropout_p: float = 0.0, is_causal: bool = False, *_: Any, **kwargs: Any
+) -> Any:
+    return math_attention(query, key, value, kwargs.get("attn_mask"), dropout_p, is_causal, scale=kwargs.get("scale"))
+
+
+def _efficient(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_bias: Any,
+    compute_log_sumexp: bool,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+) -> Any:
+    return math_attention(query, key, value, attn_bias, dropout_p, is_causal, scale=scale)
+
+
+_KERNELS = {
+    each: run
+    for kernel, run in {
+        aten._scaled_dot_product_flash_attention_for_cpu: _flash,
+        aten._scaled_dot_product_flash_attention: _flash,
+        aten._scaled_dot_product_efficient_attention: _efficient,
+    }.items()
+    for each in (kernel, kernel.default)
+}
+"""kernels of attention that are called by their names: each gives the result first, and then what its backward needs"""
 
 
 class Described(TorchDispatchMode):

@@ -111,7 +111,13 @@ def put(source: Spec, accumulate: bool = False) -> Cost:
     return Cost(additions(source.numel, source) if accumulate else NOTHING, {ANY: NOTHING})
 
 
-@rule(aten.scatter, aten.index_copy, aten.masked_scatter, aten.index_fill)
+@rule(aten.masked_scatter)
+def masked_scatter(out: Spec) -> Cost:
+    """Elements put in place by a mask. The gradient of what stays is selected from, one selection an element."""
+    return Cost(NOTHING, {"self": additions(out.numel, out), "source": NOTHING})
+
+
+@rule(aten.scatter, aten.index_copy, aten.index_fill)
 def scatter(out: Spec) -> Cost:
     """Elements put in place by index: no arithmetic either way."""
     return Cost(NOTHING, {"*": NOTHING})

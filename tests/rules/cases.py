@@ -704,7 +704,7 @@ INDEXING = [
         index_put=lambda x, i: x.index_put((i,), x),
         index_put_accumulate=lambda x, i: x.index_put((i,), x, accumulate=True),
     ),
-    *_table(X, bools(4, 6), masked_scatter=lambda x, m: x.masked_scatter(m, x)),
+    *_table(X, bools(4, 6), X, masked_scatter=lambda x, m, source: x.masked_scatter(m, source)),
 ]  # fmt: skip
 
 
@@ -873,7 +873,7 @@ GRADIENTS = [
     *_gradients(
         reals(10, 3), ints(2, 5), embedding=lambda weight, i: F.embedding(i, weight) ** 2
     ),
-    *_gradients(X, bools(4, 6), masked_scatter=lambda x, m: x.masked_scatter(m, x) ** 2),
+    *_gradients(X, bools(4, 6), X, masked_scatter=lambda x, m, source: x.masked_scatter(m, source) ** 2),
     *_gradients(Q, KV, KV, again=False, attention=attend),
 ]  # fmt: skip
 
