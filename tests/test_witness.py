@@ -46,7 +46,7 @@ def test_a_bilinear_layer_meets_every_combination_of_its_indices() -> None:
 
 @pytest.mark.parametrize("written", [(8,), (1, 8), (3, 8)], ids=["one row for all", "one of one", "as many as chosen"])
 def test_what_is_written_where_a_mask_says_gets_its_gradient(written: tuple[int, ...]) -> None:
-    """How many rows the mask chooses, no fake tensor knows, and the gradient of what is written is read by it."""
+    """Without data nobody knows how many rows the mask chooses; the gradient of what is written is read by it."""
 
     class Writer(nn.Module):
         def __init__(self) -> None:
@@ -59,8 +59,10 @@ def test_what_is_written_where_a_mask_says_gets_its_gradient(written: tuple[int,
             return x
 
     product, rows = 8 * 8, 4 + (written[0] if len(written) > 1 else 1)
-    x, mask = torch.zeros(4, 8), torch.zeros(4, dtype=torch.bool)
-    assert dispatched(Writer(), (x, mask)) == Dispatched(rows * product, (2 * rows - 4) * product)
+    expected = Dispatched(rows * product, (2 * rows - 4) * product)
+    x, mask = torch.zeros(4, 8), torch.tensor([True, True, True, False])
+    assert dispatched(Writer(), (x, mask)) == expected
+    assert dispatched(Writer().to("meta"), (x.to("meta"), mask.to("meta"))) == expected
 
 
 def test_a_grouped_product_counts_in_every_dtype_and_width() -> None:
