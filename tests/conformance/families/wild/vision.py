@@ -453,8 +453,8 @@ def _() -> Case:
     trunk = Hiera(
         embed_dim=16,
         num_heads=1,
-        stages=(1, 1, 1, 1),
-        global_att_blocks=(2,),
+        stages=(1, 1, 2, 1),
+        global_att_blocks=(3,),
         window_pos_embed_bkg_spatial_size=(4, 4),
     )
     neck = FpnNeck(PositionEmbeddingSine(num_pos_feats=16), d_model=16, backbone_channel_list=[128, 64, 32, 16])
