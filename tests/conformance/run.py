@@ -89,7 +89,8 @@ def one_line(error: Exception) -> str:
     else:
         text = f"{type(error).__name__}: {text}"
     text = re.sub(r"(?:/[^\s/:]+)+/(?:site-packages|lib/python[\d.]+)/", "", text)
-    text = text.replace(f"{Path(__file__).parents[2]}/", "")
+    for folder in (*filter(None, sys.path), Path(__file__).parents[2]):
+        text = text.replace(f"{folder}/", "")
     return text if len(text) <= 400 else text[:399] + "…"
 
 
