@@ -6,7 +6,7 @@ values (lengths, places, masks), and that is computed, when it is asked for and 
 read is drawn (``graphflops.tracing.draws``). What is left is decided by data. Of it three things are taken as given,
 and a report says where all but the first are:
 
-* numbers are numbers: nothing is infinite or NaN;
+* numbers are numbers: nothing is infinite or NaN, and a matrix that is factorized has such factors;
 * what is chosen by rank (``topk``, ``argmax``, ``sort``) is chosen evenly, so that a loop over experts sees as many
   tokens in all as it would with any data;
 * a mask that is asked how many it has, or whether it has any, has all, and its complement none
@@ -547,6 +547,9 @@ class Values:
         found = self._computed(made.op, made.args, made.kwargs, depth + 1, tensor.shape, made.ordinal)
         if found is None and by_rank and (evenly := _evenly(tensor, made)) is not None:
             return evenly
+        if found is None and _SUCCEEDS.get(packet) == made.index:
+            with really():
+                return Value(torch.zeros(tensor.shape, dtype=tensor.dtype))
         if found is None:
             return self._of_a_mask(tensor, made)
         result, assumed = found
@@ -724,6 +727,15 @@ _NUMBERS_ARE_NUMBERS: Mapping[Any, bool] = {
     aten.eq: True,
     aten.ne: False,  # x == x, which is how PyTorch asks
 }
+_SUCCEEDS: Mapping[Any, int] = {
+    aten.linalg_cholesky_ex: 1,
+    aten.linalg_inv_ex: 1,
+    aten.linalg_solve_ex: 1,
+    aten.linalg_lu_factor_ex: 2,
+    aten.linalg_ldl_factor_ex: 2,
+    aten._linalg_solve_ex: 3,
+}
+"""factorizations that say whether they succeeded, and which of their results does: 0 in a run that goes well"""
 _BY_RANK: Mapping[Any, Callable[[Any, Any], int | None]] = {
     aten.topk: _dim(2, -1),
     aten.sort: _stable_dim,
