@@ -51,7 +51,7 @@ COMPARE = $(strip $(call option,--from,$(FROM)) $(call option,--to,$(TO)) \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help analyze compare scale test lint docs demo reconcile rules conformance wild repositories tools bench soak clean
+.PHONY: help analyze compare scale test lint docs demo reconcile rules conformance wild repositories tools bench versions soak clean
 
 help:  ## this list
 	@echo 'Usage: make TARGET [VARIABLE=VALUE …]'
@@ -90,6 +90,9 @@ help:  ## this list
 	@echo 'Variables of make test:'
 	@echo '  TESTS="tests/home -k published"   which tests, as pytest takes it; all unless told'
 	@echo '  WORKERS=4                         how many run at a time; $(WORKERS) unless told'
+	@echo
+	@echo 'Variables of make versions, beside TESTS and WORKERS:'
+	@echo '  TORCH="2.8.0 2.15.0"              which versions; the oldest, two in between and the newest unless told'
 	@echo
 	@echo 'Variables of make bench:'
 	@echo '  ROWS="llama* start_up"            which rows are measured again; all unless told'
@@ -139,6 +142,9 @@ tools: $(TOOLS)  ## other counters, run and compared with their imitations
 
 bench: $(TOOLS)  ## how long an analysis takes beside torch's counter and others, in docs/benchmarks.md
 	$(PYTHON) tests/benchmarks $(foreach each,$(ROWS),$(call quoted,$(each)))
+
+versions:  ## the test suite on several versions of PyTorch and Python, each in an environment of its own, in docs/versions.md
+	$(BASE_PYTHON) tests/versions $(TORCH) --workers $(WORKERS) $(if $(TESTS),--tests $(TESTS))
 
 soak: $(DEV)  ## thousands of analyses in one process: nothing grows, and every answer stays
 	$(PYTHON) -m pytest -m soak tests/soak tests/isolation

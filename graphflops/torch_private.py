@@ -105,7 +105,11 @@ ATTRIBUTES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
         ),
     ),
     ("a wrapper", nn.parallel.DistributedDataParallel, ("_pre_forward", "_run_ddp_forward", "_post_forward")),
-    ("the hooks of all modules", nn.modules.module, ("_global_backward_hooks", "_global_backward_pre_hooks")),
+    (
+        "the hooks of all modules",
+        nn.modules.module,
+        ("_global_backward_hooks", "_global_backward_pre_hooks", "_global_buffer_registration_hooks"),
+    ),
     ("a graph", fx.Graph(), ("_root", "_graph_namespace")),
     ("a graph's names", fx.Graph()._graph_namespace, ("_base_count",)),
     ("a graph's node", fx.Graph()._root, ("_next", "_prev")),
@@ -208,6 +212,19 @@ _OF_ALL: dict[str, Any] = {
 called_alone = FunctionType(nn.Module._call_impl.__code__, {**_OF_PYTORCH, **_OF_ALL}, "_call_impl", None, None)
 """How PyTorch calls a module, without the hooks that are registered for all modules of the process: whoever registers
 one looks at what runs, and would keep tensors without data."""
+
+
+@contextmanager
+def no_registration_hooks_left() -> Iterator[None]:
+    """Take away the hooks on registered buffers that an export has left: before 2.10 one that fails leaves its own."""
+    hooks: dict[int, Any] = nn.modules.module._global_buffer_registration_hooks
+    before = {*hooks}
+    try:
+        yield
+    finally:
+        for key in [key for key in hooks if key not in before]:
+            if getattr(hooks[key], "__module__", "").startswith("torch."):
+                hooks.pop(key, None)
 
 
 def hooks_of_all_modules() -> tuple[Any, Any]:

@@ -145,7 +145,7 @@ def _efficient(
     return math_attention(query, key, value, attn_bias, dropout_p, is_causal, scale=scale)
 
 
-_KERNELS = {
+_KERNELS: dict[Any, Any] = {
     each: run
     for kernel, run in {
         aten._scaled_dot_product_flash_attention_for_cpu: _flash,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from graphflops.torch_private import FakeTensorMode
+from graphflops.torch_private import FakeTensorMode, no_registration_hooks_left
 from graphflops.tracing.isolation import session, tracing
 from graphflops.tracing.module_state import watched_state
 from graphflops.tracing.patches import quietly
@@ -25,7 +25,7 @@ def exported(root: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
     assert here is not None, "what is exported is copied by an analysis"
     with quietly(), torch.set_grad_enabled(grad), here.putting_back(watched_state(root, stand_ins.survey.classes)):
         try:
-            with tracing():
+            with no_registration_hooks_left(), tracing():
                 program = torch.export.export(copied(root), copied(args), copied(dict(kwargs)), strict=False)
             return program.module()
         except Exception as error:

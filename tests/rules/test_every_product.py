@@ -16,6 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from graphflops import Work, analyze
 from graphflops.witness import Dispatched, dispatched
 
+grouped_mm = getattr(F, "grouped_mm", None) or torch._grouped_mm
+"""public since PyTorch 2.10"""
+
 Shape: TypeAlias = tuple[int, ...]
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Shape, ...]]
 
@@ -158,7 +161,7 @@ def test_as_dispatched(run: Callable[..., Any], shapes: tuple[Shape, ...], dtype
 def test_grouped_products(left: Shape, right: Shape, groups: int, required: tuple[bool, bool]) -> None:
     ends = meta(groups, dtype=torch.int32) if groups else None
     factors = (meta(*s, dtype=torch.bfloat16, requires_grad=g) for s, g in zip((left, right), required, strict=True))
-    agree(lambda a, b, *ends: F.grouped_mm(a, b, offs=ends[0] if ends else None), *factors, *([ends] if groups else []))
+    agree(lambda a, b, *ends: grouped_mm(a, b, offs=ends[0] if ends else None), *factors, *([ends] if groups else []))
 
 
 def test_a_product_of_narrow_floats() -> None:
