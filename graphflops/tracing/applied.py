@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from graphflops.torch_private import APPLY_IS_PYTHON, BACKWARD, function_apply
+from graphflops.torch_private import APPLY_IS_PYTHON, BACKWARD, SingleLevelFunction, function_apply
 from graphflops.tracing.watching import listener
 
 
@@ -66,7 +66,7 @@ def looked_up(original: Any) -> Any:
 
     def get(cls: Any, name: str) -> Any:
         value = original(cls, name)
-        if name == BACKWARD and listener() is not None:
+        if name == BACKWARD and listener() is not None and issubclass(cls, torch.autograd.Function):
             if _here.announced is cls:
                 _here.announced = None
             else:
@@ -90,7 +90,7 @@ def _forward(cls: Any, grad: bool) -> Callable[..., Any]:
         here = listener()
         assert here is not None, "a Function is applied while an analysis runs"
         args = given[1:] if takes_context else given
-        apply = _announced(cls, super(torch.autograd.Function, cls).apply)
+        apply = _announced(cls, super(SingleLevelFunction, cls).apply)
         with torch.set_grad_enabled(grad):
             result = here.on_autograd_function(apply, cls, args, {})
 

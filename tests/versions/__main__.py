@@ -123,7 +123,7 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
             f"| {row['torch']} | {row['python']} | {which} | {row['passed']:,} | {row['failed']:,} | "
             f"{row['skipped']:,} | {row['day']} |"
         )
-    for row in rows:
+    for row in sorted(rows, key=_order):
         if row["names"]:
             lines += ["", f"Failed on {row['torch']} with Python {row['python']}:", ""]
             lines += [f"- `{each}`" for each in row["names"]]
