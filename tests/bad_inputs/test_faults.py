@@ -96,7 +96,10 @@ def test_what_runs_on_real_tensors_is_not_blamed_on_the_model(name: str) -> None
 
 @pytest.mark.parametrize("ask", [lambda x: x.tolist(), lambda x: x.sum() > 0 or x, lambda x: x.numpy(), int])
 def test_a_value_that_nobody_gave_is_said_to_be_one(ask: Callable[[Tensor], Any]) -> None:
-    assert A_VALUE[0] in refusal(lambda x: torch.ones(3) * torch.tensor(ask(x.sum())))
+    def asks(x: Tensor) -> Tensor:  # not in the line of the assert: what a check asks for is taken to pass
+        return torch.ones(3) * torch.tensor(ask(x.sum()))
+
+    assert A_VALUE[0] in refusal(asks)
 
 
 def test_a_slip_in_our_own_code_is_not_blamed_on_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

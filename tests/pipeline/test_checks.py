@@ -137,7 +137,10 @@ def likelihood(make: Callable[[Tensor], D.Distribution]) -> Program:
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_distributions_are_exact_with_their_default_validation_which_is_said_once(name: str) -> None:
+def test_distributions_are_exact_with_their_default_validation_which_is_said_once(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(D.Distribution, "_validate_args", True)  # torch.compile, called once, switches it off for good
     model = likelihood(DISTRIBUTIONS[name])
     assert analysed(model, X[:4]) == really_dispatched(model, X[:4])
     assert reported(model, X[:4]).assumed == (VALID,)
