@@ -54,7 +54,8 @@ report = graphflops.analyze(model, (tokens,), attention="math", strict=True)
 print(sum(report.parameters.values()), report.macs, int(report.work("backward").macs))
 status = Path("/proc/self/status")  # a process has the peak of the one that started it in what getrusage says
 lines = status.read_text().splitlines() if status.exists() else []
-print(*[line.split()[1] for line in lines if line.startswith("VmHWM")] or [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss])
+peak = [line.split()[1] for line in lines if line.startswith("VmHWM")]
+print(*peak or [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss])
 """
 
 
