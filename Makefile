@@ -103,8 +103,9 @@ analyze: $(CORE)  ## what a training step of a model costs
 scale: $(if $(PLOT),$(DEV),$(CORE))  ## how what a model costs grows with its sizes
 	$(PYTHON) -m graphflops scale $(SCALE)
 
+# Each worker has a core of its own; PyTorch would have as many threads in each as there are cores.
 test: $(DEV)  ## all tests
-	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 lint: $(DEV)  ## style, format and types
 	$(PYTHON) -m ruff check
