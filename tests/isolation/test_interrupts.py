@@ -37,6 +37,8 @@ def interrupted_after(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+# Python itself drops an interrupt that comes in the callback of a weak reference, and says so.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_at_random_moments() -> None:
     models = {name: programs()[name] for name in NAMES}
     longest = {}
