@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
-from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from graphflops.analysis import analyze
 from graphflops.counter import FLOPsCounter
 from graphflops.counts import FLOPsCount
 from graphflops.errors import UsageError
+from graphflops.language_models import attribute_of, cost_of
 from graphflops.models.adaptive import HaltingUnit
-from graphflops.report import Report
+from graphflops.rates.numbers import exactly
 
 _HALTING = ("halting", "act_module", "act", "halting_unit")
 
@@ -50,11 +50,11 @@ class ACTFLOPsCounter:
         Of a model that decides by a module of its own (``halting``, ``act_module``) it is that module, else a
         ``graphflops.models.adaptive.HaltingUnit`` after each layer but the last.
         """
-        report = self.base_counter.report()
         if (path := self._halting()) is not None:
-            return _step(replace(report, entries=report.select(path)))
-        unit = FLOPsCounter(_Unit(self._width()), self.batch_size, self.seq_len)
-        return (self.n_layers - 1) * _step(unit.report())
+            report = self.base_counter.report()
+            return cost_of(report, report.select(path))
+        x = torch.empty(self.batch_size, self.seq_len, self._width(), device="meta", requires_grad=True)
+        return (self.n_layers - 1) * FLOPsCount.of(analyze(HaltingUnit(x.shape[-1]), (x,), optimizer=None))
 
     def count_actual_flops(self, avg_layers_executed: float, include_act_overhead: bool = True) -> FLOPsCount:
         """The whole step if a token runs through so many layers on average, with or without deciding when to stop.
@@ -70,7 +70,7 @@ class ACTFLOPsCounter:
         count = FLOPsCount.of(report)
         if path is None:
             return count + _scaled(self.count_act_overhead_flops(), rate) if include_act_overhead else count
-        return count if include_act_overhead else count - _step(replace(report, entries=report.select(path)))
+        return count if include_act_overhead else count - cost_of(report, report.select(path))
 
     def compute_flops_reduction(self, avg_layers_executed: float) -> float:
         """The share of a whole step's FLOPs that is saved: 0.4 is 40 % fewer. It is negative where deciding costs more.
@@ -82,14 +82,20 @@ class ACTFLOPsCounter:
         return 1 - actual / full
 
     def _rate(self, layers: float) -> Fraction:
-        is_number = isinstance(layers, (int, float, Fraction)) and not isinstance(layers, bool)
-        if not is_number or not isfinite(layers) or not 0 <= layers <= self.n_layers:
-            raise UsageError(f"avg_layers_executed must be a number from 0 to {self.n_layers}, not {layers!r}")
-        return Fraction(str(layers)) / self.n_layers
+        wrong = f"avg_layers_executed must be a number from 0 to {self.n_layers}, not {layers!r}"
+        if isinstance(layers, str):
+            raise UsageError(wrong)
+        try:
+            number = exactly(layers)
+        except UsageError as error:
+            raise UsageError(wrong) from error
+        if not 0 <= number <= self.n_layers:
+            raise UsageError(wrong)
+        return number / self.n_layers
 
     def _halting(self) -> str | None:
-        """The path of the module that decides when to stop; None if the model has none that costs anything."""
-        return next((name for name in _HALTING if isinstance(getattr(self.model, name, None), nn.Module)), None)
+        """The path of the module that decides when to stop; None if the model has none."""
+        return next((name for name in _HALTING if isinstance(attribute_of(self.model, name), nn.Module)), None)
 
     def _width(self) -> int:
         if self.base_counter.d_model is None:
@@ -141,21 +147,8 @@ def measure_act_flops(
     }
 
 
-class _Unit(nn.Module):
-    """A halting unit, on token ids: what it reads is made up, of d_model features a token."""
-
-    def __init__(self, d_model: int) -> None:
-        super().__init__()
-        self.unit, self.d_model = HaltingUnit(d_model), d_model
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = torch.empty(*tokens.shape, self.d_model, device=tokens.device, requires_grad=True)
-        y: Tensor = self.unit(x)
-        return y
-
-
 def _layers(model: nn.Module) -> list[str]:
-    """The paths of the layers: those of the first list of modules that is in no other."""
+    """The paths of the modules in the first list of modules that has any."""
     for path, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module):
             return [f"{path}.{name}" for name, _ in module.named_children()]
@@ -165,12 +158,6 @@ def _layers(model: nn.Module) -> list[str]:
 def _units(model: nn.Module, path: str) -> list[str]:
     """The paths of the parts of a halting module that run once for each layer: those of its list, else itself."""
     return [f"{path}.{each}" for each in _layers(model.get_submodule(path))] or [path]
-
-
-def _step(report: Report) -> FLOPsCount:
-    """Forward and backward of a report."""
-    count = FLOPsCount.of(report)
-    return FLOPsCount(count.forward, count.backward)
 
 
 def _scaled(count: FLOPsCount, rate: Fraction) -> FLOPsCount:

@@ -61,43 +61,40 @@ def parts_of(report: Report) -> dict[str, FLOPsCount | None]:
     The kinds are ``embedding``, ``layernorm``, ``bk_core``, ``moe``, ``output_projection`` and ``lm_head``. Of a kind
     that every block has, it is the part of the first block.
     """
-    classes, moe = report.modules, None
+    classes = report.modules
     paths = [path for path in classes if path]
     named = components(classes)
-    if experts := _first(paths, ("experts",)):
-        moe = experts.rpartition(".")[0]
     around = [path for path in paths if not named[path].startswith("layer_")]
-    tables = [named[path] for path in paths if classes[path].endswith("Embedding")]
-    norm = next((path for path in paths if classes[path].endswith("Norm")), None)
+    table = next((path for path in paths if classes[path].endswith("Embedding")), None)
+    experts = _first(paths, ("experts",))
     return {
-        "embedding": _of(report, tables[:1]),
-        "layernorm": _of(report, [] if norm is None else [norm]),
+        "embedding": _of(report, table and named[table]),
+        "layernorm": _of(report, next((path for path in paths if classes[path].endswith("Norm")), None)),
         "bk_core": _core(report, paths),
-        "moe": _of(report, [] if moe is None else [moe]),
-        "output_projection": _of(report, _as_list(_first(paths, _OUTPUT_PROJECTIONS))),
-        "lm_head": _of(report, _as_list(_first(around, _HEADS))),
+        "moe": _of(report, experts and experts.rpartition(".")[0]),
+        "output_projection": _of(report, _first(paths, _OUTPUT_PROJECTIONS)),
+        "lm_head": _of(report, _first(around, _HEADS)),
     }
 
 
-def _core(report: Report, paths: list[str]) -> FLOPsCount | None:
-    """The core of the first block: a module, or calls of a function that is one."""
-    if path := _first(paths, _CORES):
-        return _of(report, [path])
-    calls = [each for each in report.entries if "BKCore" in each.target]
-    first = [each for each in calls if each.path == calls[0].path]
-    return _cost(report, first) if first else None
-
-
-def _of(report: Report, selected: list[str]) -> FLOPsCount | None:
-    if not selected:
-        return None
-    return _cost(report, report.select(selected[0]))
-
-
-def _cost(report: Report, entries: Sequence[Entry]) -> FLOPsCount:
-    """Forward and backward of these entries."""
+def cost_of(report: Report, entries: Sequence[Entry]) -> FLOPsCount:
+    """Forward and backward of some entries of a report."""
     count = FLOPsCount.of(replace(report, entries=entries))
     return FLOPsCount(count.forward, count.backward)
+
+
+def _core(report: Report, paths: Sequence[str]) -> FLOPsCount | None:
+    """The core of the first block: a module, or calls of a function that is one."""
+    if path := _first(paths, _CORES):
+        return _of(report, path)
+    calls = [each for each in report.entries if "BKCore" in each.target]
+    first = [each for each in calls if each.path == calls[0].path]
+    return cost_of(report, first) if first else None
+
+
+def _of(report: Report, part: str | None) -> FLOPsCount | None:
+    """The cost of a module or component; None if there is none. The model itself, of the empty path, is no part."""
+    return cost_of(report, report.select(part)) if part else None
 
 
 def _first(paths: Iterable[str], names: Iterable[str]) -> str | None:
@@ -106,10 +103,6 @@ def _first(paths: Iterable[str], names: Iterable[str]) -> str | None:
     for path in paths:
         last.setdefault(path.rpartition(".")[2], path)
     return next((last[name] for name in names if name in last), None)
-
-
-def _as_list(path: str | None) -> list[str]:
-    return [] if path is None else [path]
 
 
 def _classes(modules: Mapping[str, nn.Module]) -> dict[str, str]:
@@ -139,13 +132,13 @@ def _said(module: nn.Module, size: str) -> int | None:
 
 def _values(module: nn.Module, names: Iterable[str]) -> Iterator[int]:
     for name in names:
-        for holder in (module, _attribute(module, "config")):
-            value = holder.get(name) if isinstance(holder, Mapping) else _attribute(holder, name)
+        for holder in (module, attribute_of(module, "config")):
+            value = holder.get(name) if isinstance(holder, Mapping) else attribute_of(holder, name)
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 yield value
 
 
-def _attribute(holder: Any, name: str) -> Any:
+def attribute_of(holder: Any, name: str) -> Any:
     """An attribute, or None; a property of the user's may raise anything."""
     try:
         return getattr(holder, name, None)

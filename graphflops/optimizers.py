@@ -28,14 +28,12 @@ from graphflops.pricing import price
 from graphflops.raised import said, shown
 from graphflops.rulebook import Rule, RuleBook
 from graphflops.tracing import Trace, trace
-from graphflops.tracing.steps import needs_closure
+from graphflops.tracing.steps import needs_closure, update_one_by_one
 from graphflops.tracing.values import STEADY
 from graphflops.tracing.watching import listener
 
 OptimizerLike: TypeAlias = "str | torch.optim.Optimizer | Callable[..., Any] | Sequence[Any]"
 """a name, an optimizer, a class or another callable that makes one of parameters; or several of these"""
-
-_ONE_BY_ONE = {"foreach": False, "fused": False, "capturable": False}
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def chosen_optimizers(book: RuleBook, given: OptimizerLike | None) -> tuple[Chos
     if isinstance(given, (list, tuple)):
         return tuple(each for one in given for each in chosen_optimizers(book, one))
     if _is_optimizer(given):
-        return (ChosenOptimizer(_short_name(given), _user_rule(book, type(given)), held=given),)
+        return (ChosenOptimizer(type(given).__name__, _user_rule(book, type(given)), held=given),)
     return (_by_maker(book, given),)
 
 
@@ -142,10 +140,6 @@ def _refuse_closure(kind: type) -> None:
             "its own.\nAnalyse a function that runs the whole step, with optimizer.step(closure) in it; or write a "
             f'rule for one update: @rule("optimizer.{kind.__name__}")'
         )
-
-
-def _short_name(optimizer: Any) -> str:
-    return type(optimizer).__name__
 
 
 def _of_torch() -> dict[str, Any]:
@@ -301,8 +295,8 @@ def _step(chosen: ChosenOptimizer, parameter: torch.Tensor, outcome: _Outcome) -
                 except Exception as error:
                     outcome.refused = said(error)
                     raise
+            update_one_by_one(optimizer)
             for group in optimizer.param_groups:
-                group.update({name: value for name, value in _ONE_BY_ONE.items() if name in group})
                 for each in group["params"]:
                     each.grad = None
             parameter.grad = torch.empty_like(parameter)

@@ -41,8 +41,8 @@ def bk_core(diagonal: Spec) -> Cost:
 def bk_core_function(he_diag: Spec) -> Cost:
     """The published count of ResNet-BK for its own BKCoreFunction, wherever it is defined: 34·N forward, 26·N backward.
 
-    It speaks for the recursions and for the parallel scan alike (``USE_PARALLEL_SCAN``, which that repository turns on
-    for itself): the scan's own products of 2×2 matrices, N·log N of them, are not in it. Only the diagonal has a
+    The count is of the recursions. It is used for the parallel scan too (``USE_PARALLEL_SCAN``, on by default in that
+    repository), without the scan's N·log N products of 2×2 matrices. Only the diagonal has a
     gradient; those of the bands are None.
     """
     cost = bk_core(he_diag)

@@ -39,8 +39,8 @@ def convolution_backward(
 ) -> Cost:
     """The gradients of a convolution, run by themselves: each that is asked for is as much as forward.
 
-    Their own gradients (``flowing`` says of which) are convolutions again; PyTorch runs all of them if it needs one.
-    Of that of the input: the incoming gradient's convolution with the weight, and the weight's gradient, a convolution
+    The gradients of those in ``flowing`` are convolutions again; PyTorch runs all of them if it needs one. Of that of
+    the input: the incoming gradient's convolution with the weight, and the weight's gradient, a convolution
     whose kernel is the output; what its result has beyond the kernel, where the stride leaves a rest, is computed and
     thrown away. Of that of the weight: the convolution of the input, and the gradient of the input.
     """

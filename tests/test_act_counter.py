@@ -6,13 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from graphflops import ACTFLOPsCounter, FLOPsCount, FLOPsCounter, UsageError, analyze, measure_act_flops
+from graphflops import ACTFLOPsCounter, FLOPsCount, FLOPsCounter, UsageError, measure_act_flops
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
-from graphflops.models.adaptive import HaltingUnit
 
 
-def model(**changes: Any) -> ConfigurableResNetBK:
-    return ConfigurableResNetBK(ResNetBKConfig(vocab_size=50, d_model=8, n_layers=4, n_seq=6, **changes))
+def model(n_layers: int = 4, **changes: Any) -> ConfigurableResNetBK:
+    return ConfigurableResNetBK(ResNetBKConfig(vocab_size=50, d_model=8, n_layers=n_layers, n_seq=6, **changes))
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
@@ -32,6 +31,12 @@ class TestActualFlops:
         layer = FLOPsCounter(model(), 4, 6).component_flops["layer_0"]
         assert two - one == FLOPsCount(layer.forward, layer.backward)
 
+    def test_one_layer_is_a_model_of_one_layer(self, adaptive: bool) -> None:
+        counter = ACTFLOPsCounter(model(use_adaptive_computation=adaptive), 4, 6)
+        one = counter.count_actual_flops(1, include_act_overhead=False)
+        alone = FLOPsCounter(model(n_layers=1), 4, 6).count_total_flops()
+        assert (one.forward, one.backward) == (alone.forward, alone.backward)
+
     def test_the_overhead_is_there_unless_it_is_left_out(self, adaptive: bool) -> None:
         counter = ACTFLOPsCounter(model(use_adaptive_computation=adaptive), 3, 6)
         assert counter.count_actual_flops(4) == (
@@ -46,8 +51,9 @@ class TestActualFlops:
 
 
 def test_the_overhead_of_a_model_without_halting_is_a_unit_after_each_layer_but_the_last() -> None:
-    unit = analyze(HaltingUnit(8), (torch.empty(3, 6, 8, device="meta", requires_grad=True),))
-    assert ACTFLOPsCounter(model(), 3, 6).count_act_overhead_flops() == 3 * FLOPsCount(unit.forward, unit.backward)
+    tokens, d, half = 3 * 6, 8, 4
+    unit = 2 * d * half + half + 2 * half + 4  # a product, a ReLU, a product to one number, and a sigmoid of four
+    assert ACTFLOPsCounter(model(), 3, 6).count_act_overhead_flops().forward == 3 * tokens * unit
 
 
 class TestMeasured:
@@ -59,7 +65,11 @@ class TestMeasured:
         assert measured["act_statistics"]["avg_layers_executed"] == 1
         counter = ACTFLOPsCounter(adaptive, 3, 6)
         assert measured["flops"]["full_model"] == counter.base_counter.count_total_flops().to_dict()
-        assert measured["flops"]["with_act"]["forward"] < counter.count_actual_flops(1.1).forward
+        alone, deciding = (
+            FLOPsCounter(model(n_layers=1), 3, 6).count_forward_flops(),
+            counter.count_act_overhead_flops(),
+        )
+        assert 0 < measured["flops"]["with_act"]["forward"] - alone.forward < deciding.forward
         assert measured["avg_flops_per_token"] == measured["flops"]["with_act"]["total"] / 18
 
     def test_a_model_that_skips_nothing_costs_all_of_it(self) -> None:

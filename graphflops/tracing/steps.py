@@ -42,7 +42,7 @@ StepPhase: TypeAlias = Literal["backward", "recompute", "optimizer"]
 
 aten = torch.ops.aten
 
-_ONE_BY_ONE = ("foreach", "fused", "capturable")
+_ALL_AT_ONCE = ("foreach", "fused", "capturable")
 _SUMS = (aten.sum, aten.add, aten.add_)
 _MOVES: tuple[Any, ...] = (
     *(aten.t, aten.transpose, aten.permute, aten.view, aten.reshape, aten._unsafe_view, aten.expand, aten.squeeze),
@@ -196,8 +196,7 @@ class Steps:
             return call(*args, **kwargs)
         if tracer.hook is None:
             self.optimizers[type(optimizer).__name__] = None
-        for group in optimizer.param_groups:
-            group.update({name: False for name in _ONE_BY_ONE if name in group})
+        update_one_by_one(optimizer)
         for parameter, state in getattr(optimizer, "state", {}).items():
             if torch.is_tensor(parameter):
                 self._of_state.update((id(each), parameter) for each in tree_leaves(state) if torch.is_tensor(each))
@@ -301,6 +300,12 @@ class Steps:
         if len(owners) == 1:
             (owner,) = owners
             node.meta.update(owner=owner, parameter_in=owner)
+
+
+def update_one_by_one(optimizer: Any) -> None:
+    """Have an optimizer, which is no one's but an analysis's, update one parameter after the other."""
+    for group in optimizer.param_groups:
+        group.update({name: False for name in _ALL_AT_ONCE if name in group})
 
 
 def needs_closure(optimizer: Any) -> bool:

@@ -35,6 +35,7 @@ from graphflops.torch_private import (
     is_registered,
     module_call,
     peek_interpreter_stack,
+    sequence_number,
     tree_leaves,
     tree_map,
 )
@@ -911,13 +912,13 @@ class Tracer(fx.Tracer):
     def _open_what_made(self, history: Any) -> None:
         """The composite operator that ran when autograd made a function, by the order of these, is no leaf any more."""
         with DisableTorchFunction():
-            made = history._sequence_nr()
+            made = sequence_number(history)
             after = [
-                (function._sequence_nr(), node)
+                (sequence_number(function), node)
                 for node in self.graph.nodes
                 if torch.is_tensor(value := node.meta.get("val"))
                 and (function := history_of(value)[0]) is not None
-                and function._sequence_nr() >= made
+                and sequence_number(function) >= made
             ]
         call = min(after, key=lambda each: each[0])[1].meta.get("call") if after else None
         if call is not None and call in self._composites.values():

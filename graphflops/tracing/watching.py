@@ -19,7 +19,7 @@ from graphflops.torch_private import (
     OpOverload,
     TorchDispatchMode,
 )
-from graphflops.tracing.foreach import is_foreach, one_by_one
+from graphflops.tracing.lists import of_each
 from graphflops.tracing.plain import plainly
 from graphflops.tracing.values import Values
 
@@ -215,9 +215,10 @@ class _Operators(TorchDispatchMode):
     def __torch_dispatch__(self, op: OpOverload, types_: Any, args: Any = (), kwargs: Any = None) -> Any:
         if op is _DEVICE and isinstance(args[0], FakeTensor):
             return args[0].device  # autograd asks for it several times an operator
-        if is_foreach(op) and self.listener.recording:
-            with self:
-                return one_by_one(op, args, kwargs or {})
+        if self.listener.recording and (one := of_each(op)) is not None:
+            with self:  # where functions are not seen, as in a backward pass
+                results = one(*args, **(kwargs or {}))
+            return results if op._schema.returns else None
         return self.listener.on_operator(op, args, kwargs or {})
 
 

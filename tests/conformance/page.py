@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from zoo import FAMILIES
+
 Row = Mapping[str, Any]
 
 TITLES = {
@@ -50,17 +52,6 @@ the environment, and `make repositories` that of the repositories, which it clon
 `python tests/conformance --help` tells how to run less, or all again. A family that did not run stays as it is on the
 page.
 """
-
-HELD_TO = {
-    "torchvision": ("torchvision",),
-    "torchvision_ops": ("torchvision",),
-    "causal_lm": ("transformers",),
-    "experts": ("transformers",),
-    "transformers": ("transformers",),
-    "timm": ("timm", "torchvision"),
-}
-"""Family → the packages whose versions its part of the page names, beside torch's."""
-
 
 DATA_DECIDES = "this line needs a value that only data can tell"
 """What graphflops says of Python that branches on data, or sizes that data decides: nothing static can count it."""
@@ -119,7 +110,7 @@ def _parts(page: str) -> tuple[dict[str, list[str]], dict[str, list[int]]]:
 
 def _versions(family: str) -> str:
     named = []
-    for package in ("torch", *HELD_TO.get(family, ())):
+    for package in ("torch", *FAMILIES[family]):
         try:
             named.append(f"{package} {version(package).partition('+')[0]}")
         except PackageNotFoundError:

@@ -176,6 +176,20 @@ def test_updates_are_what_the_optimizer_runs() -> None:
     assert report.by_operator("optimizer")["add"] == report.optimizer
 
 
+def test_adamw_in_a_step_is_the_operators_that_it_runs() -> None:
+    model = nn.Linear(A, B)
+    optimizer = torch.optim.AdamW(model.parameters())
+
+    def step(x: torch.Tensor) -> None:
+        model(x).sum().backward()
+        optimizer.step()
+
+    decay, mean, square, root, bias, epsilon, update = 1, 3, 1 + 3, 1, 1, 1, 3  # mul_, lerp_, mul_ and addcmul_, …
+    each = decay + mean + square + root + bias + epsilon + update
+    counted = 2  # each tensor has its own number of steps
+    assert analyze(step, (X,)).optimizer == each * (A * B + B) + counted
+
+
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="since PyTorch 2.9")
 def test_muon_in_a_step() -> None:
     model = nn.Linear(A, B, bias=False)
