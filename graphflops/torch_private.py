@@ -7,6 +7,7 @@ and never a number that is too small. Measured are the versions in ``docs/versio
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections import Counter, OrderedDict
@@ -47,6 +48,7 @@ try:
     from torch._subclasses.fake_tensor import in_kernel_invocation_manager as in_kernel_invocation_manager
     from torch.jit._recursive import wrap_cpp_module as wrap_cpp_module
     from torch.jit._script import RecursiveScriptModule as RecursiveScriptModule
+    from torch.library import _impls
     from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
     from torch.utils._python_dispatch import is_traceable_wrapper_subclass as is_traceable_wrapper_subclass
     from torch.utils._pytree import tree_any as tree_any
@@ -364,10 +366,14 @@ def no_modes_above(is_last: Callable[[Any], bool]) -> Iterator[None]:
 
 
 def python_kernels(op: OpOverload) -> list[Callable[..., Any]]:
-    """The Python functions that an operator of ``torch.library.custom_op`` was made of, that for a CPU first."""
+    """The Python functions that an operator of ``torch.library`` was made of, that for a CPU first."""
     definition = OPDEFS.get(op._schema.name)
-    if definition is None:
-        return []
+    if definition is None:  # they were given to a Library, which keeps their places alone
+        namespace, name = op._schema.name.split("::")
+        overload = f".{op._schema.overload_name}" if op._schema.overload_name else ""
+        places = (DispatchKey.CPU, DispatchKey.CompositeExplicitAutograd)
+        given = [key for key in places if f"{namespace}/{name}{overload}/{key.name}" in _impls]
+        return [functools.partial(op._op_dk, key) for key in given]
     of_devices = definition._backend_fns
     found = (of_devices.get("cpu"), of_devices.get(None), definition._init_fn)
     return [each for each in dict.fromkeys(found) if each is not None]

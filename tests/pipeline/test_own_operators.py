@@ -102,6 +102,71 @@ def test_its_products_are_those_of_its_code(program: Any, forward: int, backward
     assert products(report) == (around.forward + forward * PRODUCT, around.backward + backward * PRODUCT)
 
 
+LIBRARY = torch.library.Library("own_operators_of_a_library", "DEF")
+
+
+def kernel(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.relu(x @ weight.t()) @ weight
+
+
+def of_library(name: str, *places: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """An operator whose Python kernel a Library is given for each of these dispatch keys."""
+    LIBRARY.define(f"{name}(Tensor x, Tensor weight) -> Tensor")
+    for place in places:
+        LIBRARY.impl(name, kernel, place)
+    if "CPU" in places:
+        LIBRARY.impl(name, lambda x, weight: torch.empty_like(x), "Meta")
+    packet: Callable[[Tensor, Tensor], Tensor] = getattr(torch.ops.own_operators_of_a_library, name)
+    return packet
+
+
+torch.library.define("own_operators_of_a_library::by_name", "(Tensor x, Tensor weight) -> Tensor")
+torch.library.impl("own_operators_of_a_library::by_name", "cpu")(kernel)
+torch.library.register_fake("own_operators_of_a_library::by_name")(lambda x, weight: torch.empty_like(x))
+
+
+class OfLibrary(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        with torch._C._AutoDispatchBelowAutograd():
+            return trained(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad @ ctx.saved_tensors[0], None
+
+
+trained = of_library("trained", "CPU")
+LIBRARY.impl("trained", OfLibrary.apply, "Autograd")
+
+
+class TestThePythonKernelsOfALibrary:
+    """What they run, held to what autograd dispatches of the same function, called without the operator."""
+
+    @pytest.mark.parametrize(
+        "operator",
+        [
+            of_library("of_cpu", "CPU"),
+            of_library("of_any_device", "CompositeExplicitAutograd"),
+            of_library("of_both", "CPU", "CompositeExplicitAutograd"),
+            torch.ops.own_operators_of_a_library.by_name,
+        ],
+        ids=["for a CPU", "for any device", "for both", "by a name"],
+    )
+    def test_what_they_run_is_counted(self, operator: Any) -> None:
+        weight = torch.zeros(D, D)
+        report = analyze(lambda x: operator(x, weight), (X,), strict=True)
+        assert Dispatched(*products(report)) == dispatched(lambda x: kernel(x, weight), (X,))
+        assert products(report)[0] == 2 * PRODUCT
+
+    def test_their_gradient_is_that_of_their_function(self) -> None:
+        model = Net(lambda net, x: trained(x, net.layer.weight))
+        around = dispatched(Net(lambda net, x: x * 1), (X,))
+        report = analyze(model, (X,), strict=True)
+        assert products(report) == (around.forward + 2 * PRODUCT, around.backward + PRODUCT)
+
+
 def test_the_report_says_so() -> None:
     report = analyze(Net(lambda net, x: product(x, net.layer.weight)), (X,), strict=True)
     said = "own_operators.product: no rule names it, so it is counted by its own forward and backward"
