@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from graphflops.costs import NOTHING, Cost, Work
@@ -102,6 +103,18 @@ comparison = compares(
 def allclose(self: Spec, other: Spec) -> Cost:
     """|x − y| ≤ a + r·|y|: a difference, two absolute values, a product, a sum and a comparison an element."""
     return Cost(Work(elementwise=6 * self.numel), {ANY: NOTHING})
+
+
+@rule(aten._amp_foreach_non_finite_check_and_unscale_)
+def unscale(self: Sequence[Spec]) -> Cost:
+    """Gradients of a scaled loss: each is multiplied by the inverse of the scale and asked whether it is finite."""
+    return Cost(Work(elementwise=2 * sum(each.numel for each in self)), {ANY: NOTHING})
+
+
+@rule(aten._amp_update_scale_)
+def update_scale(self: Spec) -> Cost:
+    """The scale of a loss for the next step: its growth is counted and compared, and it is multiplied."""
+    return Cost(Work(elementwise=3 * self.numel), {ANY: NOTHING})
 
 
 @rule(aten.add)

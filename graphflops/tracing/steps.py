@@ -33,6 +33,7 @@ from graphflops.torch_private import (
     tree_map,
 )
 from graphflops.tracing.faults import asks_for_data
+from graphflops.tracing.signatures import signature_of
 from graphflops.tracing.stand_ins import Unfold
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ class Steps:
             kinds = {_kind(each) for each in node.all_input_nodes}
             if kinds == {"parameter"} and getattr(meta["call"], "overloadpacket", None) in _MOVES:
                 meta.update(is_parameter=True, owner=next(iter(node.all_input_nodes)).meta["owner"])
-            elif "gradient" in kinds and "" not in kinds:
+            elif "gradient" in kinds and ("" not in kinds or _writes_to_gradients(node)):
                 meta.update(phase="optimizer", is_gradient=True)
                 self._find_parameter(node)
 
@@ -312,6 +313,14 @@ def needs_closure(optimizer: Any) -> bool:
     """Whether the step of an optimizer's class cannot do without a closure."""
     parameter = inspect.signature(inspect.unwrap(optimizer.step)).parameters.get("closure")
     return parameter is not None and parameter.default is parameter.empty
+
+
+def _writes_to_gradients(node: fx.Node) -> bool:
+    """Whether a call changes gradients in place, also by what is none, such as the scale of a loss."""
+    call, offered = node.meta["call"], node.meta["offered"]
+    names = signature_of(call).written if isinstance(call, OpOverload) else ()
+    written = [each for name in names for each in tree_leaves(offered[name]) if isinstance(each, fx.Node)]
+    return any(_kind(each) == "gradient" for each in written)
 
 
 def _kind(node: fx.Node) -> str:

@@ -72,6 +72,8 @@ STEADY = 10_006
 as the roots of preconditioners, is not part of it, and a warm-up is over"""
 VALID = "the arguments and values of torch.distributions are taken as valid, as they are in a correct run"
 """what is said once of all that torch.distributions validates"""
+FINITE = "the gradients are taken as finite, so that the scaler of the step does not skip it"
+"""what is said once of ``torch.amp.GradScaler``"""
 PASSING = (0.0, 1.0, -1.0, 0.5)
 """numbers that a check is given, one after the other, until one passes"""
 WIDEST = 500
@@ -134,6 +136,9 @@ class Values:
         if op is aten._local_scalar_dense.default:
             if self.updating is not None and self._counts_steps(args[0]):
                 return STEADY + 1.0
+            if self._is_of_scaler(args[0]):
+                self.assumed.setdefault(FINITE)
+                return 0.0
             if (value := self.of(args[0]) or self._of_whole_masks(args[0])) is not None:
                 return self._answer(value, where)
             if self.updating is None and (question := asked(self.origins.ordinal)).is_check:
@@ -326,6 +331,11 @@ class Values:
             self.assumed.setdefault(f"{where()}: {DRAWN}")
         if assumed != {"draw"}:
             self._assume(where, _HOW["rank" if "rank" in assumed else "mask" if some else "none"])
+
+    def _is_of_scaler(self, tensor: torch.Tensor) -> bool:
+        """Whether it is what the scaler of a step found: how many gradients were not finite."""
+        writes = self.origins.writes(tensor)
+        return bool(writes) and writes[-1].op is aten._amp_foreach_non_finite_check_and_unscale_.default
 
     def _counts_steps(self, tensor: torch.Tensor) -> bool:
         """Whether it is how an optimizer that steps counts its steps."""

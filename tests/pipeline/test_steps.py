@@ -28,6 +28,9 @@ def mlp() -> nn.Sequential:
     return nn.Sequential(nn.Linear(A, B), nn.GELU(), nn.Linear(B, C), nn.LayerNorm(C))
 
 
+MLP = sum(each.numel() for each in mlp().parameters())
+
+
 def critic() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(128, 1))
 
@@ -407,6 +410,45 @@ class TestCheckpoints:
         report = analyze(step, (x,))
         assert macs(report)["recompute"] > 0
         assert sum(macs(report).values()) == dispatched(step, x)
+
+
+class TestScaledLosses:
+    """A loss is scaled so that small gradients are not lost: the scaler skips a step whose gradients are not finite."""
+
+    @staticmethod
+    def step(scaler: torch.amp.GradScaler, *, clips: bool) -> Callable[..., Any]:
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters())
+
+        def step(x: torch.Tensor, y: torch.Tensor) -> None:
+            optimizer.zero_grad()
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = F.mse_loss(model(x), y)
+            scaler.scale(loss).backward()
+            if clips:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+
+        return step
+
+    @pytest.mark.parametrize("clips", [False, True])
+    def test_the_step_is_taken(self, clips: bool) -> None:
+        scaler = torch.amp.GradScaler("cpu")
+        step = self.step(scaler, clips=clips)
+        report = analyze(step, (X, Y), strict=True)
+        assert any("taken as finite" in each for each in report.assumed)
+        assert sum(macs(report).values()) == dispatched(step, X, Y)
+        without = analyze(self.step(torch.amp.GradScaler("cpu", enabled=False), clips=clips), (X, Y), strict=True)
+        assert macs(report) == macs(without)
+        unscaled = [each for each in report.entries if "non_finite_check" in each.target]
+        assert sum(each.work["optimizer"].elementwise for each in unscaled) == 2 * MLP
+
+    def test_the_scaler_is_what_it_was(self) -> None:
+        scaler = torch.amp.GradScaler("cpu")
+        analyze(self.step(scaler, clips=True), (X, Y))
+        assert scaler.state_dict() == torch.amp.GradScaler("cpu").state_dict()
 
 
 def test_lbfgs_is_refused_in_words() -> None:
