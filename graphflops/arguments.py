@@ -42,14 +42,15 @@ def checked_model(model: Any) -> None:
             continue
         seen.add(id(module))
         try:
-            held = [getattr(module, name) for name in ("_parameters", "_buffers", "_modules")]
+            module._parameters, module._buffers  # noqa: B018
+            children = module._modules
         except RAISED as error:
             of = f" in {type(model).__name__}" if path else ""
             where = f"{path or 'the model itself'} ({type(module).__name__}){of}"
             if isinstance(error, AttributeError):
                 raise UsageError(f"{where} is no whole module: its __init__ does not call super().__init__()") from None
             raise UsageError(f"{where} cannot be looked into: {said(error)}\n    {place_of(error)}") from error
-        waiting += [(f"{path}.{name}" if path else name, child) for name, child in held[-1].items()]
+        waiting += [(f"{path}.{name}" if path else name, child) for name, child in children.items()]
 
 
 def checked_inputs(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:

@@ -196,7 +196,9 @@ def _phases(op: Op, cost: Cost, again: _Again, split: Split | None = None) -> di
             wgrad += work
         else:
             dgrad += work
-    recompute = (cost.recompute if op.needs_grad else NOTHING) + cost.forward * again.times + again.some
+    recompute = (cost.recompute if op.needs_grad else NOTHING) + again.some
+    if again.times:
+        recompute += cost.forward * again.times
     if op.goes_back:
         gradients: dict[Phase, Work] = {"dgrad": dgrad, "wgrad": wgrad, "recompute": cost.recompute}
         return _nonzero(gradients if op.phase else {"forward": sum(gradients.values(), NOTHING)})

@@ -38,18 +38,24 @@ class Work:
     def __add__(self, other: Work) -> Work:
         if not isinstance(other, Work):
             return NotImplemented
-        return Work(*(mine + theirs for mine, theirs in zip(self.counts(), other.counts(), strict=True)))
+        if self is NOTHING:
+            return other
+        if other is NOTHING:
+            return self
+        return Work(*map(add, self.counts(), other.counts()))
 
     def __radd__(self, other: int) -> Work:
         return self if other == 0 else NotImplemented  # so that sum() works
 
     def __mul__(self, times: Size) -> Work:
+        if self is NOTHING:
+            return self
         return Work(*(count * times for count in self.counts()))
 
     __rmul__ = __mul__
 
     def __bool__(self) -> bool:
-        return any(count != 0 for count in self.counts())
+        return self.counts() != _ZEROS
 
     def counts(self) -> tuple[Size, ...]:
         """The counts in the order of ``WORK_CLASSES``."""
@@ -64,6 +70,7 @@ class Work:
 
 
 WORK_CLASSES = tuple(each.name for each in fields(Work))
+_ZEROS = (0,) * len(WORK_CLASSES)
 NOTHING = Work()
 _RANGES = ("full", "least", "most")
 _UNSAID: dict[str, Any] = dict.fromkeys(_RANGES)
@@ -246,4 +253,4 @@ def covers(key: str, name: str) -> bool:
     >>> covers("x|experts.*.weight", "experts.0.up.weight")
     True
     """
-    return any(name == each or fnmatchcase(name, each) for each in key.split("|"))
+    return name == key or any(name == each or fnmatchcase(name, each) for each in key.split("|"))

@@ -268,7 +268,10 @@ def _op(node: fx.Node, from_inputs: Set[str]) -> Op:
         kind = "parameter" if node.meta["parameter"] else "constant"
     offered = node.meta.get("offered", {})
     operands = tuple(
-        operand for name, each in offered.items() for operand in _operands(name, each, node.meta["flows"], from_inputs)
+        operand
+        for name, each in offered.items()
+        if isinstance(each, _HOLDING)
+        for operand in _operands(name, each, node.meta["flows"], from_inputs)
     )
     goes_back = made is not node
     return Op(
@@ -340,8 +343,7 @@ def _hook(node: fx.Node) -> Hook | None:
 def _operands(name: str, value: Any, flows: Mapping[fx.Node, bool], from_inputs: Set[str]) -> Iterator[Operand]:
     """The tensors under one name; those of a list are called ``name.0``, ``name.1``, …"""
     alone = isinstance(value, fx.Node)
-    several = tree_leaves(value) if isinstance(value, (tuple, list, dict)) else ()
-    for i, leaf in enumerate([value] if alone else several):
+    for i, leaf in enumerate([value] if alone else tree_leaves(value)):
         if isinstance(leaf, fx.Node):
             source, index = _origin(leaf)
             yield Operand(
@@ -352,6 +354,9 @@ def _operands(name: str, value: Any, flows: Mapping[fx.Node, bool], from_inputs:
                 requires_grad=flows[leaf],
                 is_weight=source not in from_inputs,
             )
+
+
+_HOLDING = (fx.Node, tuple, list, dict)
 
 
 def _again(node: fx.Node, names: tuple[str, ...]) -> Again:

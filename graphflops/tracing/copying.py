@@ -26,6 +26,7 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -54,6 +55,9 @@ _SHARED_OF_TORCH = tuple(f"torch.{name}" for name in ("_", "fx", "export", "dist
 
 _ITERATORS: tuple[type, ...] = (itertools.count, itertools.cycle, itertools.chain, type(iter([])), type(iter(())))
 _DICTS: tuple[type, ...] = (collections.OrderedDict, collections.defaultdict, dict)
+_CONTAINERS: tuple[type, ...] = (dict, collections.OrderedDict, set)
+_REGISTRIES: frozenset[str] = frozenset(vars(nn.Module()))
+"""the attributes that every module has, each for itself: what they hold may be anybody's"""
 _CELL = types.CellType
 HOOK = "_compiled_call_impl"
 """the attribute of a module that PyTorch calls in place of the module, if it is there: what was compiled"""
@@ -115,6 +119,9 @@ class Copier:
         """Let go of all copies: whoever holds on to one holds nothing."""
         for original, copied in self._copies.values():
             if copied is original or isinstance(copied, torch.Tensor):
+                continue
+            if type(copied) is dict:  # as most of them are
+                copied.clear()
                 continue
             try:
                 _emptied(copied)
@@ -243,12 +250,18 @@ class Copier:
         return shell
 
     def _fill_module(self, module: nn.Module, shell: nn.Module) -> None:
-        copied, atoms = self._copy, _ATOMS
-        attributes = {
-            name: value if type(value) in atoms else copied(own_hooks(name, value))
-            for name, value in object_dict(module).items()
-            if name != HOOK
-        }
+        copied, atoms, registries = self._copy, _ATOMS, _REGISTRIES
+        attributes: dict[str, Any] = {}
+        for name, value in object_dict(module).items():
+            cls = type(value)
+            if name == HOOK:
+                continue
+            if cls in atoms:
+                attributes[name] = value
+            elif name in registries and cls in _CONTAINERS and not value:  # most of them are
+                attributes[name] = cls()
+            else:
+                attributes[name] = copied(own_hooks(name, value))
         object.__setattr__(shell, "__dict__", attributes)
         for name, value in _slots_of(module):
             object.__setattr__(shell, name, copied(value))
@@ -293,7 +306,7 @@ class Copier:
 
             def fill() -> None:
                 for key, value in items(original):
-                    put(made, self._hashable(key), self._copy(value))
+                    put(made, key if type(key) is str else self._hashable(key), self._copy(value))
                 self._fill_attributes(original, made)
 
             self._pending.append(fill)
@@ -393,7 +406,7 @@ class Copier:
 
     def _object(self, original: Any) -> Any:
         state = object_dict(original)
-        if not state and not any(_slots_of(original)):
+        if not state and not _slots_of(original):
             return self._keep(original, original)  # a mark, which is compared by identity
         cls = type(original)
         made = self._keep(original, (cls if issubclass(cls, _STATEFUL_OF_PYTHON) else object).__new__(cls))
@@ -536,12 +549,12 @@ def object_dict(value: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _slots_of(value: Any) -> Iterator[tuple[str, Any]]:
+def _slots_of(value: Any) -> list[tuple[str, Any]]:
+    found = []
     for name in copyreg._slotnames(type(value)):  # type: ignore[attr-defined]
-        try:
-            yield name, object.__getattribute__(value, name)
-        except AttributeError:
-            continue
+        with suppress(AttributeError):
+            found.append((name, object.__getattribute__(value, name)))
+    return found
 
 
 def is_plain(cls: type) -> bool:

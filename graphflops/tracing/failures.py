@@ -21,10 +21,15 @@ _WITHOUT_DATA = re.compile(r"Could not run '(?P<op>[\w:.]+)' with arguments from
 """how PyTorch begins to say that an operator has no kernel for such tensors"""
 
 
+_SEEN: set[str] = set()
+"""files that are not the user's: there are tens of frames between an operator and who asked for it"""
+
+
 def user_line() -> str:
     """``file:line`` of the innermost frame that is neither torch's nor the tracer's."""
     frame = inspect.currentframe()
-    while frame is not None and not is_users(frame.f_code.co_filename):
+    while frame is not None and ((file := frame.f_code.co_filename) in _SEEN or not is_users(file)):
+        _SEEN.add(file)
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
 

@@ -34,12 +34,15 @@ _PLAIN = {
     aten.select.int,
     aten.convolution.default,
     aten.embedding.default,
+    aten.empty_like.default,
     aten.native_layer_norm.default,
 }
 """what a mode treats specially for symbolic sizes, or several devices, alone"""
 
 _FULL = (torch.float32, torch.float64)
 """what is computed in as it is, and in nothing more precise"""
+
+_OF_ARITHMETIC = (torch.dtype, int, float)
 
 _UNTAGGED = ("hardswish",)
 """what works element by element, although PyTorch does not say so"""
@@ -68,14 +71,15 @@ class Kernels:
         if op is aten.native_layer_norm.default and args[0].dtype not in _FULL:
             return op(*args, **kwargs)  # in which precision it keeps the statistics, the mode knows
         key, common = asked
-        if key in self._written and (common is None or common[0] == args[0].shape):
+        is_written = key in self._written or (common is not None and _writes_alone(op) and _is_plain_arithmetic(key))
+        if is_written and (common is None or common[0] == args[0].shape):
             return args[0]
         if op is aten.native_batch_norm.default:
             shapes = _of_batch_norm(*args)
-            return tuple(map(self._like, shapes)) if shapes else op(*args, **kwargs)
+            return tuple(self._like(*shapes)) if shapes else op(*args, **kwargs)
         if key in self._made:
             several, shapes = self._made[key]
-            fakes = [self._like((*(common or each[:2]), each[2])) for each in shapes]
+            fakes = self._like(*((*common, each[2]) for each in shapes) if common else shapes)
             return several(fakes) if several else fakes[0]
         try:
             with in_kernel_invocation_manager(self.mode):
@@ -97,15 +101,17 @@ class Kernels:
         """A tensor of nothing but a shape, which each batch norm asks for."""
         key = (op, *_leaves(args), *kwargs.items())
         if key not in self._made:
-            made: torch.Tensor = op(*args, **kwargs)
+            with torch.no_grad(), DisableTorchFunction(), DisableTorchDispatch():
+                made: torch.Tensor = op(*args, **{**kwargs, "device": torch.device("meta"), "pin_memory": None})
             self._made[key] = None, (_shape(made),)
-            return made
-        return self._like(self._made[key][1][0])
+        return self._like(*self._made[key][1])[0]
 
-    def _like(self, shape: Shape) -> torch.Tensor:
-        size, stride, dtype = shape
+    def _like(self, *shapes: Shape) -> list[torch.Tensor]:
         with torch.no_grad(), DisableTorchFunction(), DisableTorchDispatch():
-            return FakeTensor(self.mode, torch.empty_strided(size, stride, dtype=dtype, device="meta"), _CPU)
+            return [
+                FakeTensor(self.mode, torch.empty_strided(size, stride, dtype=dtype, device="meta"), _CPU)
+                for size, stride, dtype in shapes
+            ]
 
     def _as_fake(self, tensor: torch.Tensor) -> torch.Tensor:
         if isinstance(tensor, FakeTensor):
@@ -220,6 +226,16 @@ def _makes_new(op: OpOverload) -> bool:
 def _writes_alone(op: OpOverload) -> bool:
     """Whether all that it does is to write to its first argument, element by element, and to return it."""
     return op._schema.is_mutable and op._schema.name.endswith("_") and _is_pointwise(op)
+
+
+def _is_plain_arithmetic(key: Key) -> bool:
+    """Whether a call has tensors of one dtype, computed in as it is, and numbers: no kernel has more to say of it."""
+    op, *rest = key
+    tensors = {each for each in rest if isinstance(each, torch.dtype)}
+    draws = torch.Tag.nondeterministic_seeded in op.tags
+    if len(tensors) != 1 or not tensors.issubset(_FULL) or draws or "shift" in op._schema.name:
+        return False
+    return all(isinstance(each, _OF_ARITHMETIC) or each in (int, float, bool) for each in rest)
 
 
 @weakly_cached

@@ -14,7 +14,7 @@ import random
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -44,7 +44,7 @@ Wrap = Callable[[Any], Any]
 _LOG = logging.getLogger(FAKE_TENSOR_LOG)
 """where PyTorch logs an operator that fails on fake tensors with its traceback, which is in the error that is raised"""
 _gate = threading.Lock()
-_installed: list[ExitStack] = []
+_installed: list[_Replaced] = []
 _users = 0
 
 
@@ -54,7 +54,7 @@ def installed() -> Iterator[None]:
     global _users
     with _gate:
         if not _users:
-            _installed.append(_put_in_place())
+            _installed.append(_Replaced())
         _users += 1
     try:
         yield
@@ -65,24 +65,31 @@ def installed() -> Iterator[None]:
                 _installed.pop().close()
 
 
-def _put_in_place() -> ExitStack:
-    stack = ExitStack()
-    for owner, name, wrap in _replacements():
-        stack.enter_context(_replaced(owner, name, wrap(getattr(owner, name))))
-    finder = _Outside()
-    sys.meta_path.insert(0, finder)
-    stack.callback(sys.meta_path.remove, finder)
-    return stack
+class _Replaced:
+    """All that is replaced; nothing of it, if something cannot be."""
+
+    def __init__(self) -> None:
+        self._before: list[tuple[Any, str, Any]] = []
+        self._finder = _Outside()
+        sys.meta_path.insert(0, self._finder)
+        try:
+            for owner, name, wrap in _replacements():
+                value = wrap(getattr(owner, name))
+                self._before.append((owner, name, vars(owner).get(name, _INHERITED)))
+                setattr(owner, name, value)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Put back what was there."""
+        while self._before:
+            owner, name, before = self._before.pop()
+            delattr(owner, name) if before is _INHERITED else setattr(owner, name, before)
+        sys.meta_path.remove(self._finder)
 
 
-@contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    own, before = name in vars(owner), vars(owner).get(name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before) if own else delattr(owner, name)
+_INHERITED = object()
 
 
 def _replacements() -> Iterator[tuple[Any, str, Wrap]]:
@@ -191,6 +198,8 @@ def _drawing() -> Iterator[tuple[ModuleType, str, Any]]:
 
 def _drawn_apart(module: ModuleType, name: str, original: Any) -> Any:
     """While a program is traced, drawn from a generator of the analysis's own."""
+    if id(original) in _APART:
+        return _APART[id(original)][1]
 
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -25,6 +25,7 @@ from graphflops.torch_private import (
     is_traceable_wrapper_subclass,
     no_dispatch_modes,
     temporarily_clear_interpreter_stack,
+    tree_leaves,
 )
 from graphflops.tracing.copying import Copier, object_dict
 from graphflops.tracing.distributed import is_distributed, refuse_flat, whole_values
@@ -33,6 +34,7 @@ from graphflops.tracing.module_state import watched_state
 from graphflops.tracing.survey import survey_of
 
 _SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
+_PLAIN = frozenset({int, float, bool, str, type(None), torch.dtype, torch.device})
 _STORED = "_stored"
 _CPU = torch.device("cpu")
 LARGEST_GIVEN = 2**24
@@ -103,6 +105,14 @@ def _refuse_lazy(lazy: list[str]) -> None:
             f"{', '.join(lazy)} {'has' if len(lazy) == 1 else 'have'} no shape yet: run the model once on inputs like "
             "yours, so that its lazy layers make their parameters, or build these layers with their sizes"
         )
+
+
+def tensors_of(value: Any) -> list[torch.Tensor]:
+    """The tensors among arguments or results, in order."""
+    flat = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else (value,)
+    if not all(type(each) in _PLAIN or isinstance(each, torch.Tensor) for each in flat):
+        flat = tree_leaves(dict(value) if isinstance(value, dict) else value)
+    return [each for each in flat if isinstance(each, torch.Tensor)]
 
 
 def _numbers_in(sparse: torch.Tensor) -> int:
@@ -234,9 +244,9 @@ class StandIns:
         self.copier.release()
         vars(self).clear()
 
-    def is_one(self, tensor: torch.Tensor) -> bool:
+    def is_one(self, value: Any) -> bool:
         """Whether it is a stand-in, or was made of some on the way."""
-        return isinstance(tensor, FakeTensor) and tensor.fake_mode is self.mode
+        return isinstance(value, FakeTensor) and value.fake_mode is self.mode
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         """The stand-in of a tensor, always the same one; a stand-in stands for itself."""
@@ -274,9 +284,12 @@ class StandIns:
     def in_place_of(self, value: Any) -> Any:
         """Arguments with stand-ins in the place of real tensors; themselves, if there are none."""
         if isinstance(value, torch.Tensor):
-            is_real = not self.is_one(value) and id(value) not in self._real and not _is_wrapper(value)
-            return self.of(value) if is_real else value
+            if self.is_one(value) or id(value) in self._real or _is_wrapper(value):
+                return value
+            return self.of(value)
         if type(value) in (tuple, list):
+            if all(type(each) in _PLAIN or self.is_one(each) for each in value):
+                return value
             replaced = [self.in_place_of(each) for each in value]
             return value if all(map(operator.is_, value, replaced)) else type(value)(replaced)
         if type(value) is dict:

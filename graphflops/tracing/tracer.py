@@ -67,6 +67,7 @@ from graphflops.tracing.stand_ins import (
     refusal,
     spec_of,
     stored_in,
+    tensors_of,
 )
 from graphflops.tracing.steps import Steps
 from graphflops.tracing.stretches import Stretch
@@ -586,7 +587,7 @@ class Tracer(fx.Tracer):
         if not self.went_back and self.hook is None and in_backward():
             self.went_back = True
         open_regions = self.regions.open()
-        self.place = Place([(each, each.saved) for each in open_regions])
+        self.place = Place([(each, each.saved) for each in open_regions]) if open_regions else _NOWHERE
         selective = [each for each in open_regions if each.keeps is not None]
         if self.recording:
             self.ran = []
@@ -600,7 +601,8 @@ class Tracer(fx.Tracer):
         args, kwargs = self.stand_ins.in_place_of(args), self.stand_ins.in_place_of(kwargs)
         if kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": torch.device("cpu")}
-        if not self.recording or op.namespace in ("prim", "profiler"):
+        of_nothing = op is torch.ops.aten.empty.memory_format and 0 in args[0]  # each batch norm makes one
+        if of_nothing or not self.recording or op.namespace in ("prim", "profiler"):
             return self._run(op, args, kwargs)
         if self.own_code.is_of_python(op):
             return self.own_code.operator(op, args, kwargs)
@@ -658,6 +660,14 @@ class Tracer(fx.Tracer):
         return _is_transformed()
 
     # -- writing down --------------------------------------------------------------------------------------------
+
+    def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, name: Any = None, of: Any = None) -> fx.Node:
+        """A node; its arguments come after it, for where it is made PyTorch looks at each for symbolic numbers."""
+        node = super().create_node(kind, target, (), {}, name, of)
+        node.args = args
+        if kwargs:
+            node.kwargs = kwargs
+        return node
 
     def _record_operator(self, op: OpOverload, args: Any, kwargs: Any, run: Callable[..., Any]) -> Any:
         """One operator call, its operands named as the operator's schema names them."""
@@ -732,8 +742,8 @@ class Tracer(fx.Tracer):
         rule: Rule | None = None,
     ) -> Any:
         if self.stand_ins.some_sparse and isinstance(call, OpOverload) and call.overloadpacket not in _OF_SPARSE:
-            for each in tree_leaves(dict(offered)):
-                if torch.is_tensor(each) and stored_in(each) is not None:
+            for each in tensors_of(offered):
+                if stored_in(each) is not None:
                     raise refusal(self.stand_ins.original_of(each), self.stand_ins.name_of(each))
         self.steps.begin()
         operands = {name: self._as_nodes(value) for name, value in offered.items()}
@@ -793,6 +803,8 @@ class Tracer(fx.Tracer):
             region.calls += 1
             if region.repeats:
                 raise Unfold
+        if not regions:
+            return _NOWHERE
         began = dict(self.place.regions)
         return Place([(each, began.get(each, each.saved)) for each in regions], self.ran)
 
@@ -824,17 +836,15 @@ class Tracer(fx.Tracer):
     def _flows_out(self, outputs: Any) -> dict[fx.Node, bool]:
         """From which outputs gradients will be asked: not after an optimizer has stepped, nor from where they were."""
         stepped = bool(self.steps.optimizers)
-        tensors = [each for each in tree_leaves(outputs) if torch.is_tensor(each)]
         return {
             self._node_of(each): each.requires_grad and not stepped and not self.steps.is_spent(each)
-            for each in tensors
+            for each in tensors_of(outputs)
         }
 
     def _flows(self, operands: Any) -> dict[fx.Node, bool]:
         """Which operands require grad at this moment: an in-place operation may change that later."""
-        tensors = [each for each in tree_leaves(operands) if torch.is_tensor(each)]
-        nodes = map(self._node_of, tensors)
-        return {node: each.requires_grad or "resolved" in node.meta for node, each in zip(nodes, tensors, strict=True)}
+        nodes = [(self._node_of(each), each) for each in tensors_of(operands)]
+        return {node: each.requires_grad or "resolved" in node.meta for node, each in nodes}
 
     def paused(self) -> AbstractContextManager[None]:
         """Nothing is written down while this is open."""
@@ -857,7 +867,7 @@ class Tracer(fx.Tracer):
         """The outputs of a leaf that is not run, as its rule describes them."""
         assert rule is not None
         specs = rule.describe(tree_map(lambda each: spec_of(each) if torch.is_tensor(each) else each, dict(offered)))
-        tensors = [each for each in tree_leaves(dict(offered)) if torch.is_tensor(each)]
+        tensors = tensors_of(offered)
         gradient = history and torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
 
         def made() -> tuple[torch.Tensor, ...]:
@@ -870,12 +880,11 @@ class Tracer(fx.Tracer):
         return results[0] if len(results) == 1 else results
 
     def _as_nodes(self, value: Any) -> Any:
-        def as_node(each: Any) -> Any:
-            if isinstance(each, torch.SymFloat):
-                return math.nan  # a number that data decides: not 1, nor any other that a rule may look for
-            return self._node_of(each) if torch.is_tensor(each) else each
-
-        return fx.node.map_aggregate(value, as_node)
+        if isinstance(value, torch.Tensor):
+            return self._node_of(value)
+        if isinstance(value, torch.SymFloat):
+            return math.nan  # a number that data decides: not 1, nor any other that a rule may look for
+        return fx.node.map_aggregate(value, self._as_nodes) if isinstance(value, _AGGREGATES) else value
 
     def _node_of(self, tensor: torch.Tensor, *, may_open: bool = True) -> fx.Node:
         """The node a tensor came from; a parameter, a buffer or a constant gets its own at first sight."""
@@ -887,16 +896,18 @@ class Tracer(fx.Tracer):
         node = self.nodes.get(id(fake))
         if node is not None and node.op == "get_attr":
             return node
+        is_parameter = isinstance(fake, nn.Parameter)
         # what autograd saved, detached, and hands out again when it runs inside of a model
         unseen = node is None or node.target is torch.ops.aten.detach.default
+        if node is not None and not unseen and not is_parameter:
+            return node
         if unseen and fake.grad_fn is not None:
             if (saved := self.histories.node_of(fake)) is not None:
                 self.nodes[id(fake)] = saved
                 self.kept.append(fake)
             elif node is None and may_open and torch.is_grad_enabled():
                 self._open_what_made(fake.grad_fn)
-        is_parameter = isinstance(fake, nn.Parameter)
-        own = self._converted_name(fake) if is_parameter and node is not None and node.op != "get_attr" else None
+        own = self._converted_name(fake) if is_parameter and node is not None else None
         if own is not None or id(fake) not in self.nodes:
             name = own or self.stand_ins.name_of(fake)
             if name is None:
@@ -970,7 +981,7 @@ def _not_counted(pack: Any) -> str:
 def _close_regions(graph: fx.Graph) -> None:
     """Say of each node which checkpointed regions it reaches, and with which it runs again."""
     for node in graph.nodes:
-        place = node.meta.pop("place", Place())
+        place = node.meta.pop("place", _NOWHERE)
         node.meta.update(reaches=place.reaches(), runs_again=place.runs_again())
 
 
@@ -988,6 +999,12 @@ def _spec_if_tensor(value: Any) -> Any:
 def _is_packed(value: Any) -> bool:
     return type(value) is PackedSequence
 
+
+_NOWHERE = Place()
+"""where a call ran that is in no checkpointed region"""
+
+_AGGREGATES = (tuple, list, dict, slice)
+"""what ``torch.fx`` looks into for nodes"""
 
 _OF_SPARSE = {
     getattr(torch.ops.aten, name)

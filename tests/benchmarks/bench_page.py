@@ -24,7 +24,8 @@ avoid. `make bench` writes this page; `make bench ROWS="llama*"` measures some r
 A number here is a **ratio** of two times taken in one process, one after the other, and the median of several such
 processes, in which each of the two is first in turn. Every process is a fresh one. Before the clock starts both
 have counted one linear layer, and what the model is made of is imported, so that imports are in no number but those of
-the start-up. The clock is that of the process, in which nothing waits: what else the machine does is in no number.
+the start-up. The clock is that of the process, in which nothing waits, and the process stays on one core: what else the
+machine does is in no number.
 Times in milliseconds are medians too; they are those of one machine, and stand there for the scale alone.
 
 *Forward* is `analyze(model, …, training=False)` beside a forward pass under torch's counter and `torch.no_grad()`.
