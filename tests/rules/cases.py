@@ -960,6 +960,16 @@ def priced() -> tuple[Priced, ...]:
     return (*_traced(), *_offered())
 
 
+@cache
+def asked_once() -> tuple[Priced, ...]:
+    """The same without those that ask a rule what another one has asked it, as views do in many cases."""
+    calls: dict[Any, Priced] = {}
+    for call in priced():
+        asked = {name: call.offered[name] for name in call.rule.asks_for() if name in call.offered}
+        calls.setdefault((id(call.rule), repr(asked)), call)
+    return tuple(calls.values())
+
+
 def _traced() -> Iterator[Priced]:
     for case in CASES:
         for op in ops_of(case):

@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any
 
 import pytest
-from cases import Priced, priced
+from cases import Priced, asked_once
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ from graphflops.costs import WORK_CLASSES, Work
 from graphflops.formulas import symbolic
 from graphflops.sizes import Size
 
-PRICED = priced()
+PRICED = asked_once()
 each_call = pytest.mark.parametrize("call", PRICED, ids=repr)
 
 
