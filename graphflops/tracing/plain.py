@@ -156,6 +156,10 @@ class _Plain(TorchFunctionMode):
         """A copy of what a tensor holds, if that is known and nothing was assumed of it."""
         with DisableTorchFunction():
             value = self.values.read(tensor)
+        if value is None and tensor.is_floating_point() and self.values.in_step():
+            number = self.values.number_read(self.values.where)
+            with no_dispatch_modes(), DisableTorchFunction():  # of one number, however many they seem
+                return torch.full((), number, dtype=tensor.dtype).expand(tensor.shape)
         if value is None:
             return None
         with no_dispatch_modes(), DisableTorchFunction():

@@ -35,6 +35,7 @@ from graphflops.torch_private import (
 from graphflops.tracing.faults import asks_for_data
 from graphflops.tracing.signatures import signature_of
 from graphflops.tracing.stand_ins import Unfold
+from graphflops.tracing.watching import watch_steps
 
 if TYPE_CHECKING:
     from graphflops.tracing.tracer import Tracer
@@ -58,6 +59,8 @@ class Steps:
         self.tracer = tracer
         self.went_back = False
         """whether gradients were accumulated, as ``backward()`` does"""
+        self.has_optimizer = False
+        """whether the program holds an optimizer"""
         self.optimizers: dict[str, None] = {}
         """names of the optimizers that stepped"""
         self.reached: set[int] = set()
@@ -76,6 +79,11 @@ class Steps:
     def is_step(self) -> bool:
         """Whether the program is a step, and not a model whose gradients somebody else takes."""
         return self.went_back or bool(self.optimizers)
+
+    def watch(self, optimizer: Any) -> None:
+        """Have the copy of an optimizer tell of its steps."""
+        self.has_optimizer = True
+        watch_steps(optimizer)
 
     # -- the engine ----------------------------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ from graphflops.tracing.steps import Steps
 from graphflops.tracing.stretches import Stretch
 from graphflops.tracing.torchscript import as_written
 from graphflops.tracing.values import Values, with_second_thoughts
-from graphflops.tracing.watching import watch_steps, watching
+from graphflops.tracing.watching import watching
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,6 @@ class Tracer(fx.Tracer):
         self.values = values
         self.stand_ins = stand_ins = values.stand_ins
         self.copier = stand_ins.copier
-        self.copier.watch_steps = watch_steps
         on_module, of_pytorch = self.on_module, module_call
 
         def watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -230,6 +229,8 @@ class Tracer(fx.Tracer):
         self.graph = fx.Graph(tracer_cls=type(self))
         self.histories = Histories(self.graph)
         self.steps = Steps(self)
+        self.copier.watch_steps = self.steps.watch
+        values.in_step = lambda: self.steps.is_step or self.steps.has_optimizer
         self.survey = stand_ins.survey
         self.paths: dict[int, str] = {}  # id of a module's copy → its path
         self.nodes: dict[int, fx.Node] = {}  # id of a fake tensor → the node that made it

@@ -114,6 +114,8 @@ class Values:
         """the user's line that runs"""
         self.updating: Any = None
         """the optimizer that steps, in which numbers only scale what is done"""
+        self.in_step: Callable[[], bool] = bool
+        """whether the program is a step, which reads its loss and the like to log them"""
         self.looked_at: dict[int, torch.Tensor] = {}
         """tensors whose values were asked for, for whoever clears it to know"""
         self.origins = Origins()
@@ -146,7 +148,7 @@ class Values:
             if args[0].is_floating_point():
                 if self.updating is not None:
                     return self._number_of_update(args[0], where)
-                return self._some_number()
+                return self.number_read(where) if self.in_step() else self._some_number()
         if op.overloadpacket in _PUT:
             self._count(*args[:3])
         if op in _INDEXED and (indices := self._positions(args[0], args[1], where)) is not None:
@@ -167,9 +169,9 @@ class Values:
         return self._value(tensor, 0)
 
     def read(self, tensor: torch.Tensor) -> Value | None:
-        """The value of a tensor that Python reads as a whole; None if anything but a draw was assumed of it."""
+        """The value of a tensor that Python reads as a whole: known, a draw, or in a step also assumed; else None."""
         value = self.of(tensor)
-        if value is None or value.assumed - {"draw"}:
+        if value is None or (value.assumed - {"draw"} and not self.in_step()):
             return None
         if value.assumed:
             self._say(value.assumed, self.where)
@@ -346,6 +348,11 @@ class Values:
         """A number that an update is scaled by."""
         self._assume(where, "a number that an update is scaled by; taken as ½")
         return 0.5  # of which there is an inverse, a root, and one less it
+
+    def number_read(self, where: Callable[[], str]) -> float:
+        """A number that a step reads."""
+        self._assume(where, "a number that the step reads; taken as ½")
+        return 0.5
 
     def _assume(self, where: Callable[[], str], what: str) -> None:
         self.assumed.setdefault(f"{where()}: data decides {what}")

@@ -5,6 +5,8 @@ the rules of its forward operators.
 """
 
 import functools
+import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -410,6 +412,54 @@ class TestCheckpoints:
         report = analyze(step, (x,))
         assert macs(report)["recompute"] > 0
         assert sum(macs(report).values()) == dispatched(step, x)
+
+
+READ: dict[str, Callable[[torch.Tensor, torch.Tensor], Any]] = {
+    "float": lambda loss, out: float(loss),
+    "item": lambda loss, out: loss.item(),
+    "json": lambda loss, out: json.dumps({"loss": loss.item()}),
+    "printf": lambda loss, out: "%.4f" % loss.item(),  # noqa: UP031
+    "format": lambda loss, out: f"{loss.detach():.4f}",
+    "perplexity": lambda loss, out: math.exp(float(loss)),
+    "bounded": lambda loss, out: max(loss.item(), 1.0),
+    "the best so far": lambda loss, out: loss.item() < 0.1,
+    "numpy": lambda loss, out: out.detach().cpu().numpy().mean(),
+    "list": lambda loss, out: out.detach().tolist(),
+    "classes in numpy": lambda loss, out: out.argmax(1).cpu().numpy(),
+    "hits in numpy": lambda loss, out: (out.argmax(1) == torch.zeros(ROWS)).numpy().mean(),
+    "a class": lambda loss, out: int(out.argmax(1)[0]),
+}
+
+
+class TestWhatAStepLogs:
+    """Its loss and its outputs are read as numbers, which no product depends on."""
+
+    @staticmethod
+    def step(read: Callable[[torch.Tensor, torch.Tensor], Any], *, first: bool) -> Callable[..., Any]:
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters())
+
+        def step(x: torch.Tensor, y: torch.Tensor) -> Any:
+            optimizer.zero_grad()
+            out = model(x)
+            loss = F.mse_loss(out, y)
+            said = read(loss, out) if first else None
+            loss.backward()
+            optimizer.step()
+            return said if first else read(loss, out)
+
+        return step
+
+    @pytest.mark.parametrize("first", [False, True], ids=["at the end", "before backward"])
+    @pytest.mark.parametrize("read", READ.values(), ids=READ)
+    def test_is_what_runs_all_the_same(self, read: Any, first: bool) -> None:
+        step = self.step(read, first=first)
+        report = analyze(step, (X, Y), strict=True)
+        assert sum(macs(report).values()) == dispatched(step, X, Y)
+
+    def test_the_report_says_where(self) -> None:
+        report = analyze(self.step(READ["float"], first=False), (X, Y))
+        assert any("test_steps.py" in each and "taken as ½" in each for each in report.assumed)
 
 
 class TestScaledLosses:
