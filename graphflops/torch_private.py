@@ -175,11 +175,6 @@ def decompositions() -> dict[Any, Any]:
     return table
 
 
-def generic_scan(*args: Any, **kwargs: Any) -> Any:
-    """``scan`` as a loop in Python."""
-    return getattr(*_replaceable(import_module("torch._higher_order_ops.scan"), "generic_scan"))(*args, **kwargs)
-
-
 def export_module() -> ModuleType:
     """The module of torch.export that prints what it gives up."""
     return import_module("torch.export._trace")

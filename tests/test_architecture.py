@@ -135,6 +135,7 @@ class TestPrivateNamesOfTorch:
     def test_of_its_objects_are_looked_up_when_that_file_is_loaded(self) -> None:
         probed = {name for _, _, names in torch_private.ATTRIBUTES for name in names}
         operators = {name for name in attributes_of_others(self.FILES) if hasattr(torch.ops.aten, name)}
+        operators.add("_fused_rms_norm_backward")  # since PyTorch 2.9
         read = attributes_of_others([each for each in self.FILES if each != self.HOME])
         assert read - probed - operators - self.OF_PYTHON == set()
 

@@ -34,6 +34,7 @@ DOCUMENTS = [
     "docs/verification.md",
     "docs/writing-rules.md",
 ]
+DOCUMENTED = "2.13."
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', flags=re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
@@ -45,10 +46,17 @@ def blocks(document: str) -> list[tuple[str, str, str]]:
 def agrees(printed: str, expected: str) -> bool:
     """Line by line, spaces at the ends of lines and of the whole aside."""
     pattern = "".join(
-        r"(?:.*\n)*?" if line.strip() == "…" else re.escape(line.rstrip()) + r"[ ]*\n"
+        r"(?:.*\n)*?" if line.strip() == "…" else _as_pattern(line.rstrip()) + r"[ ]*\n"
         for line in expected.strip("\n").splitlines()
     )
     return re.fullmatch(r"\n*" + pattern + r"\s*", printed.strip("\n") + "\n") is not None
+
+
+def _as_pattern(line: str) -> str:
+    """A line to the letter; but how many operators a model calls that cost nothing, PyTorch changes by version."""
+    if line.startswith("coverage") and not torch.__version__.startswith(DOCUMENTED):
+        return r"coverage .*"
+    return re.escape(line)
 
 
 @pytest.fixture

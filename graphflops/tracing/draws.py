@@ -9,6 +9,8 @@ import torch
 
 from graphflops.torch_private import OpOverload
 
+aten = torch.ops.aten
+
 SEED = 135735
 """The first 64 numbers of ``torch.rand(())`` with it are between 0.1 and 0.9: a layer that is seldom dropped is not
 dropped in the one step that an analysis looks at."""
@@ -25,6 +27,9 @@ class Draws:
     def run(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The result of an operator that draws random numbers, on real tensors; None if it takes no generator."""
         drawing = _with_generator(op)
+        if drawing is None and op.overloadpacket in _LIKE:  # before 2.10 these take none
+            op, args, kwargs = _by_shape(op, args, kwargs)
+            drawing = _with_generator(op)
         if drawing is None:
             return None
         self.count += 1
@@ -34,6 +39,18 @@ class Draws:
         if place < len(args):
             return drawing(*args[:place], self.generator, *args[place + 1 :], **given)
         return drawing(*args, **given, generator=self.generator)
+
+
+_LIKE = {aten.rand_like: aten.rand, aten.randn_like: aten.randn, aten.randint_like: aten.randint}
+
+
+def _by_shape(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    """The same draw, of the shape of a tensor and not of the tensor."""
+    tensor, *bounds = args
+    given = {name: value for name, value in kwargs.items() if name != "memory_format"}
+    named = _LIKE[op.overloadpacket]
+    overload = named.low if len(bounds) == 2 else named.default
+    return overload, (*bounds, list(tensor.shape)), {**given, "dtype": given.get("dtype") or tensor.dtype}
 
 
 def _with_generator(op: OpOverload) -> OpOverload | None:

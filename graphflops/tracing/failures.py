@@ -155,10 +155,12 @@ def _reason(error: Exception, fault: Fault) -> str:
 def _limit(error: Exception) -> str | None:
     """What cannot be done yet as far as is known, and what to do instead; None of other errors."""
     match = _WITHOUT_DATA.search(str(error))
-    if match and (match["op"].startswith("quantized::") or match["backend"].startswith("Quantized")):
+    is_quantized = match and (match["op"].startswith("quantized::") or match["backend"].startswith("Quantized"))
+    if is_quantized or "quantized nyi" in str(error):  # as PyTorch before 2.9 says
+        operator = f" ({match['op']})" if match else ""
         return (
-            f"quantized layers and tensors ({match['op']}) do not run on tensors without data: analyze the model as it "
-            "is before torch.ao.quantization.convert, which has the same products"
+            f"quantized layers and tensors{operator} do not run on tensors without data: "
+            "analyze the model as it is before torch.ao.quantization.convert, which has the same products"
         )
     if (attribute := missing_attribute(error)) in OF_DISTRIBUTED:
         return (

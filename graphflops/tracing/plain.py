@@ -26,7 +26,6 @@ from graphflops.torch_private import (
     DisableTorchFunction,
     DispatchKey,
     HigherOrderOperator,
-    generic_scan,
     is_function_call,
     no_dispatch_modes,
     set_grad_enabled,
@@ -148,7 +147,7 @@ class _Plain(TorchFunctionMode):
             return (yes if self._is_true(truth) else no)(*operands)
         if name == "scan":
             step, start, sequence, rest = args
-            return generic_scan(step, start, sequence, additional_inputs=rest)
+            return _scan(step, start, sequence, rest)
         kernel = program.py_kernels.get(DispatchKey.CompositeExplicitAutograd)
         return (kernel or program)(*args, **kwargs)
 
@@ -175,6 +174,16 @@ _NO_ADDRESS = (
     "the address of a tensor was asked for, and a tensor without data has none: a kernel that is called by pointers "
     "cannot be run here"
 )
+
+
+def _scan(step: Any, start: Sequence[Any], sequence: Sequence[Any], rest: Sequence[Any]) -> list[torch.Tensor]:
+    """What is carried after the last step, and what each step made beside it; PyTorch's own runs one step more."""
+    carried, made = [*start], []
+    for index in range(len(sequence[0])):
+        results = step(*carried, *(each[index] for each in sequence), *rest)
+        carried = [*results[: len(start)]]
+        made.append(results[len(start) :])
+    return [*carried, *map(torch.stack, zip(*made, strict=True))]
 
 
 def _padded(

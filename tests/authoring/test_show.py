@@ -123,4 +123,5 @@ class TestPages:
             "trilinear",
             "vector_norm",
             "adaptive_log_softmax_with_loss",
+            "unscale",
         }

@@ -17,6 +17,7 @@ class Net(nn.Module):
         return {"logits": self.head(self.layer(x)) * scale}
 
 
+SINCE_2_9 = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 9)
 X, SCALE = torch.zeros(2, 5, 8), torch.zeros(3)
 
 
@@ -32,7 +33,11 @@ def test_an_exported_program(strict: bool) -> None:
     model = Net()
     program = torch.export.export(model, (X,), {"scale": SCALE}, strict=strict)
     report = analyze(program, (X,), {"scale": SCALE}, convention="exact")
-    assert works(report) == works(analyze(model, (X,), {"scale": SCALE}, convention="exact"))
+    alone = analyze(model, (X,), {"scale": SCALE}, convention="exact")
+    if strict and not SINCE_2_9:  # whose programs name no modules in an encoder's layer
+        assert report.flops() == alone.flops()
+        return
+    assert works(report) == works(alone)
     assert report.modules["layer.self_attn"] == "MultiheadAttention"
     assert report.capture == ("an exported program, replayed as it is",)
 

@@ -154,6 +154,16 @@ def test_attention(shapes: tuple[tuple[int, ...], ...], way: str, forward: int, 
     assert report.forward + report.backward + report.recompute == total
 
 
+def _knows_groups() -> bool:
+    try:
+        return bool(sdpa_flop_count((1, 2, 1, 1), (1, 1, 1, 1), (1, 1, 1, 1)))
+    except AssertionError:
+        return False
+
+
+KNOWS_GROUPS = _knows_groups()
+
+
 @pytest.mark.parametrize(
     "shapes",
     [
@@ -165,6 +175,8 @@ def test_attention(shapes: tuple[tuple[int, ...], ...], way: str, forward: int, 
 )
 def test_attention_of_other_shapes(shapes: tuple[tuple[int, ...], ...]) -> None:
     """What PyTorch's own formulas say of the fused kernels."""
+    if shapes[0][1] != shapes[1][1] and not KNOWS_GROUPS:
+        pytest.skip("before PyTorch 2.9 its formulas ask for as many keys as queries")
     report = attention(*shapes, "flash", enable_gqa=shapes[0][1] != shapes[1][1])
     out = (*shapes[0][:-1], shapes[2][-1])
     assert report.forward == sdpa_flop_count(*shapes)

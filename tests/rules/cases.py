@@ -423,7 +423,7 @@ LONG_TAIL = [
     *_table(
         SQUARES, COLUMNS, solve=torch.linalg.solve, solve_triangular=partial(torch.linalg.solve_triangular, upper=True)
     ),
-    *_table(SQUARES, cholesky_of_old=torch.cholesky),
+    *(_table(SQUARES, cholesky_of_old=torch.cholesky) if hasattr(torch.ops.aten, "cholesky") else ()),
     *_table(COLUMNS, SQUARES, cholesky_solve=torch.cholesky_solve),
     *_table(reals(2, 7, 5), reals(2, 7, 3), lstsq=torch.linalg.lstsq),
     *_table(reals(2, 5, 3), reals(2, 3), householder_product=torch.linalg.householder_product),
@@ -943,6 +943,8 @@ OFFERED: Mapping[str, Mapping[str, Any]] = {
     "aten::_local_scalar_dense": {"self": spec()},
     "aten::_sparse_addmm": {"mat1": spec(4, 5), "mat2": spec(5, 3), "out": spec(4, 3)},
     "aten::is_nonzero": {"self": spec()},
+    "aten::_amp_foreach_non_finite_check_and_unscale_": {"self": (X_SPEC, spec(6))},
+    "aten::_amp_update_scale_": {"self": spec()},
     "aten::sym_size": {"self": X_SPEC, "dim": 0},
 }  # fmt: skip
 """targets that a trace meets only inside of something else that a rule names, or not without data"""

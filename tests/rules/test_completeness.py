@@ -2,6 +2,7 @@
 
 import fnmatch
 
+import torch
 from cases import CASES, priced
 
 from graphflops.discovery import shipped
@@ -22,6 +23,8 @@ def test_every_rule_is_reached() -> None:
 
 def test_every_target_is_reached() -> None:
     reached = {each.target for each in priced()} | NOT_TRACED
+    if not hasattr(torch.ops.aten, "cholesky"):  # gone since PyTorch 2.15
+        reached.add("aten::cholesky")
     named = {str(key).replace(".self", "").replace(".Tensor", "").replace("::", ".") for key, _ in shipped()}
     missing = named - {each.replace("::", ".") for each in reached}
     assert not [each for each in missing if not (is_pattern(each) and fnmatch.filter(reached, each))]
