@@ -81,7 +81,8 @@ class Copier:
         self._at_last: list[Callable[[], None]] = []  # when all that is pending is done
         self._deferred: set[int] = set()
         self._handlers: dict[type, Handler | None] = dict.fromkeys(_ATOMS)
-        self._globals: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+        # id of the globals of a file → them, and what functions of the file are given instead
+        self._globals: dict[int, tuple[dict[str, Any], types.ModuleType]] = {}
         self._working = False
 
     def copy(self, value: Any) -> Any:
@@ -128,7 +129,7 @@ class Copier:
             except Exception:
                 continue
         for _, shadow in self._globals.values():
-            shadow.clear()
+            vars(shadow).clear()
         self._copies.clear()
         self._globals.clear()
         self._pending.clear()
@@ -447,24 +448,55 @@ class Copier:
             vars(made).update({name: self._copy(value) for name, value in vars(function).items()})
             for cell, original in zip(cells, function.__closure__ or (), strict=True):
                 if (content := content_of(original)) is not NOTHING:
-                    cell.cell_contents = self._copy(content)
+                    cell.cell_contents = self._named(content, function.__code__)
 
         self._pending.append(fill)
         return made
 
     def _globals_of(self, function: types.FunctionType) -> dict[str, Any]:
         """The globals that a copied function runs on: those of its file, with copies of the state that it names."""
-        own = function.__globals__
-        names = [name for name in names_in(function.__code__) if name in own and self.is_stateful(own[name])]
-        if not names and not _writes_globals(function.__code__):
-            return self._globals[id(own)][1] if id(own) in self._globals else own
+        own, code = function.__globals__, function.__code__
+        if not self._state_among(own, code) and not _written_in(code)[0]:
+            return vars(self._globals[id(own)][1]) if id(own) in self._globals else own
+        return vars(self._shadow_of(own, code))
+
+    def _shadow_of(self, own: dict[str, Any], code: types.CodeType) -> types.ModuleType:
+        """A module with the globals of a file, and copies of the state among those that a function names."""
         if id(own) not in self._globals:
-            self._globals[id(own)] = own, dict(own)
-        shadow = self._globals[id(own)][1]
-        for name in names:
+            self._globals[id(own)] = own, types.ModuleType(str(own.get("__name__", "")))
+            vars(self._globals[id(own)][1]).update(own)
+        module = self._globals[id(own)][1]
+        shadow = vars(module)
+        for name in self._state_among(own, code):
             if shadow.get(name) is own[name]:
-                shadow[name] = self._copy(own[name])
-        return shadow
+                del shadow[name]  # in a circle of modules it is looked for again
+                shadow[name] = self._named(own[name], code)
+        return module
+
+    def _named(self, value: Any, code: types.CodeType) -> Any:
+        """The copy of what a function names; of a module of Python's, with copies of what the function finds in it."""
+        if not is_a(value, types.ModuleType):
+            return self._copy(value)
+        return self._shadow_of(vars(value), code) if self._reaches_state_in(value, code) else value
+
+    def _state_among(self, own: dict[str, Any], code: types.CodeType) -> list[str]:
+        """The names of a function under which a file has state, or a module of Python's in which it finds some."""
+        named = [(name, own[name]) for name in names_in(code) if name in own]
+        return [name for name, each in named if self.is_stateful(each) or self._reaches_state_in(each, code)]
+
+    def _reaches_state_in(self, module: Any, code: types.CodeType) -> bool:
+        """Whether something is a module of Python's in which a function finds state, or to which it writes."""
+        waiting, seen = [module], set()
+        while waiting:
+            each = waiting.pop()
+            if not is_a(each, types.ModuleType) or id(each) in seen or _is_of_libraries(each.__name__):
+                continue
+            seen.add(id(each))
+            found = [vars(each)[name] for name in names_in(code) if name in vars(each)]
+            if any(map(self.is_stateful, found)) or not vars(each).keys().isdisjoint(_written_in(code)[1]):
+                return True
+            waiting += found
+        return False
 
     def _reaches_state(self, function: Any) -> bool:
         """Whether a function binds something to copy, closes over it, or names it among the globals of its file."""
@@ -477,14 +509,21 @@ class Copier:
             if is_a(value, types.FunctionType):
                 if _is_of_libraries(value.__module__) and not value.__closure__:
                     continue
-                waiting += filter(lambda each: each is not NOTHING, map(content_of, value.__closure__ or ()))
+                code = value.__code__
+                enclosed = [each for each in map(content_of, value.__closure__ or ()) if each is not NOTHING]
+                if any(self._reaches_state_in(each, code) for each in enclosed):
+                    return True
+                waiting += enclosed
                 waiting += value.__defaults__ or ()
                 waiting += (value.__kwdefaults__ or {}).values()
                 if not _is_of_libraries(value.__module__):
-                    if _writes_globals(value.__code__):
+                    if _written_in(code)[0]:
                         return True
                     own = value.__globals__
-                    waiting += [own[name] for name in names_in(value.__code__) if name in own]
+                    found = [own[name] for name in names_in(code) if name in own]
+                    if any(self._reaches_state_in(each, code) for each in found):
+                        return True
+                    waiting += found
             elif is_a(value, types.MethodType):
                 waiting += [value.__func__, value.__self__]
             elif is_a(value, types.BuiltinMethodType):
@@ -605,11 +644,18 @@ def names_in(code: types.CodeType) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _writes_globals(code: types.CodeType) -> bool:
-    """Whether a function has a ``global`` statement."""
-    if any(each.opname in ("STORE_GLOBAL", "DELETE_GLOBAL") for each in dis.get_instructions(code)):
-        return True
-    return any(_writes_globals(each) for each in code.co_consts if isinstance(each, types.CodeType))
+def _written_in(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """The globals, and the attributes of whatever it is, that a function sets or deletes, and those that it defines."""
+    inner = [_written_in(each) for each in code.co_consts if isinstance(each, types.CodeType)]
+    own = [(each.opname.partition("_")[2], each.argval) for each in dis.get_instructions(code) if _writes(each.opname)]
+    return (
+        frozenset(name for kind, name in own if kind == "GLOBAL").union(*(each for each, _ in inner)),
+        frozenset(name for kind, name in own if kind == "ATTR").union(*(each for _, each in inner)),
+    )
+
+
+def _writes(operation: str) -> bool:
+    return operation in ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR")
 
 
 def _emptied(value: Any) -> None:

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from graphflops.torch_private import (
     is_function_call,
     no_dispatch_modes,
     set_grad_enabled,
+    tree_leaves,
 )
 from graphflops.tracing.lists import of_each
 from graphflops.tracing.values import Values
@@ -128,6 +130,9 @@ class _Plain(TorchFunctionMode):
         if (one := of_each(function)) is not None:
             with DisableTorchFunction():
                 return one(*args, **kwargs)
+        if function in _OF_NUMBERS and _is_of_scalars(args[-1]):
+            like = args[0].dtype if function is torch.Tensor.new_tensor else None
+            return _of_scalars(args[-1], kwargs.get("dtype") or like, kwargs.get("requires_grad", False))
         if function is torch.Tensor.cuda:
             return args[0]
         if function is torch.Tensor.__format__ and not args[0].dim():
@@ -152,7 +157,7 @@ class _Plain(TorchFunctionMode):
         return (kernel or program)(*args, **kwargs)
 
     def _data(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """A copy of what a tensor holds, if that is known and nothing was assumed of it."""
+        """A copy of what a tensor holds, if that is known and nothing was assumed of it, but in a step."""
         with DisableTorchFunction():
             value = self.values.read(tensor)
         if value is None and tensor.is_floating_point() and self.values.in_step():
@@ -184,6 +189,28 @@ def _scan(step: Any, start: Sequence[Any], sequence: Sequence[Any], rest: Sequen
         carried = [*results[: len(start)]]
         made.append(results[len(start) :])
     return [*carried, *map(torch.stack, zip(*made, strict=True))]
+
+
+_OF_NUMBERS = {torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor}
+
+
+def _is_of_scalars(data: Any) -> bool:
+    """Whether a list, nested or not, has tensors among its numbers, and none of several elements."""
+    tensors = [each for each in tree_leaves(data) if torch.is_tensor(each)]
+    return isinstance(data, (list, tuple)) and bool(tensors) and not any(each.dim() for each in tensors)
+
+
+def _of_scalars(data: Any, dtype: torch.dtype | None, requires_grad: bool) -> torch.Tensor:
+    """A tensor of such a list. PyTorch's own asks each for its number; none of them has any here."""
+    leaves = [each if torch.is_tensor(each) else torch.tensor(each) for each in tree_leaves(data)]
+    common = dtype or functools.reduce(torch.promote_types, (each.dtype for each in leaves))
+
+    def made(each: Any) -> torch.Tensor:
+        if isinstance(each, (list, tuple)):
+            return torch.stack([*map(made, each)])
+        return each.detach().to(common) if torch.is_tensor(each) else torch.tensor(each, dtype=common)
+
+    return made(data).requires_grad_(requires_grad)
 
 
 def _padded(

@@ -616,6 +616,11 @@ class Values:
         if op.overloadpacket in _SHAPED_LIKE:  # whatever that holds
             with really():
                 args = (torch.empty((), dtype=args[0].dtype).expand(args[0].shape), *args[1:])
+        evenly: frozenset[str] = frozenset()
+        if op.overloadpacket in _BY_CHANCE and args[0].numel() <= LARGEST and not self._value(args[0], depth, before):
+            evenly = frozenset({"rank"})
+            with really():  # nobody knows how likely each is, and something is drawn
+                args = (torch.full(args[0].shape, 0.5), *args[1:])
         values: list[Value] = []
         for each in tree_leaves((args, kwargs)):
             if torch.is_tensor(each):
@@ -637,7 +642,7 @@ class Values:
         small = all(math.prod(each) <= LARGEST for each in (*(value.shape for value in values), shape or ()))
         if not (small or (uniform and (pointwise or op.overloadpacket in _UNCHANGED))):
             return None
-        assumed = frozenset().union(*(each.assumed for each in values)) - {"number"}
+        assumed = evenly.union(*(each.assumed for each in values)) - {"number"}
         with really():
             if uniform and op.overloadpacket in _UNCHANGED and not small:
                 return _one(values[0].tensor).to(values[0].tensor.dtype).expand(shape or ()), assumed
@@ -797,6 +802,7 @@ _OF_MASKS = (*_WHETHER_ANY, aten.all, aten._is_all_true, aten.sum, aten.count_no
 _UNCHANGED = (aten.any, aten.all, aten.amax, aten.amin, aten.max, aten.min, aten.expand, aten.view, aten.reshape)
 """of elements that are all the same, each result is one of them"""
 _SHAPED_LIKE = (aten.rand_like, aten.randn_like, aten.randint_like)
+_BY_CHANCE = (aten.multinomial, aten.bernoulli)
 _EMPTY = (aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided)
 _PUT = (aten.index_put, aten.index_put_, aten._index_put_impl_)
 _INDEXED = (aten.index.Tensor, aten._unsafe_index.Tensor)

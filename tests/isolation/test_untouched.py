@@ -1,8 +1,11 @@
 """An analysis only reads: models, inputs, functions, optimizers and the files that they are from are as they were."""
 
 import copy
+import importlib
+import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -278,3 +281,56 @@ class TestWhatIsMetOnTheWay:
 
         with pytest.raises(CaptureError, match="outlive"):
             analyze(model, (X, Opaque()))
+
+
+SCRIPT = """
+import torch
+from torch import nn
+
+import {other}
+
+model = nn.Linear(4, 2)
+optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.5)
+losses = []
+
+
+def train(x):
+    optimizer.zero_grad()
+    loss = model(x).pow(2).mean()
+    loss.backward()
+    optimizer.step()
+    losses.append(loss.item())
+    {other}.steps += 1
+"""
+
+
+class TestFilesThatAreNamedAsModules:
+    """A script is imported and its functions are called by its name: what they find there is copied, too."""
+
+    @pytest.fixture
+    def script(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+        name = f"a_script_{len(request.node.name)}_{request.node.name.partition('_')[0]}"
+        monkeypatch.syspath_prepend(str(tmp_path))
+        (tmp_path / f"{name}_other.py").write_text("steps = 0\n")
+        (tmp_path / f"{name}.py").write_text(SCRIPT.format(other=f"{name}_other"))
+        yield importlib.import_module(name)
+        for each in (name, f"{name}_other"):
+            sys.modules.pop(each, None)
+
+    @pytest.mark.parametrize("how", ["closure", "package", "its own function"])
+    def test_are_as_they_were(self, script: Any, how: str) -> None:
+        package = types.ModuleType("a_package")
+        package.script = script  # type: ignore[attr-defined]
+        step: Callable[[Tensor], Any] = {
+            "closure": lambda x: script.train(x),
+            "package": lambda x: package.script.train(x),
+            "its own function": script.train,
+        }[how]
+        roots = script.model, script.optimizer, script.losses, script.train
+        before = state_of(*roots)
+        report = analyze(step, (X,))
+        assert differences(before, state_of(*roots)) == []
+        assert vars(sys.modules[f"{script.__name__}_other"])["steps"] == 0
+        assert report.work("forward").macs == 3 * 4 * 2
+        assert report.work("backward").macs == 3 * 4 * 2
+        assert report.optimizer > 0

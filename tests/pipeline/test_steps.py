@@ -462,6 +462,29 @@ class TestWhatAStepLogs:
         assert any("test_steps.py" in each and "taken as ½" in each for each in report.assumed)
 
 
+class TestPolicies:
+    """An action is drawn by the chances that a policy gives it, and the environment is handed a number."""
+
+    def test_an_action_is_drawn_and_read(self) -> None:
+        policy = nn.Sequential(nn.Linear(A, B), nn.ReLU(), nn.Linear(B, C))
+        optimizer = torch.optim.SGD(policy.parameters())
+
+        def step(states: torch.Tensor) -> list[int]:
+            actions, losses = [], []
+            for state in states:
+                chances = torch.distributions.Categorical(logits=policy(state))
+                action = chances.sample()  # type: ignore[no-untyped-call]
+                losses.append(-chances.log_prob(action))  # type: ignore[no-untyped-call]
+                actions.append(action.item())
+            returns = torch.tensor([torch.tensor(1.0) * each for each in range(ROWS)])
+            (torch.stack(losses) * returns).sum().backward()
+            optimizer.step()
+            return actions
+
+        report = analyze(step, (X,), strict=True)
+        assert sum(macs(report).values()) == dispatched(step, X)
+
+
 class TestScaledLosses:
     """A loss is scaled so that small gradients are not lost: the scaler skips a step whose gradients are not finite."""
 
