@@ -14,7 +14,7 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from typing import Any
 
 import torch
@@ -30,6 +30,8 @@ LARGEST = 2**63 - 1
 """the largest size that a tensor can have"""
 LONGEST = 100_000
 """characters of a value that is written out"""
+DEEPEST = 50
+"""lists and dicts in each other in such a value"""
 _SHORT = {"f16": "float16", "f32": "float32", "f64": "float64", "bf16": "bfloat16", "i32": "int32", "i64": "int64"}
 _INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*(?:\.[\w-]+)*)(?P<sign>:?=))?(?P<value>.*)", re.DOTALL)
 _SHAPE = re.compile(r"(?P<shape>[0-9]+(?:x[0-9]+)*|[0-9]+(?:,[0-9]+)*|scalar)(?::(?P<dtype>\w+))?")
@@ -239,7 +241,9 @@ def _value(written: str, text: str) -> Any:
         raise UsageError(f"the input {shortened(text, 100)!r} is longer than {LONGEST:,} characters")
     if written.lower() in _WORDS:
         return _WORDS[written.lower()]
-    for read in (ast.literal_eval, json.loads):
+    levels = accumulate((each in "[({") - (each in "])}") for each in written)
+    too_deep = max(levels, default=0) > DEEPEST  # from which on readers differ, by the version of Python
+    for read in () if too_deep else (ast.literal_eval, json.loads):
         try:
             return read(written)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

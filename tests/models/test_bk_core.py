@@ -262,6 +262,7 @@ class TestOperator:
             test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
         )
 
+    @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
     def test_traces_forward_and_backward(self) -> None:
         diagonal, band = torch.randn(2, 4, requires_grad=True), torch.ones(3)
         torch.library.opcheck(bk_core, (diagonal, band, band, 0.0, 1.0, 0.5), test_utils=("test_aot_dispatch_dynamic",))

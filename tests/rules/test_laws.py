@@ -97,6 +97,9 @@ def test_forward_work_is_linear_in_the_batch(name: str, batch: int, times: int) 
     assert one or name == "embedding"
 
 
+OF_OTHER_VERSIONS = () if hasattr(torch.ops.aten, "cholesky") else ("aten::cholesky",)
+
+
 def is_of_an_operator(call: Priced) -> bool:
     return call.op is not None and isinstance(call.op.call, OpOverload)
 
@@ -116,7 +119,8 @@ class TestGradientKeys:
         ids=repr,
     )
     def test_name_arguments_of_an_operator_that_the_rule_serves(self, call: Priced) -> None:
-        names = set().union(*(self.arguments(str(key)) for key, rule in shipped() if rule is call.rule))
+        keys = [str(key) for key, rule in shipped() if rule is call.rule and str(key) not in OF_OTHER_VERSIONS]
+        names = set().union(*map(self.arguments, keys))
         for key in call.rule.price(call.offered).grads:
             assert set(key.split("|")) <= names | {"*"}, key
 
