@@ -192,6 +192,12 @@ def flex_device_check() -> tuple[Any, str] | None:
     return None if module is None else _replaceable(module, "_validate_device")
 
 
+def device_guard() -> tuple[Any, str] | None:
+    """What a mode of tensors without data sets for a GPU that is not there; in 2.10 the second thread to do so dies."""
+    name = "_ensureCUDADeviceGuardSet"
+    return (torch._C, name) if hasattr(torch._C, name) else None
+
+
 def _replaceable(module: ModuleType, name: str) -> tuple[Any, str]:
     if not hasattr(module, name):
         _refuse(f"{module.__name__} has no {name}")

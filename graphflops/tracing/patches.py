@@ -27,6 +27,7 @@ from graphflops.torch_private import (
     DisableTorchFunction,
     FakeTensor,
     FunctionMeta,
+    device_guard,
     engine,
     export_module,
     flex_device_check,
@@ -111,6 +112,8 @@ def _replacements() -> Iterator[tuple[Any, str, Wrap]]:
     yield torch.SymFloat, "__format__", _in_a_trace(lambda number, how: str(number))  # however it is to be rounded
     if (compiles := stance()) is not None:
         yield *compiles, _in_a_trace(lambda callback: None)
+    if (guard := device_guard()) is not None:
+        yield *guard, _in_a_trace(lambda: None)
     if (flex := flex_device_check()) is not None:
         yield *flex, _in_a_trace(lambda *_: None)  # it refuses to be trained on a CPU
     for name, truth in (("isnan", False), ("isinf", False), ("isfinite", True)):
