@@ -37,6 +37,16 @@ creation = moves(
     aten.new_full, aten.new_empty, aten.new_empty_strided, aten.tril_indices, aten.triu_indices, aten.logspace,
 )  # fmt: skip
 
+communication = moves(
+    "exchanged between processes; what a reduction adds up on the way is left out",
+    *(f"c10d.{name}_" for name in (
+        "allreduce", "allreduce_coalesced", "reduce", "allgather", "_allgather_base", "allgather_coalesced",
+        "allgather_into_tensor_coalesced", "reduce_scatter", "_reduce_scatter_base", "reduce_scatter_tensor_coalesced",
+        "broadcast", "gather", "scatter", "alltoall", "alltoall_base", "recv", "recv_any_source",
+    )),
+    "c10d.send", "c10d.barrier",
+)  # fmt: skip
+
 randomness = moves(
     "drawing random numbers is not arithmetic of the model",
     aten.rand, aten.randn, aten.rand_like, aten.randn_like, aten.randint, aten.randint_like, aten.randperm,

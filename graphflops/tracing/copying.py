@@ -489,7 +489,7 @@ class Copier:
         waiting, seen = [module], set()
         while waiting:
             each = waiting.pop()
-            if not is_a(each, types.ModuleType) or id(each) in seen or _is_of_libraries(each.__name__):
+            if not is_a(each, types.ModuleType) or id(each) in seen or is_of_libraries(each.__name__):
                 continue
             seen.add(id(each))
             found = [vars(each)[name] for name in names_in(code) if name in vars(each)]
@@ -507,7 +507,7 @@ class Copier:
                 continue
             seen.add(id(value))
             if is_a(value, types.FunctionType):
-                if _is_of_libraries(value.__module__) and not value.__closure__:
+                if is_of_libraries(value.__module__) and not value.__closure__:
                     continue
                 code = value.__code__
                 enclosed = [each for each in map(content_of, value.__closure__ or ()) if each is not NOTHING]
@@ -516,7 +516,7 @@ class Copier:
                 waiting += enclosed
                 waiting += value.__defaults__ or ()
                 waiting += (value.__kwdefaults__ or {}).values()
-                if not _is_of_libraries(value.__module__):
+                if not is_of_libraries(value.__module__):
                     if _written_in(code)[0]:
                         return True
                     own = value.__globals__
@@ -622,7 +622,7 @@ _SHARED_BASES: tuple[type, ...] = (logging.Logger, logging.Handler, threading.Th
 
 
 @functools.cache
-def _is_of_libraries(module: str | None) -> bool:
+def is_of_libraries(module: str | None) -> bool:
     """Whether a function is Python's or torch's own, which keep no state of a model among their globals."""
     package = (module or "").partition(".")[0]
     return package == "torch" or (package in sys.stdlib_module_names and package != "__main__")

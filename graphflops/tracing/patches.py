@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.machinery
+import io
 import logging
 import math
 import random
@@ -121,6 +122,8 @@ def _replacements() -> Iterator[tuple[Any, str, Wrap]]:
     yield logging.Logger, "handle", _unless_quiet
     for module, name in _SEEDS:
         yield module, name, _in_a_trace(_no_seed if name == "seed" else lambda *_: torch.default_generator)
+    for module in (torch, torch.serialization):
+        yield module, "save", _not_saved
     for name in _SETTINGS:
         yield torch, name, functools.partial(_put_back_later, name)
     for module, name, _ in _drawing():
@@ -181,6 +184,22 @@ def _put_back_later(name: str, original: Any) -> Any:
         before = get()
         here.undo.append(lambda is_own, alone: original(before))
         return original(*args, **kwargs)
+
+    return call
+
+
+def _not_saved(original: Any) -> Any:
+    """``torch.save``: while a program is traced, to memory alone."""
+
+    @functools.wraps(original)
+    def call(obj: Any, f: Any, *args: Any, **kwargs: Any) -> Any:
+        from graphflops.tracing.watching import listener
+
+        if not is_tracing() or isinstance(f, io.BytesIO):
+            return original(obj, f, *args, **kwargs)
+        if (listening := listener()) is not None:
+            listening.saved()
+        return None
 
     return call
 

@@ -160,7 +160,7 @@ class _Plain(TorchFunctionMode):
         """A copy of what a tensor holds, if that is known and nothing was assumed of it, but in a step."""
         with DisableTorchFunction():
             value = self.values.read(tensor)
-        if value is None and tensor.is_floating_point() and self.values.in_step():
+        if value is None and tensor.is_floating_point() and self.values.reads_numbers():
             number = self.values.number_read(self.values.where)
             with no_dispatch_modes(), DisableTorchFunction():  # of one number, however many they seem
                 return torch.full((), number, dtype=tensor.dtype).expand(tensor.shape)

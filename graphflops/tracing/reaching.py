@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from graphflops.tracing.copying import NOTHING, content_of, is_a, is_plain, names_in, object_dict
+from graphflops.tracing.copying import NOTHING, content_of, is_a, is_of_libraries, is_plain, names_in, object_dict
 
 DEEPEST = 4
 """attributes and members, one in the other, that are looked through"""
@@ -71,8 +71,10 @@ def _members(name: str, value: Any) -> Iterable[tuple[str, Any]]:
     """What there is to look into next, each with its name."""
     if is_a(value, types.FunctionType):
         code = value.__code__
-        yield from zip(code.co_freevars, filter(_is_there, map(content_of, value.__closure__ or ())), strict=False)
-        yield from ((each, value.__globals__[each]) for each in names_in(code) if each in value.__globals__)
+        enclosed = zip(code.co_freevars, filter(_is_there, map(content_of, value.__closure__ or ())), strict=False)
+        named = ((each, value.__globals__[each]) for each in names_in(code) if each in value.__globals__)
+        for each, content in (*enclosed, *named):
+            yield from _in_file(content, code) if is_a(content, types.ModuleType) else ((each, content),)
         defaults = value.__defaults__ or ()
         yield from zip(code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True)
         yield from (value.__kwdefaults__ or {}).items()
@@ -89,6 +91,18 @@ def _members(name: str, value: Any) -> Iterable[tuple[str, Any]]:
     elif is_plain(type(value)) and not is_a(value, type):
         yield from ((_joined(name, key), each) for key, each in object_dict(value).items())
         yield from (("", vars(cls)["__call__"]) for cls in type(value).__mro__ if "__call__" in vars(cls))
+
+
+def _in_file(module: types.ModuleType, code: types.CodeType) -> Iterator[tuple[str, Any]]:
+    """What the names of a function find in a module of Python's, and in those that are in it."""
+    waiting, seen = [module], set()
+    while waiting:
+        file = waiting.pop()
+        if id(file) not in seen and not is_of_libraries(file.__name__):
+            seen.add(id(file))
+            found = [(name, vars(file)[name]) for name in names_in(code) if name in vars(file)]
+            waiting += (each for _, each in found if is_a(each, types.ModuleType))
+            yield from ((name, each) for name, each in found if not is_a(each, types.ModuleType))
 
 
 def _named(function: Any, args: Sequence[Any]) -> Iterator[tuple[str, Any]]:

@@ -230,7 +230,7 @@ class Tracer(fx.Tracer):
         self.histories = Histories(self.graph)
         self.steps = Steps(self)
         self.copier.watch_steps = self.steps.watch
-        values.in_step = lambda: self.steps.is_step or self.steps.has_optimizer
+        values.reads_numbers = self._reads_numbers
         self.survey = stand_ins.survey
         self.paths: dict[int, str] = {}  # id of a module's copy → its path
         self.nodes: dict[int, fx.Node] = {}  # id of a fake tensor → the node that made it
@@ -642,6 +642,10 @@ class Tracer(fx.Tracer):
         """A random number that a program draws by itself is one of the analysis's own, always the same ones."""
         self.values.assumed.setdefault(f"{self.line or user_line()}: {name} draws; taken from a seed of its own")
 
+    def saved(self) -> None:
+        """A checkpoint of tensors without data would take the place of the user's own."""
+        self.values.assumed.setdefault(f"{self.line or user_line()}: torch.save writes no file during an analysis")
+
     def decide(self, truth: torch.Tensor) -> bool:
         """A program branches on a truth value."""
         return self.values.decide(truth, self.values.where)
@@ -655,6 +659,11 @@ class Tracer(fx.Tracer):
             self._composites[function] = op if priced else None
         op = self._composites[function]
         return op if op is not None and signature_of(op).fits(args, kwargs) else None
+
+    def _reads_numbers(self) -> bool:
+        """Whether a program may read numbers, to log them: a step, or a function, outside of modules that it calls."""
+        outside = isinstance(self.root, _Function) and not self.owners[-1] and any(self.called)
+        return outside or self.steps.is_step or self.steps.has_optimizer
 
     def is_transformed(self) -> bool:
         """Whether a transformation of torch.func is at work: the operators that it makes of a function run."""

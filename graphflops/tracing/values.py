@@ -74,6 +74,8 @@ VALID = "the arguments and values of torch.distributions are taken as valid, as 
 """what is said once of all that torch.distributions validates"""
 FINITE = "the gradients are taken as finite, so that the scaler of the step does not skip it"
 """what is said once of ``torch.amp.GradScaler``"""
+MOST_ASKED = 10_000
+"""how often a truth is assumed at one place"""
 PASSING = (0.0, 1.0, -1.0, 0.5)
 """numbers that a check is given, one after the other, until one passes"""
 WIDEST = 500
@@ -114,8 +116,8 @@ class Values:
         """the user's line that runs"""
         self.updating: Any = None
         """the optimizer that steps, in which numbers only scale what is done"""
-        self.in_step: Callable[[], bool] = bool
-        """whether the program is a step, which reads its loss and the like to log them"""
+        self.reads_numbers: Callable[[], bool] = bool
+        """whether the program is a step or the like, which reads its loss and its outputs to log them"""
         self.looked_at: dict[int, torch.Tensor] = {}
         """tensors whose values were asked for, for whoever clears it to know"""
         self.origins = Origins()
@@ -126,6 +128,7 @@ class Values:
         self._counts: dict[int, tuple[torch.Tensor, int]] = {}
         self._unknown: dict[int, torch.Tensor] = {}
         self._numbers: Any = None
+        self._asked: Counter[str] = Counter()
         self._call = _by_mode if by_mode else Kernels(stand_ins.mode).run
         self._refuse = _nothing if by_mode else refuse_dtypes
 
@@ -148,7 +151,9 @@ class Values:
             if args[0].is_floating_point():
                 if self.updating is not None:
                     return self._number_of_update(args[0], where)
-                return self.number_read(where) if self.in_step() else self._some_number()
+                return self.number_read(where) if self.reads_numbers() else self._some_number()
+            if args[0].dtype == torch.bool and self._taken_as_false(where):
+                return False
         if op.overloadpacket in _PUT:
             self._count(*args[:3])
         if op in _INDEXED and (indices := self._positions(args[0], args[1], where)) is not None:
@@ -171,7 +176,7 @@ class Values:
     def read(self, tensor: torch.Tensor) -> Value | None:
         """The value of a tensor that Python reads as a whole: known, a draw, or in a step also assumed; else None."""
         value = self.of(tensor)
-        if value is None or (value.assumed - {"draw"} and not self.in_step()):
+        if value is None or (value.assumed - {"draw"} and not self.reads_numbers()):
             return None
         if value.assumed:
             self._say(value.assumed, self.where)
@@ -348,6 +353,14 @@ class Values:
         """A number that an update is scaled by."""
         self._assume(where, "a number that an update is scaled by; taken as ½")
         return 0.5  # of which there is an inverse, a root, and one less it
+
+    def _taken_as_false(self, where: Callable[[], str]) -> bool:
+        """Whether a truth that a step asks for is assumed: so often that it is no loop that waits for it."""
+        self._asked[where()] += 1
+        if self.updating is not None or not self.reads_numbers() or self._asked[where()] > MOST_ASKED:
+            return False
+        self._assume(where, "whether; taken as False")
+        return True
 
     def number_read(self, where: Callable[[], str]) -> float:
         """A number that a step reads."""

@@ -66,6 +66,9 @@ class Listener(Protocol):
     def drew(self, name: str) -> None:
         """A random number was drawn from the analysis's own generator in place of the one of this function."""
 
+    def saved(self) -> None:
+        """A program had something saved to a file, and nothing was."""
+
     def decide(self, truth: torch.Tensor) -> bool:
         """A program branches on a truth value."""
 

@@ -5,10 +5,13 @@ the rules of its forward operators.
 """
 
 import functools
+import io
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -19,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from graphflops import CaptureError, Cost, Work, analyze, rule
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
 from graphflops.report import Report
+from graphflops.tracing import values
 from graphflops.witness import Products
 
 ROWS, A, B, C = 3, 4, 8, 6
@@ -460,6 +464,103 @@ class TestWhatAStepLogs:
     def test_the_report_says_where(self) -> None:
         report = analyze(self.step(READ["float"], first=False), (X, Y))
         assert any("test_steps.py" in each and "taken as ½" in each for each in report.assumed)
+
+
+def by_value(norm: torch.Tensor, bound: float) -> bool:
+    return bool(norm > bound)
+
+
+class TestWhatAStepDecides:
+    """A branch on a number that data decides: it is taken as False, and said."""
+
+    def test_clipping_by_hand(self) -> None:
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters())
+
+        def step(x: torch.Tensor, y: torch.Tensor) -> None:
+            optimizer.zero_grad()
+            F.mse_loss(model(x), y).backward()
+            for each in model.parameters():
+                assert each.grad is not None
+                if by_value(each.grad.norm(), 1e9):
+                    each.grad.mul_(0.5)
+            optimizer.step()
+
+        report = analyze(step, (X, Y), strict=True)
+        assert sum(macs(report).values()) == dispatched(step, X, Y)
+        assert any("whether; taken as False" in each for each in report.assumed)
+
+    def test_a_loop_that_waits_for_it_ends_in_words(self) -> None:
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters())
+
+        def step(x: torch.Tensor, y: torch.Tensor) -> None:
+            while not by_value(F.mse_loss(model(x), y), 0.0):
+                optimizer.zero_grad()
+
+        with patch.object(values, "MOST_ASKED", 20), pytest.raises(CaptureError, match="only data can tell"):
+            analyze(step, (X, Y))
+
+
+class TestEvaluation:
+    """A function that runs a model and reads what comes of it, without an optimizer."""
+
+    def test_a_loop_over_batches(self) -> None:
+        model = mlp().eval()
+        batches = [(torch.randn(ROWS, A), torch.randint(0, C, (ROWS,))) for _ in range(2)]
+
+        def evaluate() -> str:
+            loss, hits = 0.0, 0
+            with torch.no_grad():
+                for x, y in batches:
+                    out = model(x)
+                    loss += F.cross_entropy(out, y).item()
+                    hits += (out.argmax(1) == y).sum().item()
+            return "%.3f %.1f%% %s" % (loss / 2, 100.0 * hits / 6, loss < 1.0)  # noqa: UP031
+
+        report = analyze(evaluate, (), strict=True, training=False)
+        assert sum(macs(report).values()) == dispatched(evaluate) == 2 * ROWS * (A * B + B * C)
+        assert any("taken as ½" in each for each in report.assumed)
+
+    def test_in_the_forward_of_a_module_a_number_is_still_refused(self) -> None:
+        class Decides(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer = nn.Linear(A, A)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return x * float(self.layer(x).mean())
+
+        with pytest.raises(CaptureError):
+            analyze(lambda x: model(x), (X,)) if (model := Decides()) else None
+
+
+class TestCheckpointFiles:
+    """A step that saves its model: a file of tensors without data would take the place of the user's own."""
+
+    def test_are_not_written(self, tmp_path: Path) -> None:
+        model, file = mlp(), tmp_path / "model.pt"
+        optimizer = torch.optim.SGD(model.parameters())
+        torch.save(model.state_dict(), file)
+        before = file.read_bytes()
+
+        def step(x: torch.Tensor, y: torch.Tensor) -> None:
+            F.mse_loss(model(x), y).backward()
+            optimizer.step()
+            torch.save(model.state_dict(), file)
+
+        report = analyze(step, (X, Y), strict=True)
+        assert file.read_bytes() == before
+        assert any("torch.save writes no file" in each for each in report.assumed)
+
+    def test_to_memory_is(self) -> None:
+        def model(x: torch.Tensor) -> torch.Tensor:
+            memory = io.BytesIO()
+            torch.save({"scale": 2.0}, memory)
+            memory.seek(0)
+            return x * torch.load(memory)["scale"]
+
+        assert analyze(model, (X,), strict=True).work("forward").elementwise == ROWS * A
 
 
 class TestPolicies:

@@ -945,6 +945,7 @@ OFFERED: Mapping[str, Mapping[str, Any]] = {
     "aten::is_nonzero": {"self": spec()},
     "aten::_amp_foreach_non_finite_check_and_unscale_": {"self": (X_SPEC, spec(6))},
     "aten::_amp_update_scale_": {"self": spec()},
+    **{str(key): {} for key, _ in shipped() if str(key).startswith("c10d.")},
     "aten::sym_size": {"self": X_SPEC, "dim": 0},
 }  # fmt: skip
 """targets that a trace meets only inside of something else that a rule names, or not without data"""
