@@ -21,7 +21,9 @@ import itertools
 import logging
 import queue
 import random
+import site
 import sys
+import sysconfig
 import threading
 import types
 import weakref
@@ -427,7 +429,8 @@ class Copier:
         if state:
             object_dict(made).update({name: self._copy(value) for name, value in state.items()})
         for name, value in _slots_of(original):
-            object.__setattr__(made, name, self._copy(value))
+            with suppress(AttributeError):  # a property has the name of a slot, and makes what it returns
+                object.__setattr__(made, name, self._copy(value))
 
     # -- functions -----------------------------------------------------------------------------------------------
 
@@ -489,7 +492,7 @@ class Copier:
         waiting, seen = [module], set()
         while waiting:
             each = waiting.pop()
-            if not is_a(each, types.ModuleType) or id(each) in seen or is_of_libraries(each.__name__):
+            if not is_a(each, types.ModuleType) or id(each) in seen or not is_users_file(each):
                 continue
             seen.add(id(each))
             found = [vars(each)[name] for name in names_in(code) if name in vars(each)]
@@ -626,6 +629,15 @@ def is_of_libraries(module: str | None) -> bool:
     """Whether a function is Python's or torch's own, which keep no state of a model among their globals."""
     package = (module or "").partition(".")[0]
     return package == "torch" or (package in sys.stdlib_module_names and package != "__main__")
+
+
+def is_users_file(module: types.ModuleType) -> bool:
+    """Whether a module of Python's is neither a library nor of a package that is installed."""
+    file = str(vars(module).get("__file__") or "")
+    return not (is_of_libraries(module.__name__) or file.startswith(_INSTALLED))
+
+
+_INSTALLED = tuple({*site.getsitepackages(), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
 
 
 def content_of(cell: types.CellType) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from graphflops.tracing.copying import NOTHING, content_of, is_a, is_of_libraries, is_plain, names_in, object_dict
+from graphflops.tracing.copying import NOTHING, content_of, is_a, is_plain, is_users_file, names_in, object_dict
 
 DEEPEST = 4
 """attributes and members, one in the other, that are looked through"""
@@ -98,7 +98,7 @@ def _in_file(module: types.ModuleType, code: types.CodeType) -> Iterator[tuple[s
     waiting, seen = [module], set()
     while waiting:
         file = waiting.pop()
-        if id(file) not in seen and not is_of_libraries(file.__name__):
+        if id(file) not in seen and is_users_file(file):
             seen.add(id(file))
             found = [(name, vars(file)[name]) for name in names_in(code) if name in vars(file)]
             waiting += (each for _, each in found if is_a(each, types.ModuleType))

@@ -334,3 +334,25 @@ class TestFilesThatAreNamedAsModules:
         assert report.work("forward").macs == 3 * 4 * 2
         assert report.work("backward").macs == 3 * 4 * 2
         assert report.optimizer > 0
+
+
+class Slotted:
+    __slots__ = ("value",)
+
+
+class Constant(Slotted):
+    """As in mpmath: a property stands before the slot that it is named after."""
+
+    value = property(lambda self: 3.0)  # type: ignore[assignment]
+
+
+def test_a_slot_behind_a_property() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.constant = Constant()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.constant.value
+
+    assert analyze(Model(), (X,), strict=True).work("forward").elementwise == X.numel()
