@@ -17,7 +17,6 @@ from graphflops import CaptureError, analyze, raised
 from graphflops.cli import main
 
 X = torch.ones(2, 4)
-VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
 THE_MODEL = "The model raised this by itself"
 A_VALUE = ("Nobody gave this value", "It asked for")
 NOT_YET = "graphflops cannot do this yet, and the model is not at fault"
@@ -70,9 +69,8 @@ OF_THE_MODEL: dict[str, Callable[[Tensor], Any]] = {
 NOT_YET_DONE: dict[str, Callable[[Tensor], Any]] = {
     "storage": lambda x: torch.tensor(x.untyped_storage()[0]),
     "an_exchange_of_memory": lambda x: torch.utils.dlpack.to_dlpack(x),
+    "quantized_numbers": lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.quint8).int_repr(),
 }
-if VERSION >= (2, 9):  # before, PyTorch says that they are quantized, and so does the refusal
-    NOT_YET_DONE["quantized_numbers"] = lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.quint8).int_repr()
 
 
 @pytest.mark.parametrize("name", OF_THE_MODEL)
@@ -91,6 +89,8 @@ def test_what_runs_on_real_tensors_is_not_blamed_on_the_model(name: str) -> None
     NOT_YET_DONE[name](X)
     message = refusal(NOT_YET_DONE[name])
     assert NOT_YET in message
+    if "quantized layers and tensors" in message:
+        return  # older versions of PyTorch say what they are asked for, and so does the refusal
     report = message[message.index("Please report this line") :]
     assert f"torch {version('torch')}" in report
     assert f"Python {platform.python_version()}" in report

@@ -83,6 +83,7 @@ class Branches(nn.Module):
         return torch.cond(x.sum() > 0, inner, torch.tanh, (x,))
 
 
+@pytest.mark.filterwarnings("ignore:You are calling torch.compile inside")
 def test_an_exported_program_with_graphs_inside_of_its_graph() -> None:
     x = torch.zeros(2, 4)
     program = torch.export.export(Branches(), (x,))

@@ -53,6 +53,10 @@ def nested(levels: int, around: Callable[[nn.Module], nn.Module] = nn.Sequential
     return model
 
 
+LEVELS = 900 if sys.version_info[:2] != (3, 12) else 150
+"""Python 3.12 has a limit of calls through C that nobody can move, and a module is called through it"""
+
+
 class TestNesting:
     """At Python's own recursion limit."""
 
@@ -64,14 +68,14 @@ class TestNesting:
         sys.setrecursionlimit(before)
 
     def test_sequences_in_sequences_are_one_layer(self) -> None:
-        report = analyze(nested(900), (X,))
+        report = analyze(nested(LEVELS), (X,))
         assert report.forward == LAYER
-        assert len(report.modules) == 901
+        assert len(report.modules) == LEVELS + 1
 
     def test_modules_that_call_each_other_are_as_many_layers(self) -> None:
-        report = analyze(nested(900, Around), (X,))
-        assert report.forward == 901 * LAYER
-        assert report.by_module()["inner." * 899 + "inner"] == LAYER
+        report = analyze(nested(LEVELS, Around), (X,))
+        assert report.forward == (LEVELS + 1) * LAYER
+        assert report.by_module()["inner." * (LEVELS - 1) + "inner"] == LAYER
         assert str(report)
 
     def test_a_module_that_calls_itself_goes_as_deep_as_it_would_alone(self) -> None:
