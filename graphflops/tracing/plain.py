@@ -130,6 +130,8 @@ class _Plain(TorchFunctionMode):
         if (one := of_each(function)) is not None:
             with DisableTorchFunction():
                 return one(*args, **kwargs)
+        if function is torch.Tensor.__deepcopy__ and args[0].is_leaf:  # of others PyTorch makes none
+            return _deep_copied(*args)
         if function in _OF_NUMBERS and _is_of_scalars(args[-1]):
             like = args[0].dtype if function is torch.Tensor.new_tensor else None
             return _of_scalars(args[-1], kwargs.get("dtype") or like, kwargs.get("requires_grad", False))
@@ -192,6 +194,18 @@ def _scan(step: Any, start: Sequence[Any], sequence: Sequence[Any], rest: Sequen
 
 
 _OF_NUMBERS = {torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor}
+
+
+def _deep_copied(tensor: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
+    """A copy of a tensor. PyTorch's own copies memory, which none of them has."""
+    if id(tensor) not in memo:
+        made = tensor.detach().clone()
+        if isinstance(tensor, nn.Parameter):  # which leaves its gradient behind
+            memo[id(tensor)] = nn.Parameter(made, tensor.requires_grad)
+        else:
+            memo[id(tensor)] = made.requires_grad_(tensor.requires_grad)
+            made.grad = None if tensor.grad is None else _deep_copied(tensor.grad, memo)
+    return memo[id(tensor)]  # type: ignore[no-any-return]
 
 
 def _is_of_scalars(data: Any) -> bool:

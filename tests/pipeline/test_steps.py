@@ -4,6 +4,7 @@ The witness is what is dispatched when the step runs on real tensors, and the mo
 the rules of its forward operators.
 """
 
+import copy
 import functools
 import io
 import json
@@ -561,6 +562,46 @@ class TestCheckpointFiles:
             return x * torch.load(memory)["scale"]
 
         assert analyze(model, (X,), strict=True).work("forward").elementwise == ROWS * A
+
+
+class TestDeepCopies:
+    """Of the best model so far, of a target that follows, or of a model that is trained for itself."""
+
+    def test_of_a_state(self) -> None:
+        model, best = mlp(), []
+        optimizer = torch.optim.SGD(model.parameters())
+
+        def step(x: torch.Tensor, y: torch.Tensor) -> None:
+            loss = F.mse_loss(model(x), y)
+            loss.backward()
+            optimizer.step()
+            if loss.item() < 1.0:
+                best.append(copy.deepcopy(model.state_dict()))
+
+        report = analyze(step, (X, Y), strict=True)
+        assert sum(macs(report).values()) == dispatched(step, X, Y)
+
+    def test_of_a_model_that_is_trained(self) -> None:
+        model = mlp()
+
+        def step(x: torch.Tensor, y: torch.Tensor) -> nn.Module:
+            F.mse_loss(model(x), y).backward()
+            own = copy.deepcopy(model)
+            assert all(isinstance(each, nn.Parameter) and each.grad is None for each in own.parameters())
+            optimizer = torch.optim.SGD(own.parameters())
+            F.mse_loss(own(x), y).backward()
+            optimizer.step()
+            return own
+
+        report = analyze(step, (X, Y), strict=True)
+        assert sum(macs(report).values()) == dispatched(step, X, Y)
+
+    def test_of_a_result_is_refused_as_pytorch_does(self) -> None:
+        with pytest.raises(CaptureError, match="deepcopy"):
+            analyze(lambda x: copy.deepcopy(LAYER(x)), (X,))
+
+
+LAYER = nn.Linear(A, A)
 
 
 class TestPolicies:
