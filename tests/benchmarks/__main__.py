@@ -68,13 +68,16 @@ def _a_report(folder: Path) -> Path:
 
 
 def _measured(kind: str, name: str, asked: argparse.Namespace) -> dict[str, object]:
-    from bench_measure import memory, seconds, tools
+    from bench_measure import memory, seconds, stay_on_one_core, tools
 
     row = rows()[name]
     with contextlib.redirect_stdout(sys.stderr):
         if kind == "memory":
             return memory(row)
-        return tools(row, asked.rounds) if kind == "tools" else seconds(row, ours_first=asked.ours_first)
+        if kind == "tools":
+            return tools(row, asked.rounds)
+        stay_on_one_core()
+        return seconds(row, ours_first=asked.ours_first)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -34,7 +34,6 @@ def seconds(row: Row, *, ours_first: bool) -> Measured:
     They are of this process, so that what else the machine does is in no number; on meta tensors nothing waits.
     What goes wrong is under ``failed``, by the job.
     """
-    _stay_on_one_core()
     warm_up()
     row.load()
     measured: Measured = {"failed": {}}
@@ -71,7 +70,7 @@ def seconds(row: Row, *, ours_first: bool) -> Measured:
     return measured
 
 
-def _stay_on_one_core() -> None:
+def stay_on_one_core() -> None:
     """An analysis has a thread of its own, which a core that is slower, or was another's, would serve otherwise."""
     if hasattr(os, "sched_setaffinity"):  # not everywhere
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
