@@ -84,7 +84,7 @@ except (ImportError, AttributeError) as error:
     raise UnsupportedTorch(f"torch {torch.__version__} is not supported: {error}") from error
 
 ATTRIBUTES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
-    ("an operator", torch.ops.aten.mm.default, ("_schema", "_opname", "_overloadname")),
+    ("an operator", torch.ops.aten.mm.default, ("_schema", "_opname", "_overloadname", "_op_dk")),
     ("an operator", torch.ops.aten.mm, ("_qualified_op_name",)),
     ("a custom operator", CustomOpDef, ("_init_fn", "_qualname", "_opoverload", "_backend_fns")),
     ("a TorchScript module", RecursiveScriptModule, ("_c",)),
@@ -193,7 +193,10 @@ def flex_device_check() -> tuple[Any, str] | None:
 
 
 def device_guard() -> tuple[Any, str] | None:
-    """What a mode of tensors without data sets for a GPU that is not there; in 2.10 the second thread to do so dies."""
+    """Module and name of the function by which a FakeTensorMode prepares for a missing GPU, in versions that have it.
+
+    PyTorch 2.10 crashes when a second thread calls it.
+    """
     name = "_ensureCUDADeviceGuardSet"
     return (torch._C, name) if hasattr(torch._C, name) else None
 

@@ -59,7 +59,7 @@ _ITERATORS: tuple[type, ...] = (itertools.count, itertools.cycle, itertools.chai
 _DICTS: tuple[type, ...] = (collections.OrderedDict, collections.defaultdict, dict)
 _CONTAINERS: tuple[type, ...] = (dict, collections.OrderedDict, set)
 _REGISTRIES: frozenset[str] = frozenset(vars(nn.Module()))
-"""the attributes that every module has, each for itself: what they hold may be anybody's"""
+"""attributes of every module; an empty container among them is never shared by two modules"""
 _CELL = types.CellType
 HOOK = "_compiled_call_impl"
 """the attribute of a module that PyTorch calls in place of the module, if it is there: what was compiled"""
@@ -489,17 +489,10 @@ class Copier:
 
     def _reaches_state_in(self, module: Any, code: types.CodeType) -> bool:
         """Whether something is a module of Python's in which a function finds state, or to which it writes."""
-        waiting, seen = [module], set()
-        while waiting:
-            each = waiting.pop()
-            if not is_a(each, types.ModuleType) or id(each) in seen or not is_users_file(each):
-                continue
-            seen.add(id(each))
-            found = [vars(each)[name] for name in names_in(code) if name in vars(each)]
-            if any(map(self.is_stateful, found)) or not vars(each).keys().isdisjoint(_written_in(code)[1]):
-                return True
-            waiting += found
-        return False
+        return any(
+            any(self.is_stateful(each) for _, each in found) or not vars(file).keys().isdisjoint(_written_in(code)[1])
+            for file, found in files_named(module, code)
+        )
 
     def _reaches_state(self, function: Any) -> bool:
         """Whether a function binds something to copy, closes over it, or names it among the globals of its file."""
@@ -635,6 +628,18 @@ def is_users_file(module: types.ModuleType) -> bool:
     """Whether a module of Python's is neither a library nor of a package that is installed."""
     file = str(vars(module).get("__file__") or "")
     return not (is_of_libraries(module.__name__) or file.startswith(_INSTALLED))
+
+
+def files_named(module: Any, code: types.CodeType) -> Iterator[tuple[types.ModuleType, list[tuple[str, Any]]]]:
+    """A module and those that a function names in it, as far as they are users' files, each with the names found."""
+    waiting, seen = [module], set()
+    while waiting:
+        file = waiting.pop()
+        if is_a(file, types.ModuleType) and id(file) not in seen and is_users_file(file):
+            seen.add(id(file))
+            found = [(name, vars(file)[name]) for name in names_in(code) if name in vars(file)]
+            waiting += (each for _, each in found)
+            yield file, found
 
 
 _INSTALLED = tuple({*site.getsitepackages(), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})

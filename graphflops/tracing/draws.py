@@ -27,7 +27,7 @@ class Draws:
     def run(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The result of an operator that draws random numbers, on real tensors; None if it takes no generator."""
         drawing = _with_generator(op)
-        if drawing is None and op.overloadpacket in _LIKE:  # before 2.10 these take none
+        if drawing is None and op.overloadpacket in _LIKE:  # they take no generator in older versions, such as 2.8
             op, args, kwargs = _by_shape(op, args, kwargs)
             drawing = _with_generator(op)
         if drawing is None:

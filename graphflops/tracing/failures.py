@@ -156,7 +156,7 @@ def _limit(error: Exception) -> str | None:
     """What cannot be done yet as far as is known, and what to do instead; None of other errors."""
     match = _WITHOUT_DATA.search(str(error))
     is_quantized = match and (match["op"].startswith("quantized::") or match["backend"].startswith("Quantized"))
-    if is_quantized or "quantized nyi" in str(error):  # as PyTorch before 2.9 says
+    if is_quantized or "quantized nyi" in str(error):  # as older versions, such as 2.8 and 2.10, say
         operator = f" ({match['op']})" if match else ""
         return (
             f"quantized layers and tensors{operator} do not run on tensors without data: "

@@ -162,14 +162,12 @@ class _Plain(TorchFunctionMode):
         """A copy of what a tensor holds, if that is known and nothing was assumed of it, but in a step."""
         with DisableTorchFunction():
             value = self.values.read(tensor)
-        if value is None and tensor.is_floating_point() and self.values.reads_numbers():
-            number = self.values.number_read(self.values.where)
-            with no_dispatch_modes(), DisableTorchFunction():  # of one number, however many they seem
-                return torch.full((), number, dtype=tensor.dtype).expand(tensor.shape)
-        if value is None:
-            return None
+        is_logged = value is None and tensor.is_floating_point() and self.values.reads_numbers()
+        number = self.values.number_read(self.values.where) if is_logged else None
         with no_dispatch_modes(), DisableTorchFunction():
-            return value.tensor.detach().clone()
+            if number is not None:  # one element in memory, whatever the shape
+                return torch.full((), number, dtype=tensor.dtype).expand(tensor.shape)
+            return None if value is None else value.tensor.detach().clone()
 
     def _is_true(self, truth: Any) -> bool:
         return self.decide(truth) if torch.is_tensor(truth) else bool(truth)
@@ -184,7 +182,10 @@ _NO_ADDRESS = (
 
 
 def _scan(step: Any, start: Sequence[Any], sequence: Sequence[Any], rest: Sequence[Any]) -> list[torch.Tensor]:
-    """What is carried after the last step, and what each step made beside it; PyTorch's own runs one step more."""
+    """``scan`` as a Python loop: the final carry, and the outputs of all steps, stacked.
+
+    The loop of PyTorch 2.8 calls the step once more than there are elements.
+    """
     carried, made = [*start], []
     for index in range(len(sequence[0])):
         results = step(*carried, *(each[index] for each in sequence), *rest)
@@ -197,7 +198,7 @@ _OF_NUMBERS = {torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_te
 
 
 def _deep_copied(tensor: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
-    """A copy of a tensor. PyTorch's own copies memory, which none of them has."""
+    """Deep copy of a fake tensor, as ``Tensor.__deepcopy__`` makes it of a real one."""
     if id(tensor) not in memo:
         made = tensor.detach().clone()
         if isinstance(tensor, nn.Parameter):  # which leaves its gradient behind

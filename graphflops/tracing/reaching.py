@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from graphflops.tracing.copying import NOTHING, content_of, is_a, is_plain, is_users_file, names_in, object_dict
+from graphflops.tracing.copying import NOTHING, content_of, files_named, is_a, is_plain, names_in, object_dict
 
 DEEPEST = 4
 """attributes and members, one in the other, that are looked through"""
@@ -74,7 +74,10 @@ def _members(name: str, value: Any) -> Iterable[tuple[str, Any]]:
         enclosed = zip(code.co_freevars, filter(_is_there, map(content_of, value.__closure__ or ())), strict=False)
         named = ((each, value.__globals__[each]) for each in names_in(code) if each in value.__globals__)
         for each, content in (*enclosed, *named):
-            yield from _in_file(content, code) if is_a(content, types.ModuleType) else ((each, content),)
+            if is_a(content, types.ModuleType):
+                yield from itertools.chain.from_iterable(found for _, found in files_named(content, code))
+            else:
+                yield each, content
         defaults = value.__defaults__ or ()
         yield from zip(code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True)
         yield from (value.__kwdefaults__ or {}).items()
@@ -91,18 +94,6 @@ def _members(name: str, value: Any) -> Iterable[tuple[str, Any]]:
     elif is_plain(type(value)) and not is_a(value, type):
         yield from ((_joined(name, key), each) for key, each in object_dict(value).items())
         yield from (("", vars(cls)["__call__"]) for cls in type(value).__mro__ if "__call__" in vars(cls))
-
-
-def _in_file(module: types.ModuleType, code: types.CodeType) -> Iterator[tuple[str, Any]]:
-    """What the names of a function find in a module of Python's, and in those that are in it."""
-    waiting, seen = [module], set()
-    while waiting:
-        file = waiting.pop()
-        if id(file) not in seen and is_users_file(file):
-            seen.add(id(file))
-            found = [(name, vars(file)[name]) for name in names_in(code) if name in vars(file)]
-            waiting += (each for _, each in found if is_a(each, types.ModuleType))
-            yield from ((name, each) for name, each in found if not is_a(each, types.ModuleType))
 
 
 def _named(function: Any, args: Sequence[Any]) -> Iterator[tuple[str, Any]]:

@@ -1,7 +1,6 @@
 """Whose doing a failed trace is: each message says so, and the witness is the same call on real tensors."""
 
 import platform
-import re
 import threading
 from collections.abc import Callable
 from importlib.metadata import version
@@ -79,7 +78,8 @@ def test_a_model_that_raises_on_real_tensors_too_is_said_to_raise_by_itself(name
         OF_THE_MODEL[name](X)
     message = refusal(OF_THE_MODEL[name])
     assert THE_MODEL in message
-    assert re.search(rf"{type(real.value).__name__}|AssertionError", message)  # as checks of shapes raise before 2.9
+    kinds = {type(real.value).__name__, *(("AssertionError",) if name == "a_solve" else ())}  # the second in 2.8
+    assert any(each in message for each in kinds)
     assert "FakeTensor" not in message
 
 
@@ -138,8 +138,10 @@ def test_a_statically_quantized_layer_is_refused_in_one_line() -> None:
     torch.ao.quantization.convert(model, inplace=True)  # type: ignore[no-untyped-call]
     assert isinstance(model(X), Tensor)
     message = refusal(model)
-    assert re.search(r"layer \(Linear\)|enter \(Quantize\)", message)  # the second before PyTorch 2.9
     assert "quantized layers and tensors" in message
+    if "enter (Quantize)" not in message:  # where older versions, such as 2.8, stop
+        assert "layer (Linear)" in message
+        assert "quantized layers and tensors (quantized::linear)" in message
     assert "Facebook" not in message
     assert len(message) < 1500
 
