@@ -62,7 +62,15 @@ def write(known: Mapping[str, Row], found: Mapping[str, Measured], code: str) ->
     """The page."""
     measured = {name: found[name] for name in known if name in found}
     start_up = found.get("start_up")
-    lines = [ABOUT, _versions(), "", "## Bars", "", "| | measured | |", "|---|---|---|"]
+    lines = [
+        ABOUT,
+        f"{_versions()} {_rounds(measured)}".strip(),
+        "",
+        "## Bars",
+        "",
+        "| | measured | |",
+        "|---|---|---|",
+    ]
     for bar in bars(known, found):
         verdict = {True: "holds", False: "**does not hold**", None: "not measured"}[bar.holds]
         lines.append(f"| {bar.claim} | {bar.measured} | {verdict} |")
@@ -250,6 +258,18 @@ def _failures(measured: Mapping[str, Measured]) -> Iterator[str]:
         for job, reason in said.items():
             escaped = reason.replace("|", "\\|").replace("<", "&lt;")
             yield f"| {name} | {job.replace('_', ' ')} | {escaped} |"
+
+
+def _rounds(found: Mapping[str, Measured]) -> str:
+    """How many processes the medians are of, row by row where that differs; by ``--rounds`` it is chosen."""
+    of_rounds: dict[int, list[str]] = {}
+    for name, each in found.items():
+        of_rounds.setdefault(len(each["runs"]), []).append(name)
+    if len(of_rounds) < 2:
+        return "".join(f"Medians are of {count} processes." for count in of_rounds)
+    most = max(of_rounds, key=lambda count: len(of_rounds[count]))
+    others = "; ".join(f"of {count}: {', '.join(names)}" for count, names in of_rounds.items() if count != most)
+    return f"Medians are of {most} processes; {others} (`--rounds`)."
 
 
 def _versions() -> str:
