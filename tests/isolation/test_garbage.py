@@ -38,7 +38,8 @@ def while_analysed() -> tuple[int, int, int]:
 
 def test_less_often_during_an_analysis_and_as_before_after_it() -> None:
     gc.set_threshold(500, 8, 9)
-    assert while_analysed()[0] > 500
+    with patch.object(threading, "active_count", return_value=2):  # whatever threads other tests have left
+        assert while_analysed()[0] > 500
     assert gc.get_threshold() == (500, 8, 9)
 
 
