@@ -123,10 +123,10 @@ demo: $(CORE)  ## every use of the quick reference, one after the other
 	$(PYTHON) docs/examples/flops_counter_demo.py
 
 reconcile: $(CORE)  ## write docs/reconciliation.md, the hand count against the graph
-	$(PYTHON) -m graphflops.reconciliation docs/reconciliation.md
+	$(PYTHON) -m graphflops.models.reconciliation docs/reconciliation.md
 
 rules: $(DEV)  ## write docs/rules/, a page for each file of rules
-	$(PYTHON) -m graphflops.rule_pages docs/rules
+	$(PYTHON) -m graphflops.rules.pages docs/rules
 
 conformance: $(ZOO)  ## hundreds of public models against what autograd dispatches, in docs/conformance.md
 	$(PYTHON) tests/conformance $(MODELS)

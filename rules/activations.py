@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import derivative, gradient, summed_back, unary
-from graphflops.names import aten
-from graphflops.rulebook import rule
-from graphflops.sizes import Spec
+from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.names import aten
+from graphflops.core.sizes import Spec
+from graphflops.rules.rulebook import rule
+from graphflops.rules.templates import derivative, gradient, summed_back, unary
 
 SELECT = Work(elementwise=1)
 CHOICE = "To compare and choose is one operation here; PyTorch's kernels are described as two."

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import gradient, least
-from graphflops.names import aten
-from graphflops.rulebook import rule
-from graphflops.sizes import Size, Spec, prod
+from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.names import aten
+from graphflops.core.sizes import Size, Spec, prod
+from graphflops.rules.rulebook import rule
+from graphflops.rules.templates import gradient, least
 
 
 @rule(aten.scaled_dot_product_attention)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphflops.costs import Cost, Work
-from graphflops.rulebook import rule
-from graphflops.sizes import Spec, prod
+from graphflops.core.costs import Cost, Work
+from graphflops.core.sizes import Spec, prod
+from graphflops.rules.rulebook import rule
 
 STEP = Work(elementwise=14)  # a·θ − bc·θ′: two complex products and a subtraction, as published
 QUOTIENT = Work(division=6)  # a complex division, as published

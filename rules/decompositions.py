@@ -11,11 +11,11 @@ derivative results (2008); Walter & Lehmann, Algorithmic differentiation of the 
 
 from __future__ import annotations
 
-from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import least, multiply_adds
-from graphflops.names import aten
-from graphflops.rulebook import rule
-from graphflops.sizes import Size, Spec, prod
+from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.names import aten
+from graphflops.core.sizes import Size, Spec, prod
+from graphflops.rules.rulebook import rule
+from graphflops.rules.templates import least, multiply_adds
 
 _Q, _R = 0, 1
 _U_OF_SVD, _VH = 0, 2

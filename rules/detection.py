@@ -6,11 +6,11 @@ computed once for a row or a column of a region is left out.
 
 from __future__ import annotations
 
-from graphflops.costs import NOTHING, Cost, Work
-from graphflops.errors import Unpriced
-from graphflops.laws import ANY, multiply_adds
-from graphflops.rulebook import rule
-from graphflops.sizes import Size, Spec, prod
+from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.errors import Unpriced
+from graphflops.core.sizes import Size, Spec, prod
+from graphflops.rules.rulebook import rule
+from graphflops.rules.templates import ANY, multiply_adds
 
 CORNERS = 4
 WEIGHTS = 4  # of the corners: (1 − s)·(1 − t), …

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import ANY, additions, compares, derivative, multiplications, summed_back, unary
-from graphflops.names import aten
-from graphflops.rulebook import rule
-from graphflops.sizes import Spec
+from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.names import aten
+from graphflops.core.sizes import Spec
+from graphflops.rules.rulebook import rule
+from graphflops.rules.templates import ANY, additions, compares, derivative, multiplications, summed_back, unary
 
 ONE = Work(elementwise=1)
 DIVIDE = Work(division=1)

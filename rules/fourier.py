@@ -6,11 +6,11 @@ stay exact; what other algorithms do for such a length is left out.
 
 from __future__ import annotations
 
-from graphflops.costs import Cost, Work
-from graphflops.laws import ceil_log2
-from graphflops.names import aten
-from graphflops.rulebook import rule
-from graphflops.sizes import Size, Spec
+from graphflops.core.costs import Cost, Work
+from graphflops.core.names import aten
+from graphflops.core.sizes import Size, Spec
+from graphflops.rules.rulebook import rule
+from graphflops.rules.templates import ceil_log2
 
 
 @rule(aten._fft_c2c)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphflops.costs import NOTHING, Cost, Work
-from graphflops.errors import Unpriced
-from graphflops.laws import additions, gradient, multiplications, multiply_adds, summed_back
-from graphflops.names import aten
-from graphflops.rulebook import rule
-from graphflops.sizes import Size, Spec, prod
+from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.errors import Unpriced
+from graphflops.core.names import aten
+from graphflops.core.sizes import Size, Spec, prod
+from graphflops.rules.rulebook import rule
+from graphflops.rules.templates import additions, gradient, multiplications, multiply_adds, summed_back
 
 
 @rule(aten.linear)

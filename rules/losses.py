@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import gradient
-from graphflops.names import aten
-from graphflops.rulebook import rule
-from graphflops.sizes import Size, Spec, prod
+from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.names import aten
+from graphflops.core.sizes import Size, Spec, prod
+from graphflops.rules.rulebook import rule
+from graphflops.rules.templates import gradient
 
 NO_REDUCTION, MEAN = 0, 1
 

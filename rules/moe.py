@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from graphflops.costs import Cost, Work
-from graphflops.laws import quantized, rounded
-from graphflops.rulebook import rule
-from graphflops.sizes import Size, Spec, prod
+from graphflops.core.costs import Cost, Work
+from graphflops.core.sizes import Size, Spec, prod
+from graphflops.rules.rulebook import rule
+from graphflops.rules.templates import quantized, rounded
 
 SOFTMAX = Work(elementwise=1, transcendental=1, division=1)
 SELECT = Work(elementwise=1)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import gradient, wanted
-from graphflops.names import aten
-from graphflops.rulebook import rule
-from graphflops.sizes import Sizes, Spec, prod
+from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.names import aten
+from graphflops.core.sizes import Sizes, Spec, prod
+from graphflops.rules.rulebook import rule
+from graphflops.rules.templates import gradient, wanted
 
 
 @rule(aten.layer_norm, aten.native_layer_norm)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from graphflops.costs import Cost, Work
-from graphflops.rulebook import rule
-from graphflops.sizes import Spec
+from graphflops.core.costs import Cost, Work
+from graphflops.core.sizes import Spec
+from graphflops.rules.rulebook import rule
 
 STEP = Work(elementwise=2)  # p − lr·d
 MOMENTUM = Work(elementwise=2)  # v = μ·v + g

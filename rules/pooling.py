@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import additions, gradient, moves
-from graphflops.names import aten
-from graphflops.rulebook import rule
-from graphflops.sizes import Size, Sizes, Spec, prod
+from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.names import aten
+from graphflops.core.sizes import Size, Sizes, Spec, prod
+from graphflops.rules.rulebook import rule
+from graphflops.rules.templates import additions, gradient, moves
 
 
 @rule(aten.max_pool2d_with_indices)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from graphflops.costs import NOTHING, Cost, Work
-from graphflops.errors import Unpriced
-from graphflops.laws import ANY, additions, ceil_log2, gradient, least, moves, multiplications
-from graphflops.names import aten
-from graphflops.rulebook import rule
-from graphflops.sizes import Size, Spec
+from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.errors import Unpriced
+from graphflops.core.names import aten
+from graphflops.core.sizes import Size, Spec
+from graphflops.rules.rulebook import rule
+from graphflops.rules.templates import ANY, additions, ceil_log2, gradient, least, moves, multiplications
 
 
 @rule(aten.sum)

@@ -5,11 +5,11 @@ What is computed once for a row, a column or a whole axis (which neighbours, wit
 
 from __future__ import annotations
 
-from graphflops.costs import NOTHING, Cost, Work, greatest
-from graphflops.laws import additions, gradient, moves, wanted
-from graphflops.names import aten
-from graphflops.rulebook import rule
-from graphflops.sizes import Spec, prod
+from graphflops.core.costs import NOTHING, Cost, Work, greatest
+from graphflops.core.names import aten
+from graphflops.core.sizes import Spec, prod
+from graphflops.rules.rulebook import rule
+from graphflops.rules.templates import additions, gradient, moves, wanted
 
 LERP = 3  # (1 − t)·a + t·b
 LERP_BACK = 2  # (1 − t)·g and t·g; they are added where they came from

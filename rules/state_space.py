@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphflops.costs import Cost, Work
-from graphflops.rulebook import rule
-from graphflops.sizes import Spec
+from graphflops.core.costs import Cost, Work
+from graphflops.core.sizes import Spec
+from graphflops.rules.rulebook import rule
 
 
 @rule("graphflops.models.mamba.SelectiveScan", outputs=lambda x: x, example=lambda: _call())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from graphflops.costs import NOTHING, Cost, Work
-from graphflops.laws import ANY, additions, moves, multiplications, summed_back
-from graphflops.names import aten
-from graphflops.rulebook import rule
-from graphflops.sizes import Spec
+from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.names import aten
+from graphflops.core.sizes import Spec
+from graphflops.rules.rulebook import rule
+from graphflops.rules.templates import ANY, additions, moves, multiplications, summed_back
 
 views = moves(
     "a view of the same data; its gradient is a view or is put into zeros",

@@ -8,43 +8,61 @@ import types
 from collections.abc import Iterable
 from pathlib import Path
 
+import networkx as nx
 import pytest
 import torch
 import torch.utils.checkpoint
 
 import graphflops
-from graphflops import torch_private
-from graphflops.errors import UnsupportedTorch
+from graphflops.core import torch_compat
+from graphflops.core.errors import UnsupportedTorch
 
 PACKAGE = Path(graphflops.__file__).parent
-STAGES = [
-    *("tracing", "graph", "annotation", "pricing", "expansion", "attribution", "rates"),
-    *("report", "analysis", "scaling", "cli"),
-]
-"""in the order in which data flows"""
+ROOMS = ("core", "report", "rules", "capture", "graph", "analysis", "verify", "models", "cli")
+"""from the ground: a room imports those before it"""
 
 
-def imports_of(file: Path) -> set[str]:
-    """The modules of graphflops that a file imports, by their short names, wherever in the file."""
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
-        found |= {name.split(".")[1] for name in names if name.startswith("graphflops.")}
+def modules() -> dict[str, Path]:
+    """The modules of the package: dotted name → file."""
+    found = {}
+    for file in PACKAGE.rglob("*.py"):
+        parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
     return found
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_never_imports_a_later_one(stage: str) -> None:
-    files = [PACKAGE / f"{stage}.py"] if (PACKAGE / f"{stage}.py").exists() else [*(PACKAGE / stage).glob("*.py")]
-    later = set(STAGES[STAGES.index(stage) + 1 :])
-    assert files
-    assert not set().union(*map(imports_of, files)) & later
+def imports() -> "nx.DiGraph[str]":
+    """Which module imports which, wherever in the file."""
+    files, graph = modules(), nx.DiGraph()
+    for module, file in files.items():
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            graph.add_edges_from(
+                (module, name) for name in names if name in files and name not in (module, "graphflops")
+            )
+    return graph
+
+
+def room(module: str) -> str:
+    """The room of a module."""
+    return module.split(".")[1]
+
+
+def test_a_room_never_imports_one_above_it() -> None:
+    upward = {
+        (importer, imported)
+        for importer, imported in imports().edges
+        if importer not in ("graphflops", "graphflops.__main__")
+        if ROOMS.index(room(importer)) < ROOMS.index(room(imported))
+    }
+    assert upward == set()
 
 
 @pytest.mark.parametrize(
-    "part", ["sizes", "costs", "conventions", "ledger", "rates", "report", "report_json", "report_text"]
+    "part",
+    ["core.sizes", "core.costs", "core.entries", "core.rate", "report.conventions", "report.report", "report.text"],
 )
 def test_what_a_saved_report_needs_does_not_import_torch(part: str) -> None:
     code = f"import sys, graphflops.{part}; sys.exit('torch' in sys.modules)"
@@ -61,9 +79,9 @@ def test_every_public_name_is_there_and_documented() -> None:
         assert getattr(graphflops, name).__doc__, name
 
 
-@pytest.mark.parametrize("part", ["record", "growth", "arrays", "law_json", "law_text", "growth_text", "plotting"])
+@pytest.mark.parametrize("part", ["laws", "growth", "arrays", "law_json", "law_text", "growth_text", "plotting"])
 def test_what_a_saved_law_needs_does_not_import_torch(part: str) -> None:
-    code = f"import sys, graphflops.scaling.{part}; sys.exit('torch' in sys.modules)"
+    code = f"import sys, graphflops.analysis.scaling.{part}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -124,7 +142,7 @@ class TestPrivateNamesOfTorch:
     """They change from version to version: all are in one file, which says so if one is missing."""
 
     FILES = (*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "rules").glob("*.py"))
-    HOME = PACKAGE / "torch_private.py"
+    HOME = PACKAGE / "core" / "torch_compat.py"
     OF_PYTHON = frozenset({"_replace", "_getframe", "_inst", "_rand", "_slotnames", "_started", "_lru_cache_wrapper"})
 
     def test_are_in_one_file(self) -> None:
@@ -133,7 +151,7 @@ class TestPrivateNamesOfTorch:
         assert "torch._C" in private_names(self.HOME)
 
     def test_of_its_objects_are_looked_up_when_that_file_is_loaded(self) -> None:
-        probed = {name for _, _, names in torch_private.ATTRIBUTES for name in names}
+        probed = {name for _, _, names in torch_compat.ATTRIBUTES for name in names}
         operators = {name for name in attributes_of_others(self.FILES) if hasattr(torch.ops.aten, name)}
         operators.add("_fused_rms_norm_backward")  # since PyTorch 2.9
         read = attributes_of_others([each for each in self.FILES if each != self.HOME])
@@ -141,9 +159,9 @@ class TestPrivateNamesOfTorch:
 
     def test_that_a_version_lacks_are_named_in_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
         lacking = (("a tensor", torch.Tensor, ("_no_such_attribute",)),)
-        monkeypatch.setattr(torch_private, "ATTRIBUTES", lacking)
+        monkeypatch.setattr(torch_compat, "ATTRIBUTES", lacking)
         with pytest.raises(UnsupportedTorch, match=r"^torch \S+ is not supported: a tensor has no _no_such_attribute$"):
-            torch_private._probe()
+            torch_compat._probe()
 
     def test_that_are_gone_stop_the_analysis_by_name(self) -> None:
         code = """

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from graphflops import Cost, FLOPsCount, FLOPsCounter, Unpriced, UsageError, analyze, compare_models, rule
+from graphflops.analysis.rates import measure
 from graphflops.cli import main
-from graphflops.comparison import Waterfall, difference, stages, waterfall
-from graphflops.counts import Amount
-from graphflops.family import family
 from graphflops.models import BASELINE_CONFIG, FULL_CONFIG, ConfigurableResNetBK, ResNetBKConfig, TransformerLM
-from graphflops.rates import measure
-from graphflops.runs import run_amount, step_report
+from graphflops.models.flops_count import Amount
+from graphflops.models.length_sweep import family
+from graphflops.models.training_run import run_amount, step_report
+from graphflops.models.waterfall import Waterfall, difference, stages, waterfall
 
 SMALL = {"vocab_size": 40, "d_model": 8, "n_layers": 2, "n_seq": 8, "koopman_dim": 12}
 BASELINE, FULL = replace(BASELINE_CONFIG, **SMALL), replace(FULL_CONFIG, **SMALL)

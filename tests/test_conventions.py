@@ -9,8 +9,8 @@ from vit import ViT
 
 from graphflops import Report, UsageError, analyze
 from graphflops.cli import main
-from graphflops.conventions import CONVENTIONS, as_data, convention_named, from_data
-from graphflops.conventions.expressions import Expression, ExpressionError
+from graphflops.report.conventions import CONVENTIONS, as_data, convention_named, from_data
+from graphflops.report.conventions.expressions import Expression, ExpressionError
 
 VIT_B_16 = {
     "torchvision": 17_563_828_224,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from graphflops import UsageError
 from graphflops.cli import main
-from graphflops.inputs import Input, bind, split
+from graphflops.cli.inputs import Input, bind, split
 
 MODELS = """
 from torch import nn

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from graphflops import CaptureError, Cost, MissingRules, UsageError, Work, analyze, rule
+from graphflops.analysis.mac_counter import Products
+from graphflops.analysis.op_counter import executed
 from graphflops.cli import main
-from graphflops.primitives import executed
-from graphflops.report import Report
-from graphflops.witness import Products
+from graphflops.report.report import Report
 
 ROWS, A, B, C = 3, 4, 8, 6
 X = (torch.zeros(ROWS, A),)

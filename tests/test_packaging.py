@@ -70,11 +70,11 @@ class TestDistributions:
         names = zipfile.ZipFile(wheel).namelist()
         top = {name.split("/")[0] for name in names}
         assert {name for name in top if not name.endswith(".dist-info")} == {"graphflops"}
-        rules = {name for name in names if name.startswith("graphflops/rules/")}
-        assert rules == {f"graphflops/rules/{name}" for name in (*RULE_FILES, "__init__.py")}
+        rules = {name for name in names if name.startswith("graphflops/rules/shipped/")}
+        assert rules == {f"graphflops/rules/shipped/{name}" for name in (*RULE_FILES, "__init__.py")}
 
     def test_the_wheel_has_every_convention(self, wheel: Path) -> None:
-        folder = "graphflops/conventions"
+        folder = "graphflops/report/conventions"
         there = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith(f"{folder}/")}
         assert {f"{folder}/{file.name}" for file in (ROOT / folder).glob("*.toml")} == {
             name for name in there if name.endswith(".toml")
@@ -124,9 +124,11 @@ class TestInACleanEnvironment:
             assert f" rules/{name}:" in result.stdout
 
     def test_rules_are_part_of_the_package_and_not_a_package_of_their_own(self, clean: Path, tmp_path: Path) -> None:
-        code = "import graphflops.rules.linear as m, importlib.util as u; print(m.__file__, u.find_spec('rules'))"
+        code = (
+            "import graphflops.rules.shipped.linear as m, importlib.util as u; print(m.__file__, u.find_spec('rules'))"
+        )
         file, spec = run(clean / "python", "-c", code, cwd=tmp_path).stdout.split()
-        assert Path(file).parts[-3:] == ("graphflops", "rules", "linear.py")
+        assert Path(file).parts[-4:] == ("graphflops", "rules", "shipped", "linear.py")
         assert Path(file).is_relative_to(clean.parent)
         assert spec == "None"
 
@@ -137,7 +139,7 @@ class TestInACleanEnvironment:
         assert (result.returncode, result.stderr) == (0, "")
 
     def test_a_bare_checkout_finds_its_rules_at_the_top(self, clean: Path, tmp_path: Path) -> None:
-        code = "import graphflops.rules.linear as m; print(m.__file__)"
+        code = "import graphflops.rules.shipped.linear as m; print(m.__file__)"
         result = run(clean / "python", "-c", code, cwd=tmp_path, PYTHONPATH=str(ROOT))
         assert Path(result.stdout.strip()) == ROOT / "rules/linear.py"
 
@@ -153,7 +155,7 @@ class TestInACleanEnvironment:
 
 class TestTheInstallationAtHand:
     def test_its_rules_are_those_of_the_checkout(self, tmp_path: Path) -> None:
-        code = "import graphflops.rules.linear as m; print(m.__file__)"
+        code = "import graphflops.rules.shipped.linear as m; print(m.__file__)"
         result = run(sys.executable, "-c", code, cwd=tmp_path)
         assert Path(result.stdout.strip()) == ROOT / "rules/linear.py"
 

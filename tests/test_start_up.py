@@ -9,9 +9,9 @@ import torch
 
 import graphflops.models  # noqa: F401  # which registers operators that shipped rules name
 from graphflops import analyze
-from graphflops.discovery import shipped
-from graphflops.names import aten
-from graphflops.rulebook import key_of, resolved
+from graphflops.core.names import aten
+from graphflops.rules.loading import shipped
+from graphflops.rules.rulebook import key_of, resolved
 
 
 def output_without_torch(code: str) -> str:
@@ -73,7 +73,7 @@ class TestShippedRules:
     """They name their targets, as these call themselves; what a name names is found when torch is there."""
 
     def test_stand_under_the_same_keys_with_torch_and_without(self) -> None:
-        listed = "from graphflops.discovery import shipped; print(*shipped().rules, sep='\\n')"
+        listed = "from graphflops.rules.loading import shipped; print(*shipped().rules, sep='\\n')"
         assert set(output_without_torch(listed).splitlines()) == {key_of(target) for target in targets()}
 
     def test_name_operators_that_there_are(self) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from graphflops.witness import Dispatched, dispatched
+from graphflops.analysis.mac_counter import Dispatched, dispatched
 
 GROUPED = getattr(F, "grouped_mm", None) or torch._grouped_mm
 """public since PyTorch 2.10"""

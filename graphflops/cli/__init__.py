@@ -14,10 +14,10 @@ from typing import Annotated
 
 import typer
 
-from graphflops import terminal
-from graphflops.cli import comparison, reports, rules, scaling, verification
-from graphflops.errors import CaptureError, Contradicted, GraphflopsError, MissingRules, UsageError
-from graphflops.raised import place_of, said, shortened, to_report
+from graphflops.cli import analyze, compare, rules, scale, verify
+from graphflops.core.errors import CaptureError, Contradicted, GraphflopsError, MissingRules, UsageError
+from graphflops.core.messages import place_of, said, shortened, to_report
+from graphflops.report import terminal
 
 EXIT_CODES: dict[type[GraphflopsError], int] = {MissingRules: 2, Contradicted: 4}
 INTERRUPTED = 130
@@ -28,12 +28,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(reports.analyze)
-app.command()(reports.show)
-app.command()(reports.explain)
-app.command()(scaling.scale)
-app.command()(comparison.compare)
-app.command()(verification.verify)
+app.command()(analyze.analyze)
+app.command()(analyze.show)
+app.command()(analyze.explain)
+app.command()(scale.scale)
+app.command()(compare.compare)
+app.command()(verify.verify)
 app.add_typer(rules.app, name="rules")
 
 
@@ -94,7 +94,7 @@ def _hints(error: GraphflopsError, arguments: list[str]) -> list[str]:
     """What may have been meant by inputs that a model cannot be called with."""
     if not isinstance(error, CaptureError):
         return []
-    from graphflops.inputs import numbers_as_tensors
+    from graphflops.cli.inputs import numbers_as_tensors
 
     texts = [each for option, each in pairwise(arguments) if option in ("-i", "--input")]
     return numbers_as_tensors([*texts, *(each[8:] for each in arguments if each.startswith("--input="))])

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from graphflops.letters import in_line
-from graphflops.terminal import say
+from graphflops.core.characters import in_line
+from graphflops.report.terminal import say
 
 if TYPE_CHECKING:
-    from graphflops.rulebook import RuleBook
+    from graphflops.rules.rulebook import RuleBook
 
 app = typer.Typer(help="The rules that price each kind of operation.")
 
@@ -53,7 +53,7 @@ def list_rules(
 
 def _book(rules: list[Path] | None, strict: bool) -> RuleBook:
     """All rules; what was left out is said on the error stream."""
-    from graphflops.discovery import rulebook
+    from graphflops.rules.loading import rulebook
 
     book = rulebook(rules, strict=strict)
     for warning in book.warnings:
@@ -68,7 +68,7 @@ def show_rule(
     strict: Strict = False,
 ) -> None:
     """Show the rule of a target: its formula in symbols, its source, what it asks for and what it shadows."""
-    from graphflops.rule_pages import shown
+    from graphflops.rules.pages import shown
 
     say(shown(_book(rules, strict), target))
 
@@ -80,10 +80,10 @@ def stub_rule(
     force: Annotated[bool, typer.Option("--force", help="also if the file is there already")] = False,
 ) -> None:
     """Write a rule file to fill in. It loads as it is; what it prices stays unknown until it is filled in."""
-    from graphflops.errors import UsageError
-    from graphflops.files import write_whole
-    from graphflops.stubs import stub
-    from graphflops.targets import load
+    from graphflops.cli.targets import load
+    from graphflops.core.errors import UsageError
+    from graphflops.report.files import write_whole
+    from graphflops.rules.stubs import stub
 
     text = stub(load(target))
     if output is None:
@@ -105,8 +105,8 @@ def check_rules(
     Exit code 4 if anything is found, 1 if a file does not load. An operator's calls are made up from its schema; of
     anything else a rule brings one, with example=.
     """
-    from graphflops.checking import check_file, check_shipped, place
-    from graphflops.errors import Contradicted, RuleLoadError
+    from graphflops.core.errors import Contradicted, RuleLoadError
+    from graphflops.verify.rule_lint import check_file, check_shipped, place
 
     found = [check_file(each) for each in files] if files else [check_shipped()]
     for finding in (finding for each in found for finding in each.findings):

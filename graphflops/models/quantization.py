@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphflops.core.torch_compat import integer_product
 from graphflops.models.checks import require_bits
 from graphflops.models.precision import LinearFactory
-from graphflops.torch_private import integer_product
 
 SMALLEST = 1e-12
 """The least max|x| of a row that is divided by: a row of zeros stays one."""

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, register_flop_formula
 
-from graphflops import Report, UsageError, adapters, analyze
+from graphflops import Report, UsageError, analyze
 from graphflops.cli import main
-from graphflops.discovery import rulebook
-from graphflops.rule_pages import shown
+from graphflops.rules import adapters
+from graphflops.rules.loading import rulebook
+from graphflops.rules.pages import shown
 
 
 @torch.library.custom_op("adapted::matmul", mutates_args=())
@@ -261,7 +262,7 @@ class TestMarked:
     def test_a_rule_file_may_hold_one(self, tmp_path) -> None:
         file = tmp_path / "mine.py"
         file.write_text(
-            f"from graphflops.adapters import torch_formula\nimport {__name__} as theirs\n\n"
+            f"from graphflops.rules.adapters import torch_formula\nimport {__name__} as theirs\n\n"
             "matmul = torch_formula('adapted::matmul', theirs.of_shapes)\n"
         )
         report = analyze(matmul, (X, WEIGHT), rules=[file], training=False)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from graphflops import Cost, DuplicateRule, RuleLoadError, Spec, Work, analyze, rule
-from graphflops.discovery import rulebook
+from graphflops.rules.loading import rulebook
 
 X = torch.zeros(2, 8, requires_grad=True)
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from graphflops import Cost, Spec, Work, analyze, rule
 from graphflops.cli import main
-from graphflops.discovery import rulebook, shipped
-from graphflops.errors import UsageError
-from graphflops.formulas import sample
-from graphflops.rule_pages import pages, shown
+from graphflops.core.errors import UsageError
+from graphflops.rules.formulas import sample
+from graphflops.rules.loading import rulebook, shipped
+from graphflops.rules.pages import pages, shown
 
 PAGES = Path(__file__).parents[2] / "docs" / "rules"
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphflops import Cost, Work, analyze, rule, spec
-from graphflops.discovery import shipped
-from graphflops.formulas import symbolic
+from graphflops.rules.formulas import symbolic
+from graphflops.rules.loading import shipped
 
 
 class Deep(float):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from graphflops import analyze
 from graphflops.cli import main
-from graphflops.stubs import stub
-from graphflops.targets import load
+from graphflops.cli.targets import load
+from graphflops.rules.stubs import stub
 
 
 class Scan(nn.Module):

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from graphflops import Cost, Work, spec
-from graphflops.costs import WORK_CLASSES
-from graphflops.discovery import local
+from graphflops.core.costs import WORK_CLASSES
+from graphflops.rules.loading import local
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rules"))
 from counted import TALLY, Real, claimed, exp

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphflops import CaptureError, analyze, raised
+from graphflops import CaptureError, analyze
 from graphflops.cli import main
+from graphflops.core import messages
 
 X = torch.ones(2, 4)
 THE_MODEL = "The model raised this by itself"
@@ -106,7 +107,7 @@ def test_a_value_that_nobody_gave_is_said_to_be_one(ask: Callable[[Tensor], Any]
 
 
 def test_a_slip_in_our_own_code_is_not_blamed_on_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    from graphflops.tracing.tracer import Tracer
+    from graphflops.capture.tracer import Tracer
 
     def slips(self: Any, *_: Any) -> Any:
         return self.no_such_attribute
@@ -193,8 +194,8 @@ def test_a_slip_of_ours_outside_of_a_trace_comes_with_a_line_to_report(
     def slips(*_: Any, **__: Any) -> Any:
         raise KeyError("slipped")
 
-    slips.__code__ = slips.__code__.replace(co_filename=raised.__file__)
-    monkeypatch.setattr("graphflops.analysis.attribute", slips)
+    slips.__code__ = slips.__code__.replace(co_filename=messages.__file__)
+    monkeypatch.setattr("graphflops.analysis.pipeline.attribute", slips)
     assert main(["analyze", "--seq", "8", "--batch", "1", "--inference"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("error: graphflops is at fault, and not what it was given: KeyError: 'slipped'")

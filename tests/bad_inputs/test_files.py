@@ -12,16 +12,16 @@ import pytest
 from torch import empty, nn
 
 from graphflops import Law, Report, UsageError, analyze
+from graphflops.analysis.rates import Rate
+from graphflops.analysis.scaling.law_json import dumps
+from graphflops.analysis.scaling.measurement import Quantity
+from graphflops.analysis.scaling.polynomials import Atom, Polynomial
+from graphflops.analysis.scaling.ranges import Multiples
 from graphflops.cli import main
-from graphflops.conventions import CONVENTIONS, STANDARD, Convention, convention_named
-from graphflops.costs import Work
-from graphflops.ledger import PHASES, Amount, Entry, Formula, Unknown
-from graphflops.rates import Rate
-from graphflops.report_json import as_dict
-from graphflops.scaling.law_json import dumps
-from graphflops.scaling.observation import Quantity
-from graphflops.scaling.polynomials import Atom, Polynomial
-from graphflops.scaling.ranges import Multiples
+from graphflops.core.costs import Work
+from graphflops.core.entries import PHASES, Amount, Entry, Formula, Unknown
+from graphflops.report.conventions import CONVENTIONS, STANDARD, Convention, convention_named
+from graphflops.report.json_format import as_dict
 
 WRONG: dict[str, Any] = {
     "null": None,
@@ -298,7 +298,7 @@ def test_what_is_no_text(content: bytes, command: tuple[str, ...], refused: Call
 @pytest.mark.parametrize("read", [Report.from_json, Law.from_json, lambda path: convention_named(Path(path))])
 @pytest.mark.parametrize("path", ["/dev/zero", "/", "nowhere.json", "a\0b", "x" * 300, "/dev/null/x"])
 def test_a_path_that_leads_to_no_file(path: str, read: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graphflops.codec.LONGEST_FILE", 1 << 20)
+    monkeypatch.setattr("graphflops.core.codec.LONGEST_FILE", 1 << 20)
     with pytest.raises(UsageError):
         read(path)
 

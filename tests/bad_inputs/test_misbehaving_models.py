@@ -246,7 +246,7 @@ class TestInterrupts:
         def interrupted(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("graphflops.report.Report.to_json", interrupted)
+        monkeypatch.setattr("graphflops.report.report.Report.to_json", interrupted)
         arguments = ["analyze", "bad_models:Simple", "-i", "2x4", "--json", "report.json"]
         assert run(capsys, *arguments) == (130, "interrupted\n")
         assert not list(folder.iterdir())
@@ -284,7 +284,7 @@ class TestAdvice:
         assert capfd.readouterr() == ("", "")
 
     def test_and_others_may_print_as_before(self, capsys: pytest.CaptureFixture[str]) -> None:
-        from graphflops.tracing.patches import _print
+        from graphflops.capture.patches import _print
 
         _print("a graph")
         assert capsys.readouterr().out == "a graph\n"

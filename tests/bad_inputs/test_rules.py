@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from graphflops import Cost, Spec, Unpriced, Work, analyze, rule, spec
 from graphflops.cli import main
-from graphflops.discovery import local, rulebook
-from graphflops.errors import GraphflopsError, RuleError, RuleLoadError, UsageError
-from graphflops.rulebook import Rule
+from graphflops.core.errors import GraphflopsError, RuleError, RuleLoadError, UsageError
+from graphflops.rules.loading import local, rulebook
+from graphflops.rules.rulebook import Rule
 
 OFFERED = {"input": spec(2, 3), "weight": spec(4, 3), "out": spec(2, 4)}
 

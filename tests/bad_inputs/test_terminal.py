@@ -18,8 +18,8 @@ from torch import nn
 import graphflops
 from graphflops import Report, analyze
 from graphflops.cli import main
-from graphflops.letters import in_line, readable, safe
-from graphflops.terminal import Terminal
+from graphflops.core.characters import in_line, readable, safe
+from graphflops.report.terminal import Terminal
 
 HERE = Path(__file__).parent
 PACKAGE = Path(graphflops.__file__).parent

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from graphflops import UsageError
-from graphflops import files as writing
 from graphflops.cli import main
-from graphflops.files import write_whole
+from graphflops.report import files as writing
+from graphflops.report.files import write_whole
 
 OLD, NEW = "old\n", "new\n" * 50_000
 
@@ -120,9 +120,8 @@ class TestDevices:
     @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="of Linux")
     @pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
     def test_standard_output_stays_where_it_is(self, tmp_path: Path, path: str) -> None:
-        code = (
-            f"print('before'); from graphflops.files import write_whole; write_whole({path!r}, 'x\\n'); print('after')"
-        )
+        write = f"from graphflops.report.files import write_whole; write_whole({path!r}, 'x\\n')"
+        code = f"print('before'); {write}; print('after')"
         with (tmp_path / "out").open("w") as out:
             subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
         assert (tmp_path / "out").read_text() == "before\nx\nafter\n"
@@ -183,7 +182,7 @@ class TestFailures:
 
 STOPPED = """
 import os, signal, sys
-from graphflops.files import write_whole
+from graphflops.report.files import write_whole
 signal.signal(signal.SIGINT, signal.default_int_handler)
 data, path, keep = "new\\n" * 50_000, sys.argv[1], sys.argv[2] == "old"
 print("ready", flush=True)

@@ -80,7 +80,7 @@ def by_mode(case: Case) -> None:
     """A step whose operators are all run by the mode of the stand-ins, and not by their kernels."""
     from unittest.mock import patch
 
-    from graphflops.tracing.kernels import Kernels
+    from graphflops.capture.kernels import Kernels
 
     with patch.object(Kernels, "run", lambda self, op, args, kwargs: op(*args, **kwargs)):
         analyze(*case)

@@ -27,9 +27,9 @@ TITLES = {
 
 ABOUT = """# Conformance
 
-Whole models, forward and backward, held to the **dispatch witness** (`graphflops.witness`): it runs each model and its
-backward on fake tensors, and reads the multiply-adds of every matrix product and convolution that autograd dispatches
-off the shapes. It knows nothing of rules or graphs.
+Whole models, forward and backward, held to the **dispatch witness** (`graphflops.analysis.mac_counter`): it runs each
+model and its backward on fake tensors, and reads the multiply-adds of every matrix product and convolution that
+autograd dispatches off the shapes. It knows nothing of rules or graphs.
 
 There is no tolerance: a row is *exact* if both integers are equal, forward and backward, and no Op is unknown. Backward
 is that of all outputs to whatever requires grad, with the mathematics of attention (`attention="math"`), and includes
@@ -38,8 +38,8 @@ multiply-adds, in thousands of millions, an exact row also is that number, to th
 that can be reached from the model and its inputs is after both what it was before, to the bit, and so is the process.
 
 Where data decides, at as many places as *assumed* says, both take routing as even and masks as full
-(`graphflops/tracing/values.py`): the sizes are then those of a loop over experts in all, whatever the data, and the
-largest that a selection can have.
+(`graphflops/capture/constant_propagation.py`): the sizes are then those of a loop over experts in all, whatever the
+data, and the largest that a selection can have.
 
 Models are built to train; torchvision's at batch 1, and those of transformers that drop layers or spans of their
 input at random, or branch on the ranges that they have seen, in evaluation mode. Language models are built in

@@ -33,8 +33,8 @@ def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) ->
     from state import differences, state_of
 
     from graphflops import analyze
-    from graphflops.report_json import dumps
-    from graphflops.witness import dispatched
+    from graphflops.analysis.mac_counter import dispatched
+    from graphflops.report.json_format import dumps
 
     row: Row = {"family": entry.family, "name": entry.name}
     if entry.refused:

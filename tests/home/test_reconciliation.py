@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from graphflops.models import ResNetBKConfig
-from graphflops.reconciliation import page, reconcile
+from graphflops.models.reconciliation import page, reconcile
 
 PAGE = Path(__file__).parents[2] / "docs" / "reconciliation.md"
 

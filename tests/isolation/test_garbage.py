@@ -9,8 +9,9 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from graphflops import CaptureError, analysis, analyze
-from graphflops.tracing import trace
+from graphflops import CaptureError, analyze
+from graphflops.analysis import pipeline
+from graphflops.capture import trace
 
 X = torch.ones(3, 4)
 
@@ -31,7 +32,7 @@ def while_analysed() -> tuple[int, int, int]:
         seen.append(gc.get_threshold())
         return trace(*args, **kwargs)
 
-    with patch.object(analysis, "trace", noted):
+    with patch.object(pipeline, "trace", noted):
         analyze(torch.nn.Linear(4, 4), (X,))
     return seen[-1]
 

@@ -15,7 +15,7 @@ from state import differences, state_of
 from torch import Tensor, nn
 
 from graphflops import CaptureError, Cost, Report, RuleError, analyze, rule
-from graphflops.witness import dispatched
+from graphflops.analysis.mac_counter import dispatched
 
 NAMES = sorted(programs())
 X = torch.ones(3, 4)

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from graphflops import Work, analyze
+from graphflops.analysis.mac_counter import dispatched
+from graphflops.analysis.op_counter import executed
 from graphflops.models import MambaLM, TransformerLM
 from graphflops.models.mamba import SelectiveScan, selective_scan
-from graphflops.primitives import executed
-from graphflops.witness import dispatched
 
 V, N = 30, 12
 SIZES = {"vocab_size": V, "d_model": 16, "n_layers": 2, "n_seq": N}

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from graphflops import Work, analyze
+from graphflops.analysis.op_counter import executed
 from graphflops.models import BirmanSchwingerCore
 from graphflops.models.birman_schwinger import free_resolvent, perturbed_diagonal, sweep
-from graphflops.primitives import executed
 
 OFF_AXIS = st.builds(complex, st.floats(-3, 3), st.floats(0.2, 2) | st.floats(-2, -0.2))
 quick = settings(max_examples=25, deadline=None)

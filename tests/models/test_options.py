@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from graphflops import Report, Work, analyze
+from graphflops.analysis.mac_counter import dispatched
 from graphflops.models import (
     BASELINE_CONFIG,
     FULL_CONFIG,
@@ -18,7 +19,6 @@ from graphflops.models import (
     ResNetBKConfig,
 )
 from graphflops.models.configuration import FLAGS, STEPS
-from graphflops.witness import dispatched
 
 B, N, V = 3, 16, 40
 SMALL = {"vocab_size": V, "d_model": 8, "n_layers": 4, "n_seq": N, "koopman_dim": 12}

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphflops import Work, analyze
+from graphflops.analysis.op_counter import executed
 from graphflops.models import BKCore, SparseMoE
 from graphflops.models.active_learning import least_sure
 from graphflops.models.adaptive import Halting
@@ -21,7 +22,6 @@ from graphflops.models.pruning import expert_shares, prune
 from graphflops.models.quantization import QuantizedLinear, quantize, quantized
 from graphflops.models.scattering import ScatteringMoE, ScatteringRouter
 from graphflops.models.sparsity import SparseCore
-from graphflops.primitives import executed
 
 D = 8
 

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from graphflops import analyze
-from graphflops.report import Report
+from graphflops.report.report import Report
 
 
 class Program(nn.Module):

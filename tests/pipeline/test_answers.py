@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from graphflops import Cost, Work, analyze, rule
-from graphflops.sizes import Spec
+from graphflops.core.sizes import Spec
 
 asked: list[object] = []
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from graphflops import Report, analyze
-from graphflops.witness import dispatched
+from graphflops.analysis.mac_counter import dispatched
 
 D = 8
 

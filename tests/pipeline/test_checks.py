@@ -15,7 +15,7 @@ from really import Program, analysed, really_dispatched, reported
 from torch import Tensor
 
 from graphflops import CaptureError, analyze
-from graphflops.tracing.values import VALID
+from graphflops.capture.constant_propagation import VALID
 
 X = torch.ones(12, 8)
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphflops import CaptureError, analyze
-from graphflops.discovery import rulebook
-from graphflops.tracing import trace
-from graphflops.witness import Dispatched, dispatched
+from graphflops.analysis.mac_counter import Dispatched, dispatched
+from graphflops.capture import trace
+from graphflops.rules.loading import rulebook
 
 TOKENS, WIDTH, EXPERTS, CHOSEN = 6, 8, 4, 2
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from graphflops import Report, analyze
-from graphflops.components import components
-from graphflops.errors import CaptureError
-from graphflops.tracing.depth import MOST, room_for
+from graphflops.capture.recursion import MOST, room_for
+from graphflops.core.components import components
+from graphflops.core.errors import CaptureError
 
 WIDTH = 4
 X = torch.zeros(2, WIDTH)

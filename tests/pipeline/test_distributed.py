@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from graphflops import analyze
-from graphflops.witness import dispatched
+from graphflops.analysis.mac_counter import dispatched
 
 PROGRAM = Path(__file__).parent / "distributed_program.py"
 

@@ -11,8 +11,8 @@ from really import Program, analysed, really_dispatched, reported
 from torch import Tensor, nn
 
 from graphflops import analyze
-from graphflops.tracing.draws import Draws
-from graphflops.witness import dispatched
+from graphflops.analysis.mac_counter import dispatched
+from graphflops.capture.random_numbers import Draws
 
 X = torch.zeros(12, 8)
 SAID = "a random number decides; drawn from a seed of the analysis's own"

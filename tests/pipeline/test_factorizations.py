@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from graphflops import analyze
-from graphflops.witness import dispatched
+from graphflops.analysis.mac_counter import dispatched
 
 X = torch.eye(4)
 

@@ -16,8 +16,8 @@ from torch.export import ExportedProgram
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from graphflops import Report, analyze
-from graphflops.report_json import dumps
-from graphflops.tracing.tracer import Tracer
+from graphflops.capture.tracer import Tracer
+from graphflops.report.json_format import dumps
 
 WIDTH = 8
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from graphflops import CaptureError, analyze
-from graphflops.tracing.stand_ins import LARGEST_GIVEN
+from graphflops.capture.fake_tensors import LARGEST_GIVEN
 
 X = torch.zeros(12, 8)
 GROUPS = torch.arange(12) // 5

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from graphflops import analyze
-from graphflops.witness import Products, dispatched
+from graphflops.analysis.mac_counter import Products, dispatched
 
 Program = Callable[..., Any]
 

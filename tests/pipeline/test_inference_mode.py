@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphflops import analyze
-from graphflops.witness import dispatched
+from graphflops.analysis.mac_counter import dispatched
 
 LAYER, LAST = nn.Linear(8, 8), nn.Linear(8, 3)
 X = torch.zeros(2, 6, 8)

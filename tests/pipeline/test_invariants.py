@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from graphflops import Report, analyze
-from graphflops.costs import WORK_CLASSES
+from graphflops.core.costs import WORK_CLASSES
 from graphflops.models import LanguageModel, SparseMoE
 
 sizes = st.integers(1, 9)

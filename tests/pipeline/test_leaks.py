@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from graphflops import Cost, Report, Work, analyze, rule
-from graphflops.errors import CaptureError
-from graphflops.generic import generic_rule
-from graphflops.primitives.operations import functional
-from graphflops.tracing import kernels
-from graphflops.tracing.signatures import signature_of
-from graphflops.weak import weakly_cached
+from graphflops.analysis.op_counter.operations import functional
+from graphflops.capture import kernels
+from graphflops.capture.signatures import signature_of
+from graphflops.core.errors import CaptureError
+from graphflops.core.weak import weakly_cached
+from graphflops.rules.fallback import generic_rule
 
 Alive = Mapping[str, "weakref.ref[Any]"]
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from graphflops import CaptureError, analyze
-from graphflops.tracing.masks import Condition, Region
-from graphflops.witness import Dispatched, dispatched
+from graphflops.analysis.mac_counter import Dispatched, dispatched
+from graphflops.capture.masks import Condition, Region
 
 ROWS, WIDTH = 6, 4
 EVERY_OTHER = torch.tensor([True, False] * (ROWS // 2))

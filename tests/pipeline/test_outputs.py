@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from graphflops import CaptureError, analyze
-from graphflops.tracing.outputs import tensors_in
-from graphflops.witness import dispatched
+from graphflops.analysis.mac_counter import dispatched
+from graphflops.capture.outputs import tensors_in
 
 
 class Slotted:

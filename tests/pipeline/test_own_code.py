@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from graphflops import Cost, Report, Work, analyze, rule
-from graphflops.witness import dispatched
+from graphflops.analysis.mac_counter import dispatched
 
 D, ROWS = 8, 12
 PRODUCT = ROWS * D * D

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from graphflops import Cost, MissingRules, Report, Work, analyze, rule
-from graphflops.witness import Dispatched, dispatched
+from graphflops.analysis.mac_counter import Dispatched, dispatched
 
 D, ROWS = 8, 12
 PRODUCT = ROWS * D * D

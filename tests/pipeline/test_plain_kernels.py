@@ -13,8 +13,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from graphflops.tracing.plain import _lstm
-from graphflops.witness import MathAttention
+from graphflops.analysis.mac_counter import MathAttention
+from graphflops.capture.eager_only import _lstm
 
 aten = torch.ops.aten
 

@@ -14,7 +14,7 @@ from torch.func import functional_call, grad, jacrev, vmap
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from graphflops import analyze
-from graphflops.witness import Dispatched, dispatched
+from graphflops.analysis.mac_counter import Dispatched, dispatched
 
 D = 8
 ROWS = 16

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 import graphflops
 from graphflops import MissingRules, Report, UsageError, analyze
-from graphflops.conventions import Convention
 from graphflops.models import LanguageModel
-from graphflops.report_json import as_dict
-from graphflops.report_text import as_text
+from graphflops.report.conventions import Convention
+from graphflops.report.json_format import as_dict
+from graphflops.report.text import as_text
 
 
 class Net(nn.Module):

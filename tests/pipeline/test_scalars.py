@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from graphflops import analyze
-from graphflops.witness import dispatched
+from graphflops.analysis.mac_counter import dispatched
 
 LAYER = nn.Linear(4, 4)
 X = torch.ones(3, 4)

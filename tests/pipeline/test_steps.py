@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from graphflops import CaptureError, Cost, Work, analyze, rule
+from graphflops.analysis.mac_counter import Products
+from graphflops.capture import constant_propagation
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
-from graphflops.report import Report
-from graphflops.tracing import values
-from graphflops.witness import Products
+from graphflops.report.report import Report
 
 ROWS, A, B, C = 3, 4, 8, 6
 X = torch.randn(ROWS, A)
@@ -499,7 +499,10 @@ class TestWhatAStepDecides:
             while not by_value(F.mse_loss(model(x), y), 0.0):
                 optimizer.zero_grad()
 
-        with patch.object(values, "MOST_ASKED", 20), pytest.raises(CaptureError, match="only data can tell"):
+        with (
+            patch.object(constant_propagation, "MOST_ASKED", 20),
+            pytest.raises(CaptureError, match="only data can tell"),
+        ):
             analyze(step, (X, Y))
 
 

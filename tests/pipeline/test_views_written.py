@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from graphflops import analyze
-from graphflops.witness import dispatched
+from graphflops.analysis.mac_counter import dispatched
 
 Body = Callable[[nn.Module, Tensor], Tensor]
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
 
 from graphflops import Report, analyze
-from graphflops.witness import dispatched
+from graphflops.analysis.mac_counter import dispatched
 
 
 def empty(*shape: int, requires_grad: bool = False, dtype: torch.dtype = torch.float32) -> Tensor:

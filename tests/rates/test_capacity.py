@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphflops import UsageError, analyze
-from graphflops.rates import Rate, capacity
+from graphflops.analysis.rates import Rate, capacity
 
 
 def worked_on(tokens: int, experts: int, top_k: int, factor: Fraction) -> list[int]:

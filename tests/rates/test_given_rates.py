@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphflops import Report, UsageError, analyze
-from graphflops.rates import Rate, layers
-from graphflops.report import Query
+from graphflops.analysis.rates import Rate, layers
+from graphflops.report.report import Query
 
 TOKENS = 16
 X = torch.zeros(TOKENS, WIDTH)

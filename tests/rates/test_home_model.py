@@ -4,7 +4,7 @@ import torch
 
 from graphflops import analyze
 from graphflops.models import BASELINE_CONFIG, ConfigurableResNetBK, ResNetBKConfig
-from graphflops.report_text import as_text
+from graphflops.report.text import as_text
 
 EXPERTS = "blocks.0.bk_layer.moe_ffn.experts"
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from graphflops import UsageError, analyze
-from graphflops.rates import Rate, measure
+from graphflops.analysis.rates import Rate, measure
 
 TOKENS = 12
 
@@ -93,7 +93,7 @@ def test_a_model_that_stops_is_measured_by_how_often_each_layer_ran() -> None:
 
 
 def test_it_is_there_after_one_import() -> None:
-    code = "import graphflops; graphflops.rates.measure; graphflops.rates.layers"
+    code = "import graphflops; graphflops.analysis.rates.measure; graphflops.analysis.rates.layers"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from published import LanguageModel
 
 from graphflops import Report, analyze
-from graphflops.rates import measure
-from graphflops.witness import Dispatched, dispatched
+from graphflops.analysis.mac_counter import Dispatched, dispatched
+from graphflops.analysis.rates import measure
 
 RULES = Path(__file__).parents[2] / "docs/examples/published_resnet_bk_rules.py"
 TOKENS = torch.randint(0, 200, (4, 12), generator=torch.Generator().manual_seed(0))

@@ -16,18 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphflops import Cost, spec
-from graphflops.annotation import annotate
-from graphflops.discovery import shipped
-from graphflops.graph import Op, build, calls
+from graphflops.analysis.costing import offer
+from graphflops.capture import trace
+from graphflops.graph.gradients import annotate
+from graphflops.graph.graph import Op, build, calls
 from graphflops.models import BirmanSchwingerCore, BKCore, SparseMoE
 from graphflops.models.losses import with_loss
 from graphflops.models.mamba import selective_scan
 from graphflops.models.moe import Experts
 from graphflops.models.quantization import QuantizedLinear
 from graphflops.models.scattering import ScatteringMoE, ScatteringRouter
-from graphflops.pricing import offer
-from graphflops.rulebook import Rule
-from graphflops.tracing import trace
+from graphflops.rules.loading import shipped
+from graphflops.rules.rulebook import Rule
 
 OPTIONS = {"attention": "flash"}
 

@@ -5,8 +5,8 @@ import fnmatch
 import torch
 from cases import CASES, priced
 
-from graphflops.discovery import shipped
-from graphflops.rulebook import Rule, is_pattern
+from graphflops.rules.loading import shipped
+from graphflops.rules.rulebook import Rule, is_pattern
 
 NOT_TRACED = {"aten::norm", "aten::movedim", "aten::_reshape_alias", "aten::lift_fresh"}
 """what the PyTorch of today runs as something else"""

@@ -9,8 +9,8 @@ from cases import cost_of, costs_of, reals
 from torch import nn
 
 from graphflops import Work, analyze, spec
-from graphflops.discovery import shipped
-from graphflops.witness import Dispatched, dispatched
+from graphflops.analysis.mac_counter import Dispatched, dispatched
+from graphflops.rules.loading import shipped
 
 SIZES = {1: (9,), 2: (9, 8), 3: (5, 6, 7)}
 CHOICES: dict[str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ from cases import meta, reals
 from torch import linalg
 
 from graphflops import analyze
-from graphflops.witness import Dispatched, dispatched
+from graphflops.analysis.mac_counter import Dispatched, dispatched
 
 SQUARE, TALL, WIDE = (5, 5), (7, 3), (3, 7)
 pivots = partial(torch.zeros, 2, 5, dtype=torch.int32)

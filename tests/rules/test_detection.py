@@ -9,7 +9,7 @@ import torch
 from counted import Real, claimed, tallied
 
 from graphflops import Cost, Unpriced, Work, analyze, spec
-from graphflops.discovery import shipped
+from graphflops.rules.loading import shipped
 
 
 def cost_of(name: str, **offered: Any) -> Cost:

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphflops import Cost, Work, analyze, rule, spec
-from graphflops.discovery import local, rulebook, shipped
-from graphflops.errors import DuplicateRule, RuleError, RuleLoadError
-from graphflops.offering import never_offered
-from graphflops.rulebook import Rule, RuleBook
+from graphflops.core.errors import DuplicateRule, RuleError, RuleLoadError
+from graphflops.rules.available_names import never_offered
+from graphflops.rules.loading import local, rulebook, shipped
+from graphflops.rules.rulebook import Rule, RuleBook
 
 HEAD = "from graphflops import Cost, Work, rule\n"
 RULES = Path(__file__).parents[2] / "rules"

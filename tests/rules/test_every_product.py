@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from graphflops import Work, analyze
-from graphflops.witness import Dispatched, dispatched
+from graphflops.analysis.mac_counter import Dispatched, dispatched
 
 grouped_mm = getattr(F, "grouped_mm", None) or torch._grouped_mm
 """public since PyTorch 2.10"""

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from graphflops import Cost, Work, spec
-from graphflops.conventions import EXACT, STANDARD
-from graphflops.discovery import shipped
 from graphflops.models import BKCore, SparseMoE
 from graphflops.models.bk_core import bk_core
+from graphflops.report.conventions import EXACT, STANDARD
+from graphflops.rules.loading import shipped
 
 Row = list[Any]
 POINTS, GRADIENT = [0.3, 0.9, 0.5, 0.7, 0.2], [1.5, -0.4, 0.8, 2.5, -1.1]

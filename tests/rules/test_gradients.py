@@ -11,10 +11,10 @@ from cases import GRADIENTS, Case, costs_of, gradient_of, meta, ops_of, reals
 from torch import Tensor, nn
 
 from graphflops import Work, analyze
-from graphflops.discovery import shipped
-from graphflops.laws import gradient
-from graphflops.pricing import offer
-from graphflops.witness import dispatched
+from graphflops.analysis.costing import offer
+from graphflops.analysis.mac_counter import dispatched
+from graphflops.rules.loading import shipped
+from graphflops.rules.templates import gradient
 
 
 def macs_of(model: Callable[..., Any], *inputs: Any) -> tuple[int, int]:

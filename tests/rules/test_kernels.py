@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from graphflops.discovery import shipped
-from graphflops.tracing import trace
-from graphflops.tracing.kernels import Kernels
+from graphflops.capture import trace
+from graphflops.capture.kernels import Kernels
+from graphflops.rules.loading import shipped
 
 aten = torch.ops.aten
 

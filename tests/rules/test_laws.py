@@ -28,13 +28,13 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 
 from graphflops import Work
-from graphflops.annotation import annotate
-from graphflops.costs import covers
-from graphflops.discovery import shipped
-from graphflops.graph import build
+from graphflops.analysis.costing import price
+from graphflops.capture import trace
+from graphflops.core.costs import covers
+from graphflops.graph.gradients import annotate
+from graphflops.graph.graph import build
 from graphflops.models import BKCore, SparseMoE
-from graphflops.pricing import price
-from graphflops.tracing import trace
+from graphflops.rules.loading import shipped
 
 few = settings(max_examples=6, deadline=None)
 Inputs = Callable[[int], tuple[Tensor, ...]]

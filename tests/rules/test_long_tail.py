@@ -15,9 +15,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from graphflops import Work, analyze, spec
-from graphflops.discovery import shipped
-from graphflops.laws import ceil_log2, least
-from graphflops.witness import Dispatched, dispatched
+from graphflops.analysis.mac_counter import Dispatched, dispatched
+from graphflops.rules.loading import shipped
+from graphflops.rules.templates import ceil_log2, least
 
 grouped_mm = getattr(F, "grouped_mm", None) or torch._grouped_mm
 """public since PyTorch 2.10"""

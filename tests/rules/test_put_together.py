@@ -11,7 +11,7 @@ from cases import cost_of, ints, meta, reals
 from counted import Real, claimed, sqrt, tallied
 
 from graphflops import Cost, Work, analyze, spec
-from graphflops.discovery import shipped
+from graphflops.rules.loading import shipped
 
 THERE, SOURCE, INDEX = [0.5, 2.0, 0.25], [0.75, 3.0, 0.125, 0.875, 1.25], [0, 2, 2, 0, 1]
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphflops import Cost, Spec
-from graphflops.costs import WORK_CLASSES, Work
-from graphflops.formulas import symbolic
-from graphflops.sizes import Size
+from graphflops.core.costs import WORK_CLASSES, Work
+from graphflops.core.sizes import Size
+from graphflops.rules.formulas import symbolic
 
 PRICED = asked_once()
 each_call = pytest.mark.parametrize("call", PRICED, ids=repr)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphflops import CaptureError, Cost, Spec, Work, analyze, rule
-from graphflops.witness import Dispatched, dispatched
+from graphflops.analysis.mac_counter import Dispatched, dispatched
 
 DENSE = torch.zeros(4, 3)
 LAYOUTS = [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc]

@@ -5,7 +5,7 @@ import torch
 from cases import COPIES, CREATION, RANDOMNESS, VIEWS, Case, cost_of, ints, ops_of, priced, reals
 
 from graphflops import Work, analyze
-from graphflops.discovery import shipped
+from graphflops.rules.loading import shipped
 
 FREE = [case for case in (*VIEWS, *COPIES, *CREATION, *RANDOMNESS) if case.name != "expand"]
 

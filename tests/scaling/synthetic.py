@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 
-from graphflops.conventions import STANDARD
-from graphflops.scaling.discovery import find
-from graphflops.scaling.observation import Quantity
-from graphflops.scaling.points import Points
-from graphflops.scaling.polynomials import Atom, Monomial, Polynomial
-from graphflops.scaling.ranges import Multiples, as_ranges
-from graphflops.scaling.record import Law
+from graphflops.analysis.scaling.fitting import find
+from graphflops.analysis.scaling.laws import Law
+from graphflops.analysis.scaling.measurement import Quantity
+from graphflops.analysis.scaling.polynomials import Atom, Monomial, Polynomial
+from graphflops.analysis.scaling.ranges import Multiples, as_ranges
+from graphflops.analysis.scaling.sample_points import Points
+from graphflops.report.conventions import STANDARD
 
 Cost = Callable[..., int]
 

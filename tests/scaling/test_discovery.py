@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from synthetic import law_of, points_of, polynomial
 
 from graphflops import LawError, UsageError, multiples
-from graphflops.scaling.notation import written
-from graphflops.scaling.points import Points
-from graphflops.scaling.polynomials import Polynomial
+from graphflops.analysis.scaling.notation import written
+from graphflops.analysis.scaling.polynomials import Polynomial
+from graphflops.analysis.scaling.sample_points import Points
 
 NAMES = ("B", "N", "D")
 QUICK = settings(
@@ -111,7 +111,7 @@ class TestWhatIsFound:
             return 5 * E + K
 
         points = points_of({"E": 4, "K": 1}, cost=cost)
-        from graphflops.scaling.discovery import find
+        from graphflops.analysis.scaling.fitting import find
 
         (law,) = find(points).laws.values()
         assert text(law, "E", "K") == "5·E + K"
@@ -195,7 +195,7 @@ class TestSizes:
 
     def test_only_what_is_allowed_is_looked_at(self) -> None:
         points: Points = points_of({"D": multiples(64, at=256, most=1024), "N": 10}, cost=lambda D, N: D * N)
-        from graphflops.scaling.discovery import find
+        from graphflops.analysis.scaling.fitting import find
 
         find(points)
         assert all(d % 64 == 0 and d <= 1024 for d, _ in points.seen)

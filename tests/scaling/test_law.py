@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from synthetic import law_of, polynomial, quantity
 
 from graphflops import Law, UsageError, multiples
-from graphflops.conventions import STANDARD
-from graphflops.scaling.growth import signs
-from graphflops.scaling.polynomials import Atom, Polynomial
-from graphflops.scaling.ranges import Multiples, parse, steps
+from graphflops.analysis.scaling.growth import signs
+from graphflops.analysis.scaling.polynomials import Atom, Polynomial
+from graphflops.analysis.scaling.ranges import Multiples, parse, steps
+from graphflops.report.conventions import STANDARD
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -202,7 +202,7 @@ class TestFiles:
     @QUICK
     @given(laws())
     def test_a_law_comes_back_as_it_was(self, made: Law) -> None:
-        from graphflops.scaling.law_json import dumps
+        from graphflops.analysis.scaling.law_json import dumps
 
         assume(made.at("forward") >= 0)  # a file that says less than nothing is refused
         with TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 import graphflops
 from graphflops import Law, LawError, analyze, multiples
 from graphflops.models import ConfigurableResNetBK, MambaLM, ResNetBKConfig, TransformerLM
-from graphflops.reconciliation import HAND_COUNT, HandSizes
+from graphflops.models.reconciliation import HAND_COUNT, HandSizes
 
 Made = tuple[nn.Module, tuple[Tensor, ...]]
 B, N, D, V, E, K, L, H, S = sympy.symbols("B N D V E K L H S", integer=True, positive=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from graphflops import analyze
-from graphflops.report_json import dumps
+from graphflops.report.json_format import dumps
 
 WARM_UP = 20
 """analyses after which what is imported and looked up once is there"""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from graphflops import analyze
-from graphflops.adapters import fvcore_handle, module_hook
+from graphflops.rules.adapters import fvcore_handle, module_hook
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from graphflops import Cost, Spec, Work, rule
-from graphflops.checking import Checked, check, check_rule
 from graphflops.cli import main
-from graphflops.rulebook import Rule, RuleBook
+from graphflops.rules.rulebook import Rule, RuleBook
+from graphflops.verify.rule_lint import Checked, check, check_rule
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rules"))
 from cases import CASES, Case, ops_of
 
-from graphflops.discovery import shipped
+from graphflops.rules.loading import shipped
 
 aten = torch.ops.aten
 

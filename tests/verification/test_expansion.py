@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from graphflops import UsageError, Work, analyze
+from graphflops.analysis.mac_counter import dispatched
+from graphflops.analysis.op_counter import executed
 from graphflops.cli import main
-from graphflops.primitives import executed
-from graphflops.witness import dispatched
 
 B, D = 4, 6
 N = B * D

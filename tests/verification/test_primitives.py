@@ -12,8 +12,8 @@ from torch._ops import OpOverloadPacket
 from torch.nn import functional as F
 
 from graphflops import Work
-from graphflops.primitives import FAN_IN, executed
-from graphflops.primitives.operations import ZERO
+from graphflops.analysis.op_counter import FAN_IN, executed
+from graphflops.analysis.op_counter.operations import ZERO
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rules"))
 import counted

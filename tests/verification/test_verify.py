@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from graphflops import Cost, Spec, Work, rule
+from graphflops.analysis.op_counter import executed
 from graphflops.cli import main
-from graphflops.primitives import executed
-from graphflops.verification import PUBLISHED, executed_law, polynomial, verify
+from graphflops.models.published import PUBLISHED, executed_law, polynomial
+from graphflops.verify.rule_check import verify
 
 N, D, E = sympy.symbols("N D E", integer=True, positive=True)
 LAWS = {each.name: each for each in PUBLISHED}

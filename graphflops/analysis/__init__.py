@@ -1,0 +1,1 @@
+"""The stages from a model to a report, composed."""

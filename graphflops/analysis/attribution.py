@@ -1,0 +1,271 @@
+"""Stage 5, attribute: costs split into phases and written into a ledger, entry by entry, under their module paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from graphflops.analysis.costing import Prices, asked_about, offer
+from graphflops.core.costs import NOTHING, Cost, Work, covers
+from graphflops.core.entries import Amount, Entry, Formula, Ledger, Phase, Range, deferred
+from graphflops.core.renaming import Likeness
+from graphflops.core.sizes import Spec
+from graphflops.graph.graph import Again, Op, OpGraph, every_op, ops, steps
+from graphflops.rules.formulas import formula
+from graphflops.rules.memo import Answers, is_plain
+from graphflops.rules.rulebook import Rule
+
+
+@dataclass(frozen=True)
+class Update:
+    """The update of one parameter: the rule that says what it costs, or how that was counted."""
+
+    rule: Rule
+    work: Work
+    formula: Formula
+    missing: tuple[str, ...] = ()
+    """operators in it that no rule names"""
+    assumed: tuple[str, ...] = ()
+    """what was taken as given in it"""
+
+
+def attribute(
+    graph: OpGraph,
+    prices: Prices,
+    modules: Collection[str],
+    optimizer: Rule | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    updates: Mapping[str, Update] | None = None,
+    reached: Collection[Hashable] = (),
+    is_proved: Callable[[Rule], bool] = lambda rule: False,
+) -> Ledger:
+    """The ledger of a priced graph; its entries sum to the total, phase by phase.
+
+    Every parameter with a gradient is updated by the rule of an optimizer, or as ``updates`` say of it by its name.
+    ``reached`` are checkpointed regions that the program itself goes back to.
+
+    The formulas of rules that ``is_proved`` are written when they are read, and those of others now: one of them may
+    work on numbers alone, and that is an error.
+    """
+
+    def why_of(rule: Rule, offered: Mapping[str, Any]) -> Formula:
+        if not is_proved(rule) or not is_plain(rule, offered):
+            return formula(rule, offered)
+        asked = {name: offered[name] for name in rule.asks_for() if name in offered}
+        return deferred(lambda: formula(rule, asked))
+
+    made: dict[str, tuple[Entry, ...]] = {}
+    formulas = Answers(why_of)
+    by_rule = Answers(lambda rule, offered: (rule.price(offered).forward, why_of(rule, offered)))
+    reached = {*reached, *(region for op in ops(graph) if op.needs_grad for region in op.reaches)}
+    for op in ops(graph):
+        entries: list[Entry] = []
+        if op.name in prices.costs:
+            rule, cost = prices.costs[op.name]
+            again = _Again.of(op, reached, prices.again.get(op.name, {}))
+            with asked_about(op):
+                why = formulas.of(rule, offer(op, options))
+                split = _split(op, rule, cost, options)
+            entries += _entries(op, rule, cost, again, why, modules, split)
+        entries += _fan_in(op)
+        if op.kind == "parameter" and op.fan_in and optimizer is not None:
+            entries.append(_update(op, optimizer, *by_rule.of(optimizer, {"param": op.out})))
+        made[op.name] = tuple(entries)
+    counted = [
+        _update(op, update.rule, update.work, update.formula)
+        for op in (every_op(graph) if updates else ())
+        if op.kind == "parameter" and (update := (updates or {}).get(op.name)) is not None
+    ]
+    return Ledger((*_in_order(graph, made), *([(None, tuple(counted))] if counted else [])))
+
+
+def _in_order(
+    graph: OpGraph, made: Mapping[str, tuple[Entry, ...]]
+) -> Iterator[tuple[Likeness | None, tuple[Entry, ...]]]:
+    """The entries of all Ops, and again those of a block where another one repeats it."""
+    of_blocks: dict[tuple[str, ...], tuple[Entry, ...]] = {}
+    for step in steps(graph):
+        if isinstance(step, Again) and step.ops not in of_blocks:
+            of_blocks[step.ops] = tuple(entry for name in step.ops for entry in made[name])
+    inside = {name: block for block in of_blocks for name in block}
+    for step in steps(graph):
+        if isinstance(step, Again):
+            yield step.likeness, of_blocks[step.ops]
+        elif step.name not in inside:
+            yield None, made[step.name]
+        elif step.name == inside[step.name][0]:
+            yield None, of_blocks[inside[step.name]]
+
+
+@dataclass(frozen=True)
+class _Again:
+    """How often an Op runs again as a whole, and the work of what else of it does."""
+
+    times: int
+    some: Work
+
+    @classmethod
+    def of(cls, op: Op, reached: Collection[Hashable], some: Mapping[Hashable, Work]) -> _Again:
+        """In the checkpointed regions that gradients reach; of some of them, only a part of it runs again."""
+        regions = [each for each in op.runs_again if each in reached]
+        parts = [some[each] for each in regions if each in some]
+        return cls(len(regions) - len(parts), sum(parts, NOTHING))
+
+
+Split: TypeAlias = "tuple[Work, Work]"
+"""of a call in the backward pass of a step, what is done for activations, and what more for weights"""
+
+
+def _split(op: Op, rule: Rule, cost: Cost, options: Mapping[str, Any] | None) -> Split | None:
+    """What a call does for each kind of gradients, if it makes both."""
+    mask = op.offered.get("output_mask")
+    if op.phase != "dgrad" or not op.weight_results or mask is None or "output_mask" not in rule.asks_for():
+        return None
+    rest = tuple(asked and i not in op.weight_results for i, asked in enumerate(mask))
+    first = rule.price({**offer(op, options), "output_mask": rest}).forward
+    more = [whole - part for whole, part in zip(cost.forward.counts(), first.counts(), strict=True)]
+    return (first, Work(*more)) if min(more) >= 0 else None
+
+
+def _entries(
+    op: Op,
+    rule: Rule,
+    cost: Cost,
+    again: _Again,
+    why: Formula,
+    modules: Collection[str],
+    split: Split | None = None,
+) -> Iterator[Entry]:
+    """A composite cost has an entry for each of its parts; a part named after a submodule stands under its path."""
+    for i, (name, part) in enumerate((cost.parts or {"": cost}).items()):
+        again = again if i == 0 else replace(again, some=NOTHING)
+        path = f"{op.owner}.{name}".lstrip(".")
+        yield Entry(
+            kind="call",
+            path=path if name and path in modules else op.owner,
+            op=op.name,
+            target=op.target,
+            part=name,
+            line=op.line,
+            work=_phases(op, part, again, split),
+            rule=f"{rule.name} ({rule.source})",
+            about=rule.about,
+            formula=_of_part(why, name) if name else why,
+            elements=op.elements,
+            nbytes=op.nbytes,
+            operands={each.name: _shape(each.spec) for each in op.operands},
+            outputs=tuple(map(_shape, op.outputs)),
+            useful=_phases(op, part.useful, again) if part.useful else {},
+            flags=tuple(name for name, value in op.offered.items() if value is True),
+            rate="by its rule" if part.full else "",
+            ranges=_ranges(op, part, again),
+            dtype=part.dtype or _dtype(op),
+        )
+
+
+def _ranges(op: Op, cost: Cost, again: _Again) -> dict[Range, Amount]:
+    """What else it would cost, where its rule says that data decides."""
+    others: dict[Range, Cost | None] = {"full": cost.full, "least": cost.least, "most": cost.most}
+    return {
+        name: Amount(_phases(op, other, again), _phases(op, other.useful, again) if other.useful else {})
+        for name, other in others.items()
+        if other is not None
+    }
+
+
+def _of_part(why: Formula, name: str) -> Formula:
+    return deferred(lambda: why.parts.get(name, why))
+
+
+def _phases(op: Op, cost: Cost, again: _Again, split: Split | None = None) -> dict[Phase, Work]:
+    """Forward as it is, and as often again as checkpointing says so; of the gradients those that autograd computes.
+
+    What a backward hook runs is work of the backward pass. In a program that is a step, what ran in another phase than
+    forward is work of that one.
+    """
+    if op.hook is not None:
+        return _nonzero({op.hook.phase: cost.forward})
+    dgrad = wgrad = NOTHING
+    for key, work in cost.grads.items():
+        covered = [each for each in op.operands if covers(key, each.name)]
+        if not any(each.name in op.needs_grad for each in covered):
+            continue
+        if all(each.is_weight for each in covered):
+            wgrad += work
+        else:
+            dgrad += work
+    recompute = (cost.recompute if op.needs_grad else NOTHING) + again.some
+    if again.times:
+        recompute += cost.forward * again.times
+    if op.goes_back:
+        gradients: dict[Phase, Work] = {"dgrad": dgrad, "wgrad": wgrad, "recompute": cost.recompute}
+        return _nonzero(gradients if op.phase else {"forward": sum(gradients.values(), NOTHING)})
+    ran, of_weights = split or (_added_up(cost.forward) if op.sums else cost.forward, NOTHING)
+    phases: dict[Phase, Work] = {
+        "forward": NOTHING,
+        "dgrad": dgrad,
+        "wgrad": wgrad + of_weights,
+        "recompute": recompute,
+    }
+    own: Phase = op.phase or "forward"
+    phases[own] = phases.get(own, NOTHING) + ran
+    return _nonzero(phases)
+
+
+def _added_up(work: Work) -> Work:
+    """The work of a call that only adds up gradients."""
+    return replace(work, elementwise=0, accumulate=work.elementwise + work.accumulate)
+
+
+def _fan_in(op: Op) -> Iterator[Entry]:
+    """Gradients that meet at a result are added: one addition an element for each beyond the first."""
+    extra = sum((count - 1) * op.result(index).numel for index, count in op.fan_in.items())
+    if extra == 0:
+        return
+    phase: Phase = "wgrad" if op.kind == "parameter" else "dgrad"
+    meeting = " + ".join(f"({count} − 1)·{op.result(index).numel}" for index, count in op.fan_in.items() if count > 1)
+    yield Entry(
+        kind="fan-in",
+        path=op.owner,
+        op=op.name,
+        target="gradient fan-in",
+        part="",
+        line=op.line,
+        work={phase: Work(accumulate=extra)},
+        rule="gradient fan-in (graphflops/analysis/attribution.py)",
+        about="Gradients that meet at one tensor are added: one addition an element for each beyond the first.",
+        formula=Formula("0", {op.name: f"accumulate = {meeting}"}, {}),
+        dtype=_dtype(op),
+    )
+
+
+def _update(op: Op, optimizer: Rule, work: Work, why: Formula) -> Entry:
+    return Entry(
+        kind="update",
+        path=op.owner,
+        op=op.call,
+        target=str(optimizer.targets[0]),
+        part="",
+        line="",
+        work=_nonzero({"optimizer": work}),
+        rule=f"{optimizer.name} ({optimizer.source})",
+        about=optimizer.about,
+        formula=why,
+        dtype=_dtype(op),
+    )
+
+
+def _dtype(op: Op) -> str:
+    """What an Op is computed in: the first floating-point dtype of its results, or else of what it reads."""
+    specs = [*op.outputs, *(each.spec for each in op.operands)]
+    return next((each.dtype for each in specs if each.is_floating), specs[0].dtype if specs else "")
+
+
+def _shape(spec: Spec) -> tuple[int, ...]:
+    return tuple(int(size) for size in spec.shape)
+
+
+def _nonzero(work: Mapping[Phase, Work]) -> dict[Phase, Work]:
+    return {phase: each for phase, each in work.items() if each}

@@ -1,0 +1,217 @@
+"""Between price and attribute: Ops priced by counting what they do, the primitives, instead of by their rule.
+
+An Op is called again with fresh stand-ins, forward and backward, and every operator in it is taken apart (see
+``graphflops.analysis.op_counter``). What cannot be taken apart, a sort or a solver, is priced by its rule, and the
+entry says so; what has none leaves the Op as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from graphflops.analysis import op_counter
+from graphflops.analysis.costing import Prices
+from graphflops.capture import spec_of
+from graphflops.capture.signatures import signature_of
+from graphflops.core.costs import Cost, Work
+from graphflops.core.errors import RuleError, Unpriced, UsageError
+from graphflops.core.torch_compat import tree_flatten, tree_map
+from graphflops.graph.graph import Op, OpGraph, calls
+from graphflops.rules.rulebook import Rule, RuleBook, dotted_name
+
+SOURCE = Path(op_counter.__file__).parent
+
+
+def expand_ops(
+    graph: OpGraph,
+    prices: Prices,
+    which: bool | Iterable[str],
+    book: RuleBook,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[Prices, tuple[str, ...]]:
+    """The same prices, those of the chosen Ops counted; and what was not counted that should be, with its reason.
+
+    ``which`` are patterns of targets as people write them (``aten.softmax*``, ``my.module.*``), or True for all.
+
+    Raises:
+        UsageError: a pattern is of nothing.
+    """
+    patterns = ["*"] if which is True else list(which or ())
+    costs, left = dict(prices.costs), {}
+    made: dict[Any, tuple[Rule, Cost]] = {}
+    idle = set(patterns)
+    for op in calls(graph):
+        matching = {each for each in patterns if fnmatchcase(op.target, each)}
+        idle -= matching
+        if not matching or "run" not in _meta(op):
+            continue
+        key = _alike(op)
+        try:
+            if key not in made:
+                made[key] = counted(op, book, options)
+            costs[op.name] = made[key]
+        except Unpriced as error:
+            left[op.name] = f"{op.target} cannot be expanded: {error}"
+    if idle and which is not True:
+        raise UsageError(_nothing(min(idle), list(dict.fromkeys(op.target for op in calls(graph)))))
+    unknown = tuple(
+        replace(each, why=left[each.op]) if each.op in left else each
+        for each in prices.unknown
+        if each.op in left or costs.get(each.op) == prices.costs.get(each.op)
+    )
+    return replace(prices, costs=costs, unknown=unknown), tuple(dict.fromkeys(left.values()))
+
+
+def _nothing(pattern: str, targets: list[str]) -> str:
+    near = get_close_matches(pattern.replace("*", ""), targets, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(targets[:8]) or 'none'}"
+    return f"{pattern!r} expands nothing: no op has such a target; {hint}"
+
+
+def counted(op: Op, book: RuleBook, options: Mapping[str, Any] | None = None) -> tuple[Rule, Cost]:
+    """What an Op does, forward and for the gradients that it needs, and a rule that says how that was found.
+
+    The gradients of activations have a key, and what those of weights add to it has another.
+
+    Raises:
+        Unpriced: it does not run on stand-ins, or something in it can be neither taken apart nor priced by a rule.
+    """
+    asked = _ByRule(book, options or {})
+    weights = {each.name for each in op.operands if each.is_weight} & op.needs_grad
+    others = op.needs_grad - weights
+
+    def run(wanted: frozenset[str]) -> op_counter.Executed:
+        args, kwargs = _arguments(op, wanted)
+        try:
+            seen = op_counter.executed(
+                _meta(op)["run"],
+                args,
+                kwargs,
+                training=bool(wanted),
+                frozen=not wanted & weights,
+                through={index or 0 for index in op.fan_in},
+                known=asked,
+            )
+        except Exception as error:
+            raise Unpriced(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+        if seen.unresolved:
+            raise Unpriced(f"{', '.join(sorted(seen.unresolved))} can be neither taken apart nor priced by a rule")
+        return seen
+
+    whole = run(op.needs_grad)
+    grads = {"|".join(sorted(op.needs_grad)): whole.backward} if op.needs_grad else {}
+    if weights and others:
+        grads = _apart(whole.backward, others, run(frozenset(others)).backward, weights)
+    cost = Cost(whole.forward, grads)
+    return _rule(op, cost, asked), cost
+
+
+def _apart(whole: Work, others: Iterable[str], of_others: Work, weights: Iterable[str]) -> dict[str, Work]:
+    """What is done for the gradients of activations, and what those of weights add to it."""
+    first, second = "|".join(sorted(others)), "|".join(sorted(weights))
+    added = [mine - theirs for mine, theirs in zip(whole.counts(), of_others.counts(), strict=True)]
+    return {f"{first}|{second}": whole} if min(added) < 0 else {first: of_others, second: Work(*added)}
+
+
+def _rule(op: Op, cost: Cost, asked: _ByRule) -> Rule:
+    """How the number was found, as a rule that a report can name."""
+    about = "Counted: the single operations that its own forward and backward code runs, at these sizes."
+    if asked.found:
+        about += f" By their rules: {', '.join(sorted(asked.found))}."
+    return Rule("primitives", (op.target,), lambda: cost, str(SOURCE), 1, about)  # by name: a report outlives what ran
+
+
+@dataclass
+class _ByRule:
+    """Prices by its rule what cannot be taken apart, and remembers what that was."""
+
+    book: RuleBook
+    options: Mapping[str, Any]
+    found: set[str] = field(default_factory=set)
+
+    def __call__(self, op: Any, args: Any, kwargs: Any, result: Any) -> Work | None:
+        rule = self.book.find(op)
+        if rule is None:
+            return None
+        signature = signature_of(op)
+        given = {**signature.defaults, **dict(zip(signature.names, args, strict=False)), **kwargs}
+        offered = {name: tree_map(_spec_if_tensor, value) for name, value in given.items()}
+        out = tuple(map(_spec_if_tensor, result)) if isinstance(result, (tuple, list)) else _spec_if_tensor(result)
+        try:
+            work = rule.price({**self.options, "flowing": frozenset(), **offered, "out": out}).forward
+        except (RuleError, Unpriced):
+            return None
+        self.found.add(dotted_name(op))
+        return work
+
+
+def _meta(op: Op) -> Mapping[str, Any]:
+    return op.node.meta if op.node is not None else {}
+
+
+def _arguments(op: Op, wanted: frozenset[str]) -> tuple[Any, dict[str, Any]]:
+    """The arguments of a call, with a tensor of its own for each place that one stands in."""
+    assert op.node is not None
+    nodes = {node for name, node in _named(op) if name in wanted}
+
+    def tensor(node: fx.Node) -> torch.Tensor:
+        value = node.meta["val"]
+        made = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+        return made.requires_grad_(node in nodes)
+
+    def plain(value: Any) -> Any:
+        """A tensor for a node, and containers that may be written to for those of fx, which may not."""
+        if isinstance(value, dict):
+            return {key: plain(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [plain(each) for each in value]
+        if type(value) is tuple:
+            return tuple(map(plain, value))
+        return tensor(value) if isinstance(value, fx.Node) else fx.node.map_arg(value, tensor)
+
+    return plain(op.node.args), plain(op.node.kwargs)
+
+
+def _named(op: Op) -> Iterator[tuple[str, fx.Node]]:
+    """The nodes that an Op reads, under the names of its operands."""
+    for name, value in _meta(op)["offered"].items():
+        leaves, structure = tree_flatten(value)
+        for i, leaf in enumerate(leaves):
+            if isinstance(leaf, fx.Node):
+                yield (name if structure.is_leaf() else f"{name}.{i}"), leaf
+
+
+def _alike(op: Op) -> Any:
+    """What two calls have in common that do the same."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, fx.Node):
+            return spec_of(value.meta["val"])
+        return repr(value) if isinstance(value, (int, float, complex, str, torch.dtype, type(None))) else id(value)
+
+    assert op.node is not None
+    module = getattr(_meta(op)["run"], "__self__", None)
+    leaves, structure = tree_flatten((op.node.args, dict(op.node.kwargs)))
+    weights = frozenset(each.name for each in op.operands if each.is_weight)
+    owner = id(module) if isinstance(module, nn.Module) else None
+    return (
+        op.target,
+        owner,
+        structure,
+        (*map(plain, leaves),),
+        op.needs_grad,
+        op.needs_grad & weights,
+        frozenset(op.fan_in),
+    )
+
+
+def _spec_if_tensor(value: Any) -> Any:
+    return spec_of(value) if torch.is_tensor(value) else value

@@ -1,0 +1,33 @@
+"""torch.export, the last way to a graph: for a model whose Python goes another way when it is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from graphflops.capture.fake_tensors import StandIns
+from graphflops.capture.isolation import session, tracing
+from graphflops.capture.module_state import watched_state
+from graphflops.capture.patches import quietly
+from graphflops.core.torch_compat import FakeTensorMode, no_registration_hooks_left
+
+
+def exported(root: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, grad: bool) -> fx.GraphModule | str:
+    """What torch.export makes of a module, which runs on tensors without data there too; or in a line why nothing."""
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    stand_ins = StandIns(root, mode=FakeTensorMode(shape_env=ShapeEnv(tracked_fakes=[])))
+    copied = stand_ins.copier.copy
+    here = session()
+    assert here is not None, "what is exported is copied by an analysis"
+    with quietly(), torch.set_grad_enabled(grad), here.putting_back(watched_state(root, stand_ins.survey.classes)):
+        try:
+            with no_registration_hooks_left(), tracing():
+                program = torch.export.export(copied(root), copied(args), copied(dict(kwargs)), strict=False)
+            return program.module()
+        except Exception as error:
+            said = next(iter(str(error).strip().splitlines()), "")
+            return f"{type(error).__name__}: {said}"

@@ -1,0 +1,130 @@
+"""A graph that the user brings, a GraphModule or an ExportedProgram: replayed node by node, its own paths kept."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from graphflops.capture.segments import Stretch, stretches_of, whose
+from graphflops.core.messages import attribute
+
+_FRAME = re.compile(r'File "(.+?)", line (\d+)')
+
+At = Callable[[str, str], AbstractContextManager[None]]
+Call = Callable[[Callable[[], tuple[Any, ...]], Stretch, list[Any]], tuple[Any, ...]]
+
+
+def as_module(model: Callable[..., Any]) -> Callable[..., Any]:
+    """The module of an exported program, and the one inside of a compiled one; everything else as it is."""
+    if isinstance(model, torch.export.ExportedProgram):
+        program = copy.copy(model)
+        program._graph_module = _with_own_graphs(model.graph_module)
+        return program.module()
+    inner: Callable[..., Any] = attribute(model, "_orig_mod", model)
+    return inner  # what torch.compile wraps
+
+
+def _with_own_graphs(module: fx.GraphModule) -> fx.GraphModule:
+    """A graph whose inner ones, those of branches and loops, are copies: compiling it compiles these as well."""
+    root = nn.Module()
+    vars(root).update(vars(module))
+    root._modules = {
+        name: _with_own_graphs(each) if isinstance(each, fx.GraphModule) else each
+        for name, each in module.named_children()
+    }
+    copied = fx.GraphModule(root, copy.deepcopy(module.graph))
+    copied.meta.update(module.meta)
+    return copied
+
+
+def captured_from(module: nn.Module) -> str:
+    """How a module becomes a graph, in words."""
+    if not isinstance(module, fx.GraphModule):
+        return "run on fake tensors"
+    classes = (cls for node in module.graph.nodes for _, cls in (node.meta.get("nn_module_stack") or {}).values())
+    exported = any(isinstance(each, str) for each in classes)  # torch.fx has the class itself there
+    return f"{'an exported program' if exported else 'a GraphModule'}, replayed as it is"
+
+
+def replayed(
+    module: fx.GraphModule, copied: Callable[[Any], Any], at: At, blocks: Collection[str], call: Call
+) -> Callable[..., Any]:
+    """What runs a graph's nodes one by one, each inside ``at(module path, source line)`` as the graph remembers them.
+
+    What they ask the module for is that of its copy, which ``copied`` says of each.
+
+    Those that one of the ``blocks`` came to be are run by ``call(run, stretch, inputs)``, which may know their results.
+    """
+    names = inspect.signature(module.forward).parameters
+    replay = _Replay(module, at, blocks, call)
+    replay.submodules = {path: copied(each) for path, each in replay.submodules.items()}
+    replay.module = copied(module)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        ordered = [*args, *(kwargs[name] for name in [*names][len(args) :] if name in kwargs)]
+        return module.graph.process_outputs(replay.run(*module.graph.process_inputs(*ordered)))
+
+    return run
+
+
+def remembered_modules(module: nn.Module) -> Iterator[tuple[str, str]]:
+    """Module path and class name of every module that a graph remembers to have come from."""
+    for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
+        for path, cls in (node.meta.get("nn_module_stack") or {}).values():
+            yield path, (cls if isinstance(cls, str) else cls.__name__).rpartition(".")[2]
+
+
+class _Replay(fx.Interpreter):
+    def __init__(self, module: fx.GraphModule, at: At, blocks: Collection[str], call: Call) -> None:
+        super().__init__(module)
+        self.at, self.call = at, call
+        self.nodes = list(module.graph.nodes)
+        self.lines = {node: _line(node) for node in self.nodes}
+        self.stretches = stretches_of(module.graph, blocks, self.lines)
+
+    def run(self, *args: Any) -> Any:  # type: ignore[override]
+        self.env: dict[fx.Node, Any] = {}
+        self.args_iter = iter(args)
+        inside = {node for each in self.stretches.values() for node in each.nodes}
+        for node in self.nodes:
+            if node in self.stretches:
+                stretch = self.stretches[node]
+                inputs = [self.value_of(each) for each in stretch.inputs]
+                results = self.call(partial(self.results_of, stretch), stretch, inputs)
+                self.env.update(zip(stretch.outputs, results, strict=True))
+            elif node.op != "get_attr" and node not in inside:
+                self.env[node] = self.run_node(node)
+            if node.op == "output":
+                return self.env[node]
+        return None
+
+    def results_of(self, stretch: Stretch) -> tuple[Any, ...]:
+        for node in stretch.nodes:
+            self.env[node] = self.run_node(node)
+        return tuple(self.env[node] for node in stretch.outputs)
+
+    def value_of(self, node: fx.Node) -> Any:
+        """What a node came to; what a module holds is looked up when somebody asks."""
+        if node not in self.env and node.op == "get_attr":
+            self.env[node] = super().run_node(node)
+        return self.env[node]
+
+    def run_node(self, n: fx.Node) -> Any:
+        for each in n.all_input_nodes:
+            self.value_of(each)
+        with self.at(whose(n), self.lines[n]):
+            return super().run_node(n)
+
+
+def _line(node: fx.Node) -> str:
+    """The user's line that a node remembers."""
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    return ":".join(frames[-1]) if frames else ""

@@ -1,0 +1,1 @@
+"""Records without torch or files: sizes, costs, entries, rates, errors."""

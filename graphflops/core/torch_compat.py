@@ -1,0 +1,541 @@
+"""Every private name of PyTorch that graphflops uses, with its replacement in each version. No other file has one.
+
+PyTorch promises nothing of these names. Each is looked up when this file is loaded, also the attributes of PyTorch's
+objects that others read (``ATTRIBUTES``), so that one that a version lacks is an ``UnsupportedTorch`` which names it,
+and never a number that is too small. Measured are the versions in ``docs/versions.md``.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import torch
+import torch.utils.checkpoint
+from torch import fx, nn
+
+from graphflops.core.errors import UnsupportedTorch
+
+try:
+    from torch._C import BufferDict as BufferDict
+    from torch._C import DisableTorchFunction as DisableTorchFunction
+    from torch._C import DispatchKey as DispatchKey
+    from torch._C import ModuleDict as ModuleDict
+    from torch._C import ParameterDict as ParameterDict
+    from torch._C._functorch import is_functorch_wrapped_tensor as is_functorch_wrapped_tensor
+    from torch._C._functorch import peek_interpreter_stack as peek_interpreter_stack
+    from torch._functorch.autograd_function import custom_function_call
+    from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack as temporarily_clear_interpreter_stack
+    from torch._library.autograd import make_autograd_impl
+    from torch._library.custom_ops import OPDEFS as OPDEFS
+    from torch._library.custom_ops import CustomOpDef as CustomOpDef
+    from torch._ops import HigherOrderOperator as HigherOrderOperator
+    from torch._ops import OpOverload as OpOverload
+    from torch._ops import OpOverloadPacket as OpOverloadPacket
+    from torch._subclasses.fake_impls import op_implementations_checks as op_implementations_checks
+    from torch._subclasses.fake_tensor import DataDependentOutputException as DataDependentOutputException
+    from torch._subclasses.fake_tensor import DynamicOutputShapeException as DynamicOutputShapeException
+    from torch._subclasses.fake_tensor import FakeTensor as FakeTensor
+    from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
+    from torch._subclasses.fake_tensor import UnsupportedOperatorException as UnsupportedOperatorException
+    from torch._subclasses.fake_tensor import in_kernel_invocation_manager as in_kernel_invocation_manager
+    from torch.jit._recursive import wrap_cpp_module as wrap_cpp_module
+    from torch.jit._script import RecursiveScriptModule as RecursiveScriptModule
+    from torch.library import _impls
+    from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+    from torch.utils._python_dispatch import is_traceable_wrapper_subclass as is_traceable_wrapper_subclass
+    from torch.utils._pytree import tree_any as tree_any
+    from torch.utils._pytree import tree_flatten as tree_flatten
+    from torch.utils._pytree import tree_leaves as tree_leaves
+    from torch.utils._pytree import tree_map as tree_map
+    from torch.utils._pytree import tree_unflatten as tree_unflatten
+    from torch.utils.checkpoint import SAC_IGNORED_OPS as SAC_IGNORED_OPS
+    from torch.utils.checkpoint import _CachedTorchDispatchMode, _checkpoint_hook, _CheckpointFrame
+
+    function_of_graph = torch._C._create_function_from_graph
+    current_graph_task = torch._C._current_graph_task_id
+    current_autograd_node = torch._C._current_autograd_node
+    next_sequence_number = torch._C._autograd._get_sequence_nr
+    DisableAutocast = torch._C._DisableAutocast
+    DisableTorchDispatch = torch._C._DisableTorchDispatch
+    has_computed_kernel = torch._C._dispatch_has_computed_kernel_for_dispatch_key
+    is_registered = torch._C._dispatch_has_kernel
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    set_grad_enabled = torch._C._set_grad_enabled
+    schemas_of = torch._C._jit_get_schemas_for_operator
+    open_dispatch_modes = torch._C._len_torch_dispatch_stack
+    open_function_modes = torch._C._len_torch_function_stack
+    top_saved_tensors_hooks = torch._C._autograd._top_saved_tensors_default_hooks
+    SingleLevelFunction = torch.autograd.function._SingleLevelFunction
+    no_dispatch_modes = torch.utils._python_dispatch._disable_current_modes
+    _open_modes = torch.utils._python_dispatch._get_current_dispatch_mode_stack
+    _pop_mode = torch.utils._python_dispatch._pop_mode
+    _push_mode = torch.utils._python_dispatch._push_mode
+    _pop_saved_tensors_hooks = torch._C._autograd._pop_saved_tensors_default_hooks
+    _push_saved_tensors_hooks = torch._C._autograd._push_saved_tensors_default_hooks
+except (ImportError, AttributeError) as error:
+    raise UnsupportedTorch(f"torch {torch.__version__} is not supported: {error}") from error
+
+ATTRIBUTES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
+    ("an operator", torch.ops.aten.mm.default, ("_schema", "_opname", "_overloadname", "_op_dk")),
+    ("an operator", torch.ops.aten.mm, ("_qualified_op_name",)),
+    ("a custom operator", CustomOpDef, ("_init_fn", "_qualname", "_opoverload", "_backend_fns")),
+    ("a TorchScript module", RecursiveScriptModule, ("_c",)),
+    ("a TorchScript object", torch._C.ScriptModule, ("_has_method", "_get_method")),
+    ("an exported program", torch.export.ExportedProgram, ("_graph_module",)),
+    ("inference mode", torch._C, ("_InferenceMode",)),
+    ("backward", torch.autograd, ("_engine_run_backward",)),
+    ("a function of autograd", torch.ones(1, requires_grad=True).exp().grad_fn, ("_sequence_nr",)),
+    ("a tensor", torch.Tensor, ("_base", "_version", "_backward_hooks", "_values")),
+    ("a Function", torch.autograd.Function, ("_backward_cls",)),
+    ("a storage", torch.UntypedStorage, ("_cdata",)),
+    ("a tensor", torch.Tensor, ("register_hook", "register_post_accumulate_grad_hook")),
+    (
+        "a module",
+        nn.Module(),
+        (
+            *("_parameters", "_buffers", "_modules", "_apply", "_call_impl", "_compiled_call_impl"),
+            *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
+            *("_get_backward_hooks", "_get_backward_pre_hooks"),
+        ),
+    ),
+    ("a wrapper", nn.parallel.DistributedDataParallel, ("_pre_forward", "_run_ddp_forward", "_post_forward")),
+    (
+        "the hooks of all modules",
+        nn.modules.module,
+        ("_global_backward_hooks", "_global_backward_pre_hooks", "_global_buffer_registration_hooks"),
+    ),
+    ("a graph", fx.Graph(), ("_root", "_graph_namespace")),
+    ("a graph's names", fx.Graph()._graph_namespace, ("_base_count",)),
+    ("a graph's node", fx.Graph()._root, ("_next", "_prev")),
+)
+"""the private attributes of PyTorch's objects that other files read: of what, where they are looked up, and which"""
+
+
+def _probe() -> None:
+    """Refuse a version that lacks something that is read.
+
+    Raises:
+        UnsupportedTorch: it does.
+    """
+    for owner, held, names in ATTRIBUTES:
+        for name in names:
+            if not hasattr(held, name) and name not in _set_by(held):
+                _refuse(f"{owner} has no {name}")
+    frame = set(_CheckpointFrame.__init__.__code__.co_names)
+    for missing in sorted({"recompute_fn", "weak_holders", "early_stop"} - frame):
+        _refuse(f"the frame of a checkpoint has no {missing}")
+    if not frame & {"saved_args", "input_saver"}:
+        _refuse("the frame of a checkpoint does not say which inputs it saved")
+    if "frame" not in _free_names(_checkpoint_hook.__init__.__code__, "pack_hook"):
+        _refuse("the hooks of a checkpoint do not hold its frame")
+    generator = "_checkpoint_without_reentrant_generator"  # since 2.15 one of this name hands on to another
+    of_checkpoint = vars(torch.utils.checkpoint)
+    makes = of_checkpoint.get(f"{generator}_impl", of_checkpoint.get(generator))
+    if "recompute_context" not in _free_names(getattr(makes, "__code__", None), "recompute_fn"):
+        _refuse("a checkpoint does not hold its context")
+    if "storage" not in _CachedTorchDispatchMode.__init__.__code__.co_names:
+        _refuse("a selective checkpoint does not hold its storage")
+
+
+def _set_by(cls: Any) -> set[str]:
+    """The names in the methods of a class, those of the attributes that it gives its instances among them."""
+    methods = (each for each in vars(cls).values() if isinstance(each, FunctionType))
+    return {name for each in methods for name in each.__code__.co_names}
+
+
+def _refuse(lacking: str) -> None:
+    raise UnsupportedTorch(f"torch {torch.__version__} is not supported: {lacking}")
+
+
+def _free_names(code: CodeType | None, function: str) -> tuple[str, ...]:
+    """The names that a function closes over, which another one defines."""
+    inner = (each for each in (code.co_consts if code else ()) if isinstance(each, CodeType))
+    return next((each.co_freevars for each in inner if each.co_name == function), ())
+
+
+_probe()
+
+# -- modules that PyTorch imports when it needs them ---------------------------------------------------------------
+
+FAKE_TENSOR_LOG = "torch._subclasses.fake_tensor"
+"""the name of the logger of operators that fail on fake tensors"""
+
+
+def decompositions() -> dict[Any, Any]:
+    """How operators are taken apart."""
+    table: dict[Any, Any] = getattr(*_replaceable(import_module("torch._decomp"), "decomposition_table"))
+    return table
+
+
+def export_module() -> ModuleType:
+    """The module of torch.export that prints what it gives up."""
+    return import_module("torch.export._trace")
+
+
+def stance() -> tuple[Any, str] | None:
+    """The module and the name of the function that says of each compiled call whether it is compiled, if loaded."""
+    module = sys.modules.get("torch._dynamo.eval_frame")
+    return None if module is None else _replaceable(module, "_callback_from_stance")
+
+
+def flex_device_check() -> tuple[Any, str] | None:
+    """The module and the name of the function by which flex attention refuses to be trained on a CPU, if loaded."""
+    module = sys.modules.get("torch.nn.attention.flex_attention")
+    return None if module is None else _replaceable(module, "_validate_device")
+
+
+def device_guard() -> tuple[Any, str] | None:
+    """Module and name of the function by which a FakeTensorMode prepares for a missing GPU, in versions that have it.
+
+    PyTorch 2.10 crashes when a second thread calls it.
+    """
+    name = "_ensureCUDADeviceGuardSet"
+    return (torch._C, name) if hasattr(torch._C, name) else None
+
+
+def _replaceable(module: ModuleType, name: str) -> tuple[Any, str]:
+    if not hasattr(module, name):
+        _refuse(f"{module.__name__} has no {name}")
+    return module, name
+
+
+# -- modules -------------------------------------------------------------------------------------------------------
+
+module_call: Callable[..., Any] = nn.Module._call_impl
+"""how PyTorch calls a module"""
+_OF_PYTORCH = vars(nn.modules.module)
+_OF_ALL: dict[str, Any] = {
+    name: OrderedDict() for name in _OF_PYTORCH if name.startswith("_global_") and "hooks" in name
+}
+called_alone = FunctionType(nn.Module._call_impl.__code__, {**_OF_PYTORCH, **_OF_ALL}, "_call_impl", None, None)
+"""How PyTorch calls a module, without the hooks that are registered for all modules of the process: whoever registers
+one looks at what runs, and would keep tensors without data."""
+
+
+@contextmanager
+def no_registration_hooks_left() -> Iterator[None]:
+    """Take away the hooks on registered buffers that an export has left: before 2.10 one that fails leaves its own."""
+    hooks: dict[int, Any] = nn.modules.module._global_buffer_registration_hooks
+    before = {*hooks}
+    try:
+        yield
+    finally:
+        for key in [key for key in hooks if key not in before]:
+            if getattr(hooks[key], "__module__", "").startswith("torch."):
+                hooks.pop(key, None)
+
+
+def hooks_of_all_modules() -> tuple[Any, Any]:
+    """The hooks of the backward pass that are called for any module."""
+    return nn.modules.module._global_backward_hooks, nn.modules.module._global_backward_pre_hooks
+
+
+# -- the nodes of a graph ------------------------------------------------------------------------------------------
+
+
+def last_node(graph: fx.Graph) -> fx.Node:
+    """The node that was written down last; the graph's own root if there is none."""
+    return graph._root._prev
+
+
+def nodes_after(graph: fx.Graph, node: fx.Node) -> Iterator[fx.Node]:
+    """The nodes that were written down after another one."""
+    while node._next is not graph._root:
+        node = node._next
+        yield node
+
+
+def name_counts(graph: fx.Graph) -> dict[str, int]:
+    """How many names of each kind a graph has given: its own record, which names the next one."""
+    return graph._graph_namespace._base_count
+
+
+# -- what PyTorch says of operators --------------------------------------------------------------------------------
+
+_REDUCTION = getattr(torch.Tag, "reduction", None)
+_REDUCTIONS = frozenset(
+    {
+        *("all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "linalg_vector_norm"),
+        *("logsumexp", "max", "mean", "min", "nansum", "norm", "prod", "std", "std_mean", "sum", "var", "var_mean"),
+    }
+)
+"""the operators that have this tag, for versions of PyTorch that have no such tag"""
+
+
+def is_reduction(op: OpOverload) -> bool:
+    """Whether it reduces its operand to fewer elements."""
+    if _REDUCTION is not None:
+        return _REDUCTION in op.tags
+    return str(op._schema.name).removeprefix("aten::") in _REDUCTIONS and "other" not in op._overloadname
+
+
+# -- fake tensors --------------------------------------------------------------------------------------------------
+
+_TAKES_GRAD = "requires_grad" in inspect.signature(FakeTensor.__new__).parameters
+
+
+def fake_tensor(
+    mode: FakeTensorMode, meta: torch.Tensor, device: torch.device, grad: bool, parameter: bool
+) -> FakeTensor:
+    """A fake tensor of a tensor on meta, which may require grad and be a parameter; where nothing is dispatched."""
+    if _TAKES_GRAD:
+        return FakeTensor(mode, meta, device, requires_grad=grad, _is_param=parameter)
+    fake = FakeTensor(mode, meta.requires_grad_(grad) if grad else meta, device)
+    if parameter:
+        fake._is_param = True  # what isinstance asks for
+    return fake
+
+
+# -- integers ------------------------------------------------------------------------------------------------------
+
+
+def integer_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """The product of matrices of eight-bit integers."""
+    return torch._int_mm(left, right)
+
+
+# -- distributed tensors -------------------------------------------------------------------------------------------
+
+
+def local_part(tensor: Any) -> torch.Tensor:
+    """What this process holds of a distributed tensor."""
+    part: torch.Tensor = tensor._local_tensor
+    return part
+
+
+# -- functions with a backward of their own ------------------------------------------------------------------------
+
+APPLY_IS_PYTHON: bool = isinstance(vars(torch.autograd.Function)["apply"], classmethod)
+"""whether ``autograd.Function.apply`` is written in Python, and calls that of ``SingleLevelFunction``: before 2.15"""
+FunctionMeta: Any = type(torch.autograd.Function)
+"""the class of classes of autograd Functions"""
+
+
+def function_apply() -> tuple[Any, str]:
+    """The class and the name by which autograd Functions are applied.
+
+    Before 2.15 also of an ``apply`` that was taken earlier; since then such a one is C++, which looks up ``BACKWARD``
+    on the class and, when it has prepared everything, ``forward``.
+    """
+    return SingleLevelFunction if APPLY_IS_PYTHON else torch.autograd.Function, "apply"
+
+
+BACKWARD = "_backward_cls"
+"""the attribute of an autograd Function that nothing but ``apply`` looks up"""
+
+
+# -- backward passes -----------------------------------------------------------------------------------------------
+
+
+def engine() -> tuple[Any, str]:
+    """The module and the name of the function that runs a backward pass."""
+    return torch.autograd, "_engine_run_backward"
+
+
+def inference_guard() -> tuple[Any, str]:
+    """The module and the name of the class that ``torch.inference_mode`` enters."""
+    return torch._C, "_InferenceMode"
+
+
+def sequence_number(function: Any) -> int:
+    """The number that autograd gave to a function when it was written down."""
+    return int(function._sequence_nr())
+
+
+def in_backward() -> bool:
+    """Whether a backward pass runs in this thread."""
+    return bool(current_graph_task() != -1)
+
+
+@contextmanager
+def no_modes_above(is_last: Callable[[Any], bool]) -> Iterator[None]:
+    """Modes of operators that were entered after a certain one are off while this is open."""
+    above: list[Any] = []
+    modes = _open_modes()
+    while any(map(is_last, modes)) and not is_last(modes.pop()):
+        above.append(_pop_mode())
+    try:
+        yield
+    finally:
+        for mode in reversed(above):
+            _push_mode(mode)
+
+
+def python_kernels(op: OpOverload) -> list[Callable[..., Any]]:
+    """The Python functions that an operator of ``torch.library`` was made of, that for a CPU first."""
+    definition = OPDEFS.get(op._schema.name)
+    if definition is None:  # they were given to a Library, which keeps their places alone
+        namespace, name = op._schema.name.split("::")
+        overload = f".{op._schema.overload_name}" if op._schema.overload_name else ""
+        places = (DispatchKey.CPU, DispatchKey.CompositeExplicitAutograd)
+        given = [key for key in places if f"{namespace}/{name}{overload}/{key.name}" in _impls]
+        return [functools.partial(op._op_dk, key) for key in given]
+    of_devices = definition._backend_fns
+    found = (of_devices.get("cpu"), of_devices.get(None), definition._init_fn)
+    return [each for each in dict.fromkeys(found) if each is not None]
+
+
+def is_of_custom_operator(function: Any) -> bool:
+    """Whether a Function is the one that PyTorch makes of an operator of ``torch.library.custom_op``."""
+    return getattr(function.forward, "__module__", "") == make_autograd_impl.__module__
+
+
+def is_function_call(operator: HigherOrderOperator) -> bool:
+    """Whether it is how a transformation of ``torch.func`` calls a Function, which it takes apart by itself."""
+    return operator is custom_function_call
+
+
+def is_of_transformation(function: Any) -> bool:
+    """Whether a Function is what a transformation of ``torch.func`` makes of one."""
+    return getattr(function.forward, "__module__", "") == type(custom_function_call).__module__
+
+
+def applied_by(node: Any) -> Any:
+    """The Function that autograd has a tensor from, if it is one's own."""
+    return getattr(type(node), "_forward_cls", None)
+
+
+# -- checkpoints ---------------------------------------------------------------------------------------------------
+
+_HOOKS_OF_CHECKPOINTS = torch.utils.checkpoint.__name__
+_RECOMPUTED = getattr(torch.utils.checkpoint, "_RECOMPUTE", None)
+"""before 2.13 there is none: a list of results has those alone that were kept"""
+
+
+def saved_tensors_hooks() -> list[tuple[Any, Any]]:
+    """All hooks on saved tensors that are on, from the first; the last is the one that is called."""
+    hooks: list[tuple[Any, Any]] = []
+    try:
+        while (top := top_saved_tensors_hooks(True)) is not None:
+            hooks.append(top)
+            _pop_saved_tensors_hooks()
+    finally:
+        hooks.reverse()
+        for each in hooks:
+            _push_saved_tensors_hooks(*each)
+    return hooks
+
+
+@contextmanager
+def no_saved_tensors_hooks() -> Iterator[None]:
+    """No hooks on saved tensors are on while this is open."""
+    hooks = saved_tensors_hooks()
+    for _ in hooks:
+        _pop_saved_tensors_hooks()
+    try:
+        yield
+    finally:
+        for each in hooks:
+            _push_saved_tensors_hooks(*each)
+
+
+def is_of_checkpoint(pack: Any) -> bool:
+    """Whether a hook on saved tensors is one that ``torch.utils.checkpoint`` put there."""
+    return getattr(pack, "__module__", "") == _HOOKS_OF_CHECKPOINTS
+
+
+def is_frame(value: Any) -> bool:
+    """Whether a value is PyTorch's record of a checkpointed region, which before 2.12 holds a tensor."""
+    return isinstance(value, _CheckpointFrame)
+
+
+def frame_of(pack: Any) -> CheckpointFrame | None:
+    """The checkpoint whose hook this is, of ``torch.utils.checkpoint``; None of one that is just run again.
+
+    Raises:
+        UnsupportedTorch: it is neither.
+    """
+    if "frame" in pack.__code__.co_freevars:
+        return CheckpointFrame(_closed_over(pack, "frame"))
+    if "_recomputation_hook" not in pack.__qualname__ and "target_frame_ref" not in pack.__code__.co_freevars:
+        _refuse(f"{pack.__qualname__}, a hook of a checkpoint, is not known")
+    return None
+
+
+class CheckpointFrame:
+    """PyTorch's own record of a checkpointed region."""
+
+    def __init__(self, frame: Any) -> None:
+        self.frame = frame
+
+    @property
+    def key(self) -> int:
+        """The identity of PyTorch's record."""
+        return id(self.frame)
+
+    @property
+    def saved(self) -> int:
+        """How many tensors have been saved in it so far."""
+        return len(self.frame.weak_holders)
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether it is run again only until the last of what is saved is there."""
+        return bool(self.frame.early_stop)
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The inputs that it runs again on; its tensors are saved, and each here as something that is no plain value.
+
+        Before 2.12 a node of autograd saves them, which tells how many there are.
+        """
+        if hasattr(self.frame, "saved_args"):
+            return list(self.frame.saved_args)
+        node = self.frame.input_saver.grad_fn
+        plain = _closed_over(node.get_args, "args")[1:]
+        indices = [each - 1 for each in _closed_over(node.get_args, "tensor_indices") if each]
+        return [object() if place in indices else each for place, each in enumerate(plain)]
+
+    def kept(self) -> KeptResults | None:
+        """What it keeps of the operators that run in it, if it is selective."""
+        mode = _closed_over(self.frame.recompute_fn, "recompute_context")
+        return KeptResults(mode.storage) if isinstance(mode, _CachedTorchDispatchMode) else None
+
+
+class KeptResults:
+    """The results of operators that a selective checkpoint keeps.
+
+    Since 2.13 PyTorch's record has an entry for each call, with a mark if its result was not kept. Before, it has the
+    kept ones alone, one after the other: of a call it was kept if there is one more when the next one begins.
+    """
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+        self._numbers: Counter[Any] = Counter()
+        self._before: dict[tuple[Any, int], int] = {}
+
+    def number(self, op: Any) -> int:
+        """An operator begins to run: which time this is."""
+        number = self._numbers[op]
+        self._numbers[op] += 1
+        self._before[op, number] = self._many(op)
+        return number
+
+    def is_kept(self, op: Any, number: int) -> bool:
+        """Whether the result of an operator was kept, so that it does not run again; asked when the region is over."""
+        if _RECOMPUTED is not None:
+            return self._storage.get(op, {}).get(number, _RECOMPUTED) is not _RECOMPUTED
+        after = self._before.get((op, number + 1), self._many(op))
+        return after > self._before[op, number]
+
+    def _many(self, op: Any) -> int:
+        return len(self._storage.get(op, ()))
+
+
+def _closed_over(function: Callable[..., Any], name: str) -> Any:
+    """What a function of PyTorch's own closes over under a name.
+
+    Raises:
+        UnsupportedTorch: it closes over nothing of that name.
+    """
+    if name not in (names := function.__code__.co_freevars) or function.__closure__ is None:
+        _refuse(f"{function.__qualname__} does not hold {name}")
+    return function.__closure__[names.index(name)].cell_contents  # type: ignore[index]

@@ -1,0 +1,90 @@
+"""Published formulas of ResNet-BK's layers, beside the operations that their code executes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+import torch
+from torch.nn import functional as F
+
+from graphflops.analysis.op_counter import executed
+from graphflops.core.costs import WORK_CLASSES
+from graphflops.models.bk_core import bk_core
+from graphflops.verify.rule_check import Direction
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A formula of the quick reference, in FLOPs of one row of ``size`` elements, and code that does what it is of."""
+
+    name: str
+    size: str
+    run: Callable[[int], tuple[Callable[..., Any], tuple[Any, ...]]]
+    forward: int
+    backward: int
+    """FLOPs an element"""
+
+
+def _bk_core(n: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    band = torch.ones(n - 1, dtype=torch.float64, device="meta")
+    return lambda *bands: bk_core(*bands, 0.0, 1.0, 0.5), (_row(n, torch.float64), band, band)
+
+
+def _layer_norm(n: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    weights = [torch.ones(n, device="meta", requires_grad=True) for _ in range(2)]
+    return lambda x, weight, bias: F.layer_norm(x, (n,), weight, bias), (_row(n), *weights)
+
+
+def _softmax(n: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    return lambda x: x.softmax(-1), (_row(n),)
+
+
+def _row(n: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.zeros(1, n, dtype=dtype, device="meta", requires_grad=True)
+
+
+PUBLISHED = (
+    Published("BK-Core", "N", _bk_core, 34, 26),
+    Published("LayerNorm", "D", _layer_norm, 5, 5),
+    Published("softmax of the gate", "E", _softmax, 3, 6),
+)
+SIZES = (2, 3, 4, 5, 7, 11, 16)
+"""at which code is run; all but those that a polynomial needs are further points, at which it is checked"""
+
+
+def executed_law(published: Published, direction: Direction) -> dict[str, sympy.Expr]:
+    """What code executes in each class of work, as a polynomial in its size; exact, or an error.
+
+    Raises:
+        ValueError: it is no polynomial that these sizes could tell, or something in it cannot be taken apart.
+    """
+    size = sympy.Symbol(published.size, integer=True, positive=True)
+    works = {}
+    for n in SIZES:
+        call, args = published.run(n)
+        seen = executed(call, args)
+        if seen.unresolved:
+            raise ValueError(f"{', '.join(sorted(seen.unresolved))} cannot be taken apart")
+        works[n] = seen.forward if direction == "forward" else seen.backward
+    columns = {name: {n: int(getattr(work, name)) for n, work in works.items()} for name in WORK_CLASSES}
+    return {name: polynomial(column, size) for name, column in columns.items() if any(column.values())}
+
+
+def polynomial(values: Mapping[int, int], symbol: sympy.Symbol) -> sympy.Expr:
+    """The polynomial of the least degree through all values, at least two of which were not needed to find it.
+
+    >>> polynomial({1: 3, 2: 5, 3: 7, 4: 9}, sympy.Symbol("N"))
+    2*N + 1
+
+    Raises:
+        ValueError: there is none.
+    """
+    points = sorted(values.items())
+    for needed in range(1, len(points) - 1):
+        found = sympy.expand(sympy.interpolate(points[:needed], symbol))
+        if all(found.subs(symbol, at) == value for at, value in points[needed:]):
+            return found
+    raise ValueError(f"no polynomial goes through {values} with two points to spare")

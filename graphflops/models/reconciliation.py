@@ -1,0 +1,368 @@
+"""The hand count of ResNet-BK against its graph: component by component, and every Op that the hand left out.
+
+``python -m graphflops.models.reconciliation docs/reconciliation.md`` writes the page. The hand count is formulas
+in B, N, D, … and knows nothing of the graph; the page is refused unless hand count + list is the graph's total.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+import torch
+
+from graphflops.analysis.pipeline import analyze
+from graphflops.core.costs import NOTHING, Work
+from graphflops.core.entries import Entry
+from graphflops.core.errors import GraphflopsError
+from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
+from graphflops.report.conventions import CONVENTIONS, EXACT, STANDARD, Convention
+from graphflops.report.files import write_whole
+from graphflops.report.report import Report
+
+BATCH = 32
+LENGTHS = (128, 256, 512, 1024, 2048)
+PUBLISHED = {128: "48.9", 256: "97.8", 512: "202.0", 1024: "410.2", 2048: "826.6"}
+"""GFLOPs of a step as the published table of growth prints them"""
+
+
+@dataclass(frozen=True)
+class HandSizes:
+    """The sizes that the hand count speaks of."""
+
+    B: int
+    N: int
+    D: int
+    V: int
+    E: int
+    K: int
+    L: int
+
+
+@dataclass(frozen=True)
+class HandCount:
+    """A line of the published hand count, and which entries of the ledger it speaks of."""
+
+    name: str
+    forward: Callable[[HandSizes], int]
+    backward: Callable[[HandSizes], int]
+    formulas: tuple[str, str]
+    entries: tuple[tuple[str, str, str], ...]
+    """(path, operator, phase) patterns; phase is forward, backward or ``*``"""
+    per_layer: bool = True
+
+
+HAND_COUNT = (
+    HandCount(
+        "embedding (token + position added)",
+        lambda s: s.B * s.N * s.D,
+        lambda s: s.B * s.N * s.D,
+        ("B·N·D", "B·N·D"),
+        (("embedding", "add", "forward"), ("embedding.token", "embedding", "backward")),
+        per_layer=False,
+    ),
+    HandCount(
+        "layer norm",
+        lambda s: 5 * s.B * s.N * s.D,
+        lambda s: 5 * s.B * s.N * s.D,
+        ("5·B·N·D", "5·B·N·D"),
+        (("blocks.*.layer_norm", "layer_norm", "*"),),
+    ),
+    HandCount(
+        "MoE: gate",
+        lambda s: 2 * s.B * s.N * s.D * s.E,
+        lambda s: 4 * s.B * s.N * s.D * s.E,
+        ("2·B·N·D·E", "2 × forward"),
+        (("blocks.*.moe_ffn.gate", "gate", "*"),),
+    ),
+    HandCount(
+        "MoE: softmax",
+        lambda s: 3 * s.B * s.N * s.E,
+        lambda s: 6 * s.B * s.N * s.E,
+        ("3·B·N·E", "2 × forward"),
+        (("blocks.*.moe_ffn", "softmax", "*"),),
+    ),
+    HandCount(
+        "MoE: experts",
+        lambda s: s.B * s.N * s.K * (8 * s.D**2 + 2 * s.D),
+        lambda s: 2 * s.B * s.N * s.K * (8 * s.D**2 + 2 * s.D),
+        ("B·N·K·(8·D² + 2·D)", "2 × forward"),
+        (("blocks.*.moe_ffn.experts", "experts", "*"),),
+    ),
+    HandCount(
+        "BK-Core",
+        lambda s: 34 * s.B * s.N,
+        lambda s: 26 * s.B * s.N,
+        ("34·B·N", "26·B·N"),
+        (("blocks.*.bk_core", "bk_core", "*"),),
+    ),
+    HandCount(
+        "output projection",
+        lambda s: 2 * s.B * s.N * 2 * s.D,
+        lambda s: 4 * s.B * s.N * 2 * s.D,
+        ("2·B·N·2·D", "2 × forward"),
+        (("blocks.*.output_proj", "linear", "*"),),
+    ),
+    HandCount(
+        "final layer norm",
+        lambda s: 5 * s.B * s.N * s.D,
+        lambda s: 5 * s.B * s.N * s.D,
+        ("5·B·N·D", "5·B·N·D"),
+        (("final_layernorm", "layer_norm", "*"),),
+        per_layer=False,
+    ),
+    HandCount(
+        "LM head",
+        lambda s: 2 * s.B * s.N * s.D * s.V,
+        lambda s: 4 * s.B * s.N * s.D * s.V,
+        ("2·B·N·D·V", "2 × forward"),
+        (("lm_head", "linear", "*"),),
+        per_layer=False,
+    ),
+)
+
+REASONS = {
+    ("embedding.position", "embedding"): "each of the N position rows is added into the table's gradient",
+    ("embedding", "add"): "position rows are broadcast over the batch; their gradients are summed back",
+    ("blocks.*.layer_norm", "layer_norm"): "gradients of weight and bias are sums over the tokens",
+    ("final_layernorm", "layer_norm"): "gradients of weight and bias are sums over the tokens",
+    ("blocks.*.moe_ffn.gate", "gate"): "gradient of the bias is a sum over the tokens",
+    ("blocks.*.moe_ffn.experts", "experts"): "gradients of the two biases are sums over the visits",
+    ("blocks.*.moe_ffn", "top_k"): "each token's E probabilities are compared to choose its K experts",
+    ("blocks.*.moe_ffn", "dropout"): "one multiplication for each of the 2·D hidden units of a visit, each way",
+    ("blocks.*.moe_ffn", "combine"): "K outputs a token are weighted and added; backward both factors of the product",
+    ("blocks.*.moe_ffn", "fan_in"): "the gradients of K experts join that of the gate at the layer's input",
+    ("blocks.*.moe_ffn", "gradient fan-in"): "its output feeds the potential and the sum: two gradients are added",
+    (
+        "blocks.*.v_proj",
+        "linear",
+    ): "the potential is a projection of its own, D → 1: a matmul, its two gradients, a bias",
+    (
+        "blocks.*.bk_layer",
+        "clamp",
+    ): "potential and features are clamped: two comparisons, backward those and a selection",
+    ("blocks.*.bk_core", "add"): "the potential is added to the diagonal of the Laplacian",
+    ("blocks.*.output_proj", "linear"): "gradient of the bias is a sum over the tokens",
+    (
+        "blocks.*.bk_layer",
+        "mul",
+    ): "bk_scale times the spectral output; backward both factors, bk_scale's a sum of B·N·D",
+    ("blocks.*.bk_layer", "add"): "MoE output + scaled spectral output",
+    ("blocks.*", "add"): "the residual stream takes up what the layer adds",
+    ("blocks.*", "gradient fan-in"): "the block's output feeds the next block twice: two gradients are added",
+    ("embedding", "gradient fan-in"): "the sum feeds the first block twice: two gradients are added",
+    ("lm_head", "linear"): "gradient of the bias is a sum over the tokens",
+}
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Work that the graph has and the hand count has not, of all layers together."""
+
+    where: str
+    what: str
+    times: int
+    forward: Work
+    backward: Work
+    reason: str
+
+
+def reconcile(
+    config: ResNetBKConfig, batch: int = BATCH
+) -> tuple[Report, list[tuple[HandCount, int, int]], list[Extra]]:
+    """The report, the hand count's lines with their values for all layers, and what the graph has beyond them.
+
+    Raises:
+        GraphflopsError: a component differs from the hand count.
+    """
+    report = home_report(config, batch)
+    sizes = HandSizes(
+        B=batch,
+        N=config.n_seq,
+        D=config.d_model,
+        V=config.vocab_size,
+        E=config.num_experts,
+        K=config.top_k,
+        L=config.n_layers,
+    )
+    hand = []
+    for line in HAND_COUNT:
+        times = sizes.L if line.per_layer else 1
+        forward, backward = times * line.forward(sizes), times * line.backward(sizes)
+        for phase, said in (("forward", forward), ("backward", backward)):
+            work = sum((_counted(each, phase) for each in report.entries if _speaks_of(line, each, phase)), NOTHING)
+            if STANDARD.flops(work) != said:
+                raise GraphflopsError(f"{line.name}, {phase}: {said:,} by hand, {STANDARD.flops(work):,} in the graph")
+        hand.append((line, forward, backward))
+    return report, hand, list(_extras(report.entries))
+
+
+def home_report(config: ResNetBKConfig, batch: int = BATCH) -> Report:
+    """The report of a training step of ResNet-BK."""
+    with torch.device("meta"):
+        model = ConfigurableResNetBK(config)
+    return analyze(model, (torch.empty(batch, config.n_seq, dtype=torch.int64, device="meta"),))
+
+
+def _extras(entries: Iterable[Entry]) -> Iterator[Extra]:
+    found: dict[tuple[str, str], list[tuple[Work, Work]]] = {}
+    for entry in entries:
+        forward, backward = _beyond(entry, "forward"), _beyond(entry, "backward")
+        if forward or backward:
+            where = ".".join("*" if part.isdigit() else part for part in entry.path.split("."))
+            found.setdefault((_short(where), _what(entry)), []).append((forward, backward))
+    for (where, what), works in found.items():
+        if (where, what) not in REASONS:
+            raise GraphflopsError(f"the reconciliation has no reason for {what} in {where}: add one to REASONS")
+        forward = sum((each[0] for each in works), NOTHING)
+        backward = sum((each[1] for each in works), NOTHING)
+        yield Extra(where, what, len(works), forward, backward, REASONS[where, what])
+
+
+def _beyond(entry: Entry, phase: str) -> Work:
+    """What the hand count leaves out of an entry: all of it, or the sums that autograd adds."""
+    work = _work(entry, phase)
+    spoken_of = any(_speaks_of(line, entry, phase) for line in HAND_COUNT)
+    return Work(accumulate=work.accumulate) if spoken_of else work
+
+
+def _speaks_of(line: HandCount, entry: Entry, phase: str) -> bool:
+    return any(
+        fnmatchcase(_short(entry.path), path) and _what(entry) == what and asked in ("*", phase)
+        for path, what, asked in line.entries
+    )
+
+
+def _short(path: str) -> str:
+    """``bk_layer`` holds all but the norm of a block: ``blocks.0.bk_layer.v_proj`` is ``blocks.0.v_proj``."""
+    return path.replace(".bk_layer.", ".")
+
+
+def _what(entry: Entry) -> str:
+    return entry.part or entry.operator
+
+
+def _work(entry: Entry, phase: str) -> Work:
+    phases = ("forward",) if phase == "forward" else ("dgrad", "wgrad", "recompute")
+    return sum((work for each, work in entry.work.items() if each in phases), NOTHING)
+
+
+def _counted(entry: Entry, phase: str) -> Work:
+    """The work of an entry without the sums that autograd adds, which no hand count has."""
+    return replace(_work(entry, phase), accumulate=0)
+
+
+def page(config: ResNetBKConfig | None = None) -> str:
+    """The page, in Markdown."""
+    config = config or ResNetBKConfig()
+    report, hand, extras = reconcile(config)
+    lines = [
+        "# Hand count and graph, reconciled",
+        "",
+        "*Written by `make reconcile`; a test holds it to what the command writes.*",
+        "",
+        f"ResNet-BK as configured by default (D = {config.d_model}, {config.n_layers} layers, N = {config.n_seq}, "
+        f"V = {config.vocab_size:,}, E = {config.num_experts} experts, K = {config.top_k}), batch B = {BATCH}. "
+        "A hand count of this model is published. Its parts agree with the graph to the last FLOP; what the graph has "
+        "beyond them is listed below, each Op with its work and its reason, and the sum of both is the graph's total, "
+        "exactly.",
+        "",
+        "## The hand count",
+        "",
+        "| component | forward | | backward | |",
+        "|---|---|---:|---|---:|",
+    ]
+    for line, forward, backward in hand:
+        times = config.n_layers if line.per_layer else 1
+        each = f" (each of {times} layers)" if line.per_layer else ""
+        values = zip(line.formulas, (forward, backward), strict=True)
+        lines.append(
+            f"| {line.name}{each} | " + " | ".join(f"{text} | {flops // times:,}" for text, flops in values) + " |"
+        )
+    hand_forward, hand_backward = sum(each[1] for each in hand), sum(each[2] for each in hand)
+    lines += [
+        f"| **sum** | | **{hand_forward:,}** | | **{hand_backward:,}** |",
+        "",
+        "## What the graph knows beyond it",
+        "",
+        "Work of all layers together. `standard` leaves out the class *accumulate*, sums that autograd adds; `exact` "
+        "counts it. See [conventions](conventions.md).",
+        "",
+        "| where | what | Ops | forward | backward, standard | backward, exact | reason |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
+    for extra in extras:
+        lines.append(
+            f"| `{extra.where}` | {extra.what} | {extra.times} | {_flops(STANDARD, extra.forward):,} "
+            f"| {_flops(STANDARD, extra.backward):,} | {_flops(EXACT, extra.backward):,} | {extra.reason} |"
+        )
+    lines += [
+        "",
+        "## Hand count + list = graph",
+        "",
+        "| | convention | hand count | list | graph |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for phase, by_hand in (("forward", hand_forward), ("backward", hand_backward)):
+        for name in ("standard", "exact"):
+            convention = CONVENTIONS[name]
+            listed = sum(_flops(convention, getattr(extra, phase)) for extra in extras)
+            graph = report.under(convention)
+            total = graph.forward if phase == "forward" else graph.backward + graph.recompute
+            if by_hand + listed != total:
+                raise GraphflopsError(f"{phase}, {name}: {by_hand:,} + {listed:,} is not the graph's {total:,}")
+            lines.append(f"| {phase} | {name} | {by_hand:,} | {listed:,} | {total:,} |")
+    parameters = sum(report.parameters.values())
+    lines += [
+        "",
+        f"The optimizer adds {report.optimizer:,}: AdamW at 15 for each of {parameters:,} parameters.",
+        "",
+        *_growth(config),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _growth(config: ResNetBKConfig) -> Iterator[str]:
+    """How the totals grow with N, beside what is published of it."""
+    yield "## Growth with the sequence length"
+    yield ""
+    yield "| N | forward | backward, standard | backward, exact | step by hand, GFLOPs | published, GFLOPs |"
+    yield "|---:|---:|---:|---:|---:|---:|"
+    reports = {}
+    for n in LENGTHS:
+        report, hand, _ = reconcile(replace(config, n_seq=n))
+        reports[n] = report
+        step = sum(forward + backward for _, forward, backward in hand) + report.optimizer
+        yield (
+            f"| {n} | {report.forward:,} | {report.backward:,} | {report.under('exact').backward:,} "
+            f"| {step / 1e9:.1f} | {PUBLISHED[n]} |"
+        )
+    standard = all(
+        (reports[2 * n].forward, reports[2 * n].backward) == (2 * reports[n].forward, 2 * reports[n].backward)
+        for n in LENGTHS[:-1]
+    )
+    beyond = {reports[2 * n].under("exact").backward - 2 * reports[n].under("exact").backward for n in LENGTHS[:-1]}
+    if not standard or beyond != {config.n_layers}:
+        raise GraphflopsError(f"the totals do not double with N as the page says: {standard}, {beyond}")
+    yield ""
+    yield (
+        "Under `standard`, forward and backward double exactly with N. Under `exact` the backward pass has one term "
+        "that does not: the gradient of `bk_scale` is a sum of B·N·D products, B·N·D − 1 additions in each layer, "
+        f"so that doubling N gives twice the work and {config.n_layers} more."
+    )
+    yield ""
+    yield (
+        "The published table of growth prints 202.0, 410.2 and 826.6 GFLOPs for the last three lengths. The formulas "
+        "published with it give the column before: growth is linear, and those three figures are not what their own "
+        "formulas say."
+    )
+
+
+def _flops(convention: Convention, work: Work) -> int:
+    return int(convention.flops(work))
+
+
+if __name__ == "__main__":
+    print(f"wrote {write_whole(sys.argv[1], page())}" if len(sys.argv) > 1 else page())

@@ -1,0 +1,1 @@
+"""The report: counts, conventions and text, without torch."""

@@ -1,0 +1,1 @@
+"""Rules and models, checked against the operators that really run."""
