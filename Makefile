@@ -88,7 +88,7 @@ help:  ## this list
 	@echo '  LENGTHS=128,512,2048              the lengths at which Mamba and a Transformer stand beside it'
 	@echo
 	@echo 'Variables of make test:'
-	@echo '  TESTS="tests/home -k published"   which tests, as pytest takes it; all unless told'
+	@echo '  TESTS="tests/models -k published"   which tests, as pytest takes it; all unless told'
 	@echo '  WORKERS=4                         how many run at a time; $(WORKERS) unless told'
 	@echo
 	@echo 'Variables of make versions, beside TESTS and WORKERS:'
@@ -148,7 +148,7 @@ versions:  ## the test suite on several versions of PyTorch and Python, each in 
 	$(BASE_PYTHON) tests/versions $(TORCH) --workers $(WORKERS) $(if $(TESTS),--tests $(TESTS))
 
 soak: $(DEV)  ## thousands of analyses in one process: nothing grows, and every answer stays
-	$(PYTHON) -m pytest -m soak tests/soak tests/isolation
+	$(PYTHON) -m pytest -m soak tests/soak tests/capture
 
 clean:  ## remove what make made, the environment too
 	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis $(REPORT)

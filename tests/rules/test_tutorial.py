@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from counted import TALLY, Real, claimed, exp
+from test_span import Deep
 
 from graphflops import Cost, Work, spec
 from graphflops.core.costs import WORK_CLASSES
 from graphflops.rules.loading import local
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "rules"))
-from counted import TALLY, Real, claimed, exp
-from test_span import Deep
 
 PAGE = Path(__file__).parents[2] / "docs" / "writing-rules.md"
 SIZES = [(1, 1, 1, 1), (1, 6, 1, 1), (2, 5, 3, 4), (3, 2, 4, 6)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-DEMO = Path(__file__).parents[1] / "docs/examples/flops_counter_demo.py"
+DEMO = Path(__file__).parents[2] / "docs/examples/flops_counter_demo.py"
 
 
 @pytest.fixture(scope="module")

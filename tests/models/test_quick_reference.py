@@ -11,7 +11,7 @@ import pytest
 from graphflops import FLOPsCount, compare_models
 from graphflops.models import FULL_CONFIG, ConfigurableResNetBK, ResNetBKConfig
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PRINTED = (ROOT / "tests/data/quick_reference_snippets.md").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs/quick-reference.md").read_text(encoding="utf-8")
 SNIPPETS = dict(re.findall(r"^## ([^\n]+)\n\n```python\n(.*?)^```", PRINTED, flags=re.DOTALL | re.MULTILINE))
