@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from graphflops.report.conventions import Convention as Convention
     from graphflops.report.report import Coverage as Coverage
     from graphflops.report.report import Report as Report
-    from graphflops.rules.rulebook import Rule as Rule
-    from graphflops.rules.rulebook import rule as rule
+    from graphflops.rules.rule import Rule as Rule
+    from graphflops.rules.rule import rule as rule
 
 # torch remarks on a missing numpy when it is first imported; nothing here needs numpy.
 warnings.filterwarnings("ignore", message="Failed to initialize NumPy", category=UserWarning)
@@ -58,7 +58,7 @@ _HOMES = {
         "UsageError",
     ],
     "report.report": ["Coverage", "Report"],
-    "rules.rulebook": ["Rule", "rule"],
+    "rules.rule": ["Rule", "rule"],
     "analysis.scaling": ["Law", "law", "multiples"],
     "core.sizes": ["Spec", "spec"],
 }

@@ -7,7 +7,7 @@ from typing import Any
 from graphflops.core.costs import NOTHING, Cost, Work
 from graphflops.core.names import aten
 from graphflops.core.sizes import Spec
-from graphflops.rules.rulebook import rule
+from graphflops.rules.rule import rule
 from graphflops.rules.templates import derivative, gradient, summed_back, unary
 
 SELECT = Work(elementwise=1)

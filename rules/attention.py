@@ -7,7 +7,7 @@ from dataclasses import replace
 from graphflops.core.costs import NOTHING, Cost, Work
 from graphflops.core.names import aten
 from graphflops.core.sizes import Size, Spec, prod
-from graphflops.rules.rulebook import rule
+from graphflops.rules.rule import rule
 from graphflops.rules.templates import gradient, least
 
 

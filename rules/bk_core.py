@@ -6,7 +6,7 @@ from typing import Any
 
 from graphflops.core.costs import Cost, Work
 from graphflops.core.sizes import Spec, prod
-from graphflops.rules.rulebook import rule
+from graphflops.rules.rule import rule
 
 STEP = Work(elementwise=14)  # a·θ − bc·θ′: two complex products and a subtraction, as published
 QUOTIENT = Work(division=6)  # a complex division, as published

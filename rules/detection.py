@@ -9,7 +9,7 @@ from __future__ import annotations
 from graphflops.core.costs import NOTHING, Cost, Work
 from graphflops.core.errors import Unpriced
 from graphflops.core.sizes import Size, Spec, prod
-from graphflops.rules.rulebook import rule
+from graphflops.rules.rule import rule
 from graphflops.rules.templates import ANY, multiply_adds
 
 CORNERS = 4

@@ -8,7 +8,7 @@ from typing import Any
 from graphflops.core.costs import NOTHING, Cost, Work
 from graphflops.core.names import aten
 from graphflops.core.sizes import Spec
-from graphflops.rules.rulebook import rule
+from graphflops.rules.rule import rule
 from graphflops.rules.templates import ANY, additions, compares, derivative, multiplications, summed_back, unary
 
 ONE = Work(elementwise=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from graphflops.core.costs import Cost, Work
 from graphflops.core.names import aten
 from graphflops.core.sizes import Size, Spec
-from graphflops.rules.rulebook import rule
+from graphflops.rules.rule import rule
 from graphflops.rules.templates import ceil_log2
 
 

@@ -8,7 +8,7 @@ from graphflops.core.costs import NOTHING, Cost, Work
 from graphflops.core.errors import Unpriced
 from graphflops.core.names import aten
 from graphflops.core.sizes import Size, Spec, prod
-from graphflops.rules.rulebook import rule
+from graphflops.rules.rule import rule
 from graphflops.rules.templates import additions, gradient, multiplications, multiply_adds, summed_back
 
 

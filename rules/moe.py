@@ -7,7 +7,7 @@ from typing import Any
 
 from graphflops.core.costs import Cost, Work
 from graphflops.core.sizes import Size, Spec, prod
-from graphflops.rules.rulebook import rule
+from graphflops.rules.rule import rule
 from graphflops.rules.templates import quantized, rounded
 
 SOFTMAX = Work(elementwise=1, transcendental=1, division=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphflops.core.costs import NOTHING, Cost, Work
 from graphflops.core.names import aten
 from graphflops.core.sizes import Sizes, Spec, prod
-from graphflops.rules.rulebook import rule
+from graphflops.rules.rule import rule
 from graphflops.rules.templates import gradient, wanted
 
 

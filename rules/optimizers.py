@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphflops.core.costs import Cost, Work
 from graphflops.core.sizes import Spec
-from graphflops.rules.rulebook import rule
+from graphflops.rules.rule import rule
 
 STEP = Work(elementwise=2)  # p − lr·d
 MOMENTUM = Work(elementwise=2)  # v = μ·v + g

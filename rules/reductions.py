@@ -6,7 +6,7 @@ from graphflops.core.costs import NOTHING, Cost, Work
 from graphflops.core.errors import Unpriced
 from graphflops.core.names import aten
 from graphflops.core.sizes import Size, Spec
-from graphflops.rules.rulebook import rule
+from graphflops.rules.rule import rule
 from graphflops.rules.templates import ANY, additions, ceil_log2, gradient, least, moves, multiplications
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from graphflops.core.costs import NOTHING, Cost, Work, greatest
 from graphflops.core.names import aten
 from graphflops.core.sizes import Spec, prod
-from graphflops.rules.rulebook import rule
+from graphflops.rules.rule import rule
 from graphflops.rules.templates import additions, gradient, moves, wanted
 
 LERP = 3  # (1 − t)·a + t·b

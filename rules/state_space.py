@@ -6,7 +6,7 @@ from typing import Any
 
 from graphflops.core.costs import Cost, Work
 from graphflops.core.sizes import Spec
-from graphflops.rules.rulebook import rule
+from graphflops.rules.rule import rule
 
 
 @rule("graphflops.models.mamba.SelectiveScan", outputs=lambda x: x, example=lambda: _call())

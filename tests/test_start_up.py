@@ -11,7 +11,7 @@ import graphflops.models  # noqa: F401  # which registers operators that shipped
 from graphflops import analyze
 from graphflops.core.names import aten
 from graphflops.rules.loading import shipped
-from graphflops.rules.rulebook import key_of, resolved
+from graphflops.rules.targets import key_of, resolved
 
 
 def output_without_torch(code: str) -> str:

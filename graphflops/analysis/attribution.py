@@ -14,7 +14,7 @@ from graphflops.core.sizes import Spec
 from graphflops.graph.graph import Again, Op, OpGraph, every_op, ops, steps
 from graphflops.rules.formulas import formula
 from graphflops.rules.memo import Answers, is_plain
-from graphflops.rules.rulebook import Rule
+from graphflops.rules.rule import Rule
 
 
 @dataclass(frozen=True)

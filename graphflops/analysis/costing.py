@@ -11,10 +11,11 @@ from graphflops.core.costs import NOTHING, Cost, Work, covers
 from graphflops.core.entries import Unknown
 from graphflops.core.errors import RuleError, Unpriced
 from graphflops.graph.graph import Again, Op, OpGraph, calls, steps
+from graphflops.rules.book import RuleBook
 from graphflops.rules.fallback import OF_ITS_OWN_CODE
 from graphflops.rules.formulas import symbolic
 from graphflops.rules.memo import Answers
-from graphflops.rules.rulebook import Rule, RuleBook
+from graphflops.rules.rule import Rule
 
 
 @dataclass(frozen=True, slots=True)

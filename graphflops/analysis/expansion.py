@@ -25,7 +25,9 @@ from graphflops.core.costs import Cost, Work
 from graphflops.core.errors import RuleError, Unpriced, UsageError
 from graphflops.core.torch_compat import tree_flatten, tree_map
 from graphflops.graph.graph import Op, OpGraph, calls
-from graphflops.rules.rulebook import Rule, RuleBook, dotted_name
+from graphflops.rules.book import RuleBook
+from graphflops.rules.rule import Rule
+from graphflops.rules.targets import dotted_name
 
 SOURCE = Path(op_counter.__file__).parent
 

@@ -29,8 +29,9 @@ from graphflops.core.entries import Unknown
 from graphflops.core.errors import CaptureError, UsageError
 from graphflops.core.messages import said, shown
 from graphflops.graph.graph import Op, OpGraph, build, every_op
+from graphflops.rules.book import RuleBook
 from graphflops.rules.formulas import formula
-from graphflops.rules.rulebook import Rule, RuleBook
+from graphflops.rules.rule import Rule
 
 OptimizerLike: TypeAlias = "str | torch.optim.Optimizer | Callable[..., Any] | Sequence[Any]"
 """a name, an optimizer, a class or another callable that makes one of parameters; or several of these"""

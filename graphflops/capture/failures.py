@@ -14,7 +14,7 @@ from graphflops.capture.faults import NOT_THE_USERS, OF_DISTRIBUTED, Fault, faul
 from graphflops.core.errors import CaptureError
 from graphflops.core.messages import said, shortened, to_report
 from graphflops.core.sizes import Spec
-from graphflops.rules.rulebook import dotted_name
+from graphflops.rules.targets import dotted_name
 
 _OPAQUE = "; opaque:"
 _WITHOUT_DATA = re.compile(r"Could not run '(?P<op>[\w:.]+)' with arguments from the '(?P<backend>\w+)' backend")

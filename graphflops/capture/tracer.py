@@ -73,7 +73,9 @@ from graphflops.core.torch_compat import (
     tree_leaves,
     tree_map,
 )
-from graphflops.rules.rulebook import Rule, RuleBook, dotted_name
+from graphflops.rules.book import RuleBook
+from graphflops.rules.rule import Rule
+from graphflops.rules.targets import dotted_name
 
 
 @dataclass(frozen=True)

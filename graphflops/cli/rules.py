@@ -11,7 +11,7 @@ from graphflops.core.characters import in_line
 from graphflops.report.terminal import say
 
 if TYPE_CHECKING:
-    from graphflops.rules.rulebook import RuleBook
+    from graphflops.rules.book import RuleBook
 
 app = typer.Typer(help="The rules that price each kind of operation.")
 

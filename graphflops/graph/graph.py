@@ -16,7 +16,7 @@ from graphflops.capture import Trace, spec_of
 from graphflops.core.renaming import Likeness
 from graphflops.core.sizes import Spec
 from graphflops.core.torch_compat import tree_leaves
-from graphflops.rules.rulebook import dotted_name
+from graphflops.rules.targets import dotted_name
 
 OpGraph: TypeAlias = "nx.DiGraph[str]"
 Source: TypeAlias = "tuple[str, int | None]"

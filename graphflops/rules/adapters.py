@@ -35,7 +35,8 @@ from graphflops.core.errors import Unpriced, UsageError
 from graphflops.core.sizes import Size, Spec, prod
 from graphflops.core.torch_compat import CustomOpDef, OpOverload, OpOverloadPacket
 from graphflops.rules.available_names import offerable, overloads
-from graphflops.rules.rulebook import Rule, Target, resolved, source_of
+from graphflops.rules.rule import Rule, source_of
+from graphflops.rules.targets import Target, resolved
 
 Foreign: TypeAlias = Callable[..., Any]
 """a formula of another counter"""

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from graphflops.core.torch_compat import CustomOpDef, OpOverload, OpOverloadPacket
-from graphflops.rules.rulebook import Rule, Target, dotted_name, key_of, resolved
+from graphflops.rules.rule import Rule
+from graphflops.rules.targets import Target, dotted_name, key_of, resolved
 
 OPTIONS = frozenset({"attention"})
 """what an analysis offers beside the operands"""

@@ -18,7 +18,8 @@ from graphflops.core.costs import NOTHING, Cost, Work
 from graphflops.core.entries import OWN_CODE
 from graphflops.core.sizes import Spec
 from graphflops.core.torch_compat import OpOverload, OpOverloadPacket, has_kernel, is_reduction, is_registered
-from graphflops.rules.rulebook import Rule, RuleBook
+from graphflops.rules.book import RuleBook
+from graphflops.rules.rule import Rule
 from graphflops.rules.templates import ANY, additions, summed_back
 
 OF_ITS_OWN_CODE = Rule(

@@ -6,15 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from inspect import Parameter
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphflops.core.costs import Cost, Work
 from graphflops.core.entries import Formula
 from graphflops.core.errors import RuleError
-
-if TYPE_CHECKING:
-    from graphflops.rules.rulebook import Rule
 from graphflops.core.sizes import Size, Sizes, Spec
+from graphflops.rules.rule import Rule
 
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import graphflops.rules.shipped
 from graphflops.core.errors import DuplicateRule, RuleError, RuleLoadError, UsageError
 from graphflops.core.messages import RAISED, place_of, said, shown
-from graphflops.rules.rulebook import Mark, Rule, RuleBook, refuse_unused_marks, rules_made, rules_of
+from graphflops.rules.book import RuleBook
+from graphflops.rules.rule import Mark, Rule, refuse_unused_marks, rules_made, rules_of
 
 if TYPE_CHECKING:
     from graphflops.core.torch_compat import OpOverload, OpOverloadPacket

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Generic, TypeVar
 
 from graphflops.core.sizes import Spec
-from graphflops.rules.rulebook import Rule
+from graphflops.rules.rule import Rule
 
 Answer = TypeVar("Answer")
 

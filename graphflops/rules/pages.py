@@ -22,9 +22,11 @@ from graphflops.core.messages import shortened
 from graphflops.core.torch_compat import CustomOpDef, OpOverload, OpOverloadPacket, TorchDispatchMode
 from graphflops.report.files import write_whole
 from graphflops.rules.available_names import overloads
+from graphflops.rules.book import RuleBook
 from graphflops.rules.formulas import sample
 from graphflops.rules.loading import shipped
-from graphflops.rules.rulebook import Rule, RuleBook, dotted_name, key_of, resolved, spelled
+from graphflops.rules.rule import Rule
+from graphflops.rules.targets import dotted_name, key_of, resolved, spelled
 
 # -- one rule, on a terminal --------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from graphflops.core.errors import UsageError
 from graphflops.core.messages import RAISED
 from graphflops.core.torch_compat import CustomOpDef, OpOverload, OpOverloadPacket
 from graphflops.rules.available_names import overloads, overrides_setup
-from graphflops.rules.rulebook import key_of, spelled
+from graphflops.rules.targets import key_of, spelled
 
 
 def stub(target: Any) -> str:

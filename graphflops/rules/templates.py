@@ -15,7 +15,8 @@ from typing import Any
 from graphflops.core.costs import NOTHING, Cost, Work, covers
 from graphflops.core.errors import Unpriced
 from graphflops.core.sizes import Size, Spec
-from graphflops.rules.rulebook import Rule, Target, dotted_name, law
+from graphflops.rules.rule import Rule, law
+from graphflops.rules.targets import Target, dotted_name
 
 ANY = "*"
 """the key of ``Cost.grads`` that speaks of every operand"""

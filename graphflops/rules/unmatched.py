@@ -12,7 +12,9 @@ import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
-from graphflops.rules.rulebook import Layer, Rule, RuleBook, dotted_name, is_pattern, resolved, spelled
+from graphflops.rules.book import Layer, RuleBook
+from graphflops.rules.rule import Rule
+from graphflops.rules.targets import dotted_name, is_pattern, resolved, spelled
 
 MOST = 3
 """rules of one file that are named one by one"""

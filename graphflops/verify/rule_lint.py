@@ -26,9 +26,11 @@ from graphflops.core.torch_compat import OpOverload, OpOverloadPacket
 from graphflops.graph.gradients import annotate
 from graphflops.graph.graph import Op, build, calls
 from graphflops.rules.available_names import offerable, overloads
+from graphflops.rules.book import RuleBook
 from graphflops.rules.formulas import symbolic
 from graphflops.rules.loading import RuleSource, local, rulebook, shipped
-from graphflops.rules.rulebook import Rule, RuleBook, is_pattern, resolved
+from graphflops.rules.rule import Rule
+from graphflops.rules.targets import is_pattern, resolved
 from graphflops.verify.rule_check import DIRECTIONS, Comparison, Verification, verify
 
 ROUNDS = 3

@@ -18,7 +18,7 @@ from graphflops import Cost, Spec, Unpriced, Work, analyze, rule, spec
 from graphflops.cli import main
 from graphflops.core.errors import GraphflopsError, RuleError, RuleLoadError, UsageError
 from graphflops.rules.loading import local, rulebook
-from graphflops.rules.rulebook import Rule
+from graphflops.rules.rule import Rule
 
 OFFERED = {"input": spec(2, 3), "weight": spec(4, 3), "out": spec(2, 4)}
 

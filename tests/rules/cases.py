@@ -27,7 +27,7 @@ from graphflops.models.moe import Experts
 from graphflops.models.quantization import QuantizedLinear
 from graphflops.models.scattering import ScatteringMoE, ScatteringRouter
 from graphflops.rules.loading import shipped
-from graphflops.rules.rulebook import Rule
+from graphflops.rules.rule import Rule
 
 OPTIONS = {"attention": "flash"}
 

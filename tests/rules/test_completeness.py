@@ -6,7 +6,8 @@ import torch
 from cases import CASES, priced
 
 from graphflops.rules.loading import shipped
-from graphflops.rules.rulebook import Rule, is_pattern
+from graphflops.rules.rule import Rule
+from graphflops.rules.targets import is_pattern
 
 NOT_TRACED = {"aten::norm", "aten::movedim", "aten::_reshape_alias", "aten::lift_fresh"}
 """what the PyTorch of today runs as something else"""

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from graphflops import Cost, Work, analyze, rule, spec
 from graphflops.core.errors import DuplicateRule, RuleError, RuleLoadError
 from graphflops.rules.available_names import never_offered
+from graphflops.rules.book import RuleBook
 from graphflops.rules.loading import local, rulebook, shipped
-from graphflops.rules.rulebook import Rule, RuleBook
+from graphflops.rules.rule import Rule
 
 HEAD = "from graphflops import Cost, Work, rule\n"
 RULES = Path(__file__).parents[2] / "rules"

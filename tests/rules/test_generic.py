@@ -9,9 +9,10 @@ import torch
 from cases import Case, complexes, ints, ops_of, reals
 
 from graphflops import Cost, Spec, Work, analyze, rule, spec
+from graphflops.rules.book import RuleBook
 from graphflops.rules.fallback import generic_rule
 from graphflops.rules.loading import shipped
-from graphflops.rules.rulebook import Rule, RuleBook
+from graphflops.rules.rule import Rule
 
 aten = torch.ops.aten
 

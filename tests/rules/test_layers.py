@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from graphflops import Cost, Report, RuleError, RuleLoadError, Spec, Work, analyze, rule
 from graphflops.cli import main
+from graphflops.rules.book import RuleBook
 from graphflops.rules.loading import rulebook
-from graphflops.rules.rulebook import RuleBook
 
 HEAD = "from graphflops import Cost, Work, rule\n\n"
 

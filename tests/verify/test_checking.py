@@ -11,7 +11,8 @@ from torch import nn
 
 from graphflops import Cost, Spec, Work, rule
 from graphflops.cli import main
-from graphflops.rules.rulebook import Rule, RuleBook
+from graphflops.rules.book import RuleBook
+from graphflops.rules.rule import Rule
 from graphflops.verify.rule_lint import Checked, check, check_rule
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rules"))
