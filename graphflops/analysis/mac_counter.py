@@ -27,7 +27,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from graphflops.capture.constant_propagation import Values, with_second_thoughts
+from graphflops.capture.constant_propagation import ConstantPropagation, retry_with_branches_flipped
 from graphflops.capture.eager_only import plainly
 from graphflops.capture.fake_tensors import StandIns, stored_in
 from graphflops.capture.interception import SeesBodies
@@ -79,7 +79,7 @@ def _dispatched(
     model = as_module(model)
     root = model if isinstance(model, nn.Module) else nn.Module()
 
-    def attempt(values: Values) -> tuple[Dispatched, tuple[str, ...]]:
+    def attempt(values: ConstantPropagation) -> tuple[Dispatched, tuple[str, ...]]:
         stand_ins = values.stand_ins
         copied = stand_ins.copier.copy
         with stand_ins.in_charge(), torch.set_grad_enabled(training), Described(values):
@@ -95,11 +95,13 @@ def _dispatched(
                     torch.autograd.backward(ends, [torch.ones_like(each) for each in ends])
         return Dispatched(forward.macs, backward.macs), tuple(values.assumed)
 
-    return with_second_thoughts(lambda denied: Values(StandIns(root), denied, by_mode=True), attempt, Exception)
+    return retry_with_branches_flipped(
+        lambda flipped: ConstantPropagation(StandIns(root), flipped, by_mode=True), attempt, Exception
+    )
 
 
 @contextmanager
-def mathematics(values: Values) -> Iterator[None]:
+def mathematics(values: ConstantPropagation) -> Iterator[None]:
     """Everything plain, and attention by its formula, on every device."""
     with MathAttention(), plainly(values, values.decide):
         yield
@@ -164,7 +166,7 @@ class Described(TorchDispatchMode):
     data has the values that graphflops.capture.constant_propagation assumes.
     """
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: ConstantPropagation) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.values = values
 

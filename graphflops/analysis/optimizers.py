@@ -2,7 +2,8 @@
 
 A rule ``optimizer.NAME`` wins. An optimizer without one makes two steps on fake tensors, with one parameter of each
 shape: the first makes its state and is not counted, the second is the one that is counted, late in training
-(``STEADY``). Operators are seen one by one: ``foreach``, ``fused`` and ``capturable`` are off in the copy that runs.
+(``OPTIMIZER_STEPS_DONE``). Operators are seen one by one: ``foreach``, ``fused`` and ``capturable`` are off in the copy
+that runs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from graphflops.analysis.attribution import Update
 from graphflops.analysis.costing import price
 from graphflops.analysis.expansion import expand_ops
 from graphflops.capture import Trace, trace
-from graphflops.capture.constant_propagation import STEADY
+from graphflops.capture.constant_propagation import OPTIMIZER_STEPS_DONE
 from graphflops.capture.interception import listener
 from graphflops.capture.training_steps import needs_closure, update_one_by_one
 from graphflops.core.costs import NOTHING
@@ -313,7 +314,7 @@ def _make_steady(optimizer: Any) -> None:
     """Have an optimizer that counts its own steps believe that there were many; one that asks a tensor is told so."""
     for state in (*optimizer.state.values(), *optimizer.param_groups):
         if isinstance(state, dict) and isinstance(count := state.get("step"), (int, float)):
-            state["step"] = type(count)(STEADY)
+            state["step"] = type(count)(OPTIMIZER_STEPS_DONE)
 
 
 @contextmanager

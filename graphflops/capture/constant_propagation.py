@@ -31,7 +31,7 @@ import torch
 
 from graphflops.capture.dtypes import refuse_dtypes
 from graphflops.capture.fake_tensors import StandIns, Unfold, passes_on_what_is_stored
-from graphflops.capture.faults import raised_at
+from graphflops.capture.faults import user_location
 from graphflops.capture.isolation import session
 from graphflops.capture.kernels import Kernels
 from graphflops.capture.masks import Masks
@@ -39,7 +39,7 @@ from graphflops.capture.provenance import Call, Origins, written_by
 from graphflops.capture.python_numbers import any_numbers
 from graphflops.capture.random_numbers import Draws
 from graphflops.capture.routing import Routing
-from graphflops.capture.tensor_values import Contents, Value, really
+from graphflops.capture.tensor_values import Contents, Value, real_execution
 from graphflops.capture.value_reads import Place, Question, asked
 from graphflops.core.errors import GraphflopsError
 from graphflops.core.torch_compat import (
@@ -63,18 +63,18 @@ AT_ONCE = 2**22
 """elements of a mask that are computed at a time"""
 DEEPEST = 100
 """operations between a question and the constants that answer it"""
-NONE = "taken as none, as others are taken as all"
+NONE_ASSUMED = "taken as none, as others are taken as all"
 """what is said of a mask whose complement has all"""
 DRAWN = "a random number decides; drawn from a seed of the analysis's own"
 """what is said of a draw that Python reads"""
-STEADY = 10_006
+OPTIMIZER_STEPS_DONE = 10_006
 """steps of an optimizer before the one that is counted. The next one is a prime: what is done every so many steps, such
 as the roots of preconditioners, is not part of it, and a warm-up is over"""
-VALID = "the arguments and values of torch.distributions are taken as valid, as they are in a correct run"
+DISTRIBUTIONS_VALID = "the arguments and values of torch.distributions are taken as valid, as they are in a correct run"
 """what is said once of all that torch.distributions validates"""
 FINITE = "the gradients are taken as finite, so that the scaler of the step does not skip it"
 """what is said once of ``torch.amp.GradScaler``"""
-MOST_ASKED = 10_000
+MAX_ASSUMED_READS = 10_000
 """how often a truth is assumed at one place"""
 PASSING = (0.0, 1.0, -1.0, 0.5)
 """numbers that a check is given, one after the other, until one passes"""
@@ -87,18 +87,22 @@ MOST_ATTEMPTS = 32
 _NOWHERE: Mapping[Place, int] = {}
 
 
-class Values:
-    """The values of one trace. ``denied`` are the places that ask in order to raise, each with how often it did.
+class ConstantPropagation:
+    """The values of the tensors of one trace, as far as they follow from constants or are assumed.
+
+    ``flipped_branches`` counts for each check of the program how many of its answers made it raise.
 
     Operators are run by their kernels, or with ``by_mode`` by the mode of the stand-ins, as a witness does.
     """
 
-    def __init__(self, stand_ins: StandIns, denied: Mapping[Place, int] = _NOWHERE, *, by_mode: bool = False) -> None:
+    def __init__(
+        self, stand_ins: StandIns, flipped_branches: Mapping[Place, int] = _NOWHERE, *, by_mode: bool = False
+    ) -> None:
         self.stand_ins = stand_ins
         if (here := session()) is not None:
             here.own(self)
-        self.denied = denied
-        self.truths = 0
+        self.flipped_branches = flipped_branches
+        self.branch_count = 0
         """how many truths were assumed"""
         self.questions: deque[Question] = deque(maxlen=8)
         """the last ones whose answers were assumed"""
@@ -107,7 +111,7 @@ class Values:
         self.masks = Masks(self)
         self.assumed: dict[str, None] = {}
         """what was assumed, in order, once each, after the user's line"""
-        self.blank: dict[str, None] = {}
+        self.missing_buffer_values: dict[str, None] = {}
         """buffers that were asked for a value, and have none on the meta device"""
         self.not_given: dict[int, torch.Tensor] = {}
         """inputs that were asked for a value, and were given without data"""
@@ -118,7 +122,7 @@ class Values:
         """the optimizer that steps, in which numbers only scale what is done"""
         self.reads_numbers: Callable[[], bool] = bool
         """whether the program is a step or the like, which reads its loss and its outputs to log them"""
-        self.looked_at: dict[int, torch.Tensor] = {}
+        self.value_reads: dict[int, torch.Tensor] = {}
         """tensors whose values were asked for, for whoever clears it to know"""
         self.origins = Origins()
         self.draws = Draws()
@@ -140,7 +144,7 @@ class Values:
         """
         if op is aten._local_scalar_dense.default:
             if self.updating is not None and self._counts_steps(args[0]):
-                return STEADY + 1.0
+                return OPTIMIZER_STEPS_DONE + 1.0
             if self._is_of_scaler(args[0]):
                 self.assumed.setdefault(FINITE)
                 return 0.0
@@ -151,7 +155,7 @@ class Values:
             if args[0].is_floating_point():
                 if self.updating is not None:
                     return self._number_of_update(args[0], where)
-                return self.number_read(where) if self.reads_numbers() else self._some_number()
+                return self.assumed_number(where) if self.reads_numbers() else self._some_number()
             if args[0].dtype == torch.bool and self._taken_as_false(where):
                 return False
         if op.overloadpacket in _PUT:
@@ -186,11 +190,11 @@ class Values:
         """Which branch a program takes: the one that follows from constants, else the first."""
         value = self.of(truth)
         if value is None:
-            with really():
+            with real_execution():
                 value = Value(torch.ones((), dtype=torch.bool), frozenset({"mask"}))
         return bool(self._answer(value, where))
 
-    def let_through(self, mask: torch.Tensor) -> int | None:
+    def mask_nnz(self, mask: torch.Tensor) -> int | None:
         """How many elements of a mask are true, or of one that is added above the least number; None if data decides.
 
         A mask that is the same for a whole batch is looked at once.
@@ -205,7 +209,7 @@ class Values:
             value = self._rows_of(seen, slice(start, min(rows, start + step)))
             if value is None or value.assumed:
                 return None
-            with really():
+            with real_execution():
                 real = value.tensor
                 through = real if real.dtype == torch.bool else real > torch.finfo(real.dtype).min
                 passing += int(through.count_nonzero())
@@ -218,7 +222,7 @@ class Values:
             value = self._value(tensor, 0)
             if value is None or tensor.dim() < 2 or tensor.shape[-2] == 1:
                 return value
-            with really():
+            with real_execution():
                 return Value(value.tensor[..., rows, :], value.assumed)
         if self.origins.last_write(tensor) >= made.ordinal:
             return None
@@ -231,7 +235,7 @@ class Values:
             value = next(of) if torch.is_tensor(each) else None
             return each if value is None else value.tensor
 
-        with really():
+        with real_execution():
             result = made.op(*tree_map(real, made.args), **tree_map(real, dict(made.kwargs)))
         return Value(result, frozenset().union(*(each.assumed for each in values if each is not None)))
 
@@ -239,7 +243,7 @@ class Values:
         """How a tensor was made; whoever repeats this block has to have the same one."""
         if id(tensor) in self._unknown:
             raise Unfold
-        self.looked_at[id(tensor)] = tensor
+        self.value_reads[id(tensor)] = tensor
         return self.origins.of(tensor)
 
     def copied(self, tensor: torch.Tensor, value: Value) -> None:
@@ -250,7 +254,7 @@ class Values:
     # -- answers -------------------------------------------------------------------------------------------------
 
     def _answer(self, value: Value, where: Callable[[], str]) -> Any:
-        with really():
+        with real_execution():
             answer = value.tensor.item()
         if not value.assumed:
             return answer
@@ -258,18 +262,18 @@ class Values:
             self._say(value.assumed, where)
             return answer
         question = asked(self.origins.ordinal)
-        denied = question.place in self.denied
+        is_flipped = question.place in self.flipped_branches
         if isinstance(answer, bool):
             self.questions.append(question)
-            self.truths += 1
+            self.branch_count += 1
             if question.is_of_distributions:
-                self.assumed.setdefault(VALID)
+                self.assumed.setdefault(DISTRIBUTIONS_VALID)
             else:
-                self._assume(where, f"whether; taken as {answer ^ denied}")
-            return answer ^ denied
+                self._assume(where, f"whether; taken as {answer ^ is_flipped}")
+            return answer ^ is_flipped
         if "mask" in value.assumed and question.is_check:
             self.questions.append(question)
-            answer = type(answer)(0) if denied else answer
+            answer = type(answer)(0) if is_flipped else answer
         self._say(value.assumed, where, some=bool(answer))
         return answer
 
@@ -312,19 +316,19 @@ class Values:
     def _passing(self, tensor: torch.Tensor, question: Question, where: Callable[[], str]) -> Any:
         """A truth or a number that a check asks for: one by which it does not raise."""
         if tensor.dtype == torch.bool:
-            with really():
+            with real_execution():
                 return self._answer(Value(torch.ones((), dtype=torch.bool), frozenset({"check"})), where)
         self.questions.append(replace(question, answers=len(PASSING)))
-        self.truths += 1
+        self.branch_count += 1
         self._assume(where, "a number that is checked; taken as one that passes")
-        number = PASSING[self.denied.get(question.place, 0)]
+        number = PASSING[self.flipped_branches.get(question.place, 0)]
         return number if tensor.is_floating_point() else int(number)
 
     def _passes(self) -> bool | None:
         """What a comparison of numbers comes to that a check makes; None if it is not one."""
         if not asked(self.origins.ordinal).is_check:
             return None
-        with really():
+        with real_execution():
             return bool(self._answer(Value(torch.ones((), dtype=torch.bool), frozenset({"check"})), self.where))
 
     def _some_number(self) -> Any:
@@ -357,12 +361,12 @@ class Values:
     def _taken_as_false(self, where: Callable[[], str]) -> bool:
         """Whether a truth that a step asks for is assumed: so often that it is no loop that waits for it."""
         self._asked[where()] += 1
-        if self.updating is not None or not self.reads_numbers() or self._asked[where()] > MOST_ASKED:
+        if self.updating is not None or not self.reads_numbers() or self._asked[where()] > MAX_ASSUMED_READS:
             return False
         self._assume(where, "whether; taken as False")
         return True
 
-    def number_read(self, where: Callable[[], str]) -> float:
+    def assumed_number(self, where: Callable[[], str]) -> float:
         """A number that a step reads."""
         self._assume(where, "a number that the step reads; taken as ½")
         return 0.5
@@ -400,7 +404,7 @@ class Values:
         """Whether tensors are equal, or nearly: those of one shape, unless a check raises on that."""
         if one is other or (one.shape != other.shape):
             return one is other
-        with really():
+        with real_execution():
             return bool(self._answer(Value(torch.ones((), dtype=torch.bool), frozenset({"check"})), where))
 
     def _selected(self, of: torch.Tensor, mask: torch.Tensor, where: Callable[[], str]) -> torch.Tensor:
@@ -421,7 +425,7 @@ class Values:
             value = self.of(mask)
         if value is None:
             return mask.numel(), frozenset({"mask"})
-        with really():
+        with real_execution():
             if value.is_uniform:
                 return mask.numel() * bool(mask.numel() and _one(value.tensor)), value.assumed
             return int(value.tensor.count_nonzero()), value.assumed
@@ -441,7 +445,7 @@ class Values:
         question = asked(self.origins.ordinal)
         if question.is_check:
             self.questions.append(question)
-        self._suppose(mask, not (question.is_check and question.place in self.denied))
+        self._suppose(mask, not (question.is_check and question.place in self.flipped_branches))
 
     def _suppose(self, mask: torch.Tensor, truth: bool = True) -> None:
         """Assume that a mask has all, or what can be all of it; what is now known was not before."""
@@ -451,7 +455,7 @@ class Values:
 
     def _packed(self, padded: torch.Tensor, lengths: torch.Tensor, batch_first: bool) -> Any:
         """Sequences of known lengths, one step of all of them after the other; what recurrent layers read are real."""
-        with really():
+        with real_execution():
             sizes = torch.stack([(lengths > step).sum() for step in range(int(lengths.max()))])
             steps = int(sizes.sum())
         return self.stand_ins.make((steps, *padded.shape[2:]), None, padded.dtype), self.stand_ins.leave(sizes)
@@ -503,10 +507,10 @@ class Values:
         for each in written_by(op, args, kwargs):
             root = self.origins.root_of(each)
             if isinstance(root, FakeTensor) and root.constant is not None and id(root) not in self._constants:
-                with really():
+                with real_execution():
                     self._constants[id(root)] = Value(root.constant.clone())
 
-    def is_unknown(self, tensor: torch.Tensor) -> None:
+    def mark_unknown(self, tensor: torch.Tensor) -> None:
         """Say of a tensor that nobody knows how it was made: whoever asks for its value gets ``Unfold``."""
         self._unknown[id(tensor)] = tensor
 
@@ -524,7 +528,7 @@ class Values:
         value = self.of(tensor)
         if value is None or value.assumed or not value.tensor.numel() or value.tensor.is_complex():
             return None
-        with really():
+        with real_execution():
             first = value.tensor.flatten()[0]
             return float(first) if value.is_uniform or bool((value.tensor == first).all()) else None
 
@@ -541,12 +545,12 @@ class Values:
     def _found(self, tensor: torch.Tensor, made: Call | None, depth: int) -> Value | None:
         held = self.stand_ins.held_by(tensor)
         if held is not None and held.is_meta:
-            self.blank.setdefault(self.stand_ins.name_of(tensor) or "")
+            self.missing_buffer_values.setdefault(self.stand_ins.name_of(tensor) or "")
             return None
         if held is not None:
             if self.stand_ins.is_given(tensor):
                 self.given.setdefault(id(tensor), tensor)
-            with really():
+            with real_execution():
                 return Value(held.cpu()) if held.numel() <= LARGEST else None
         if self.stand_ins.is_given_without_values(tensor):
             self.not_given.setdefault(id(tensor), tensor)
@@ -555,7 +559,7 @@ class Values:
         if (constant := self._constants.get(id(tensor))) is not None:
             return constant
         if tensor.constant is not None:
-            with really():
+            with real_execution():
                 return Value(tensor.constant.clone())  # which its mode writes to
         if depth > DEEPEST:
             return None
@@ -563,13 +567,13 @@ class Values:
             return self._assumed_of(tensor)
         packet = made.op.overloadpacket
         if (truth := _of_any_number(packet, made.args)) is not None:
-            with really():
+            with real_execution():
                 return Value(torch.tensor(truth).expand(tensor.shape), frozenset({"number"}))
         if (fill := _FILLS.get(packet)) is not None:
             number = fill if isinstance(fill, int) else made.args[fill.place]
             if torch.is_tensor(number):
                 return None
-            with really():
+            with real_execution():
                 return Value(torch.tensor(number, dtype=tensor.dtype).expand(tensor.shape))
         by_rank = packet in _BY_RANK
         if by_rank and made.args[0].is_floating_point() and (evenly := _evenly(tensor, made)) is not None:
@@ -578,13 +582,15 @@ class Values:
         if found is None and by_rank and (evenly := _evenly(tensor, made)) is not None:
             return evenly
         if found is None and _SUCCEEDS.get(packet) == made.index:
-            with really():
+            with real_execution():
                 return Value(torch.zeros(tensor.shape, dtype=tensor.dtype))
         if found is None:
             return self._of_a_mask(tensor, made)
         result, assumed = found
         if packet in _WHETHER_ANY and "mask" in assumed and "rank" not in assumed:
-            with really():  # of two masks that are complements both may have some, and what is done to these is done
+            with (
+                real_execution()
+            ):  # of two masks that are complements both may have some, and what is done to these is done
                 return Value(torch.ones((), dtype=torch.bool).expand(tensor.shape), assumed)
         part = result[made.index] if isinstance(result, (tuple, list)) else result
         return Value(part, assumed) if torch.is_tensor(part) else None
@@ -594,7 +600,7 @@ class Values:
         truth = self.masks.truth(mask) if mask.dtype == torch.bool else None
         if truth is None:
             return None
-        with really():
+        with real_execution():
             return Value(torch.tensor(truth).expand(mask.shape), frozenset({"mask"}))
 
     def _of_a_mask(self, tensor: torch.Tensor, made: Call) -> Value | None:
@@ -609,7 +615,7 @@ class Values:
             self._suppose(mask)
             if self.of(mask) is not None and (computed := self._computed(made.op, made.args, made.kwargs, 1)):
                 return Value(*computed)
-        with really():
+        with real_execution():
             return Value(torch.tensor(many).to(tensor.dtype).expand(tensor.shape), frozenset({"mask"}))
 
     def _computed(
@@ -627,12 +633,12 @@ class Values:
         if op.namespace != "aten" or op.overloadpacket in _EMPTY:
             return None
         if op.overloadpacket in _SHAPED_LIKE:  # whatever that holds
-            with really():
+            with real_execution():
                 args = (torch.empty((), dtype=args[0].dtype).expand(args[0].shape), *args[1:])
         evenly: frozenset[str] = frozenset()
         if op.overloadpacket in _BY_CHANCE and args[0].numel() <= LARGEST and not self._value(args[0], depth, before):
             evenly = frozenset({"rank"})
-            with really():  # nobody knows how likely each is, and something is drawn
+            with real_execution():  # nobody knows how likely each is, and something is drawn
                 args = (torch.full(args[0].shape, 0.5), *args[1:])
         values: list[Value] = []
         for each in tree_leaves((args, kwargs)):
@@ -656,7 +662,7 @@ class Values:
         if not (small or (uniform and (pointwise or op.overloadpacket in _UNCHANGED))):
             return None
         assumed = evenly.union(*(each.assumed for each in values)) - {"number"}
-        with really():
+        with real_execution():
             if uniform and op.overloadpacket in _UNCHANGED and not small:
                 return _one(values[0].tensor).to(values[0].tensor.dtype).expand(shape or ()), assumed
             real_args, real_kwargs = tree_map(real, (args, dict(kwargs)))
@@ -685,27 +691,29 @@ def _nothing(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
 Found = TypeVar("Found")
 
 
-def with_second_thoughts(
-    fresh: Callable[[Mapping[Place, int]], Values], attempt: Callable[[Values], Found], failure: type[Exception]
+def retry_with_branches_flipped(
+    fresh: Callable[[Mapping[Place, int]], ConstantPropagation],
+    attempt: Callable[[ConstantPropagation], Found],
+    failure: type[Exception],
 ) -> Found:
     """Run a model; where it raises because of a truth that was assumed, once more with that one taken as false.
 
     A check of the kind ``if (variance < 0).any(): raise`` is passed this way, and no other answer is changed. What
     fails in any other way raises what it raised last, which is no such check; of a line that raises anyway the first.
     """
-    denied: Counter[Place] = Counter()
+    flipped: Counter[Place] = Counter()
     first: Exception | None = None
     for _ in range(MOST_ATTEMPTS):
-        values = fresh(denied.copy())
+        values = fresh(flipped.copy())
         try:
             return attempt(values)
         except failure as error:
-            if first is None or raised_at(error.__cause__) != raised_at(first.__cause__):
+            if first is None or user_location(error.__cause__) != user_location(first.__cause__):
                 first = error
-            open_ones = (each for each in values.stopped_by(error) if denied[each.place] < each.answers - 1)
+            open_ones = (each for each in values.stopped_by(error) if flipped[each.place] < each.answers - 1)
             if (question := next(open_ones, None)) is None:
                 break
-            denied[question.place] += 1
+            flipped[question.place] += 1
     assert first is not None
     raise first
 
@@ -733,7 +741,7 @@ def _evenly(tensor: torch.Tensor, made: Call) -> Value | None:
     kept = tensor.dim() == scores.dim()
     chosen = tensor.shape[dim] if kept else 1
     rest = [size for axis, size in enumerate(scores.shape) if axis != dim % scores.dim()]
-    with really():
+    with real_execution():
         even = (torch.arange(math.prod(rest) * chosen) % many).reshape(*rest, chosen)
         even = even.movedim(-1, dim) if kept else even.squeeze(-1)
     return Value(even, frozenset({"rank"}))
@@ -804,7 +812,7 @@ _SAME_NUMBERS = (aten.t.default, aten.transpose.int, aten.detach.default, aten.a
 _HOW = {
     "rank": "which; taken evenly",
     "mask": "how many; taken as all",
-    "none": f"how many; {NONE}",
+    "none": f"how many; {NONE_ASSUMED}",
     "range": "up to where; taken as the least length",
 }
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -821,30 +829,32 @@ _PUT = (aten.index_put, aten.index_put_, aten._index_put_impl_)
 _INDEXED = (aten.index.Tensor, aten._unsafe_index.Tensor)
 
 
-def _all_positions(values: Values, self: torch.Tensor) -> Any:
+def _all_positions(values: ConstantPropagation, self: torch.Tensor) -> Any:
     """The positions of a mask that is true everywhere."""
     if (many := values._count_of(self)) is not None:
         return values.stand_ins.make((many, self.dim()), None, torch.int64)
     fake = values.stand_ins.make((self.numel(), self.dim()), None, torch.int64)
     if self.numel() * max(self.dim(), 1) <= LARGEST:
-        with really():
+        with real_execution():
             values.copied(fake, Value(torch.ones(self.shape, dtype=torch.bool).nonzero(), frozenset({"mask"})))
     return fake
 
 
-def _all_different(values: Values, self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+def _all_different(values: ConstantPropagation, self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
     n = self.numel()
     make = values.stand_ins.make
     return make((n,), None, self.dtype), make(self.shape, None, torch.int64), make((n,), None, torch.int64)
 
 
-def _all_rows_different(values: Values, self: torch.Tensor, dim: int = 0, *args: Any, **kwargs: Any) -> Any:
+def _all_rows_different(
+    values: ConstantPropagation, self: torch.Tensor, dim: int = 0, *args: Any, **kwargs: Any
+) -> Any:
     n = self.shape[dim]
     make = values.stand_ins.make
     return make(self.shape, None, self.dtype), make((n,), None, torch.int64), make((n,), None, torch.int64)
 
 
-def _all_kept(values: Values, boxes: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+def _all_kept(values: ConstantPropagation, boxes: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
     return values.stand_ins.make((boxes.shape[0],), None, torch.int64)
 
 
@@ -852,7 +862,7 @@ def _least_length(self: torch.Tensor, weights: torch.Tensor | None = None, minle
     return minlength
 
 
-def _below_the_least_length(values: Values, self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+def _below_the_least_length(values: ConstantPropagation, self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
     weights = next((each for each in (*args, *kwargs.values()) if torch.is_tensor(each)), None)
     dtype = torch.int64 if weights is None else weights.dtype if weights.dtype == torch.float32 else torch.float64
     return values.stand_ins.make((_least_length(self, *args, **kwargs),), None, dtype)

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from graphflops.capture.constant_propagation import Values
+from graphflops.capture.constant_propagation import ConstantPropagation
 from graphflops.capture.foreach import of_each
 from graphflops.core.errors import CaptureError
 from graphflops.core.torch_compat import (
@@ -40,7 +40,7 @@ Decide = Callable[[torch.Tensor], bool]
 
 
 @contextmanager
-def plainly(values: Values, decide: Decide) -> Iterator[None]:
+def plainly(values: ConstantPropagation, decide: Decide) -> Iterator[None]:
     """Everything plain in this thread while this is open; ``decide`` says which branch a ``cond`` takes.
 
     Real tensors that a program finds by itself, among globals or in what cannot be copied, are replaced by their
@@ -108,7 +108,7 @@ def converted(module: nn.Module, convert: Callable[[Any], Any], recurse: bool = 
 class _Plain(TorchFunctionMode):
     """Takes devices out of calls, and runs the compiler's control flow as Python."""
 
-    def __init__(self, values: Values, decide: Decide) -> None:
+    def __init__(self, values: ConstantPropagation, decide: Decide) -> None:
         super().__init__()
         self.values = values
         self.decide = decide
@@ -163,7 +163,7 @@ class _Plain(TorchFunctionMode):
         with DisableTorchFunction():
             value = self.values.read(tensor)
         is_logged = value is None and tensor.is_floating_point() and self.values.reads_numbers()
-        number = self.values.number_read(self.values.where) if is_logged else None
+        number = self.values.assumed_number(self.values.where) if is_logged else None
         with no_dispatch_modes(), DisableTorchFunction():
             if number is not None:  # one element in memory, whatever the shape
                 return torch.full((), number, dtype=tensor.dtype).expand(tensor.shape)

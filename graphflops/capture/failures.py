@@ -111,7 +111,7 @@ def _is_function(root: nn.Module) -> bool:
     return type(root).__module__.startswith("graphflops.capture")
 
 
-def also_tried(error: CaptureError, way: str) -> CaptureError:
+def add_attempt(error: CaptureError, way: str) -> CaptureError:
     """The same error, which says of another way to a graph as well why it is none."""
     return CaptureError(str(error).replace(_OPAQUE, f"; {shortened(way, 500)}{_OPAQUE}", 1))
 

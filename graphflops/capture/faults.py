@@ -25,7 +25,7 @@ NOT_THE_USERS = (os.path.dirname(torch.__file__) + os.sep, PACKAGE, "<")
 
 _NEEDS_DATA = ("DataDependentOutputException", "DynamicOutputShapeException", "GuardOnDataDependentSymNode")
 _OF_NUMPY = ".numpy() is not supported"
-_IN_WORDS_OF_PYTORCH = tuple(f"{PACKAGE}tracing{os.sep}{name}.py" for name in ("dtypes", "torchscript"))
+_IN_WORDS_OF_PYTORCH = tuple(f"{PACKAGE}capture{os.sep}{name}.py" for name in ("dtypes", "torchscript"))
 """files of ours that raise what PyTorch raises on real tensors"""
 _OF_TRACES = tuple(
     os.path.join(os.path.dirname(torch.__file__), *path) + os.sep for path in (("_subclasses",), ("fx",), ("export",))
@@ -52,7 +52,7 @@ class Fault(Enum):
 
 def fault_of(error: BaseException) -> Fault:
     """What a trace failed at, by the error that ended it."""
-    if asks_for_data(error):
+    if needs_data(error):
         return Fault.VALUE
     text = said(error)
     if (attribute := missing_attribute(error)) is not None:
@@ -71,7 +71,7 @@ def fault_of(error: BaseException) -> Fault:
     return Fault.HERE if file.startswith(_OF_TRACES) and not is_refusal else Fault.MODEL
 
 
-def asks_for_data(error: BaseException | None) -> bool:
+def needs_data(error: BaseException | None) -> bool:
     """Whether a trace ended where a value was asked for that only data can tell."""
     return type(error).__name__ in _NEEDS_DATA or (error is not None and _OF_NUMPY in said(error))
 
@@ -88,7 +88,7 @@ def is_users(file: str) -> bool:
     return file.startswith(MODELS) or not file.startswith(NOT_THE_USERS)
 
 
-def raised_at(error: BaseException | None) -> tuple[str, int] | None:
+def user_location(error: BaseException | None) -> tuple[str, int] | None:
     """The file and line of the user's code that an error came out of."""
     entries = traceback.extract_tb(error.__traceback__ if error is not None else None)
     return next(((each.filename, each.lineno or 0) for each in reversed(entries) if is_users(each.filename)), None)

@@ -301,7 +301,7 @@ class Folding:
             made = stock.pop()
         else:
             made = stand_ins.make(*spec)
-        self.tracer.values.is_unknown(made)
+        self.tracer.values.mark_unknown(made)
         return made
 
     def _run(self, run: Callable[[], Any], block: Block, call: _Call) -> Any:
@@ -315,7 +315,7 @@ class Folding:
         held = [_held_by(each) for each in copies]
         line = self._line()
         called, tracer.called = tracer.called, set()
-        tracer.values.looked_at.clear()
+        tracer.values.value_reads.clear()
         try:
             with self.running(pattern):
                 result = run()
@@ -340,7 +340,7 @@ class Folding:
         values = self.tracer.values
         return (
             [(each._version, id(self.tracer.nodes.get(id(each)))) for each in call.tensors],
-            (len(values.assumed), values.truths, len(values.blank), values.routing.seen),
+            (len(values.assumed), values.branch_count, len(values.missing_buffer_values), values.routing.seen),
             surroundings(),
             (self.tracer.session.draws, values.draws.count),
         )
@@ -381,7 +381,7 @@ class Folding:
                 return None
             outputs.append(leaf if made is None else made)
         kinds = self._kinds(own)
-        looked_at = list(self.tracer.values.looked_at.values())
+        looked_at = list(self.tracer.values.value_reads.values())
         if kinds is None or any(
             _is_below(self.tracer.stand_ins.name_of(each) or "-", block.path) for each in looked_at
         ):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from graphflops.capture.constant_propagation import Values
+from graphflops.capture.constant_propagation import ConstantPropagation
 from graphflops.capture.eager_only import plainly
 from graphflops.capture.foreach import of_each
 from graphflops.core.torch_compat import (
@@ -86,7 +86,7 @@ def listener() -> Listener | None:
 
 
 @contextmanager
-def watching(listener: Listener, values: Values) -> Iterator[None]:
+def watching(listener: Listener, values: ConstantPropagation) -> Iterator[None]:
     """Tell a listener of every call in this thread while this is open."""
     before, _here.listener = _here.listener, listener
     try:
@@ -97,7 +97,7 @@ def watching(listener: Listener, values: Values) -> Iterator[None]:
 
 
 @contextmanager
-def watching_functions(listener: Listener, values: Values) -> Iterator[None]:
+def watching_functions(listener: Listener, values: ConstantPropagation) -> Iterator[None]:
     """Tell of functions alone: autograd runs a backward pass without the modes that see these."""
     with _Functions(listener), plainly(values, listener.decide):
         yield

@@ -111,7 +111,7 @@ def _run_to_its_end(items: Iterable[Any]) -> Iterator[Any]:
         )
 
 
-def no_gradient(result: Any) -> str:
+def no_gradient_warning(result: Any) -> str:
     """The warning that backward is 0, since no output requires grad."""
     name = type(result).__name__
     what = "forward returned None" if result is None else f"nothing that forward returned requires grad ({_a(name)})"

@@ -21,7 +21,7 @@ CALLS_A_LEVEL = 10
 """calls that are open for each level of modules while a model is traced, and some to spare"""
 MARGIN = 500
 """calls that are open in the innermost module"""
-MOST = 20_000
+MAX_RECURSION_LIMIT = 20_000
 """what the limit is raised to at the most"""
 
 _lock = threading.Lock()
@@ -31,13 +31,13 @@ _ours = 0
 
 
 @contextmanager
-def room_for(levels: int) -> Iterator[None]:
+def recursion_limit_for(levels: int) -> Iterator[None]:
     """Modules may call each other so many levels deep while this is open."""
-    with _limit(min(MOST, _depth() + levels * CALLS_A_LEVEL + MARGIN)):
+    with _limit(min(MAX_RECURSION_LIMIT, _depth() + levels * CALLS_A_LEVEL + MARGIN)):
         yield
 
 
-def with_room(trace: Callable[[], Result]) -> Result:
+def retry_with_deeper_recursion(trace: Callable[[], Result]) -> Result:
     """What a trace gives; if it ran out of room, what it gives with as much as there may be.
 
     A module that calls itself has as many levels as its data say, which nobody knows before.
@@ -45,9 +45,9 @@ def with_room(trace: Callable[[], Result]) -> Result:
     try:
         return trace()
     except CaptureError as error:
-        if not isinstance(error.__cause__, RecursionError) or sys.getrecursionlimit() >= MOST:
+        if not isinstance(error.__cause__, RecursionError) or sys.getrecursionlimit() >= MAX_RECURSION_LIMIT:
             raise
-    with _limit(MOST):
+    with _limit(MAX_RECURSION_LIMIT):
         return trace()
 
 

@@ -38,7 +38,7 @@ class Value:
 
 
 @contextmanager
-def really() -> Iterator[None]:
+def real_execution() -> Iterator[None]:
     """Computing with values, unseen by whoever watches."""
     with no_dispatch_modes(), DisableTorchFunction(), torch.no_grad():
         yield
@@ -70,7 +70,7 @@ class Contents:
             self._apply(state, write)
         if state.real is None or state.real.dtype != tensor.dtype:
             return None
-        with really():
+        with real_execution():
             return Value(_view(state.real, tensor).clone(), frozenset(state.assumed))
 
     def forget(self) -> None:
@@ -84,7 +84,7 @@ class Contents:
         value = self.value_of(root, writes[0].ordinal)
         if value is not None and state.size <= LARGEST and value.tensor.dtype == root.dtype:
             state.assumed = set(value.assumed)
-            with really():
+            with real_execution():
                 state.real = torch.empty(state.size, dtype=root.dtype)
                 _view(state.real, root).copy_(value.tensor)
         return state
@@ -95,7 +95,7 @@ class Contents:
             if not _overwrites(write, state):
                 return
             state.assumed = set()
-            with really():
+            with real_execution():
                 state.real = torch.empty(state.size, dtype=state.root.dtype)
         try:
             self._replay(state, write)
@@ -121,7 +121,7 @@ class Contents:
             state.assumed |= value.assumed
             return value.tensor
 
-        with really():
+        with real_execution():
             args, kwargs = tree_map(real, (write.args, dict(write.kwargs)))
             if torch.Tag.nondeterministic_seeded in write.op.tags:
                 self._draw(state, write, args, kwargs)

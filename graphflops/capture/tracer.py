@@ -21,11 +21,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 from graphflops.capture.backward_hooks import Hook, are_on_all_modules, of_module, of_tensor, together
 from graphflops.capture.checkpoints import Dispatched, Place, Region, Regions
-from graphflops.capture.constant_propagation import Values, with_second_thoughts
+from graphflops.capture.constant_propagation import ConstantPropagation, retry_with_branches_flipped
 from graphflops.capture.custom_functions import OwnCode, arguments
 from graphflops.capture.distributed import note_on
 from graphflops.capture.exporting import exported
-from graphflops.capture.failures import also_tried, failure, user_line
+from graphflops.capture.failures import add_attempt, failure, user_line
 from graphflops.capture.fake_tensors import (
     Opened,
     StandIns,
@@ -39,16 +39,16 @@ from graphflops.capture.fake_tensors import (
     stored_in,
     tensors_of,
 )
-from graphflops.capture.faults import asks_for_data
+from graphflops.capture.faults import needs_data
 from graphflops.capture.folding import Folding
 from graphflops.capture.grad_functions import Histories, held_under, history_of
 from graphflops.capture.identical_blocks import alike_blocks
 from graphflops.capture.interception import watching
 from graphflops.capture.isolation import Session, isolated, session
 from graphflops.capture.math_attention import ATTENTION, FUSED_BACKWARD, math_attention
-from graphflops.capture.outputs import no_gradient, tensors_in
+from graphflops.capture.outputs import no_gradient_warning, tensors_in
 from graphflops.capture.reachable_modules import hold, modules_reached, positional_names
-from graphflops.capture.recursion import room_for, with_room
+from graphflops.capture.recursion import recursion_limit_for, retry_with_deeper_recursion
 from graphflops.capture.replay import as_module, captured_from, remembered_modules, replayed
 from graphflops.capture.segments import Stretch
 from graphflops.capture.signatures import signature_of
@@ -159,32 +159,34 @@ def _traced(
 
     opened: set[OpOverload] = set()
 
-    def attempt(values: Values, *, fold: bool = False) -> Trace:
-        with room_for(values.stand_ins.survey.depth):
+    def attempt(values: ConstantPropagation, *, fold: bool = False) -> Trace:
+        with recursion_limit_for(values.stand_ins.survey.depth):
             return Tracer(root, book, values, whole, opened).run(args, kwargs, grad=grad, fold=fold)
 
     def unfolded() -> Trace:
         while True:
             try:
-                return with_second_thoughts(lambda denied: Values(StandIns(root), denied), attempt, CaptureError)
+                return retry_with_branches_flipped(
+                    lambda flipped: ConstantPropagation(StandIns(root), flipped), attempt, CaptureError
+                )
             except Opened as inside:
                 opened.add(inside.operator)
 
     if fold:
         with suppress(Unfold, CaptureError):  # what is wrong is said of the model itself
-            return attempt(Values(StandIns(root)), fold=True)
+            return attempt(ConstantPropagation(StandIns(root)), fold=True)
     try:
-        return with_room(unfolded)
+        return retry_with_deeper_recursion(unfolded)
     except CaptureError as error:
-        if isinstance(root, (_Function, fx.GraphModule)) or not asks_for_data(error.__cause__):
+        if isinstance(root, (_Function, fx.GraphModule)) or not needs_data(error.__cause__):
             raise
         program = exported(root, args, kwargs, grad=grad)
         if isinstance(program, str):
-            raise also_tried(error, f"torch.export: {program}") from error.__cause__
+            raise add_attempt(error, f"torch.export: {program}") from error.__cause__
         try:
             found = _traced(program, args, kwargs, book, grad=grad, fold=fold, whole=whole)
         except CaptureError:
-            raise also_tried(error, "torch.export: its program asks for values as well") from error.__cause__
+            raise add_attempt(error, "torch.export: its program asks for values as well") from error.__cause__
         why = "run on fake tensors: stopped where data decides; exported by torch.export"
         return replace(found, name=type(root).__name__, capture=(why, *found.capture))
 
@@ -206,7 +208,7 @@ class Tracer(fx.Tracer):
         self,
         root: nn.Module,
         book: RuleBook,
-        values: Values,
+        values: ConstantPropagation,
         whole: Sequence[str] = (),
         opened: Collection[OpOverload] = frozenset(),
     ) -> None:
@@ -280,7 +282,7 @@ class Tracer(fx.Tracer):
                 with watching(self, self.values):
                     result = call(*placed_args, **placed_kwargs)
                     outputs = self._outputs(result)
-                    untrained = no_gradient(result) if grad and self._is_without_gradient(outputs) else ""
+                    untrained = no_gradient_warning(result) if grad and self._is_without_gradient(outputs) else ""
                     if grad:
                         self.own_code.run_those_that_wait(self._flows(outputs))
                         self._in_a_backward_pass(self._run_backward_hooks)
@@ -288,7 +290,7 @@ class Tracer(fx.Tracer):
                 raise
             except Exception as error:
                 inputs = [spec_of(each) for each in tree_leaves((args, dict(kwargs))) if torch.is_tensor(each)]
-                path, blank = self.failed_at or "", list(self.values.blank)
+                path, blank = self.failed_at or "", list(self.values.missing_buffer_values)
                 asked = self._names_of(
                     key for key, each in self.values.not_given.items() if not each.is_floating_point()
                 )
@@ -702,7 +704,7 @@ class Tracer(fx.Tracer):
             self.nodes[id(result)].meta["flows"][self.nodes[id(result)].args[0]] = False
         if torch.is_tensor(mask := offered.get("attn_mask")):
             with self.paused():
-                self.nodes[id(result)].meta["stored"] = {"attn_mask": self.values.let_through(mask)}
+                self.nodes[id(result)].meta["stored"] = {"attn_mask": self.values.mask_nnz(mask)}
         for name in signature.written:
             self.histories.are_old()
             self._written_through(offered[name])

@@ -19,7 +19,7 @@ import torch
 from torch import fx, nn
 
 from graphflops.capture.fake_tensors import Unfold
-from graphflops.capture.faults import asks_for_data
+from graphflops.capture.faults import needs_data
 from graphflops.capture.interception import watch_steps
 from graphflops.capture.signatures import signature_of
 from graphflops.core.errors import CaptureError
@@ -214,7 +214,7 @@ class Steps:
             with tracer.updating(optimizer):
                 return call(*args, **kwargs)
         except Exception as error:
-            if not (asks_for_data(error) and needs_closure(type(optimizer))):
+            if not (needs_data(error) and needs_closure(type(optimizer))):
                 raise
             raise CaptureError(
                 f"{type(optimizer).__name__} decides by values of gradients how often it calls its closure. Analyse "

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from graphflops.analysis.arguments import in_words
 from graphflops.analysis.mac_counter import dispatched_assuming
 from graphflops.analysis.pipeline import analyze
-from graphflops.capture.constant_propagation import NONE
+from graphflops.capture.constant_propagation import NONE_ASSUMED
 from graphflops.core.costs import NOTHING, Work
 from graphflops.core.entries import Entry, Unknown
 from graphflops.core.errors import CaptureError
@@ -81,7 +81,7 @@ def verify(
     report = analyze(model, args, kwargs, optimizer=None, rules=given, attention="math")
     opened = analyze(model, args, kwargs, optimizer=None, rules=given, attention="math", expand=True)
     seen, assumed = dispatched_assuming(model, args, kwargs)
-    if any(NONE in each for each in assumed) and not any(NONE in each for each in report.assumed):
+    if any(NONE_ASSUMED in each for each in assumed) and not any(NONE_ASSUMED in each for each in report.assumed):
         raise CaptureError(
             f"{report.model} has a layer that a rule prices as a whole, for any data, and inside of which data decides "
             "which rows go where: a run takes one of several ways, and is no witness of the rule"

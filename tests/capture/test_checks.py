@@ -15,7 +15,7 @@ from really import Program, analysed, really_dispatched, reported
 from torch import Tensor
 
 from graphflops import CaptureError, analyze
-from graphflops.capture.constant_propagation import VALID
+from graphflops.capture.constant_propagation import DISTRIBUTIONS_VALID
 
 X = torch.ones(12, 8)
 
@@ -143,7 +143,7 @@ def test_distributions_are_exact_with_their_default_validation_which_is_said_onc
     monkeypatch.setattr(D.Distribution, "_validate_args", True)  # torch.compile, called once, switches it off for good
     model = likelihood(DISTRIBUTIONS[name])
     assert analysed(model, X[:4]) == really_dispatched(model, X[:4])
-    assert reported(model, X[:4]).assumed == (VALID,)
+    assert reported(model, X[:4]).assumed == (DISTRIBUTIONS_VALID,)
 
 
 def test_divergences_are_exact() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from graphflops import Report, analyze
-from graphflops.capture.recursion import MOST, room_for
+from graphflops.capture.recursion import MAX_RECURSION_LIMIT, recursion_limit_for
 from graphflops.core.components import components
 from graphflops.core.errors import CaptureError
 
@@ -104,7 +104,7 @@ class TestNesting:
         assert {*capsys.readouterr().out.split()} == {"1000"}
 
     def test_those_who_overlap_have_room_as_long_as_they_need_it(self) -> None:
-        first, second = room_for(300), room_for(600)
+        first, second = recursion_limit_for(300), recursion_limit_for(600)
         first.__enter__()
         low = sys.getrecursionlimit()
         second.__enter__()
@@ -115,13 +115,13 @@ class TestNesting:
         assert sys.getrecursionlimit() == 1000
 
     def test_what_the_program_sets_meanwhile_stays(self) -> None:
-        with room_for(300):
+        with recursion_limit_for(300):
             sys.setrecursionlimit(7777)
         assert sys.getrecursionlimit() == 7777
 
     def test_room_has_an_end(self) -> None:
-        with room_for(10**9):
-            assert sys.getrecursionlimit() == MOST
+        with recursion_limit_for(10**9):
+            assert sys.getrecursionlimit() == MAX_RECURSION_LIMIT
 
 
 class HoldsItself(nn.Module):

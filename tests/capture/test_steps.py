@@ -500,7 +500,7 @@ class TestWhatAStepDecides:
                 optimizer.zero_grad()
 
         with (
-            patch.object(constant_propagation, "MOST_ASKED", 20),
+            patch.object(constant_propagation, "MAX_ASSUMED_READS", 20),
             pytest.raises(CaptureError, match="only data can tell"),
         ):
             analyze(step, (X, Y))

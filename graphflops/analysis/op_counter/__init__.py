@@ -27,7 +27,7 @@ from torch import nn
 
 from graphflops.analysis.mac_counter import Described, mathematics
 from graphflops.analysis.op_counter.operations import adds_up, functional, single_operations
-from graphflops.capture.constant_propagation import Values, with_second_thoughts
+from graphflops.capture.constant_propagation import ConstantPropagation, retry_with_branches_flipped
 from graphflops.capture.fake_tensors import StandIns
 from graphflops.capture.isolation import isolated
 from graphflops.capture.outputs import tensors_in
@@ -104,7 +104,7 @@ def _executed(
     modules = [each for each in (call, owner, *tree_leaves(given)) if isinstance(each, nn.Module)]
     root = call if isinstance(call, nn.Module) and len(modules) == 1 else nn.ModuleList(modules)
 
-    def attempt(values: Values) -> Executed:
+    def attempt(values: ConstantPropagation) -> Executed:
         stand_ins = values.stand_ins
         copied = stand_ins.copier.copy
         with stand_ins.in_charge(), torch.set_grad_enabled(training), Described(values):
@@ -138,7 +138,7 @@ def _executed(
             unresolved=frozenset(forward.unresolved | backward.unresolved),
         )
 
-    return with_second_thoughts(lambda denied: Values(StandIns(root), denied), attempt, Exception)
+    return retry_with_branches_flipped(lambda flipped: ConstantPropagation(StandIns(root), flipped), attempt, Exception)
 
 
 # -- watching ------------------------------------------------------------------------------------------------------
