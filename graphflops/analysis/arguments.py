@@ -12,7 +12,7 @@ from torch import nn
 
 from graphflops.capture.faults import raised_by_user
 from graphflops.core.errors import CaptureError, GraphflopsError, UsageError
-from graphflops.core.messages import RAISED, place_of, said, shown
+from graphflops.core.messages import USER_EXCEPTIONS, format_error, format_value, location_of
 from graphflops.core.torch_compat import tree_leaves
 from graphflops.report.conventions import Convention
 
@@ -44,12 +44,14 @@ def checked_model(model: Any) -> None:
         try:
             module._parameters, module._buffers  # noqa: B018
             children = module._modules
-        except RAISED as error:
+        except USER_EXCEPTIONS as error:
             of = f" in {type(model).__name__}" if path else ""
             where = f"{path or 'the model itself'} ({type(module).__name__}){of}"
             if isinstance(error, AttributeError):
                 raise UsageError(f"{where} is no whole module: its __init__ does not call super().__init__()") from None
-            raise UsageError(f"{where} cannot be looked into: {said(error)}\n    {place_of(error)}") from error
+            raise UsageError(
+                f"{where} cannot be looked into: {format_error(error)}\n    {location_of(error)}"
+            ) from error
         waiting += [(f"{path}.{name}" if path else name, child) for name, child in children.items()]
 
 
@@ -67,7 +69,9 @@ def checked_inputs(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], Mapping[str
     if not isinstance(kwargs, Mapping):
         raise UsageError(f"kwargs must be a dict of inputs by their names in forward, not {type(kwargs).__name__}")
     if wrong := [name for name in kwargs if not isinstance(name, str)]:
-        raise UsageError(f"kwargs must be a dict of inputs by their names in forward: {shown(wrong[0])} is no name")
+        raise UsageError(
+            f"kwargs must be a dict of inputs by their names in forward: {format_value(wrong[0])} is no name"
+        )
     for each in tree_leaves((args, dict(kwargs))):
         if isinstance(each, torch.Tensor) and each.dtype in QUANTIZED:
             raise UsageError(
@@ -86,7 +90,7 @@ def checked_options(**options: Any) -> None:
     for name, value in options.items():
         may, what = _MAY_BE[name]
         if not may(value):
-            raise UsageError(f"{name} must be {what}, not {shown(value)}")
+            raise UsageError(f"{name} must be {what}, not {format_value(value)}")
 
 
 def checked_patterns(expand: Any) -> bool | list[str]:
@@ -100,7 +104,8 @@ def checked_patterns(expand: Any) -> bool | list[str]:
     patterns: list[Any] = list(expand) if _is_listed(expand) and not isinstance(expand, Mapping) else [None]
     if not all(isinstance(pattern, str) for pattern in patterns):
         raise UsageError(
-            f"expand must be True, False, or a list of patterns, as in expand=['aten.softmax*'], not {shown(expand)}"
+            "expand must be True, False, or a list of patterns, as in "
+            f"expand=['aten.softmax*'], not {format_value(expand)}"
         )
     return patterns
 
@@ -115,10 +120,12 @@ def in_words(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
             return function(*args, **kwargs)
         except GraphflopsError:
             raise
-        except RAISED as error:
+        except USER_EXCEPTIONS as error:
             if isinstance(error, Exception) and not raised_by_user(error):
                 raise  # a fault of ours, which is told with all that is known of it
-            raise CaptureError(f"the model's own code raised {said(error)}\n    {place_of(error)}") from error
+            raise CaptureError(
+                f"the model's own code raised {format_error(error)}\n    {location_of(error)}"
+            ) from error
 
     return run
 

@@ -28,7 +28,7 @@ from graphflops.capture.training_steps import needs_closure, update_one_by_one
 from graphflops.core.costs import NOTHING
 from graphflops.core.entries import Unknown
 from graphflops.core.errors import CaptureError, UsageError
-from graphflops.core.messages import said, shown
+from graphflops.core.messages import format_error, format_value
 from graphflops.graph.graph import Op, OpGraph, build, every_op
 from graphflops.rules.book import RuleBook
 from graphflops.rules.formulas import formula
@@ -101,7 +101,7 @@ def _by_name(book: RuleBook, name: str) -> ChosenOptimizer:
     rules = sorted(str(key).removeprefix("optimizer.") for key, _ in book if str(key).startswith("optimizer."))
     of_torch = sorted(kind.__name__ for kind in _of_torch().values())
     raise UsageError(
-        f"there is no optimizer {shown(name)}; there are: {', '.join(rules)}, by their rules; "
+        f"there is no optimizer {format_value(name)}; there are: {', '.join(rules)}, by their rules; "
         f"of torch.optim, counted by their own step: {', '.join(of_torch)}"
         "\nGive one of a package as PACKAGE.CLASS, as its class or as an optimizer that you made; or a rule of yours "
         'for it: @rule("optimizer.NAME")'
@@ -111,7 +111,9 @@ def _by_name(book: RuleBook, name: str) -> ChosenOptimizer:
 def _by_maker(book: RuleBook, make: Any) -> ChosenOptimizer:
     kind = make.func if isinstance(make, functools.partial) else make
     if not (callable(kind) and (not inspect.isclass(kind) or callable(getattr(kind, "step", None)))):
-        raise UsageError(f"{shown(make)} makes no optimizer: give a class such as torch.optim.RMSprop, or its name")
+        raise UsageError(
+            f"{format_value(make)} makes no optimizer: give a class such as torch.optim.RMSprop, or its name"
+        )
     if inspect.isclass(kind):
         _refuse_closure(kind)
     rule = _user_rule(book, kind)
@@ -119,7 +121,9 @@ def _by_maker(book: RuleBook, make: Any) -> ChosenOptimizer:
         with _as_it_was(kind):
             (group,) = make([torch.zeros(1)]).param_groups
         rule = _shipped_rule(book, kind, group)
-    name = rule.targets[0] if rule is not None and book.is_shipped(rule) else getattr(kind, "__name__", shown(kind))
+    name = (
+        rule.targets[0] if rule is not None and book.is_shipped(rule) else getattr(kind, "__name__", format_value(kind))
+    )
     return ChosenOptimizer(str(name).removeprefix("optimizer."), rule, make)
 
 
@@ -159,7 +163,7 @@ def _imported(name: str) -> Any:
     try:
         found: Any = importlib.import_module(module)
     except ImportError as error:
-        raise UsageError(f"optimizer {shown(name)}: {said(error)}") from error
+        raise UsageError(f"optimizer {format_value(name)}: {format_error(error)}") from error
     return getattr(found, attribute, None)
 
 
@@ -261,7 +265,7 @@ class _Counted:
         except CaptureError as error:
             if outcome.refused:
                 return f"{chosen.name} does not take it: {outcome.refused}"
-            why = str(error) if error.__cause__ is None else said(error.__cause__)
+            why = str(error) if error.__cause__ is None else format_error(error.__cause__)
             raise CaptureError(
                 f"the update of {chosen.name} cannot be counted by its own step, on a parameter of shape "
                 f'{tuple(parameter.shape)}: {why}\nWrite a rule for it: @rule("optimizer.{chosen.name}")'
@@ -295,7 +299,7 @@ def _step(chosen: ChosenOptimizer, parameter: torch.Tensor, outcome: _Outcome) -
                 try:
                     optimizer = make([parameter])
                 except Exception as error:
-                    outcome.refused = said(error)
+                    outcome.refused = format_error(error)
                     raise
             update_one_by_one(optimizer)
             for group in optimizer.param_groups:

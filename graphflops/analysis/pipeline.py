@@ -17,7 +17,7 @@ from graphflops.capture import trace
 from graphflops.capture.isolation import isolated
 from graphflops.core.entries import missing_rules
 from graphflops.core.errors import CaptureError, MissingRules, UsageError
-from graphflops.core.messages import shown
+from graphflops.core.messages import format_value
 from graphflops.graph.gradients import annotate
 from graphflops.graph.graph import build
 from graphflops.report.conventions import STANDARD, Convention, convention_named
@@ -108,7 +108,7 @@ def _analyzed(
     chosen = convention_named(convention)
     book = rulebook(rules, strict=strict)
     if attention not in ("flash", "math"):
-        raise UsageError(f"attention must be 'flash' or 'math', not {shown(attention)}")
+        raise UsageError(f"attention must be 'flash' or 'math', not {format_value(attention)}")
     optimizers = chosen_optimizers(book, optimizer) if training else ()
     options = {"attention": attention}
 

@@ -21,7 +21,7 @@ from graphflops.capture.checkpoints import AtHand
 from graphflops.capture.fake_tensors import Unfold
 from graphflops.capture.interception import is_watching, watching, watching_functions, watching_operators
 from graphflops.core.entries import BY_ITS_OWN_CODE
-from graphflops.core.messages import said, shortened
+from graphflops.core.messages import format_error, shortened
 from graphflops.core.torch_compat import (
     DisableTorchFunction,
     OpOverload,
@@ -281,7 +281,7 @@ class OwnCode:
             except Unfold:
                 raise
             except Exception as error:  # what of it did run is counted
-                node.meta["own_code"] = shortened(said(error).splitlines()[0], 300)
+                node.meta["own_code"] = shortened(format_error(error).splitlines()[0], 300)
             finally:
                 tracer.hook = None
                 into = accumulated()

@@ -12,7 +12,7 @@ from torch import fx, nn
 from graphflops.capture.fake_tensors import LARGEST_GIVEN
 from graphflops.capture.faults import NOT_THE_USERS, OF_DISTRIBUTED, Fault, fault_of, is_users, missing_attribute
 from graphflops.core.errors import CaptureError
-from graphflops.core.messages import said, shortened, to_report
+from graphflops.core.messages import bug_report, format_error, shortened
 from graphflops.core.sizes import Spec
 from graphflops.rules.targets import dotted_name
 
@@ -86,7 +86,7 @@ def _advice(
     if fault is Fault.HERE:
         lines = ["graphflops cannot do this yet, and the model is not at fault."]
         if _limit(error) is None:
-            lines += [f"Please report this line: {to_report(error)}"]
+            lines += [f"Please report this line: {bug_report(error)}"]
         return lines if is_bare else [*lines, f"Until then, a rule with outputs= for {cls} says what it costs instead."]
     names = ", ".join(each or "a tensor" for each in blank)
     asked = f"It asked for the value of {names}, which has none on the meta device: build the model on the CPU, or "
@@ -145,11 +145,11 @@ def _reason(error: Exception, fault: Fault) -> str:
     if fault is Fault.VALUE:
         return "this line needs a value that only data can tell"
     if fault is Fault.MODEL:
-        return said(error).replace("'FakeTensor' object", "'Tensor' object")
+        return format_error(error).replace("'FakeTensor' object", "'Tensor' object")
     if (limit := _limit(error)) is not None:
         return limit
     match = _WITHOUT_DATA.search(str(error))
-    return said(error) if match is None else f"the operator {match['op']} does not run on tensors without data"
+    return format_error(error) if match is None else f"the operator {match['op']} does not run on tensors without data"
 
 
 def _limit(error: Exception) -> str | None:

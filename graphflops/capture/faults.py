@@ -17,7 +17,7 @@ from types import TracebackType
 
 import torch
 
-from graphflops.core.messages import said
+from graphflops.core.messages import format_error
 
 PACKAGE = str(Path(__file__).parents[1]) + os.sep
 MODELS = PACKAGE + "models" + os.sep
@@ -54,7 +54,7 @@ def fault_of(error: BaseException) -> Fault:
     """What a trace failed at, by the error that ended it."""
     if needs_data(error):
         return Fault.VALUE
-    text = said(error)
+    text = format_error(error)
     if (attribute := missing_attribute(error)) is not None:
         return Fault.HERE if hasattr(torch.Tensor, attribute) or attribute in OF_DISTRIBUTED else Fault.MODEL
     if _WITHOUT_DATA.search(text):
@@ -73,7 +73,7 @@ def fault_of(error: BaseException) -> Fault:
 
 def needs_data(error: BaseException | None) -> bool:
     """Whether a trace ended where a value was asked for that only data can tell."""
-    return type(error).__name__ in _NEEDS_DATA or (error is not None and _OF_NUMPY in said(error))
+    return type(error).__name__ in _NEEDS_DATA or (error is not None and _OF_NUMPY in format_error(error))
 
 
 def missing_attribute(error: BaseException) -> str | None:

@@ -25,7 +25,7 @@ from torch import fx, nn
 from graphflops.capture.copying import NOTHING, content_of, is_a, is_plain, object_dict
 from graphflops.capture.isolation import in_analysis
 from graphflops.capture.patches import drawn_apart
-from graphflops.core.messages import attribute
+from graphflops.core.messages import try_getattr
 
 Undo = Callable[[Callable[[Any], bool], bool], None]
 """puts back what was written; told which values are the analysis's own, and whether nobody else could have written"""
@@ -62,9 +62,9 @@ def _files_near(root: nn.Module, classes: Collection[type]) -> set[str]:
     near = {each.__module__ for cls in classes for each in cls.__mro__}
     function = object_dict(root).get("forward")
     while function is not None:
-        near.add(attribute(function, "__module__"))
-        near.add(type(attribute(function, "__self__")).__module__)
-        function = attribute(function, "func") or attribute(function, "__func__")
+        near.add(try_getattr(function, "__module__"))
+        near.add(type(try_getattr(function, "__self__")).__module__)
+        function = try_getattr(function, "func") or try_getattr(function, "__func__")
     near = set(filter(_is_users, near))
     return near.union(*(_imported_from(name, len(vars(sys.modules[name]))) for name in near))
 
@@ -73,7 +73,7 @@ def _files_near(root: nn.Module, classes: Collection[type]) -> set[str]:
 def _imported_from(name: str, size: int) -> frozenset[str]:
     """The modules of users that a module has functions and classes of; anew if it has grown."""
     origins = (
-        attribute(value, "__module__")
+        try_getattr(value, "__module__")
         for value in [*vars(sys.modules[name]).values()]
         if is_a(value, (FunctionType, type, _Memo))
     )

@@ -14,7 +14,7 @@ import torch
 from torch import fx, nn
 
 from graphflops.capture.segments import Stretch, stretches_of, whose
-from graphflops.core.messages import attribute
+from graphflops.core.messages import try_getattr
 
 _FRAME = re.compile(r'File "(.+?)", line (\d+)')
 
@@ -28,7 +28,7 @@ def as_module(model: Callable[..., Any]) -> Callable[..., Any]:
         program = copy.copy(model)
         program._graph_module = _with_own_graphs(model.graph_module)
         return program.module()
-    inner: Callable[..., Any] = attribute(model, "_orig_mod", model)
+    inner: Callable[..., Any] = try_getattr(model, "_orig_mod", model)
     return inner  # what torch.compile wraps
 
 

@@ -16,7 +16,7 @@ import typer
 
 from graphflops.cli import analyze, compare, rules, scale, verify
 from graphflops.core.errors import CaptureError, Contradicted, GraphflopsError, MissingRules, UsageError
-from graphflops.core.messages import place_of, said, shortened, to_report
+from graphflops.core.messages import bug_report, format_error, location_of, shortened
 from graphflops.report import terminal
 
 EXIT_CODES: dict[type[GraphflopsError], int] = {MissingRules: 2, Contradicted: 4}
@@ -117,12 +117,12 @@ def _told(error: BaseException) -> str:
         path = getattr(getattr(error, "ctx", None), "command_path", "graphflops")
         return f"{shortened(message(), 500)} (usage: {path} --help)"
     if not isinstance(error, Exception):
-        return f"{said(error)}, raised by code that was analysed\n    {place_of(error)}"
+        return f"{format_error(error)}, raised by code that was analysed\n    {location_of(error)}"
     if isinstance(error, (MemoryError, RecursionError)):
-        return f"this is too large, or nested too deeply: {said(error)}\n    {place_of(error)}"
+        return f"this is too large, or nested too deeply: {format_error(error)}\n    {location_of(error)}"
     return (
-        f"graphflops is at fault, and not what it was given: {said(error)}\n    {place_of(error)}\n"
-        f"Please report this line: {to_report(error)}"
+        f"graphflops is at fault, and not what it was given: {format_error(error)}\n    {location_of(error)}\n"
+        f"Please report this line: {bug_report(error)}"
     )
 
 

@@ -14,7 +14,7 @@ from graphflops.analysis.scaling.ranges import Multiples
 from graphflops.cli.inputs import Input, bind, split
 from graphflops.cli.targets import DEFAULT_BATCH, home_model, load
 from graphflops.core.errors import UsageError
-from graphflops.core.messages import LEAVING, place_of, said
+from graphflops.core.messages import EXIT_EXCEPTIONS, format_error, location_of
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
 
 Factory = Callable[..., tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]]
@@ -69,8 +69,8 @@ def of_target(target: str, inputs: Iterable[str] | None, sizes: Mapping[str, Mul
     def factory(**values: int) -> tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]:
         try:
             built = made(**{name: value for name, value in values.items() if name in asked})
-        except LEAVING as error:
-            raise UsageError(f"{target} raised {said(error)}\n    {place_of(error)}") from error
+        except EXIT_EXCEPTIONS as error:
+            raise UsageError(f"{target} raised {format_error(error)}\n    {location_of(error)}") from error
         if isinstance(built, nn.Module):
             return built, *bind(built, [Input.parse(_with_numbers(text, values)) for text in texts])
         return built  # type: ignore[no-any-return]  # law says what is wrong with it

@@ -22,7 +22,7 @@ from torch import nn
 
 from graphflops.analysis.arguments import QUANTIZED
 from graphflops.core.errors import UsageError
-from graphflops.core.messages import RAISED, place_of, said, shortened
+from graphflops.core.messages import USER_EXCEPTIONS, format_error, location_of, shortened
 
 DIMENSIONS = 64
 """how many a tensor can have, for most operators"""
@@ -110,7 +110,7 @@ class Input:
             shape = "x".join(map(str, self.shape))
             raise UsageError(
                 f"there is no tensor of {shortened(shape, 100)} {str(self.dtype).removeprefix('torch.')}, as an input "
-                f"{f'({self.path}) ' if self.name else ''}should be: {said(error).splitlines()[0]}"
+                f"{f'({self.path}) ' if self.name else ''}should be: {format_error(error).splitlines()[0]}"
             ) from error
 
     def given_to(self, parameter: inspect.Parameter | None) -> Any:
@@ -145,10 +145,10 @@ def bind(model: nn.Module, inputs: Iterable[Input]) -> tuple[tuple[Any, ...], di
     try:
         signature = inspect.signature(model.forward)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{type(model).__name__}.forward cannot be called: {said(error)}") from error
-    except RAISED as error:
+        raise UsageError(f"{type(model).__name__}.forward cannot be called: {format_error(error)}") from error
+    except USER_EXCEPTIONS as error:
         name = type(model).__name__
-        raise UsageError(f"{name}.forward cannot be called: {said(error)}\n    {place_of(error)}") from error
+        raise UsageError(f"{name}.forward cannot be called: {format_error(error)}\n    {location_of(error)}") from error
     asked = signature.parameters
     unnamed = [each for each in inputs if each.name is None]
     args = tuple(each.given_to(by) for each, by in zip_longest(unnamed, list(asked.values())[: len(unnamed)]))
@@ -258,7 +258,7 @@ def _tensor(value: Any, dtype: torch.dtype, text: str) -> torch.Tensor:
         return torch.tensor(value, dtype=dtype, device="cpu")
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise UsageError(
-            f"there is no tensor of the numbers of {shortened(text, 200)!r}: {said(error).splitlines()[0]}"
+            f"there is no tensor of the numbers of {shortened(text, 200)!r}: {format_error(error).splitlines()[0]}"
         ) from error
 
 

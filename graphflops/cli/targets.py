@@ -19,7 +19,7 @@ from graphflops import models
 from graphflops.analysis.arguments import checked_model
 from graphflops.cli.inputs import Input, bind, refuse_twice, split
 from graphflops.core.errors import UsageError
-from graphflops.core.messages import RAISED, place_of, said, shortened
+from graphflops.core.messages import USER_EXCEPTIONS, format_error, location_of, shortened
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
 
 DEFAULT_BATCH = 32
@@ -44,8 +44,10 @@ def load(target: str) -> Any:
             near = get_close_matches(name, vars(made) if hasattr(made, "__dict__") else (), n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise UsageError(f"{target}: {module_name} has no {path!r}{hint}") from None
-        except RAISED as error:
-            raise UsageError(f"{target}: to look up {name!r} raised {said(error)}\n    {place_of(error)}") from error
+        except USER_EXCEPTIONS as error:
+            raise UsageError(
+                f"{target}: to look up {name!r} raised {format_error(error)}\n    {location_of(error)}"
+            ) from error
     return made
 
 
@@ -121,7 +123,7 @@ def home_model(config: str | None, seq: int | None) -> ConfigurableResNetBK:
         with torch.device("meta"):
             return ConfigurableResNetBK(chosen)
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
-        raise UsageError(f"there is no model of this size: {said(error).splitlines()[0]}") from error
+        raise UsageError(f"there is no model of this size: {format_error(error).splitlines()[0]}") from error
 
 
 def home_config(config: str | None, seq: int | None) -> ResNetBKConfig:
@@ -180,9 +182,11 @@ def _import(module_name: str, target: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise UsageError(f"{target}: there is no module {module_name!r} here or among the installed") from error
-        raise UsageError(f"{target}: importing {module_name} failed, {place_of(error)}: {error}") from error
-    except RAISED as error:
-        raise UsageError(f"{target}: importing {module_name} failed, {place_of(error)}: {said(error)}") from error
+        raise UsageError(f"{target}: importing {module_name} failed, {location_of(error)}: {error}") from error
+    except USER_EXCEPTIONS as error:
+        raise UsageError(
+            f"{target}: importing {module_name} failed, {location_of(error)}: {format_error(error)}"
+        ) from error
 
 
 def _call(factory: Any, target: str) -> Any:
@@ -192,8 +196,8 @@ def _call(factory: Any, target: str) -> Any:
         with suppress(Exception), torch.device("meta"):
             return factory()
         return factory()  # some factories need values while they build
-    except RAISED as error:
-        where = place_of(error)
+    except USER_EXCEPTIONS as error:
+        where = location_of(error)
         if isinstance(error, TypeError) and where.startswith(__file__):
-            raise UsageError(f"{target} cannot be called without arguments: {said(error)}") from error
-        raise UsageError(f"{target} raised {said(error)}\n    {where}") from error
+            raise UsageError(f"{target} cannot be called without arguments: {format_error(error)}") from error
+        raise UsageError(f"{target} raised {format_error(error)}\n    {where}") from error

@@ -22,10 +22,11 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from fractions import Fraction
 from itertools import repeat
 from pathlib import Path
-from reprlib import Repr
 from typing import Any, TypeAlias, TypeVar
 
 from graphflops.core.errors import UsageError
+from graphflops.core.messages import MAX_DIGITS, format_path, format_value, one_line
+from graphflops.core.rate import exactly
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -37,9 +38,7 @@ LONGEST_SETTINGS = 100_000
 """bytes of a file of TOML that somebody wrote by hand"""
 DOTS = 200
 """in a line of TOML: a key of thousands of parts takes minutes to read"""
-DIGITS = 100
-"""of a number in a file; no count of a step has more"""
-LARGEST = 10**DIGITS
+LARGEST = 10**MAX_DIGITS
 LONGEST_TEXT = 100_000
 """characters of a text in a file"""
 
@@ -65,13 +64,13 @@ class Misread(Exception):
 def text(value: Any) -> str:
     """Text of a length that can be printed, of whole characters."""
     if type(value) is not str:
-        raise Misread(f"is {shown(value)}, not text")
+        raise Misread(f"is {format_data(value)}, not text")
     if len(value) > LONGEST_TEXT:
         raise Misread(f"is a text of {len(value):,} characters, more than {LONGEST_TEXT:,}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise Misread(f"is {shown(value)}, which holds half of a character") from None
+        raise Misread(f"is {format_data(value)}, which holds half of a character") from None
     return value
 
 
@@ -88,8 +87,8 @@ def whole(least: int | None = 0, most: int = LARGEST) -> Reader[int]:
         if type(value) is int and least <= value < most + 1:
             return value
         if type(value) is int and value > most >= LARGEST:
-            raise Misread(f"is {shown(value)}, larger than any number that is read")
-        raise Misread(f"is {shown(value)}, {said}")
+            raise Misread(f"is {format_data(value)}, larger than any number that is read")
+        raise Misread(f"is {format_data(value)}, {said}")
 
     return read
 
@@ -101,7 +100,9 @@ def one_of(known: Collection[str], kind: str) -> Reader[str]:
     def read(value: Any) -> str:
         if type(value) is str and value in names:
             return value
-        raise Misread(f"is {shown(value)}, and there is no such {kind}; there are: {', '.join(filter(None, known))}")
+        raise Misread(
+            f"is {format_data(value)}, and there is no such {kind}; there are: {', '.join(filter(None, known))}"
+        )
 
     return read
 
@@ -116,7 +117,7 @@ def listed(read: Reader[T], most: int | None = None) -> Reader[tuple[T, ...]]:
 
     def read_all(value: Any) -> tuple[T, ...]:
         if type(value) is not list:
-            raise Misread(f"is {shown(value)}, not a list")
+            raise Misread(f"is {format_data(value)}, not a list")
         if most is not None and len(value) > most:
             raise Misread(f"has {len(value):,} members, more than {most}")
         return _members(zip(repeat(read), value))
@@ -140,7 +141,7 @@ def row(*readers: Reader[Any]) -> Reader[tuple[Any, ...]]:
 
     def read_all(value: Any) -> tuple[Any, ...]:
         if type(value) is not list or len(value) != len(readers):
-            raise Misread(f"is {shown(value)}, not a list of {len(readers)}")
+            raise Misread(f"is {format_data(value)}, not a list of {len(readers)}")
         return _members(zip(readers, value, strict=True))
 
     return read_all
@@ -169,11 +170,11 @@ def mapped(key: Reader[K], read: Reader[T]) -> Reader[dict[K, T]]:
             try:
                 known = key(name)
             except Misread as error:
-                raise error.within(f".{brief(str(name))}") from None
+                raise error.within(f".{one_line(str(name))}") from None
             try:
                 table[known] = read(member)
             except Misread as error:
-                raise error.within(f".{brief(name)}" if name else '[""]') from None
+                raise error.within(f".{one_line(name)}" if name else '[""]') from None
         return table
 
     return read_all
@@ -190,7 +191,7 @@ def record(
         for name, member in _table(value).items():
             read = readers.get(name)
             if read is None:
-                raise Misread(f"is not among what there may be: {', '.join(readers)}", f".{brief(name)}")
+                raise Misread(f"is not among what there may be: {', '.join(readers)}", f".{one_line(name)}")
             try:
                 fields[name] = read(member)
             except Misread as error:
@@ -208,21 +209,19 @@ def record(
 
 def fraction(value: Any) -> Fraction:
     """An exact number that is not negative: a whole one, or a text such as ``"5/8"``."""
-    from graphflops.core.rate import exactly
-
     try:
         if type(value) in (int, str) and (number := exactly(value)) >= 0:
             return number
     except UsageError:
         pass
-    raise Misread(f"is {shown(value)}, not an exact number ≥ 0 such as 5/8")
+    raise Misread(f"is {format_data(value)}, not an exact number ≥ 0 such as 5/8")
 
 
 def _table(value: Any) -> dict[str, Any]:
     if type(value) is _Doubled:
-        raise Misread("is there twice", f".{brief(value.name)}")
+        raise Misread("is there twice", f".{one_line(value.name)}")
     if type(value) is not dict:
-        raise Misread(f"is {shown(value)}, not a table")
+        raise Misread(f"is {format_data(value)}, not a table")
     return value
 
 
@@ -239,18 +238,18 @@ def read_json(path: str | Path, kind: str, schemas: Sequence[str], read: Reader[
     try:
         data = json.loads(content, object_pairs_hook=_once, parse_int=_bounded)
     except (RecursionError, MemoryError):
-        raise UsageError(f"{shown_path(path)} is nested too deeply to be a {kind}") from None
+        raise UsageError(f"{format_path(path)} is nested too deeply to be a {kind}") from None
     except ValueError as error:
-        raise UsageError(f"{shown_path(path)} is not JSON: {brief(str(error))}") from error
+        raise UsageError(f"{format_path(path)} is not JSON: {one_line(str(error))}") from error
     if type(data) is not _Doubled and (type(data) is not dict or data.get("schema") not in schemas):
         raise UsageError(
-            f"{shown_path(path)} is not a {kind} that this version of graphflops reads "
+            f"{format_path(path)} is not a {kind} that this version of graphflops reads "
             f"(its schema is not {schemas[-1]})"
         )
     try:
         return read(data)
     except Misread as error:
-        raise UsageError(f"{shown_path(path)} is not a whole {kind}: {error}") from error
+        raise UsageError(f"{format_path(path)} is not a whole {kind}: {error}") from error
 
 
 def read_toml(path: str | Path, kind: str) -> dict[str, Any]:
@@ -261,13 +260,13 @@ def read_toml(path: str | Path, kind: str) -> dict[str, Any]:
     """
     content = read_text(path, kind, LONGEST_SETTINGS)
     if any(line.count(".") > DOTS for line in content.splitlines()):
-        raise UsageError(f"{shown_path(path)} has a line with more than {DOTS} dots, which no {kind} needs")
+        raise UsageError(f"{format_path(path)} has a line with more than {DOTS} dots, which no {kind} needs")
     try:
         return tomllib.loads(content)
     except (RecursionError, MemoryError):
-        raise UsageError(f"{shown_path(path)} is nested too deeply to be a {kind}") from None
+        raise UsageError(f"{format_path(path)} is nested too deeply to be a {kind}") from None
     except ValueError as error:
-        raise UsageError(f"{shown_path(path)} is not TOML: {brief(str(error))}") from error
+        raise UsageError(f"{format_path(path)} is not TOML: {one_line(str(error))}") from error
 
 
 def read_text(path: str | Path, kind: str, most: int) -> str:
@@ -286,15 +285,15 @@ def read_text(path: str | Path, kind: str, most: int) -> str:
                 os.set_blocking(handle, True)
             content = file.read(most + 1)
     except (OSError, ValueError, TypeError) as error:
-        said = getattr(error, "strerror", None) or brief(str(error))
-        raise UsageError(f"cannot read the {kind} {shown_path(path)}: {said}") from error
+        said = getattr(error, "strerror", None) or one_line(str(error))
+        raise UsageError(f"cannot read the {kind} {format_path(path)}: {said}") from error
     if len(content) > most:
-        raise UsageError(f"{shown_path(path)} has more than {most:,} bytes, too many for a {kind}")
+        raise UsageError(f"{format_path(path)} has more than {most:,} bytes, too many for a {kind}")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         form = "TOML" if most == LONGEST_SETTINGS else "JSON"
-        raise UsageError(f"{shown_path(path)} is not {form}: byte {error.start} is no text in UTF-8") from error
+        raise UsageError(f"{format_path(path)} is not {form}: byte {error.start} is no text in UTF-8") from error
 
 
 class _Doubled:
@@ -320,41 +319,22 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Doubled:
 
 
 def _bounded(digits: str) -> int | _Long:
-    return int(digits) if len(digits) <= DIGITS + 1 else _Long(digits)
+    return int(digits) if len(digits) <= MAX_DIGITS + 1 else _Long(digits)
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------
 
-_SHORT = Repr()
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlist, _SHORT.maxdict = 2, 60, 60, 3, 3
 
-
-def shown(value: Any) -> str:
-    """A value as a message names it: short, in the words of a file (``NaN``, ``true``, ``null``)."""
+def format_data(value: Any) -> str:
+    """A value of a file in one short line, as the file spells it: ``NaN``, ``true``, ``null``."""
     if value is None or isinstance(value, (bool, float)):
         return json.dumps(value)
     if isinstance(value, _Long):
         return f"a number of {len(value.digits.lstrip('-')):,} digits"
-    if isinstance(value, int) and abs(value) > LARGEST:
-        return f"a number of {value.bit_length():,} bits"
     if isinstance(value, _Doubled):
-        return f"a table that has {brief(value.name)!r} twice"
+        return f"a table that has {one_line(value.name)!r} twice"
     if isinstance(value, dict):
         return "a table" if value else "{}"
     if isinstance(value, list):
         return f"a list of {len(value):,}" if value else "[]"
-    return brief(_SHORT.repr(value) if not isinstance(value, str) else repr(brief(value)))
-
-
-def brief(message: str, most: int = 120) -> str:
-    """A text of one line that a terminal prints as it is, shortened where it is long: start, …, end."""
-    if len(message) > most:
-        message = f"{message[: most * 2 // 3]} … {message[-(most // 4) :]}"
-    if message.isprintable():
-        return message
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in message)
-
-
-def shown_path(path: Any) -> str:
-    """A path as a message names it."""
-    return brief(str(path), 300) or "''"
+    return format_value(value)

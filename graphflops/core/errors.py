@@ -16,12 +16,9 @@ GraphflopsError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from graphflops.core.characters import safe
-
-if TYPE_CHECKING:
-    from graphflops.core.entries import Unknown
 
 
 class GraphflopsError(Exception):
@@ -46,7 +43,7 @@ class CaptureError(GraphflopsError):
 class MissingRules(GraphflopsError):
     """Strict analysis met Ops without a rule; ``ops`` holds them for programs."""
 
-    def __init__(self, message: str, ops: Sequence[Unknown]) -> None:
+    def __init__(self, message: str, ops: Sequence[Any]) -> None:
         super().__init__(message)
         self.ops = tuple(ops)
 

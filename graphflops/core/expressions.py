@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
-from graphflops.core.codec import brief, shown
 from graphflops.core.errors import UsageError
+from graphflops.core.messages import format_value, one_line
 from graphflops.core.rate import exactly
 
 _OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -50,7 +50,7 @@ def evaluated(text: str, find: Callable[[str], Fraction]) -> Fraction:
                 return -value(operand)
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS and arguments:
                 return Fraction(min(map(value, arguments)) if name == "min" else max(map(value, arguments)))
-        raise UsageError(f"{shown(text)}: {brief(ast.unparse(node))} is not part of what a rate can say")
+        raise UsageError(f"{format_value(text)}: {one_line(ast.unparse(node))} is not part of what a rate can say")
 
     said = text.strip()
     try:
@@ -60,9 +60,9 @@ def evaluated(text: str, find: Callable[[str], Fraction]) -> Fraction:
         refuse_depth(tree)
         return value(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UsageError(f"{shown(text)} is no rate: write 0.62, top_k/num_experts or 0.3..0.8") from error
+        raise UsageError(f"{format_value(text)} is no rate: write 0.62, top_k/num_experts or 0.3..0.8") from error
     except ZeroDivisionError as error:
-        raise UsageError(f"{shown(text)} divides by zero") from error
+        raise UsageError(f"{format_value(text)} divides by zero") from error
 
 
 def refuse_depth(tree: ast.AST) -> None:

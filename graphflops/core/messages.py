@@ -1,4 +1,4 @@
-"""Errors that somebody else's code raised, told in words: which one, with how much of its text, and where."""
+"""Text for messages: values, paths and the errors of a user's code, short and safe to print."""
 
 from __future__ import annotations
 
@@ -6,58 +6,87 @@ import os
 import platform
 import re
 import traceback
+from reprlib import Repr
 from typing import Any
 
-LEAVING = (SystemExit, GeneratorExit)
-RAISED = (Exception, *LEAVING)
-"""what the user's code may raise that is an error here: a model's ``sys.exit()`` does not end who asks for its cost"""
-_BELOW = re.compile(r"\nException raised from | This could be because the operator doesn't exist for this backend")
-"""after it PyTorch lists functions of its own in C++, or all its backends"""
-LONGEST = 2000
+EXIT_EXCEPTIONS = (SystemExit, GeneratorExit)
+USER_EXCEPTIONS = (Exception, *EXIT_EXCEPTIONS)
+"""what a user's code may raise that is reported as its error: a model's ``sys.exit()`` does not end the analysis"""
+_BACKEND_DETAILS = re.compile(
+    r"\nException raised from | This could be because the operator doesn't exist for this backend"
+)
+"""where PyTorch starts to list C++ functions or backends"""
+MAX_ERROR_TEXT = 2000
 """characters of an error's text that are repeated"""
+MAX_DIGITS = 100
+"""digits of a number that is printed or read from a file"""
+_REPR = Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother, _REPR.maxlist, _REPR.maxdict = 2, 60, 60, 3, 3
 
 
-def attribute(owner: Any, name: str, instead: Any = None) -> Any:
-    """An attribute, if it can be had: a placeholder for what is imported later may raise anything."""
+def try_getattr(owner: Any, name: str, default: Any = None) -> Any:
+    """``getattr`` that returns the default whatever the lookup raises: a lazily imported module may raise anything."""
     try:
-        return getattr(owner, name, instead)
-    except RAISED:
-        return instead
+        return getattr(owner, name, default)
+    except USER_EXCEPTIONS:
+        return default
 
 
-def shortened(text: str, most: int = LONGEST) -> str:
-    """A text, or as much of it as a reader wants to see.
+def shortened(text: str, limit: int = MAX_ERROR_TEXT) -> str:
+    """The beginning of a text, and how many characters are left out.
 
     >>> shortened("9" * 5000, 8)
     '99999999… (4,992 more characters)'
     """
-    return text if len(text) <= most else f"{text[:most].rstrip()}… ({len(text) - most:,} more characters)"
+    return text if len(text) <= limit else f"{text[:limit].rstrip()}… ({len(text) - limit:,} more characters)"
 
 
-def shown(value: Any) -> str:
-    """A value as a reader may want to see it, whatever its own words for itself do."""
+def one_line(text: str, limit: int = 120) -> str:
+    r"""A text in one printable line, without its middle where it is long.
+
+    >>> one_line("a\nb"), one_line("0123456789" * 3, 12)
+    ('a\\nb', '01234567 … 789')
+    """
+    if len(text) > limit:
+        text = f"{text[: limit * 2 // 3]} … {text[-(limit // 4) :]}"
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def format_value(value: Any) -> str:
+    """``repr`` of a value in one short line; the type's name if ``repr`` raises."""
+    if isinstance(value, str):
+        return one_line(repr(one_line(value)))
     try:
-        return shortened(repr(value), 100)
-    except RAISED:
+        if isinstance(value, int) and abs(value) > 10**MAX_DIGITS:
+            return f"a number of {value.bit_length():,} bits"
+        return one_line(_REPR.repr(value))
+    except USER_EXCEPTIONS:
         return f"a {type(value).__name__}"
 
 
-def said(error: BaseException) -> str:
-    """The kind of an error and its text, of an error that has one.
+def format_path(path: Any) -> str:
+    """A path in one printable line."""
+    return one_line(str(path), 300) or "''"
 
-    >>> said(ValueError("no such size")), said(SystemExit())
+
+def format_error(error: BaseException) -> str:
+    """The type of an error and its text, if it has one.
+
+    >>> format_error(ValueError("no such size")), format_error(SystemExit())
     ('ValueError: no such size', 'SystemExit')
     """
     try:
         text = "" if isinstance(error, SystemExit) and error.code is None else str(error)
-        text = shortened(_BELOW.split(text, 1)[0].strip())
-    except Exception as of_its_text:
-        text = f"its text raises {type(of_its_text).__name__}"
+        text = shortened(_BACKEND_DETAILS.split(text, 1)[0].strip())
+    except Exception as error_in_str:
+        text = f"its text raises {type(error_in_str).__name__}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def place_of(error: BaseException, *, source: bool = True) -> str:
-    """``file:line: source`` of where it was raised, or without the source."""
+def location_of(error: BaseException, *, source: bool = True) -> str:
+    """``file:line: source`` where an error was raised; ``file:line`` without the source."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
@@ -68,18 +97,18 @@ def place_of(error: BaseException, *, source: bool = True) -> str:
     return f"{last.filename}:{last.lineno}{line}"
 
 
-def to_report(error: BaseException) -> str:
-    """The line to report of an error that is a fault of ours: versions, and the error with its place."""
-    versions = ", ".join(map(_version_of, ("graphflops", "torch")))
-    place = place_of(error, source=False).rsplit("site-packages" + os.sep, 1)[-1]
-    kind = shortened(said(error).splitlines()[0], 150)
-    return f"{versions}, Python {platform.python_version()}; {kind} at {place}"
+def bug_report(error: BaseException) -> str:
+    """One line for a bug report: the versions, the error and its location."""
+    versions = ", ".join(map(_package_version, ("graphflops", "torch")))
+    place = location_of(error, source=False).rsplit("site-packages" + os.sep, 1)[-1]
+    message = shortened(format_error(error).splitlines()[0], 150)
+    return f"{versions}, Python {platform.python_version()}; {message} at {place}"
 
 
-def _version_of(package: str) -> str:
+def _package_version(package: str) -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return f"{package} {version(package)}"
-    except PackageNotFoundError:  # it is run from its sources
+    except PackageNotFoundError:  # run from its sources
         return package

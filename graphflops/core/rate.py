@@ -11,6 +11,7 @@ from numbers import Rational
 from typing import Any, TypeAlias
 
 from graphflops.core.errors import UsageError
+from graphflops.core.messages import format_value
 
 Number: TypeAlias = "int | float | Fraction"
 
@@ -89,8 +90,7 @@ def exactly(number: Any) -> Fraction:
     elif isinstance(number, Rational) and not isinstance(number, bool):
         exact = Fraction(int(number.numerator), int(number.denominator))
     if exact is None or max(abs(exact.numerator), exact.denominator) >= _LARGEST:
-        said = repr(number) if isinstance(number, (bool, float, type(None))) else _shown(number)
-        raise UsageError(f"{said} is no number that a rate can be: write 0.62, Fraction(5, 8) or '5/8'")
+        raise UsageError(f"{format_value(number)} is no number that a rate can be: write 0.62, Fraction(5, 8) or '5/8'")
     return exact
 
 
@@ -108,15 +108,6 @@ def _read(text: str) -> Fraction | None:
         return Fraction(text)
     except (ValueError, ZeroDivisionError):
         return None
-
-
-def _shown(number: Any) -> str:
-    from graphflops.core.codec import brief
-
-    try:
-        return brief(repr(number))
-    except ValueError:  # more digits than Python writes
-        return "a number of so many digits"
 
 
 ALWAYS = Rate(1)

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from graphflops.core.errors import UsageError
-from graphflops.core.messages import said, shortened
+from graphflops.core.messages import format_error, shortened
 from graphflops.core.units import si
 from graphflops.models.flops_count import FLOPsCount
 from graphflops.models.waterfall import print_whole
@@ -99,7 +99,9 @@ def _member(name: str, make: Callable[[int], nn.Module], lengths: Sequence[int],
             with torch.device("meta"):
                 model, tokens = make(length), torch.empty(1, length, dtype=torch.int64)
         except (RuntimeError, TypeError, OverflowError) as error:
-            raise UsageError(f"there is no {name} of length {shortened(str(length), 40)}: {said(error)}") from error
+            raise UsageError(
+                f"there is no {name} of length {shortened(str(length), 40)}: {format_error(error)}"
+            ) from error
         report = analyze(model, (tokens,), **options)
         phases = {phase: report.by_module(phase)["blocks"] for phase in ("forward", "backward", "optimizer")}
         blocks[length] = FLOPsCount(**phases)

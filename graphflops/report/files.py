@@ -16,8 +16,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from graphflops.core.codec import brief, shown_path
 from graphflops.core.errors import UsageError
+from graphflops.core.messages import format_path, one_line
 
 READER_COMES_IN = 10.0
 """seconds that a FIFO is waited for which nobody reads"""
@@ -34,9 +34,9 @@ def write_whole(path: str | Path, content: str | bytes) -> Path:
     try:
         _write(os.fspath(path), data)
     except (OSError, ValueError, TypeError) as error:
-        said = getattr(error, "strerror", None) or brief(str(error))
+        said = getattr(error, "strerror", None) or one_line(str(error))
         hint = "; give a path in a folder that exists" if isinstance(error, FileNotFoundError) else ""
-        raise UsageError(f"cannot write {shown_path(path)}: {said}{hint}") from error
+        raise UsageError(f"cannot write {format_path(path)}: {said}{hint}") from error
     return Path(path)
 
 

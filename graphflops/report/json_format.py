@@ -12,6 +12,7 @@ from typing import Any, get_args
 from graphflops.core.codec import (
     Misread,
     Reader,
+    format_data,
     fraction,
     listed,
     mapped,
@@ -20,7 +21,6 @@ from graphflops.core.codec import (
     read_json,
     record,
     row,
-    shown,
     text,
     whole,
 )
@@ -120,7 +120,7 @@ _TEXTS = listed(text)
 def _path(value: Any) -> str:
     """A module's path."""
     if len(path := text(value)) > _LONGEST_PATH or path.count(".") > _DEEPEST_PATH:
-        raise Misread(f"is {shown(path)}, a path of too many parts")
+        raise Misread(f"is {format_data(path)}, a path of too many parts")
     return path
 
 
@@ -134,7 +134,7 @@ def _rate(value: Any) -> Rate:
 
 def _share(value: Any) -> Fraction:
     if (share := fraction(value)) > 1:
-        raise Misread(f"is {shown(value)}, more than all")
+        raise Misread(f"is {format_data(value)}, more than all")
     return share
 
 
@@ -239,7 +239,7 @@ def _report_of(schema: str, optimizer: str | None, trainable: Any, called: Any, 
     ):
         for each in names:
             if each not in known:
-                raise Misread(f"names {shown(each)}, which this model does not have", f".{name}")
+                raise Misread(f"names {format_data(each)}, which this model does not have", f".{name}")
     return report
 
 

@@ -14,7 +14,7 @@ from graphflops.core.components import REST, components
 from graphflops.core.costs import NOTHING, Work
 from graphflops.core.entries import PHASES, Entry, Phase, Range, Unknown, counted
 from graphflops.core.errors import UsageError
-from graphflops.core.messages import shown
+from graphflops.core.messages import format_value
 from graphflops.core.rate import Rate, product
 from graphflops.core.units import percent
 from graphflops.report.conventions import Convention, convention_named
@@ -353,7 +353,7 @@ class Report:
             UsageError: there is none of these.
         """
         if not isinstance(what, str):
-            raise UsageError(f"a module path, component or op is given by its name, not as {shown(what)}")
+            raise UsageError(f"a module path, component or op is given by its name, not as {format_value(what)}")
         if what in self.modules:
             below = f"{what}."
             return tuple(each for each in self.entries if not what or each.path == what or each.path.startswith(below))
@@ -426,7 +426,7 @@ def phases_of(query: Query) -> tuple[Phase, ...]:
         UsageError: there is no such question.
     """
     if not isinstance(query, str) or query not in _PHASES_OF:
-        raise UsageError(f"there is no phase {shown(query)}; there are: {', '.join(_PHASES_OF)}")
+        raise UsageError(f"there is no phase {format_value(query)}; there are: {', '.join(_PHASES_OF)}")
     return _PHASES_OF[query]
 
 

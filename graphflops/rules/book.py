@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from graphflops.core.errors import DuplicateRule
-from graphflops.core.messages import attribute
+from graphflops.core.messages import try_getattr
 from graphflops.rules.rule import Rule
 from graphflops.rules.targets import Target, dotted_name, is_pattern, key_of, spelled
 
@@ -151,7 +151,7 @@ class RuleBook:
         from torch import nn
 
         for base in cls.__mro__:
-            if base is not cls and attribute(base, "forward") is not attribute(cls, "forward"):
+            if base is not cls and try_getattr(base, "forward") is not try_getattr(cls, "forward"):
                 continue
             if base not in (nn.Module, object) and (found := self._of_class(base)):
                 return found

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import graphflops.rules.shipped
 from graphflops.core.errors import DuplicateRule, RuleError, RuleLoadError, UsageError
-from graphflops.core.messages import RAISED, place_of, said, shown
+from graphflops.core.messages import USER_EXCEPTIONS, format_error, format_value, location_of
 from graphflops.rules.book import RuleBook
 from graphflops.rules.rule import Mark, Rule, refuse_unused_marks, rules_made, rules_of
 
@@ -66,7 +66,7 @@ def installed(*, strict: bool = False) -> RuleBook:
                 raise RuleLoadError(f"{point.value} is a {type(module).__name__}, not a module that holds rules")
             _refuse_lost(module, made)
             book = book | RuleBook.of(_checked(rules_of(module)), f"package {owner}")
-        except RAISED as error:
+        except USER_EXCEPTIONS as error:
             message = (
                 f'could not load the rules "{point.name}" that the package {owner} announces ({point.value}): '
                 f"{_said(error)}"
@@ -145,7 +145,7 @@ def rulebook(rules: Iterable[RuleSource] | None = None, *, strict: bool = False)
     single = [each for each in given if isinstance(each, Rule)]
     unusable = [each for each in given if not isinstance(each, (str, Path, ModuleType, Rule))]
     if unusable:
-        what = "@rule without brackets" if isinstance(unusable[0], Mark) else shown(unusable[0])
+        what = "@rule without brackets" if isinstance(unusable[0], Mark) else format_value(unusable[0])
         raise RuleLoadError(
             f"{what} is not a rule: give a path, a module, or a function marked with @graphflops.rule(TARGET)"
         )
@@ -179,7 +179,7 @@ def _load(file: Path) -> list[Rule]:
     try:
         with rules_made() as made:
             spec.loader.exec_module(module)
-    except RAISED as error:
+    except USER_EXCEPTIONS as error:
         raise RuleLoadError(f"could not load the rule file {_where(file, error)}") from error
     finally:
         del sys.modules[name]
@@ -207,7 +207,7 @@ def _said(error: BaseException) -> str:
         return str(error)
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    return f"{place_of(error, source=False)}: {said(error)}"
+    return f"{location_of(error, source=False)}: {format_error(error)}"
 
 
 def _where(file: Path, error: BaseException) -> str:
@@ -215,5 +215,5 @@ def _where(file: Path, error: BaseException) -> str:
         return f"{file}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [each.lineno for each in frames if Path(each.filename).resolve() == file.resolve()]
-    told = str(error) if isinstance(error, RuleError) else said(error)
+    told = str(error) if isinstance(error, RuleError) else format_error(error)
     return f"{file}:{lines[-1] if lines else 1}: {told}"

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from graphflops.core.costs import Cost
 from graphflops.core.errors import RuleError, RuleLoadError, Unpriced
-from graphflops.core.messages import RAISED, said
+from graphflops.core.messages import USER_EXCEPTIONS, format_error
 from graphflops.core.sizes import Spec
 from graphflops.rules.exactness import Inexact, count, exact, symbols_in
 from graphflops.rules.targets import Target, invalid_target, written_target
@@ -123,8 +123,8 @@ class Rule:
             raise
         except Inexact as error:
             raise RuleError(f"{self.source}: rule {self.name} gave {error}") from None
-        except RAISED as error:
-            raise RuleError(f"{self.source}: rule {self.name} raised {said(error)}") from error
+        except USER_EXCEPTIONS as error:
+            raise RuleError(f"{self.source}: rule {self.name} raised {format_error(error)}") from error
         if not isinstance(answer, kind):
             wanted = "a Cost" if kind is Cost else "a Spec or a tuple of them"
             raise RuleError(f"{self.source}: rule {self.name} returned {type(answer).__name__}, not {wanted}")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from graphflops.core.errors import UsageError
-from graphflops.core.messages import RAISED
+from graphflops.core.messages import USER_EXCEPTIONS
 from graphflops.core.torch_compat import CustomOpDef, OpOverload, OpOverloadPacket
 from graphflops.rules.available_names import overloads, overrides_setup
 from graphflops.rules.targets import key_of, spelled
@@ -120,7 +120,7 @@ def _parameters(target: Any) -> list[str]:
     try:
         with torch.device("meta"):
             return [name for name, _ in target().named_parameters()]
-    except RAISED:
+    except USER_EXCEPTIONS:
         return []
 
 

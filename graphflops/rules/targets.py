@@ -7,7 +7,7 @@ import sys
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, TypeAlias
 
-from graphflops.core.messages import attribute
+from graphflops.core.messages import try_getattr
 
 Target: TypeAlias = Any
 """A module class, an autograd.Function, a function, an operator (packet or overload), or a dotted name of one."""
@@ -90,8 +90,8 @@ def dotted_name(target: Target) -> str:
     key = key_of(target)
     if isinstance(key, str):
         return key.replace("::", ".").removesuffix(".default")
-    module = attribute(target, "__module__")
-    name = attribute(target, "__qualname__") or attribute(target, "__name__") or repr(target)
+    module = try_getattr(target, "__module__")
+    name = try_getattr(target, "__qualname__") or try_getattr(target, "__name__") or repr(target)
     return f"{module}.{name}" if module else name
 
 
@@ -119,7 +119,7 @@ def resolved(target: Target) -> Target:
         for cut in range(len(parts) - 1, 0, -1):
             found: Any = sys.modules.get(".".join(parts[:cut]))
             for part in parts[cut:]:
-                found = attribute(found, part)
+                found = try_getattr(found, part)
             if callable(found):
                 return found
     torch = sys.modules.get("torch")  # without it there is no operator

@@ -14,7 +14,7 @@ from graphflops.core.components import components
 from graphflops.core.entries import Entry
 from graphflops.core.errors import UsageError
 from graphflops.core.expressions import evaluated
-from graphflops.core.messages import attribute
+from graphflops.core.messages import try_getattr
 from graphflops.core.rate import Rate, exactly
 
 RateLike: TypeAlias = "Rate | Layers | int | float | Fraction | str | tuple[Any, ...]"
@@ -151,12 +151,12 @@ def numbers_of(model: Any) -> Attributes:
     """What gives the numbers among a module's attributes, those of its ``config`` under ``config.`` among them."""
 
     def numbers(path: str) -> dict[str, Any]:
-        module = attribute(model, "_orig_mod", model)
+        module = try_getattr(model, "_orig_mod", model)
         for name in filter(None, path.split(".")):
-            module = attribute(module, name)
+            module = try_getattr(module, name)
         found: dict[str, Any] = {}
-        for prefix, owner in (("", module), ("config.", attribute(module, "config"))):
-            for name, value in {**vars(type(owner)), **attribute(owner, "__dict__", {})}.items():
+        for prefix, owner in (("", module), ("config.", try_getattr(module, "config"))):
+            for name, value in {**vars(type(owner)), **try_getattr(owner, "__dict__", {})}.items():
                 if isinstance(value, (int, float, Fraction)) and not isinstance(value, bool) and name[:1] != "_":
                     found[prefix + name] = value
         return found

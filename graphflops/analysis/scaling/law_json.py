@@ -17,6 +17,7 @@ from graphflops.core.codec import (
     LARGEST,
     Misread,
     Reader,
+    format_data,
     fraction,
     listed,
     mapped,
@@ -25,7 +26,6 @@ from graphflops.core.codec import (
     read_json,
     record,
     row,
-    shown,
     text,
     whole,
 )
@@ -86,7 +86,7 @@ _POWER = whole(1, _DEGREE)
 
 def _name(value: Any) -> str:
     if not text(value).isidentifier():
-        raise Misread(f"is {shown(value)}, and no name of a size")
+        raise Misread(f"is {format_data(value)}, and no name of a size")
     return str(value)
 
 
@@ -137,9 +137,9 @@ def _law_of(schema: str, sizes: Any, laws: Any, terms: Any, checked: Any, **fiel
     known = {*weights(convention), "elements"}
     for i, law in enumerate(laws):
         if others := law.sizes - sizes.keys():
-            raise Misread(f"speaks of {shown(min(others))}, which is none of the sizes", f".laws[{i}]")
+            raise Misread(f"speaks of {format_data(min(others))}, which is none of the sizes", f".laws[{i}]")
         if not isinstance(at_base := law(base), int) or at_base < 0:
-            raise Misread(f"is {shown(str(at_base))} at the sizes' own values, no count", f".laws[{i}]")
+            raise Misread(f"is {format_data(str(at_base))} at the sizes' own values, no count", f".laws[{i}]")
     for i, point in enumerate(checked):
         if point.keys() != sizes.keys():
             raise Misread("has not the sizes of the law", f".checked[{i}]")
@@ -149,7 +149,7 @@ def _law_of(schema: str, sizes: Any, laws: Any, terms: Any, checked: Any, **fiel
         if position >= len(laws):
             raise Misread(f"is {position}, and there are {len(laws)} laws", f".terms[{i}][5]")
         if quantity.kind not in known or (quantity.kind == "elements") != (quantity.phase == PARAMETERS):
-            raise Misread(f"is {shown(quantity.kind)}, no kind of number in {quantity.phase}", f".terms[{i}][4]")
+            raise Misread(f"is {format_data(quantity.kind)}, no kind of number in {quantity.phase}", f".terms[{i}][4]")
         if quantity in named:
             raise Misread("is there a second time", f".terms[{i}]")
         named[quantity] = laws[position]

@@ -13,7 +13,7 @@ from graphflops.analysis.scaling.polynomials import Polynomial
 from graphflops.analysis.scaling.ranges import Multiples, as_ranges
 from graphflops.analysis.scaling.sample_points import Points, written
 from graphflops.core.errors import GraphflopsError, UsageError
-from graphflops.core.messages import LEAVING, place_of, said
+from graphflops.core.messages import EXIT_EXCEPTIONS, format_error, location_of
 from graphflops.report.report import Report
 
 
@@ -99,7 +99,8 @@ def _reporter(
         raise
     except Exception as error:
         raise UsageError(
-            f"the factory raised {said(error)} at {written(base)}, {place_of(error)}; it is called with the sizes by "
+            f"the factory raised {format_error(error)} at {written(base)}, "
+            f"{location_of(error)}; it is called with the sizes by "
             "name, and returns (model, args) or (model, args, kwargs)"
         ) from error
 
@@ -107,8 +108,10 @@ def _reporter(
 def _made(factory: Callable[..., Any], sizes: Mapping[str, int]) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
     try:
         made = factory(**sizes)
-    except LEAVING as error:
-        raise UsageError(f"the factory raised {said(error)} at {written(sizes)}\n    {place_of(error)}") from error
+    except EXIT_EXCEPTIONS as error:
+        raise UsageError(
+            f"the factory raised {format_error(error)} at {written(sizes)}\n    {location_of(error)}"
+        ) from error
     match made:
         case (model, tuple() | list() as args):
             return model, tuple(args), {}

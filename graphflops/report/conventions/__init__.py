@@ -24,14 +24,13 @@ from graphflops.core.codec import (
     one_of,
     read_toml,
     record,
-    shown,
-    shown_path,
     text,
     whole,
 )
 from graphflops.core.costs import NOTHING, WORK_CLASSES, Work
 from graphflops.core.entries import PHASES, Entry, Phase
 from graphflops.core.errors import UsageError
+from graphflops.core.messages import format_path, format_value
 from graphflops.core.sizes import Size
 from graphflops.report.conventions.closed_forms import FORMULAS
 from graphflops.report.conventions.expressions import Expression, ExpressionError
@@ -97,12 +96,13 @@ class Convention:
             try:
                 checked = read(value)
             except Misread as error:
-                raise UsageError(f"convention {shown(self.name)}: {error.within(name)}") from None
+                raise UsageError(f"convention {format_value(self.name)}: {error.within(name)}") from None
             if name == "weights":
                 object.__setattr__(self, name, MappingProxyType(checked))
         if not isinstance(self.counts, tuple) or not all(isinstance(each, Count) for each in self.counts):
             raise UsageError(
-                f"convention {shown(self.name)}: counts must be a tuple of Count, not {shown(self.counts)}"
+                f"convention {format_value(self.name)}: counts must be a tuple "
+                f"of Count, not {format_value(self.counts)}"
             )
 
     def flops(self, work: Work) -> Size:
@@ -198,7 +198,7 @@ def read_convention(path: str | Path) -> Convention:
     try:
         return read_data({"name": Path(path).stem, **data})
     except Misread as error:
-        raise UsageError(f"{shown_path(path)} is not a whole convention: {error}") from error
+        raise UsageError(f"{format_path(path)} is not a whole convention: {error}") from error
 
 
 def from_data(data: Mapping[str, Any]) -> Convention:
@@ -257,7 +257,8 @@ def convention_named(name: str | Path | Convention) -> Convention:
         return read_convention(name)
     if not isinstance(name, str) or name not in CONVENTIONS:
         raise UsageError(
-            f"there is no counting convention {shown(name)}; there are: {', '.join(CONVENTIONS)}, and files of your "
+            f"there is no counting convention {format_value(name)}; there are: "
+            f"{', '.join(CONVENTIONS)}, and files of your "
             "own, whose names end in .toml"
         )
     return CONVENTIONS[name]

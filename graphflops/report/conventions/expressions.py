@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping
 from math import isqrt
 from typing import Any
 
-from graphflops.core.codec import DIGITS, LARGEST, brief, shown
+from graphflops.core.codec import LARGEST
 from graphflops.core.expressions import LONGEST, refuse_depth
+from graphflops.core.messages import MAX_DIGITS, format_value, one_line
 from graphflops.core.sizes import prod
 
 
@@ -46,9 +47,9 @@ class Expression:
             self.tree = ast.parse(text, mode="eval").body
             refuse_depth(self.tree)
         except (RecursionError, MemoryError) as error:
-            raise ExpressionError(f"{shown(text)} is no expression: it is nested too deeply") from error
+            raise ExpressionError(f"{format_value(text)} is no expression: it is nested too deeply") from error
         except (SyntaxError, ValueError) as error:
-            raise ExpressionError(f"{shown(text)} is no expression: {brief(str(error))}") from error
+            raise ExpressionError(f"{format_value(text)} is no expression: {one_line(str(error))}") from error
         self._refuse_the_rest()
 
     def __call__(self, names: Mapping[str, Any]) -> int:
@@ -60,11 +61,11 @@ class Expression:
         try:
             value = self._value(self.tree, names)
         except (ArithmeticError, IndexError, TypeError, ValueError) as error:
-            raise ExpressionError(f"{shown(self.text)}: {error}") from error
+            raise ExpressionError(f"{format_value(self.text)}: {error}") from error
         if type(value) is not int:
-            raise ExpressionError(f"{shown(self.text)} is a shape, not a number: say numel(…)")
+            raise ExpressionError(f"{format_value(self.text)} is a shape, not a number: say numel(…)")
         if value < 0:
-            raise ExpressionError(f"{shown(self.text)} is {value:,}, and a count is not negative")
+            raise ExpressionError(f"{format_value(self.text)} is {value:,}, and a count is not negative")
         return value
 
     @property
@@ -79,7 +80,9 @@ class Expression:
             case ast.Name(id=name):
                 if name not in names:
                     there = ", ".join(sorted(names))
-                    raise ExpressionError(f"{shown(self.text)} asks for {shown(name)}; there are: {there}")
+                    raise ExpressionError(
+                        f"{format_value(self.text)} asks for {format_value(name)}; there are: {there}"
+                    )
                 return names[name]
             case ast.BinOp(left=left, op=op, right=right):
                 numbers = _number(self._value(left, names)), _number(self._value(right, names))
@@ -115,14 +118,16 @@ class Expression:
                 case ast.expr_context() | ast.operator() | ast.unaryop():
                     continue
                 case ast.Constant(value=value) if type(value) is int:
-                    raise ExpressionError(f"{shown(self.text)}: {shown(value)} is more than any count")
-            raise ExpressionError(f"{shown(self.text)}: {brief(ast.unparse(node))} is not part of the language")
+                    raise ExpressionError(f"{format_value(self.text)}: {format_value(value)} is more than any count")
+            raise ExpressionError(
+                f"{format_value(self.text)}: {one_line(ast.unparse(node))} is not part of the language"
+            )
 
 
 def _number(value: Any) -> int:
     """A number to count with, and no shape: ``out * 9`` would be a long shape, and not a number."""
     if not isinstance(value, int):
-        raise TypeError(f"{shown(list(value))} is a shape, not a number: say numel(…)")
+        raise TypeError(f"{format_value(list(value))} is a shape, not a number: say numel(…)")
     if abs(value) >= LARGEST:
-        raise OverflowError(f"a number of more than {DIGITS} digits")
+        raise OverflowError(f"a number of more than {MAX_DIGITS} digits")
     return value
