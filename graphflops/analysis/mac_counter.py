@@ -28,10 +28,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from graphflops.capture.constant_propagation import ConstantPropagation, retry_with_branches_flipped
-from graphflops.capture.eager_only import plainly
-from graphflops.capture.fake_tensors import StandIns, stored_in
-from graphflops.capture.interception import SeesBodies
-from graphflops.capture.isolation import isolated
+from graphflops.capture.eager_only import eager_reference_mode
+from graphflops.capture.fake_tensors import FakeTensors, nnz_of
+from graphflops.capture.interception import FunctionBodyMode
+from graphflops.capture.isolation import run_isolated
 from graphflops.capture.math_attention import math_attention
 from graphflops.capture.outputs import tensors_in
 from graphflops.capture.replay import as_module
@@ -70,7 +70,7 @@ def dispatched_assuming(
     training: bool = True,
 ) -> tuple[Dispatched, tuple[str, ...]]:
     """The same, and what was taken as given where data decides."""
-    return isolated(lambda: _dispatched(model, args, kwargs or {}, training=training))
+    return run_isolated(lambda: _dispatched(model, args, kwargs or {}, training=training))
 
 
 def _dispatched(
@@ -80,12 +80,12 @@ def _dispatched(
     root = model if isinstance(model, nn.Module) else nn.Module()
 
     def attempt(values: ConstantPropagation) -> tuple[Dispatched, tuple[str, ...]]:
-        stand_ins = values.stand_ins
-        copied = stand_ins.copier.copy
-        with stand_ins.in_charge(), torch.set_grad_enabled(training), Described(values):
+        fakes = values.fakes
+        copied = fakes.copier.copy
+        with fakes.fake_mode(), torch.set_grad_enabled(training), Described(values):
             with DisableTorchFunction():
                 for each in tensors_in((args, dict(kwargs))):
-                    stand_ins.given(each)  # what is given has no values, whatever it holds
+                    fakes.fake_for_input(each)  # what is given has no values, whatever it holds
                 program, fake_args, fake_kwargs = copied(model), copied(tuple(args)), copied(dict(kwargs))
             with mathematics(values), Products() as forward:
                 result = program(*fake_args, **fake_kwargs)
@@ -96,18 +96,18 @@ def _dispatched(
         return Dispatched(forward.macs, backward.macs), tuple(values.assumed)
 
     return retry_with_branches_flipped(
-        lambda flipped: ConstantPropagation(StandIns(root), flipped, by_mode=True), attempt, Exception
+        lambda flipped: ConstantPropagation(FakeTensors(root), flipped, by_mode=True), attempt, Exception
     )
 
 
 @contextmanager
 def mathematics(values: ConstantPropagation) -> Iterator[None]:
     """Everything plain, and attention by its formula, on every device."""
-    with MathAttention(), plainly(values, values.decide):
+    with MathAttention(), eager_reference_mode(values, values.decide):
         yield
 
 
-class MathAttention(SeesBodies):
+class MathAttention(FunctionBodyMode):
     """Runs attention as ``SDPBackend.MATH`` does, in this thread; ``sdpa_kernel`` switches it for the whole process."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -210,9 +210,9 @@ def _pair(first: int) -> Callable[..., int]:
 
     def count(out: Any, *args: Any) -> int:
         left, right = args[first], args[first + 1]
-        if (stored := stored_in(right)) is not None:
+        if (stored := nnz_of(right)) is not None:
             return int(left.shape[-2] * stored)
-        return int((stored_in(left) or left.numel()) * (right.shape[-1] if right.dim() > 1 else 1))
+        return int((nnz_of(left) or left.numel()) * (right.shape[-1] if right.dim() > 1 else 1))
 
     return count
 

@@ -14,7 +14,7 @@ from graphflops.analysis.optimizers import OptimizerLike, chosen_optimizers, opt
 from graphflops.analysis.rates.application import at_rates
 from graphflops.analysis.rates.patterns import RateLike, found_rates, without_work
 from graphflops.capture import trace
-from graphflops.capture.isolation import isolated
+from graphflops.capture.isolation import run_isolated
 from graphflops.core.entries import missing_rules
 from graphflops.core.errors import CaptureError, MissingRules, UsageError
 from graphflops.core.messages import format_value
@@ -84,7 +84,7 @@ def analyze(
         fold=fold,
     )
     patterns = checked_patterns(expand)
-    return isolated(
+    return run_isolated(
         lambda: _analyzed(
             model, args, kwargs, optimizer, training, rules, convention, attention, strict, patterns, rates, fold
         )

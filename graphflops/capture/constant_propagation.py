@@ -30,7 +30,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from graphflops.capture.dtypes import refuse_dtypes
-from graphflops.capture.fake_tensors import StandIns, Unfold, passes_on_what_is_stored
+from graphflops.capture.fake_tensors import FakeTensors, FoldingAborted, propagate_nnz
 from graphflops.capture.faults import user_location
 from graphflops.capture.isolation import session
 from graphflops.capture.kernels import Kernels
@@ -96,9 +96,9 @@ class ConstantPropagation:
     """
 
     def __init__(
-        self, stand_ins: StandIns, flipped_branches: Mapping[Place, int] = _NOWHERE, *, by_mode: bool = False
+        self, fakes: FakeTensors, flipped_branches: Mapping[Place, int] = _NOWHERE, *, by_mode: bool = False
     ) -> None:
-        self.stand_ins = stand_ins
+        self.fakes = fakes
         if (here := session()) is not None:
             here.own(self)
         self.flipped_branches = flipped_branches
@@ -133,7 +133,7 @@ class ConstantPropagation:
         self._unknown: dict[int, torch.Tensor] = {}
         self._numbers: Any = None
         self._asked: Counter[str] = Counter()
-        self._call = _by_mode if by_mode else Kernels(stand_ins.mode).run
+        self._call = _by_mode if by_mode else Kernels(fakes.mode).run
         self._refuse = _nothing if by_mode else refuse_dtypes
 
     def run(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: Callable[[], str]) -> Any:
@@ -242,7 +242,7 @@ class ConstantPropagation:
     def _look_at(self, tensor: torch.Tensor) -> Call | None:
         """How a tensor was made; whoever repeats this block has to have the same one."""
         if id(tensor) in self._unknown:
-            raise Unfold
+            raise FoldingAborted
         self.value_reads[id(tensor)] = tensor
         return self.origins.of(tensor)
 
@@ -414,7 +414,7 @@ class ConstantPropagation:
         many, assumed = self._how_many(mask)
         if assumed:
             self._say(assumed, where, some=bool(many))
-        return self.stand_ins.make((many * times,), None, of.dtype)
+        return self.fakes.make((many * times,), None, of.dtype)
 
     def _how_many(self, mask: torch.Tensor) -> tuple[int, frozenset[str]]:
         """How many elements of a mask are true, and what was assumed to know it."""
@@ -458,10 +458,10 @@ class ConstantPropagation:
         with real_execution():
             sizes = torch.stack([(lengths > step).sum() for step in range(int(lengths.max()))])
             steps = int(sizes.sum())
-        return self.stand_ins.make((steps, *padded.shape[2:]), None, padded.dtype), self.stand_ins.leave(sizes)
+        return self.fakes.make((steps, *padded.shape[2:]), None, padded.dtype), self.fakes.keep_real(sizes)
 
     def _fake(self, real: torch.Tensor, assumed: frozenset[str]) -> torch.Tensor:
-        fake = self.stand_ins.make(real.shape, None, real.dtype)
+        fake = self.fakes.make(real.shape, None, real.dtype)
         self.copied(fake, Value(real, assumed))
         return fake
 
@@ -499,7 +499,7 @@ class ConstantPropagation:
 
     def _remember(self, op: OpOverload, args: Any, kwargs: Any, result: Any) -> None:
         if op in _SAME_NUMBERS:
-            passes_on_what_is_stored(result, args[0])
+            propagate_nnz(result, args[0])
         self.origins.remember(op, tuple(args), kwargs, result)
 
     def _keep_constants(self, op: OpOverload, args: Any, kwargs: Any) -> None:
@@ -511,7 +511,7 @@ class ConstantPropagation:
                     self._constants[id(root)] = Value(root.constant.clone())
 
     def mark_unknown(self, tensor: torch.Tensor) -> None:
-        """Say of a tensor that nobody knows how it was made: whoever asks for its value gets ``Unfold``."""
+        """Say of a tensor that nobody knows how it was made: whoever asks for its value gets ``FoldingAborted``."""
         self._unknown[id(tensor)] = tensor
 
     def made_by(self, tensor: torch.Tensor) -> tuple[OpOverload, tuple[Any, ...], Mapping[str, Any]] | None:
@@ -543,16 +543,16 @@ class ConstantPropagation:
         return self._known[key]
 
     def _found(self, tensor: torch.Tensor, made: Call | None, depth: int) -> Value | None:
-        held = self.stand_ins.held_by(tensor)
+        held = self.fakes.known_values(tensor)
         if held is not None and held.is_meta:
-            self.missing_buffer_values.setdefault(self.stand_ins.name_of(tensor) or "")
+            self.missing_buffer_values.setdefault(self.fakes.name_of(tensor) or "")
             return None
         if held is not None:
-            if self.stand_ins.is_given(tensor):
+            if self.fakes.is_input(tensor):
                 self.given.setdefault(id(tensor), tensor)
             with real_execution():
                 return Value(held.cpu()) if held.numel() <= LARGEST else None
-        if self.stand_ins.is_given_without_values(tensor):
+        if self.fakes.is_input_without_values(tensor):
             self.not_given.setdefault(id(tensor), tensor)
         if not isinstance(tensor, FakeTensor):
             return Value(tensor)
@@ -832,8 +832,8 @@ _INDEXED = (aten.index.Tensor, aten._unsafe_index.Tensor)
 def _all_positions(values: ConstantPropagation, self: torch.Tensor) -> Any:
     """The positions of a mask that is true everywhere."""
     if (many := values._count_of(self)) is not None:
-        return values.stand_ins.make((many, self.dim()), None, torch.int64)
-    fake = values.stand_ins.make((self.numel(), self.dim()), None, torch.int64)
+        return values.fakes.make((many, self.dim()), None, torch.int64)
+    fake = values.fakes.make((self.numel(), self.dim()), None, torch.int64)
     if self.numel() * max(self.dim(), 1) <= LARGEST:
         with real_execution():
             values.copied(fake, Value(torch.ones(self.shape, dtype=torch.bool).nonzero(), frozenset({"mask"})))
@@ -842,7 +842,7 @@ def _all_positions(values: ConstantPropagation, self: torch.Tensor) -> Any:
 
 def _all_different(values: ConstantPropagation, self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
     n = self.numel()
-    make = values.stand_ins.make
+    make = values.fakes.make
     return make((n,), None, self.dtype), make(self.shape, None, torch.int64), make((n,), None, torch.int64)
 
 
@@ -850,12 +850,12 @@ def _all_rows_different(
     values: ConstantPropagation, self: torch.Tensor, dim: int = 0, *args: Any, **kwargs: Any
 ) -> Any:
     n = self.shape[dim]
-    make = values.stand_ins.make
+    make = values.fakes.make
     return make(self.shape, None, self.dtype), make((n,), None, torch.int64), make((n,), None, torch.int64)
 
 
 def _all_kept(values: ConstantPropagation, boxes: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-    return values.stand_ins.make((boxes.shape[0],), None, torch.int64)
+    return values.fakes.make((boxes.shape[0],), None, torch.int64)
 
 
 def _least_length(self: torch.Tensor, weights: torch.Tensor | None = None, minlength: int = 0) -> int:
@@ -865,7 +865,7 @@ def _least_length(self: torch.Tensor, weights: torch.Tensor | None = None, minle
 def _below_the_least_length(values: ConstantPropagation, self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
     weights = next((each for each in (*args, *kwargs.values()) if torch.is_tensor(each)), None)
     dtype = torch.int64 if weights is None else weights.dtype if weights.dtype == torch.float32 else torch.float64
-    return values.stand_ins.make((_least_length(self, *args, **kwargs),), None, dtype)
+    return values.fakes.make((_least_length(self, *args, **kwargs),), None, dtype)
 
 
 _LARGEST_RESULTS: dict[Any, Callable[..., Any]] = {

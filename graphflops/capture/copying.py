@@ -34,7 +34,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from graphflops.capture.distributed import own_hooks, stand_alone
+from graphflops.capture.distributed import bypass_wrapper, without_distributed_hooks
 from graphflops.core.torch_compat import BufferDict, ModuleDict, ParameterDict, RecursiveScriptModule, wrap_cpp_module
 
 Handler = Callable[[Any], Any]
@@ -68,7 +68,7 @@ HOOK = "_compiled_call_impl"
 class Copier:
     """Copies of one trace, each object once. ``fake`` makes the tensor that stands for a tensor.
 
-    ``watch_steps`` is given the copy of each optimizer.
+    ``on_optimizer_copied`` is given the copy of each optimizer.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Copier:
         fake: Callable[[torch.Tensor], torch.Tensor],
     ) -> None:
         self.fake = fake
-        self.watch_steps: Callable[[Any], None] | None = None
+        self.on_optimizer_copied: Callable[[Any], None] | None = None
         # id of an original → itself, so that the id stays its own, and its copy
         self._copies: dict[int, tuple[Any, Any]] = {}
         self._pending: list[Callable[[], None]] = []
@@ -114,7 +114,7 @@ class Copier:
         """The copy that was made of an object; the object, if none was."""
         return self._copies[id(value)][1] if id(value) in self._copies else value
 
-    def made(self) -> Iterator[Any]:
+    def all_copies(self) -> Iterator[Any]:
         """All copies so far that are not their originals, tensors apart."""
         return (copy for original, copy in self._copies.values() if copy is not original)
 
@@ -264,13 +264,13 @@ class Copier:
             elif name in registries and cls in _CONTAINERS and not value:  # most of them are
                 attributes[name] = cls()
             else:
-                attributes[name] = copied(own_hooks(name, value))
+                attributes[name] = copied(without_distributed_hooks(name, value))
         object.__setattr__(shell, "__dict__", attributes)
         for name, value in _slots_of(module):
             object.__setattr__(shell, name, copied(value))
         if (compiled := attributes.get("_orig_mod")) is not None and "dynamo_ctx" in attributes:
             attributes["forward"] = compiled  # not through the compiler
-        stand_alone(shell, attributes)
+        bypass_wrapper(shell, attributes)
 
     def _script_module(self, module: Any) -> Any:
         """A TorchScript module: its C++ object and those in it anew, with fake tensors for attributes."""
@@ -420,8 +420,8 @@ class Copier:
         )
 
         self._pending.append(lambda: self._fill_attributes(original, made))
-        if is_optimizer and (watch_steps := self.watch_steps) is not None:
-            self._at_last.append(lambda: watch_steps(made))
+        if is_optimizer and (on_optimizer_copied := self.on_optimizer_copied) is not None:
+            self._at_last.append(lambda: on_optimizer_copied(made))
         return made
 
     def _fill_attributes(self, original: Any, made: Any) -> None:

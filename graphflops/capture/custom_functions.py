@@ -18,8 +18,8 @@ from torch import fx
 
 from graphflops.capture.backward_hooks import Hook
 from graphflops.capture.checkpoints import AtHand
-from graphflops.capture.fake_tensors import Unfold
-from graphflops.capture.interception import is_watching, watching, watching_functions, watching_operators
+from graphflops.capture.fake_tensors import FoldingAborted
+from graphflops.capture.interception import intercept, intercept_functions, intercept_operators, is_interceptor
 from graphflops.core.entries import BY_ITS_OWN_CODE
 from graphflops.core.messages import format_error, shortened
 from graphflops.core.torch_compat import (
@@ -47,7 +47,7 @@ _NEVER = Hook(print, lambda: None, (), "dgrad", "")
 _MATERIALIZES = "_graphflops_materializes_grads"
 
 
-def noted(original: Callable[..., Any]) -> Callable[..., Any]:
+def wrap_set_materialize_grads(original: Callable[..., Any]) -> Callable[..., Any]:
     """``FunctionCtx.set_materialize_grads`` whose answer can be read: PyTorch's own can only be written."""
 
     def set_materialize_grads(ctx: Any, value: bool) -> None:
@@ -186,7 +186,7 @@ class OwnCode:
             last = last_node(tracer.graph)
             try:
                 result = self.inside(kernel, args, kwargs)
-            except Unfold:
+            except FoldingAborted:
                 raise
             except Exception:  # it needs data, or a device: it is unknown, and what did run of it is not counted
                 for node in nodes_after(tracer.graph, last):
@@ -206,7 +206,7 @@ class OwnCode:
         self.depth += 1
         try:
             is_function = inspect.isfunction(kernel)
-            seen = watching(tracer, tracer.values) if is_function else watching_operators(tracer)
+            seen = intercept(tracer, tracer.values) if is_function else intercept_operators(tracer)
             with seen, torch.no_grad():
                 return kernel(*args, **kwargs)
         finally:
@@ -270,7 +270,7 @@ class OwnCode:
         returned: list[Any] = []
 
         def run() -> None:
-            with watching_functions(tracer, tracer.values):
+            with intercept_functions(tracer, tracer.values):
                 found = ctx.apply(*gradients)
             returned.extend(found if isinstance(found, (tuple, list)) else [found])
 
@@ -278,7 +278,7 @@ class OwnCode:
             tracer.hook = hook
             try:
                 tracer._in_a_backward_pass(run)
-            except Unfold:
+            except FoldingAborted:
                 raise
             except Exception as error:  # what of it did run is counted
                 node.meta["own_code"] = shortened(format_error(error).splitlines()[0], 300)
@@ -395,7 +395,7 @@ def _live(graph: fx.Graph, outputs: Mapping[fx.Node, bool]) -> set[fx.Node]:
 @contextmanager
 def _aside() -> Iterator[None]:
     """Without what a program has open where a Function is called: its backward runs outside of all that."""
-    with no_saved_tensors_hooks(), no_modes_above(is_watching), ExitStack() as stack:
+    with no_saved_tensors_hooks(), no_modes_above(is_interceptor), ExitStack() as stack:
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))

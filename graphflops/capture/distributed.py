@@ -35,19 +35,19 @@ def is_distributed(tensor: torch.Tensor) -> bool:
     return module is not None and isinstance(tensor, module.DTensor)
 
 
-def whole_values(tensor: Any) -> torch.Tensor | None:
+def replicated_values(tensor: Any) -> torch.Tensor | None:
     """The values of a distributed tensor, if this process holds all of them."""
     return local_part(tensor) if all(each.is_replicate() for each in tensor.placements) else None
 
 
-def own_hooks(name: str, hooks: Any) -> Any:
+def without_distributed_hooks(name: str, hooks: Any) -> Any:
     """The hooks of a module without those that torch.distributed put there; any other attribute as it is."""
     if name not in _HOOKS or not hooks or not any(map(_is_of_wrapping, hooks.values())):
         return hooks
     return OrderedDict((key, hook) for key, hook in hooks.items() if not _is_of_wrapping(hook))
 
 
-def stand_alone(copied: nn.Module, attributes: dict[str, Any]) -> None:
+def bypass_wrapper(copied: nn.Module, attributes: dict[str, Any]) -> None:
     """Have the copy of a wrapper call what it wraps, and nothing else."""
     if isinstance(copied, nn.parallel.DistributedDataParallel):
         attributes["_pre_forward"] = lambda *inputs, **kwargs: (inputs, kwargs)
@@ -57,7 +57,7 @@ def stand_alone(copied: nn.Module, attributes: dict[str, Any]) -> None:
         attributes["device_ids"] = []
 
 
-def refuse_flat(modules: Mapping[str, nn.Module]) -> None:
+def check_no_flat_parameters(modules: Mapping[str, nn.Module]) -> None:
     """Parameters that were made one flat tensor have no shapes to count.
 
     Raises:
@@ -73,7 +73,7 @@ def refuse_flat(modules: Mapping[str, nn.Module]) -> None:
             )
 
 
-def note_on(modules: Mapping[str, nn.Module], parameters: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
+def distribution_note(modules: Mapping[str, nn.Module], parameters: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
     """What a report says of a model that is wrapped or sharded; nothing of others."""
     wrapped = {type(each).__name__ for each in modules.values() if isinstance(each, _WRAPPERS)}
     sharded = {"DTensor"} if any(map(is_distributed, parameters.values())) else set[str]()

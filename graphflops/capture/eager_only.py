@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from graphflops.capture.constant_propagation import ConstantPropagation
-from graphflops.capture.foreach import of_each
+from graphflops.capture.foreach import foreach_loop
 from graphflops.core.errors import CaptureError
 from graphflops.core.torch_compat import (
     DisableTorchFunction,
@@ -40,7 +40,7 @@ Decide = Callable[[torch.Tensor], bool]
 
 
 @contextmanager
-def plainly(values: ConstantPropagation, decide: Decide) -> Iterator[None]:
+def eager_reference_mode(values: ConstantPropagation, decide: Decide) -> Iterator[None]:
     """Everything plain in this thread while this is open; ``decide`` says which branch a ``cond`` takes.
 
     Real tensors that a program finds by itself, among globals or in what cannot be copied, are replaced by their
@@ -48,7 +48,7 @@ def plainly(values: ConstantPropagation, decide: Decide) -> Iterator[None]:
 
     A mode of functions is enough for the fast paths of attention, which PyTorch takes only where nobody looks on.
     """
-    with _Plain(values, decide), _unspecialized():
+    with _EagerReferenceMode(values, decide), _unspecialized():
         yield
 
 
@@ -105,7 +105,7 @@ def converted(module: nn.Module, convert: Callable[[Any], Any], recurse: bool = 
     return module
 
 
-class _Plain(TorchFunctionMode):
+class _EagerReferenceMode(TorchFunctionMode):
     """Takes devices out of calls, and runs the compiler's control flow as Python."""
 
     def __init__(self, values: ConstantPropagation, decide: Decide) -> None:
@@ -114,8 +114,8 @@ class _Plain(TorchFunctionMode):
         self.decide = decide
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        in_place_of = self.values.stand_ins.in_place_of
-        args, kwargs = in_place_of(args), dict(in_place_of(kwargs)) if kwargs else {}
+        replace_real_tensors = self.values.fakes.replace_real_tensors
+        args, kwargs = replace_real_tensors(args), dict(replace_real_tensors(kwargs)) if kwargs else {}
         if function in _ADDRESSES:
             raise CaptureError(_NO_ADDRESS)
         if function in _AS_DATA and (data := self._data(args[0])) is not None:
@@ -127,7 +127,7 @@ class _Plain(TorchFunctionMode):
         if function is torch.lstm and isinstance(args[1], (tuple, list)):
             with DisableTorchFunction():
                 return _lstm(*args, **kwargs)
-        if (one := of_each(function)) is not None:
+        if (one := foreach_loop(function)) is not None:
             with DisableTorchFunction():
                 return one(*args, **kwargs)
         if function is torch.Tensor.__deepcopy__ and args[0].is_leaf:  # of others PyTorch makes none

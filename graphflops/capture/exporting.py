@@ -8,22 +8,28 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from graphflops.capture.fake_tensors import StandIns
+from graphflops.capture.fake_tensors import FakeTensors
 from graphflops.capture.isolation import session, tracing
-from graphflops.capture.module_state import watched_state
-from graphflops.capture.patches import quietly
+from graphflops.capture.module_state import snapshot_state
+from graphflops.capture.patches import silence_export
 from graphflops.core.torch_compat import FakeTensorMode, no_registration_hooks_left
 
 
-def exported(root: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, grad: bool) -> fx.GraphModule | str:
+def export_program(
+    root: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, grad: bool
+) -> fx.GraphModule | str:
     """What torch.export makes of a module, which runs on tensors without data there too; or in a line why nothing."""
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    stand_ins = StandIns(root, mode=FakeTensorMode(shape_env=ShapeEnv(tracked_fakes=[])))
-    copied = stand_ins.copier.copy
+    fakes = FakeTensors(root, mode=FakeTensorMode(shape_env=ShapeEnv(tracked_fakes=[])))
+    copied = fakes.copier.copy
     here = session()
     assert here is not None, "what is exported is copied by an analysis"
-    with quietly(), torch.set_grad_enabled(grad), here.putting_back(watched_state(root, stand_ins.survey.classes)):
+    with (
+        silence_export(),
+        torch.set_grad_enabled(grad),
+        here.restored_after(snapshot_state(root, fakes.survey.classes)),
+    ):
         try:
             with no_registration_hooks_left(), tracing():
                 program = torch.export.export(copied(root), copied(args), copied(dict(kwargs)), strict=False)

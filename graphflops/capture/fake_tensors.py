@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from graphflops.capture.copying import Copier, object_dict
-from graphflops.capture.distributed import is_distributed, refuse_flat, whole_values
+from graphflops.capture.distributed import check_no_flat_parameters, is_distributed, replicated_values
 from graphflops.capture.isolation import session, tracing
-from graphflops.capture.module_state import watched_state
-from graphflops.capture.module_tree import survey_of
+from graphflops.capture.module_state import snapshot_state
+from graphflops.capture.module_tree import survey_model
 from graphflops.core.errors import CaptureError
 from graphflops.core.sizes import Spec, as_size
 from graphflops.core.torch_compat import (
@@ -35,7 +35,7 @@ from graphflops.core.torch_compat import (
 
 _SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _PLAIN = frozenset({int, float, bool, str, type(None), torch.dtype, torch.device})
-_STORED = "_stored"
+_NNZ = "_graphflops_nnz"
 _CPU = torch.device("cpu")
 LARGEST_GIVEN = 2**24
 """elements of the largest input of integers or booleans whose values are used"""
@@ -47,23 +47,23 @@ def spec_of(tensor: torch.Tensor) -> Spec:
     Raises:
         CaptureError: it is sparse, nested or otherwise not strided.
     """
-    refuse_unless_strided(tensor)
+    check_strided(tensor)
     shape, dtype = tuple(as_size(size) for size in tensor.shape), str(tensor.dtype).removeprefix("torch.")
-    return Spec(shape, dtype, stored_in(tensor))
+    return Spec(shape, dtype, nnz_of(tensor))
 
 
-def stored_in(stand_in: torch.Tensor) -> int | None:
+def nnz_of(fake: torch.Tensor) -> int | None:
     """How many numbers the sparse matrix holds that a stand-in stands for; None if it stands for a dense one."""
-    return getattr(stand_in, _STORED, None)
+    return getattr(fake, _NNZ, None)
 
 
-def passes_on_what_is_stored(result: Any, of: Any) -> None:
+def propagate_nnz(result: Any, of: Any) -> None:
     """A view of a sparse matrix, such as its transpose, holds as many numbers."""
-    if torch.is_tensor(of) and (stored := stored_in(of)) is not None:
-        setattr(result, _STORED, stored)
+    if torch.is_tensor(of) and (nnz := nnz_of(of)) is not None:
+        setattr(result, _NNZ, nnz)
 
 
-def refuse_unless_strided(tensor: torch.Tensor, name: str | None = None) -> None:
+def check_strided(tensor: torch.Tensor, name: str | None = None) -> None:
     """What a sparse or nested tensor costs depends on how many numbers it holds, which no shape says.
 
     A stand-in of it would be dense, and its products priced as dense ones.
@@ -73,17 +73,17 @@ def refuse_unless_strided(tensor: torch.Tensor, name: str | None = None) -> None
     """
     if tensor.layout == torch.strided and not tensor.is_nested:
         return
-    raise refusal(tensor, name)
+    raise layout_error(tensor, name)
 
 
-def refusal(tensor: torch.Tensor, name: str | None = None) -> CaptureError:
+def layout_error(tensor: torch.Tensor, name: str | None = None) -> CaptureError:
     """The error that says why such a tensor is refused, and what to do."""
-    return not_dense(
+    return not_dense_error(
         f"{name or 'a tensor'} is {'nested' if tensor.is_nested else 'not dense'}", tensor.layout, tensor.dtype
     )
 
 
-def not_dense(who: str, layout: Any, dtype: Any) -> CaptureError:
+def not_dense_error(who: str, layout: Any, dtype: Any) -> CaptureError:
     """The error of a tensor that is said by its layout, since PyTorch makes no such one without data."""
     return CaptureError(
         f"{who} ({layout}, {dtype}): "
@@ -94,7 +94,7 @@ def not_dense(who: str, layout: Any, dtype: Any) -> CaptureError:
     )
 
 
-def _refuse_lazy(lazy: list[str]) -> None:
+def _check_initialized(lazy: list[str]) -> None:
     """A lazy layer makes its parameters at its first call, which would change the model.
 
     Raises:
@@ -120,7 +120,7 @@ def _numbers_in(sparse: torch.Tensor) -> int:
         return int((sparse._values() if sparse.layout == torch.sparse_coo else sparse.values()).numel())
 
 
-def as_it_is(value: Any) -> Any:
+def copy_if_stateful(value: Any) -> Any:
     """A copy of an object of a model's own, such as a cache, which a call may change; everything else itself."""
     if isinstance(value, (torch.Tensor, nn.Module, type)) or not hasattr(value, "__dict__") or callable(value):
         return value
@@ -130,11 +130,13 @@ def as_it_is(value: Any) -> Any:
     return value
 
 
-class Unfold(BaseException):  # no error: the trace is made again, with nothing folded
+class FoldingAborted(BaseException):  # no error: the trace is made again, with nothing folded
     """Something was asked of a block that repeats another one, and only a block that ran has an answer."""
 
 
-class Opened(Unfold):  # no error: the trace is made again, and writes down what is inside of the operator
+class CompositeExpanded(
+    FoldingAborted
+):  # no error: the trace is made again, and writes down what is inside of the operator
     """A gradient is taken of what a composite operator made inside of it, and kept for its own gradient."""
 
     def __init__(self, operator: OpOverload) -> None:
@@ -158,7 +160,7 @@ def _is_wrapper(tensor: torch.Tensor) -> bool:
     return is_functorch_wrapped_tensor(tensor) or (is_traceable_wrapper_subclass(tensor) and not is_distributed(tensor))
 
 
-class _OnTheWay(torch.autograd.Function):
+class _NonLeaf(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, source: torch.Tensor, make: Callable[[], torch.Tensor], many: int
@@ -166,7 +168,7 @@ class _OnTheWay(torch.autograd.Function):
         return tuple(make() for _ in range(many))
 
 
-class _Described(torch.autograd.Function):
+class _CallThatIsNotRun(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -182,13 +184,13 @@ class _Described(torch.autograd.Function):
         return None, None, *(ctx.like(each) if each.requires_grad else None for each in ctx.operands)
 
 
-def described(
+def differentiable_results(
     make: Callable[[], tuple[torch.Tensor, ...]],
     like: Callable[[torch.Tensor], torch.Tensor],
     operands: Sequence[torch.Tensor],
 ) -> tuple[torch.Tensor, ...]:
     """The results of a call that does not run, with a history: gradients of them go back to its operands."""
-    return tuple(_Described.apply(make, like, *operands))  # type: ignore[no-untyped-call]
+    return tuple(_CallThatIsNotRun.apply(make, like, *operands))  # type: ignore[no-untyped-call]
 
 
 class _Mode(FakeTensorMode):  # type: ignore[no-untyped-call]
@@ -201,7 +203,7 @@ class _Mode(FakeTensorMode):  # type: ignore[no-untyped-call]
         self._allow_unsafe_data_ptr_access = False
 
 
-class StandIns:
+class FakeTensors:
     """Fake tensors in place of a model's own and of its inputs: same shape, strides, dtype and requires_grad, no data.
 
     All say that they are on the CPU, wherever the real ones are: one device for all, and one choice of kernels.
@@ -213,12 +215,12 @@ class StandIns:
         root: nn.Module,
         mode: FakeTensorMode | None = None,
     ) -> None:
-        self.survey = survey_of(root)
-        _refuse_lazy(self.survey.lazy)
-        refuse_flat(self.survey.modules)
+        self.survey = survey_model(root)
+        _check_initialized(self.survey.lazy)
+        check_no_flat_parameters(self.survey.modules)
         self.mode = mode or _Mode()
-        self.copier = Copier(self.of)
-        self.copier.handle(PackedSequence, self.packed)
+        self.copier = Copier(self.fake_for)
+        self.copier.handle(PackedSequence, self.copy_packed_sequence)
         held = (self.survey.parameters, self.survey.buffers)
         self._names = {id(each): name for tensors in held for name, each in tensors.items()}
         # id of a tensor → itself, so that the id stays its own, and its stand-in
@@ -231,44 +233,44 @@ class StandIns:
         self.some_sparse = False
         """whether one of them stands for a sparse tensor"""
         if (here := session()) is not None:
-            here.made_in(self.mode)
+            here.add_mode(self.mode)
             here.own(self)
         self._root = root
 
     def copies(self) -> Iterator[Any]:
         """All copies so far, of objects that are no tensors."""
-        return self.copier.made()
+        return self.copier.all_copies()
 
     def release(self) -> None:
         """Let go of all stand-ins and copies."""
         self.copier.release()
         vars(self).clear()
 
-    def is_one(self, value: Any) -> bool:
+    def is_fake(self, value: Any) -> bool:
         """Whether it is a stand-in, or was made of some on the way."""
         return isinstance(value, FakeTensor) and value.fake_mode is self.mode
 
-    def of(self, tensor: torch.Tensor) -> torch.Tensor:
+    def fake_for(self, tensor: torch.Tensor) -> torch.Tensor:
         """The stand-in of a tensor, always the same one; a stand-in stands for itself."""
-        if self.is_one(tensor):
+        if self.is_fake(tensor):
             return tensor
         if id(tensor) not in self._fakes:
             sparse = tensor.layout in _SPARSE and tensor.dim() == 2 and not tensor.requires_grad
             if not sparse:
-                refuse_unless_strided(tensor, self._names.get(id(tensor)))
+                check_strided(tensor, self._names.get(id(tensor)))
             with temporarily_clear_interpreter_stack():  # where torch.func is at work, it would make its own of it
                 with DisableTorchFunction():
                     shape, stride, grad = tensor.shape, None if sparse else tensor.stride(), tensor.requires_grad
-                fake = self._made(shape, stride, tensor.dtype, grad, isinstance(tensor, nn.Parameter))
+                fake = self._new_fake(shape, stride, tensor.dtype, grad, isinstance(tensor, nn.Parameter))
                 if sparse:
                     self.some_sparse = True
-                    setattr(fake, _STORED, _numbers_in(tensor))
+                    setattr(fake, _NNZ, _numbers_in(tensor))
             self._fakes[id(tensor)] = tensor, fake
             self._originals[id(fake)] = tensor
-            self._marked(fake, tensor)
+            self._copy_attributes(fake, tensor)
         return self._fakes[id(tensor)][1]
 
-    def _marked(self, fake: torch.Tensor, tensor: torch.Tensor) -> None:
+    def _copy_attributes(self, fake: torch.Tensor, tensor: torch.Tensor) -> None:
         """What is on a tensor is on its stand-in too: attributes, hooks, and a gradient, if it may be added to."""
         with DisableTorchFunction():
             if not (isinstance(tensor, FakeTensor) or is_distributed(tensor)) and (notes := object_dict(tensor)):
@@ -279,67 +281,67 @@ class StandIns:
                 for hook in (getattr(tensor, "_post_accumulate_grad_hooks", None) or {}).values():
                     fake.register_post_accumulate_grad_hook(self.copier.copy(hook))  # type: ignore[no-untyped-call]
             if self.with_gradients and tensor.is_leaf and tensor.requires_grad and tensor.grad is not None:
-                fake.grad = self.of(tensor.grad)
+                fake.grad = self.fake_for(tensor.grad)
 
-    def in_place_of(self, value: Any) -> Any:
+    def replace_real_tensors(self, value: Any) -> Any:
         """Arguments with stand-ins in the place of real tensors; themselves, if there are none."""
         if isinstance(value, torch.Tensor):
-            if self.is_one(value) or id(value) in self._real or _is_wrapper(value):
+            if self.is_fake(value) or id(value) in self._real or _is_wrapper(value):
                 return value
-            return self.of(value)
+            return self.fake_for(value)
         if type(value) in (tuple, list):
-            if all(type(each) in _PLAIN or self.is_one(each) for each in value):
+            if all(type(each) in _PLAIN or self.is_fake(each) for each in value):
                 return value
-            replaced = [self.in_place_of(each) for each in value]
+            replaced = [self.replace_real_tensors(each) for each in value]
             return value if all(map(operator.is_, value, replaced)) else type(value)(replaced)
         if type(value) is dict:
-            named = {name: self.in_place_of(each) for name, each in value.items()}
+            named = {name: self.replace_real_tensors(each) for name, each in value.items()}
             return value if all(map(operator.is_, value.values(), named.values())) else named
         return value
 
-    def leave(self, tensor: torch.Tensor) -> torch.Tensor:
+    def keep_real(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor with data, made on the way, that has no stand-in: PyTorch reads it where nobody looks on."""
         self._real[id(tensor)] = tensor
         return tensor
 
-    def given(self, tensor: torch.Tensor) -> torch.Tensor:
+    def fake_for_input(self, tensor: torch.Tensor) -> torch.Tensor:
         """The stand-in of an input. Of its values those of integers and booleans are known, if there are any."""
         self._given.add(id(tensor))
-        return self.of(tensor)
+        return self.fake_for(tensor)
 
-    def packed(
+    def copy_packed_sequence(
         self, original: PackedSequence, of: Callable[[torch.Tensor], torch.Tensor] | None = None
     ) -> PackedSequence:
         """Packed sequences of stand-ins; their batch sizes, which recurrent layers read, are real."""
         data, sizes, *orders = original
-        of = of or self.of
+        of = of or self.fake_for
         with no_dispatch_modes(), DisableTorchFunction():
             copied = sizes.clone()
-        self._fakes[id(sizes)] = sizes, self.leave(copied)
+        self._fakes[id(sizes)] = sizes, self.keep_real(copied)
         orders = [each if each is None else of(each) for each in orders]
         return tuple.__new__(type(original), (of(data), copied, *orders))
 
-    def is_given(self, fake: torch.Tensor) -> bool:
+    def is_input(self, fake: torch.Tensor) -> bool:
         """Whether it stands for an input."""
         return id(self._originals.get(id(fake))) in self._given
 
-    def is_given_without_values(self, fake: torch.Tensor) -> bool:
+    def is_input_without_values(self, fake: torch.Tensor) -> bool:
         """Whether it stands for an input of integers or booleans that has no data, or is too large to look at."""
         original = self._originals.get(id(fake))
         return original is not None and id(original) in self._given and not _has_values(original)
 
     def make(self, shape: Any, stride: Any, dtype: torch.dtype) -> torch.Tensor:
         """A new fake tensor, contiguous if no stride is given."""
-        return self._made(shape, stride, dtype, False, False)
+        return self._new_fake(shape, stride, dtype, False, False)
 
-    def made_on_the_way(self, shape: Any, stride: Any, dtype: torch.dtype, many: int) -> tuple[torch.Tensor, ...]:
+    def intermediates(self, shape: Any, stride: Any, dtype: torch.dtype, many: int) -> tuple[torch.Tensor, ...]:
         """So many fake tensors that require grad, and that nobody holds."""
         with torch.enable_grad():
-            source = self._made((), None, torch.float32, True, False)
-            made = _OnTheWay.apply(source, lambda: self.make(shape, stride, dtype), many)  # type: ignore[no-untyped-call]
+            source = self._new_fake((), None, torch.float32, True, False)
+            made = _NonLeaf.apply(source, lambda: self.make(shape, stride, dtype), many)  # type: ignore[no-untyped-call]
         return tuple(made)
 
-    def _made(self, shape: Any, stride: Any, dtype: torch.dtype, grad: bool, parameter: bool) -> torch.Tensor:
+    def _new_fake(self, shape: Any, stride: Any, dtype: torch.dtype, grad: bool, parameter: bool) -> torch.Tensor:
         """Made as a mode would make it, but not by one, which takes much longer."""
         with DisableTorchFunction(), DisableTorchDispatch():
             if stride is None:
@@ -356,13 +358,13 @@ class StandIns:
         """The name of the parameter or buffer that a stand-in stands for."""
         return self._names.get(id(self._originals.get(id(fake), fake)))
 
-    def held_by(self, fake: torch.Tensor) -> torch.Tensor | None:
+    def known_values(self, fake: torch.Tensor) -> torch.Tensor | None:
         """The tensor that a stand-in stands for, with the values it holds; none of what is trained or changes."""
         original = self._originals.get(id(fake))
         if original is None or isinstance(original, (nn.Parameter, FakeTensor)):
             return None
         if is_distributed(original):
-            return whole_values(original)
+            return replicated_values(original)
         if id(original) in self._names:
             return original
         if id(original) in self._given and not _has_values(original):
@@ -370,11 +372,11 @@ class StandIns:
         return None if original.requires_grad else original
 
     @contextmanager
-    def in_charge(self) -> Iterator[None]:
+    def fake_mode(self) -> Iterator[None]:
         """Every tensor made from now on is fake; what is written to module-level state is put back afterwards."""
         here = session()
         assert here is not None, "stand-ins are of an analysis"
-        with here.putting_back(watched_state(self._root, self.survey.classes)), ExitStack() as stack:
+        with here.restored_after(snapshot_state(self._root, self.survey.classes)), ExitStack() as stack:
             for each in (tracing(), torch.inference_mode(False), no_dispatch_modes(), self.mode):
                 stack.enter_context(each)
             yield

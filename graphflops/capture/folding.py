@@ -20,7 +20,7 @@ from graphflops.capture.backward_hooks import has_hooks
 from graphflops.capture.checkpoints import Region
 from graphflops.capture.copying import object_dict
 from graphflops.capture.failures import user_line
-from graphflops.capture.fake_tensors import Unfold, stored_in
+from graphflops.capture.fake_tensors import FoldingAborted, nnz_of
 from graphflops.capture.identical_blocks import OF_TORCH, PLAIN, Block
 from graphflops.core.renaming import Likeness, numbered
 from graphflops.core.torch_compat import (
@@ -151,11 +151,11 @@ class Folding:
         """All of the block that a module is in can be run from now on.
 
         Raises:
-            Unfold: it repeats another block already.
+            FoldingAborted: it repeats another block already.
         """
         block = self._asleep[id(module)][1]
         if id(block) in self._repeating:
-            raise Unfold
+            raise FoldingAborted
         copier = self.tracer.copier
         for each in block.modules:
             self._asleep.pop(id(copier.copy_of(each)))
@@ -184,10 +184,10 @@ class Folding:
         """A tensor that no module holds, or the model itself, gets a name in the graph.
 
         Raises:
-            Unfold: a call in a repeat may have the same.
+            FoldingAborted: a call in a repeat may have the same.
         """
         if name and "." not in name and numbered(name)[0] in self.kinds:
-            raise Unfold
+            raise FoldingAborted
 
     # -- patterns ------------------------------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ class Folding:
             call = self._call(args, kwargs)
             if id(module) in self._asleep:
                 if id(block) in self._repeating:
-                    raise Unfold  # its parameters would be there twice
+                    raise FoldingAborted  # its parameters would be there twice
                 if call is not None and (pattern := self._pattern_of(block, call)) is not None:
                     return self._repeat(block, pattern, call)
         if id(module) in self._asleep:
@@ -228,7 +228,7 @@ class Folding:
         nodes: dict[Any, int] = {}
         for each in leaves:
             if isinstance(each, torch.Tensor):
-                if not self.tracer.stand_ins.is_one(each) or stored_in(each) is not None:
+                if not self.tracer.fakes.is_fake(each) or nnz_of(each) is not None:
                     return None
                 if self.tracer.values.routing.knows(each):
                     return None
@@ -293,14 +293,14 @@ class Folding:
 
     def _like(self, tensor: torch.Tensor) -> torch.Tensor:
         """A result like that of the pattern, made by nobody knows what."""
-        stand_ins, spec = self.tracer.stand_ins, (tensor.shape, tensor.stride(), tensor.dtype)
+        fakes, spec = self.tracer.fakes, (tensor.shape, tensor.stride(), tensor.dtype)
         if tensor.requires_grad:
             if not (stock := self._stock.setdefault(id(tensor), [])):
                 with self.tracer.paused():
-                    stock += stand_ins.made_on_the_way(*spec, min(len(self._heads), 64))
+                    stock += fakes.intermediates(*spec, min(len(self._heads), 64))
             made = stock.pop()
         else:
-            made = stand_ins.make(*spec)
+            made = fakes.make(*spec)
         self.tracer.values.mark_unknown(made)
         return made
 
@@ -382,9 +382,7 @@ class Folding:
             outputs.append(leaf if made is None else made)
         kinds = self._kinds(own)
         looked_at = list(self.tracer.values.value_reads.values())
-        if kinds is None or any(
-            _is_below(self.tracer.stand_ins.name_of(each) or "-", block.path) for each in looked_at
-        ):
+        if kinds is None or any(_is_below(self.tracer.fakes.name_of(each) or "-", block.path) for each in looked_at):
             return None
         outside = [each for each in looked_at if self.tracer.nodes.get(id(each)) not in inside]
         places = {id(each): place for place, each in enumerate(call.tensors)}

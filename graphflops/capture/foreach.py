@@ -17,7 +17,7 @@ _BOUNDS = {"maximum": "clamp_min", "minimum": "clamp_max"}
 """a maximum with numbers is a bound"""
 
 
-def of_each(function: Any) -> Callable[..., Any] | None:
+def foreach_loop(function: Any) -> Callable[..., Any] | None:
     """What does the same as an operator on lists, tensor by tensor; None for any other function."""
     name = getattr(function, "__name__", "")
     if not isinstance(name, str) or not name.startswith(_PREFIX):

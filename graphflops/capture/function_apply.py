@@ -2,7 +2,7 @@
 
 Where ``apply`` is written in Python, one that was taken earlier calls what is replaced here. Since PyTorch 2.15 it is a
 C++ function, which reads its Function's attributes and calls its ``forward``: there the first of these reads tells that
-an ``apply`` has begun that nobody announced, and the ``forward`` that it gets tells the listener, which applies the
+an ``apply`` has begun that nobody announced, and the ``forward`` that it gets tells the call handler, which applies the
 Function as any other. What the outer ``apply`` makes of the results is what the inner one made.
 """
 
@@ -14,13 +14,13 @@ from typing import Any, Protocol
 
 import torch
 
-from graphflops.capture.interception import listener
+from graphflops.capture.interception import call_handler
 from graphflops.core.torch_compat import APPLY_IS_PYTHON, BACKWARD, SingleLevelFunction, function_apply
 
 
 class _Here(threading.local):
     announced: Any = None
-    """the Function that is about to be applied, as the listener knows"""
+    """the Function that is about to be applied, as the handler knows"""
     begun: tuple[Any, bool] | None = None
     """the Function whose ``apply`` has begun by itself, and whether grad was enabled"""
     marks: tuple[Any, Callable[[Any], None]] | None = None
@@ -36,16 +36,16 @@ class _Context(Protocol):
 _here = _Here()
 
 
-def apply_watched(original: Any) -> Any:
-    """``autograd.Function.apply`` that tells the listener of its thread."""
+def wrap_apply(original: Any) -> Any:
+    """``autograd.Function.apply`` that reports to the call handler of its thread."""
     owner: Any = function_apply()[0]
 
     def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
         call = super(owner, cls).apply
-        here = listener()
-        if here is None:
+        handler = call_handler()
+        if handler is None:
             return call(*args, **kwargs)
-        return here.on_autograd_function(call if APPLY_IS_PYTHON else _announced(cls, call), cls, args, kwargs)
+        return handler.on_autograd_function(call if APPLY_IS_PYTHON else _announced(cls, call), cls, args, kwargs)
 
     return classmethod(apply)
 
@@ -61,12 +61,12 @@ def _announced(cls: type, call: Callable[..., Any]) -> Callable[..., Any]:
     return apply
 
 
-def looked_up(original: Any) -> Any:
+def wrap_attribute_lookup(original: Any) -> Any:
     """``__getattribute__`` of the class of Functions, by which an ``apply`` is seen that nobody announced."""
 
     def get(cls: Any, name: str) -> Any:
         value = original(cls, name)
-        if name == BACKWARD and listener() is not None and issubclass(cls, torch.autograd.Function):
+        if name == BACKWARD and call_handler() is not None and issubclass(cls, torch.autograd.Function):
             if _here.announced is cls:
                 _here.announced = None
             else:
@@ -83,16 +83,16 @@ def looked_up(original: Any) -> Any:
 
 
 def _forward(cls: Any, grad: bool) -> Callable[..., Any]:
-    """A ``forward`` that applies its Function, as the listener has it, and tells the context of the results."""
+    """A ``forward`` that applies its Function, as the handler has it, and tells the context of the results."""
     takes_context = cls.setup_context is torch.autograd.Function.setup_context
 
     def forward(*given: Any) -> Any:
-        here = listener()
-        assert here is not None, "a Function is applied while an analysis runs"
+        handler = call_handler()
+        assert handler is not None, "a Function is applied while an analysis runs"
         args = given[1:] if takes_context else given
         apply = _announced(cls, super(SingleLevelFunction, cls).apply)
         with torch.set_grad_enabled(grad):
-            result = here.on_autograd_function(apply, cls, args, {})
+            result = handler.on_autograd_function(apply, cls, args, {})
 
         def mark(ctx: _Context) -> None:
             results = [each for each in (result if isinstance(result, tuple) else (result,)) if torch.is_tensor(each)]

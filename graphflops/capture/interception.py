@@ -14,8 +14,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from graphflops.capture.constant_propagation import ConstantPropagation
-from graphflops.capture.eager_only import plainly
-from graphflops.capture.foreach import of_each
+from graphflops.capture.eager_only import eager_reference_mode
+from graphflops.capture.foreach import foreach_loop
 from graphflops.core.torch_compat import (
     DisableTorchFunction,
     FakeTensor,
@@ -27,7 +27,7 @@ _DEVICE = torch.ops.prim.device.default
 _QUESTIONS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
 
-class Listener(Protocol):
+class CallHandler(Protocol):
     """Who is told what the watchers see; each answers with the result of the call."""
 
     recording: bool
@@ -74,60 +74,60 @@ class Listener(Protocol):
 
 
 class _Here(threading.local):
-    listener: Listener | None = None
+    handler: CallHandler | None = None
 
 
 _here = _Here()
 
 
-def listener() -> Listener | None:
+def call_handler() -> CallHandler | None:
     """Who listens to the calls of this thread."""
-    return _here.listener
+    return _here.handler
 
 
 @contextmanager
-def watching(listener: Listener, values: ConstantPropagation) -> Iterator[None]:
-    """Tell a listener of every call in this thread while this is open."""
-    before, _here.listener = _here.listener, listener
+def intercept(handler: CallHandler, values: ConstantPropagation) -> Iterator[None]:
+    """Pass to a handler every call in this thread while this is open."""
+    before, _here.handler = _here.handler, handler
     try:
-        with _Operators(listener), watching_functions(listener, values):
+        with _Operators(handler), intercept_functions(handler, values):
             yield
     finally:
-        _here.listener = before
+        _here.handler = before
 
 
 @contextmanager
-def watching_functions(listener: Listener, values: ConstantPropagation) -> Iterator[None]:
+def intercept_functions(handler: CallHandler, values: ConstantPropagation) -> Iterator[None]:
     """Tell of functions alone: autograd runs a backward pass without the modes that see these."""
-    with _Functions(listener), plainly(values, listener.decide):
+    with _Functions(handler), eager_reference_mode(values, handler.decide):
         yield
 
 
-def engine_watched(original: Any) -> Any:
-    """What runs autograd's engine, told to the listener of its thread."""
+def wrap_engine(original: Any) -> Any:
+    """What runs autograd's engine, reported to the handler of its thread."""
 
     @functools.wraps(original)
     def run(roots: Any, *args: Any, **kwargs: Any) -> Any:
-        here = _here.listener
-        return original(roots, *args, **kwargs) if here is None else here.on_engine(original, roots, args, kwargs)
+        handler = _here.handler
+        return original(roots, *args, **kwargs) if handler is None else handler.on_engine(original, roots, args, kwargs)
 
     return run
 
 
-def made_watched(original: Any) -> Any:
-    """``Optimizer.__init__``, so that the steps of an optimizer that a program makes are told to its listener."""
+def wrap_optimizer_init(original: Any) -> Any:
+    """``Optimizer.__init__``, so that the steps of an optimizer that a program makes are told to its handler."""
 
     @functools.wraps(original)
     def initialize(optimizer: Any, *args: Any, **kwargs: Any) -> None:
         original(optimizer, *args, **kwargs)
-        if _here.listener is not None:
-            watch_steps(optimizer)
+        if _here.handler is not None:
+            intercept_steps(optimizer)
 
     return initialize
 
 
-def watch_steps(optimizer: Any) -> None:
-    """Have an optimizer that is no one's but a trace's tell the listener of its thread of its steps."""
+def intercept_steps(optimizer: Any) -> None:
+    """Have an optimizer that is no one's but a trace's report its steps to the handler of its thread."""
     attributes = vars(optimizer)
     own = attributes.get("step")
     step: Any = type(optimizer).step if own is None else own
@@ -135,13 +135,13 @@ def watch_steps(optimizer: Any) -> None:
     @functools.wraps(step)
     def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
         call = types.MethodType(step, self) if own is None else own
-        here = _here.listener
-        return call(*args, **kwargs) if here is None else here.on_optimizer(call, self, args, kwargs)
+        handler = _here.handler
+        return call(*args, **kwargs) if handler is None else handler.on_optimizer(call, self, args, kwargs)
 
     attributes["step"] = types.MethodType(watched, optimizer)
 
 
-class CallWatched:
+class ModuleCallDescriptor:
     """``nn.Module._compiled_call_impl``, which PyTorch calls in place of a module if it is there.
 
     It belongs to the class, so that a module that was copied by its attributes is called itself, and not the one that
@@ -152,23 +152,23 @@ class CallWatched:
         self.original = original
 
     def __get__(self, module: nn.Module | None, cls: Any = None) -> Any:
-        here = _here.listener
-        return self.original if here is None or module is None else here.watched(module)
+        handler = _here.handler
+        return self.original if handler is None or module is None else handler.watched(module)
 
 
-def attribute_watched(name: str, original: Any) -> Any:
-    """``nn.Module.__getattr__``, or another one of its kind, that tells the listener of its thread."""
+def wrap_attribute_access(name: str, original: Any) -> Any:
+    """``nn.Module.__getattr__``, or another one of its kind, that reports to the handler of its thread."""
     event = f"on{name.rstrip('_').replace('__', '_')}"  # on_getattr
 
     @functools.wraps(original)
     def call(module: nn.Module, *args: Any) -> Any:
-        here = _here.listener
-        return original(module, *args) if here is None else getattr(here, event)(original, module, *args)
+        handler = _here.handler
+        return original(module, *args) if handler is None else getattr(handler, event)(original, module, *args)
 
     return call
 
 
-class SeesBodies(TorchFunctionMode):
+class FunctionBodyMode(TorchFunctionMode):
     """A mode that also sees what torch functions call that are written in Python."""
 
     def __init__(self) -> None:
@@ -191,25 +191,25 @@ class SeesBodies(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-class _Functions(SeesBodies):
+class _Functions(FunctionBodyMode):
     """Sees calls of torch functions and tensor methods."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, handler: CallHandler) -> None:
         super().__init__()
-        self.listener = listener
+        self.handler = handler
 
     def __torch_function__(self, function: Any, types_: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        is_leaf, result = self.listener.on_function(function, args, kwargs)
+        is_leaf, result = self.handler.on_function(function, args, kwargs)
         return result if is_leaf else self.run(function, args, kwargs)
 
 
 class _Operators(TorchDispatchMode):
     """Sees the operators that autograd differentiates, below everything composite."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, handler: CallHandler) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.listener = listener
+        self.handler = handler
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -218,21 +218,21 @@ class _Operators(TorchDispatchMode):
     def __torch_dispatch__(self, op: OpOverload, types_: Any, args: Any = (), kwargs: Any = None) -> Any:
         if op is _DEVICE and isinstance(args[0], FakeTensor):
             return args[0].device  # autograd asks for it several times an operator
-        if self.listener.recording and (one := of_each(op)) is not None:
+        if self.handler.recording and (one := foreach_loop(op)) is not None:
             with self:  # where functions are not seen, as in a backward pass
                 results = one(*args, **(kwargs or {}))
             return results if op._schema.returns else None
-        return self.listener.on_operator(op, args, kwargs or {})
+        return self.handler.on_operator(op, args, kwargs or {})
 
 
 @contextmanager
-def watching_operators(listener: Listener) -> Iterator[None]:
+def intercept_operators(handler: CallHandler) -> Iterator[None]:
     """Tell of operators alone: what is not written in Python calls no functions."""
-    with _Operators(listener), DisableTorchFunction():
+    with _Operators(handler), DisableTorchFunction():
         yield
 
 
-def is_watching(mode: Any) -> bool:
+def is_interceptor(mode: Any) -> bool:
     """Whether a mode of operators is one of these watchers."""
     return isinstance(mode, _Operators)
 

@@ -63,11 +63,11 @@ class Session:
         """Say of an object that all it holds is the analysis's own: it is emptied afterwards."""
         self._owned.append(holder)
 
-    def made_in(self, mode: Any) -> None:
+    def add_mode(self, mode: Any) -> None:
         """Fake tensors are made in this mode."""
         self._modes.append(weakref.ref(mode))
 
-    def checked(self) -> None:
+    def raise_if_cancelled(self) -> None:
         """Go on, unless the caller was interrupted.
 
         Raises:
@@ -76,7 +76,7 @@ class Session:
         if self.cancelled:
             raise Cancelled
 
-    def generator_like(self, module: types.ModuleType) -> Any:
+    def generator_for(self, module: types.ModuleType) -> Any:
         """The analysis's own generator of random numbers, in the place of the one of ``random`` or ``numpy.random``."""
         name = module.__name__
         if name not in self._generators:
@@ -84,7 +84,7 @@ class Session:
         return self._generators[name]
 
     @contextmanager
-    def putting_back(self, undo: Callable[[Callable[[Any], bool], bool], None]) -> Iterator[None]:
+    def restored_after(self, undo: Callable[[Callable[[Any], bool], bool], None]) -> Iterator[None]:
         """A program runs while this is open; then module-level state, and settings, get back what they held."""
         outer, self.undo = self.undo, [undo]
         try:
@@ -211,7 +211,7 @@ def _collecting_less() -> Iterator[None]:
             gc.set_threshold(*before)
 
 
-def isolated(function: Callable[[], Result], *, keep: bool = False) -> Result:
+def run_isolated(function: Callable[[], Result], *, keep: bool = False) -> Result:
     """Call a function in a thread of its own, and let go of all fake tensors that it made, unless told to ``keep``.
 
     Within an analysis, but not within the user's code that it runs, the function is called as it is.
@@ -287,7 +287,7 @@ class _Run(Generic[Result]):
     def _work(self) -> None:
         from graphflops.capture.patches import installed
 
-        self.session.checked()
+        self.session.raise_if_cancelled()
         _here.sessions = (*_here.sessions, self.session)
         failed: BaseException | None = None
         with installed(), _collecting_less():

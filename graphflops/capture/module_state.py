@@ -24,7 +24,7 @@ from torch import fx, nn
 
 from graphflops.capture.copying import NOTHING, content_of, is_a, is_plain, object_dict
 from graphflops.capture.isolation import in_analysis
-from graphflops.capture.patches import drawn_apart
+from graphflops.capture.patches import with_own_generator
 from graphflops.core.messages import try_getattr
 
 Undo = Callable[[Callable[[Any], bool], bool], None]
@@ -39,7 +39,7 @@ _MOST = 100_000
 """containers of module-level state that are noted"""
 
 
-def watched_state(root: nn.Module, classes: Collection[type]) -> Undo:
+def snapshot_state(root: nn.Module, classes: Collection[type]) -> Undo:
     """Note what the files of a model hold, and have its functions remember apart; what undoes what is written after."""
     names = _files_near(root, classes)
     noted = _noted(names, classes)
@@ -124,7 +124,7 @@ def _remember_apart(names: Collection[str]) -> list[Callable[[], None]]:
     def other(value: Any) -> Any:
         if is_a(value, _Memo):
             return apart.setdefault(id(value), Apart(value))
-        return drawn_apart(value)
+        return with_own_generator(value)
 
     def replace(put: Callable[[Any], None], value: Any, by: Any) -> None:
         put(by)

@@ -54,7 +54,7 @@ class Survey:
         return [name for tensors in held for name, each in tensors.items() if is_lazy(each)]
 
 
-def survey_of(root: nn.Module) -> Survey:
+def survey_model(root: nn.Module) -> Survey:
     """Everything in a model, however deep: what holds itself, or what it is in, is there once."""
     found = Survey()
     seen: set[int] = set()

@@ -98,15 +98,15 @@ def _replacements() -> Iterator[tuple[Any, str, Wrap]]:
     from graphflops.capture import custom_functions, eager_only, interception
     from graphflops.capture import function_apply as applied
 
-    yield *function_apply(), applied.apply_watched
+    yield *function_apply(), applied.wrap_apply
     if not APPLY_IS_PYTHON:
-        yield FunctionMeta, "__getattribute__", applied.looked_up
-    yield torch.autograd.function.FunctionCtx, "set_materialize_grads", custom_functions.noted
+        yield FunctionMeta, "__getattribute__", applied.wrap_attribute_lookup
+    yield torch.autograd.function.FunctionCtx, "set_materialize_grads", custom_functions.wrap_set_materialize_grads
     for name in ("__getattr__", "__setattr__", "__delattr__"):
-        yield nn.Module, name, functools.partial(interception.attribute_watched, name)
-    yield *engine(), interception.engine_watched
-    yield torch.optim.Optimizer, "__init__", interception.made_watched
-    yield nn.Module, HOOK, interception.CallWatched
+        yield nn.Module, name, functools.partial(interception.wrap_attribute_access, name)
+    yield *engine(), interception.wrap_engine
+    yield torch.optim.Optimizer, "__init__", interception.wrap_optimizer_init
+    yield nn.Module, HOOK, interception.ModuleCallDescriptor
     yield nn.Module, "_apply", _in_a_trace(eager_only.converted)
     yield torch, "compile", _in_a_trace(eager_only.uncompiled)
     yield *inference_guard(), _in_a_trace(eager_only.WithoutGrad)
@@ -128,7 +128,7 @@ def _replacements() -> Iterator[tuple[Any, str, Wrap]]:
     for name in _SETTINGS:
         yield torch, name, functools.partial(_put_back_later, name)
     for module, name, _ in _drawing():
-        yield module, name, functools.partial(_drawn_apart, module, name)
+        yield module, name, functools.partial(_wrap_drawing, module, name)
 
 
 def _in_a_trace(other: Callable[..., Any]) -> Wrap:
@@ -194,12 +194,12 @@ def _not_saved(original: Any) -> Any:
 
     @functools.wraps(original)
     def call(obj: Any, f: Any, *args: Any, **kwargs: Any) -> Any:
-        from graphflops.capture.interception import listener
+        from graphflops.capture.interception import call_handler
 
         if not is_tracing() or isinstance(f, io.BytesIO):
             return original(obj, f, *args, **kwargs)
-        if (listening := listener()) is not None:
-            listening.saved()
+        if (handler := call_handler()) is not None:
+            handler.saved()
         return None
 
     return call
@@ -219,7 +219,7 @@ def _drawing() -> Iterator[tuple[ModuleType, str, Any]]:
                 yield numpy, name, value
 
 
-def _drawn_apart(module: ModuleType, name: str, original: Any) -> Any:
+def _wrap_drawing(module: ModuleType, name: str, original: Any) -> Any:
     """While a program is traced, drawn from a generator of the analysis's own."""
     if id(original) in _APART:
         return _APART[id(original)][1]
@@ -230,12 +230,12 @@ def _drawn_apart(module: ModuleType, name: str, original: Any) -> Any:
         if here is None or not is_tracing():
             return original(*args, **kwargs)
         if name != "getstate" and name != "get_state":
-            from graphflops.capture.interception import listener
+            from graphflops.capture.interception import call_handler
 
             here.draws += 1
-            if (listening := listener()) is not None:
-                listening.drew(f"{module.__name__}.{name}")
-        return getattr(here.generator_like(module), name)(*args, **kwargs)
+            if (handler := call_handler()) is not None:
+                handler.drew(f"{module.__name__}.{name}")
+        return getattr(here.generator_for(module), name)(*args, **kwargs)
 
     _APART[id(original)] = original, call
     return call
@@ -244,7 +244,7 @@ def _drawn_apart(module: ModuleType, name: str, original: Any) -> Any:
 _APART: dict[int, tuple[Any, Any]] = {}
 
 
-def drawn_apart(function: Any) -> Any:
+def with_own_generator(function: Any) -> Any:
     """What stands in the place of a function that draws random numbers; None if it is none."""
     original, call = _APART.get(id(function), (None, None))
     return call if original is function and function is not None else None
@@ -308,7 +308,7 @@ _thread = _Thread()
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def silence_export() -> Iterator[None]:
     """What torch.export logs and prints of a program that it gives up, in this thread, is not heard.
 
     It calls ``print``, which its module has from here on a name of its own for: that of Python for everybody else.

@@ -24,7 +24,7 @@ WIDEST = 1000
 """members of a container that are looked through"""
 
 
-def modules_reached(
+def find_modules(
     function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
 ) -> dict[str, nn.Module]:
     """Name → module, of those that are in no other one; a method's module itself has the empty name."""
@@ -119,7 +119,7 @@ def _is_there(content: Any) -> bool:
     return content is not NOTHING
 
 
-def hold(holder: nn.Module, reached: Mapping[str, nn.Module]) -> None:
+def register_modules(holder: nn.Module, reached: Mapping[str, nn.Module]) -> None:
     """Have a module hold others by their names; of what has no name, its parts by theirs."""
     for name, module in reached.items():
         if name:

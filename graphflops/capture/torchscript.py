@@ -18,7 +18,7 @@ from graphflops.core.torch_compat import function_of_graph
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def as_written(module: nn.Module) -> Callable[..., Any] | None:
+def written_graph_call(module: nn.Module) -> Callable[..., Any] | None:
     """What a TorchScript module's call does, by the graph that was written; None of any other module."""
     if not isinstance(module, torch.jit.ScriptModule) or any(getattr(module, each, None) for each in _HOOKS):
         return None

@@ -23,36 +23,36 @@ from graphflops.capture.backward_hooks import Hook, are_on_all_modules, of_modul
 from graphflops.capture.checkpoints import Dispatched, Place, Region, Regions
 from graphflops.capture.constant_propagation import ConstantPropagation, retry_with_branches_flipped
 from graphflops.capture.custom_functions import OwnCode, arguments
-from graphflops.capture.distributed import note_on
-from graphflops.capture.exporting import exported
+from graphflops.capture.distributed import distribution_note
+from graphflops.capture.exporting import export_program
 from graphflops.capture.failures import add_attempt, failure, user_line
 from graphflops.capture.fake_tensors import (
-    Opened,
-    StandIns,
-    Unfold,
+    CompositeExpanded,
+    FakeTensors,
+    FoldingAborted,
     Wrapped,
-    as_it_is,
-    described,
-    not_dense,
-    refusal,
+    copy_if_stateful,
+    differentiable_results,
+    layout_error,
+    nnz_of,
+    not_dense_error,
     spec_of,
-    stored_in,
     tensors_of,
 )
 from graphflops.capture.faults import needs_data
 from graphflops.capture.folding import Folding
 from graphflops.capture.grad_functions import Histories, held_under, history_of
 from graphflops.capture.identical_blocks import alike_blocks
-from graphflops.capture.interception import watching
-from graphflops.capture.isolation import Session, isolated, session
+from graphflops.capture.interception import intercept
+from graphflops.capture.isolation import Session, run_isolated, session
 from graphflops.capture.math_attention import ATTENTION, FUSED_BACKWARD, math_attention
 from graphflops.capture.outputs import no_gradient_warning, tensors_in
-from graphflops.capture.reachable_modules import hold, modules_reached, positional_names
+from graphflops.capture.reachable_modules import find_modules, positional_names, register_modules
 from graphflops.capture.recursion import recursion_limit_for, retry_with_deeper_recursion
 from graphflops.capture.replay import as_module, captured_from, remembered_modules, replayed
 from graphflops.capture.segments import Stretch
 from graphflops.capture.signatures import signature_of
-from graphflops.capture.torchscript import as_written
+from graphflops.capture.torchscript import written_graph_call
 from graphflops.capture.training_steps import Steps
 from graphflops.core.errors import CaptureError, GraphflopsError
 from graphflops.core.sizes import Spec
@@ -141,7 +141,7 @@ def trace(
     Raises:
         CaptureError: the model's own code refused the inputs, or needs a value that only data can tell.
     """
-    return isolated(lambda: _traced(model, args, kwargs, book, grad=grad, fold=fold, whole=whole), keep=True)
+    return run_isolated(lambda: _traced(model, args, kwargs, book, grad=grad, fold=fold, whole=whole), keep=True)
 
 
 def _traced(
@@ -160,27 +160,27 @@ def _traced(
     opened: set[OpOverload] = set()
 
     def attempt(values: ConstantPropagation, *, fold: bool = False) -> Trace:
-        with recursion_limit_for(values.stand_ins.survey.depth):
+        with recursion_limit_for(values.fakes.survey.depth):
             return Tracer(root, book, values, whole, opened).run(args, kwargs, grad=grad, fold=fold)
 
     def unfolded() -> Trace:
         while True:
             try:
                 return retry_with_branches_flipped(
-                    lambda flipped: ConstantPropagation(StandIns(root), flipped), attempt, CaptureError
+                    lambda flipped: ConstantPropagation(FakeTensors(root), flipped), attempt, CaptureError
                 )
-            except Opened as inside:
+            except CompositeExpanded as inside:
                 opened.add(inside.operator)
 
     if fold:
-        with suppress(Unfold, CaptureError):  # what is wrong is said of the model itself
-            return attempt(ConstantPropagation(StandIns(root)), fold=True)
+        with suppress(FoldingAborted, CaptureError):  # what is wrong is said of the model itself
+            return attempt(ConstantPropagation(FakeTensors(root)), fold=True)
     try:
         return retry_with_deeper_recursion(unfolded)
     except CaptureError as error:
         if isinstance(root, (_Function, fx.GraphModule)) or not needs_data(error.__cause__):
             raise
-        program = exported(root, args, kwargs, grad=grad)
+        program = export_program(root, args, kwargs, grad=grad)
         if isinstance(program, str):
             raise add_attempt(error, f"torch.export: {program}") from error.__cause__
         try:
@@ -198,7 +198,7 @@ class _Function(Wrapped):
         super().__init__()
         self.forward = function
         self.name = getattr(function, "__name__", type(function).__name__)
-        hold(self, modules_reached(function, args, kwargs))
+        register_modules(self, find_modules(function, args, kwargs))
 
 
 class Tracer(fx.Tracer):
@@ -219,8 +219,8 @@ class Tracer(fx.Tracer):
         self.name = root.name if isinstance(root, _Function) else type(root).__name__
         self.book = book
         self.values = values
-        self.stand_ins = stand_ins = values.stand_ins
-        self.copier = stand_ins.copier
+        self.fakes = fakes = values.fakes
+        self.copier = fakes.copier
         on_module, of_pytorch = self.on_module, module_call
 
         def watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -233,9 +233,9 @@ class Tracer(fx.Tracer):
         self.graph = fx.Graph(tracer_cls=type(self))
         self.histories = Histories(self.graph)
         self.steps = Steps(self)
-        self.copier.watch_steps = self.steps.watch
+        self.copier.on_optimizer_copied = self.steps.watch
         values.reads_numbers = self._reads_numbers
-        self.survey = stand_ins.survey
+        self.survey = fakes.survey
         self.paths: dict[int, str] = {}  # id of a module's copy → its path
         self.nodes: dict[int, fx.Node] = {}  # id of a fake tensor → the node that made it
         self.described: dict[object, str] = {}  # what is not run → why
@@ -267,7 +267,7 @@ class Tracer(fx.Tracer):
             if fold and not are_on_all_modules()
             else []
         )
-        with self.stand_ins.in_charge(), torch.set_grad_enabled(grad):
+        with self.fakes.fake_mode(), torch.set_grad_enabled(grad):
             with DisableTorchFunction():
                 self.folding = Folding(self, blocks)
                 program = self.copier.copy(self.root)
@@ -279,14 +279,14 @@ class Tracer(fx.Tracer):
                 copied, paths = self.copier.copy_of, [each.path for each in blocks]
                 call = replayed(self.root, copied, self._at, paths, self._on_stretch)
             try:
-                with watching(self, self.values):
+                with intercept(self, self.values):
                     result = call(*placed_args, **placed_kwargs)
                     outputs = self._outputs(result)
                     untrained = no_gradient_warning(result) if grad and self._is_without_gradient(outputs) else ""
                     if grad:
                         self.own_code.run_those_that_wait(self._flows(outputs))
                         self._in_a_backward_pass(self._run_backward_hooks)
-            except (GraphflopsError, Unfold):
+            except (GraphflopsError, FoldingAborted):
                 raise
             except Exception as error:
                 inputs = [spec_of(each) for each in tree_leaves((args, dict(kwargs))) if torch.is_tensor(each)]
@@ -308,11 +308,11 @@ class Tracer(fx.Tracer):
             name=self.name,
             inputs=self._inputs(),
             parameters={name: each.numel() for name, each in self._parameters()},
-            held={name: self.stand_ins.original_of(each) for name, each in self._parameters()},
+            held={name: self.fakes.original_of(each) for name, each in self._parameters()},
             trainable=frozenset(name for name, each in self._parameters() if each.requires_grad),
             capture=(
                 captured_from(self.root),
-                *note_on(self.survey.modules, self.survey.parameters),
+                *distribution_note(self.survey.modules, self.survey.parameters),
                 *self.described.values(),
             ),
             assumed=(*self.values.assumed, *self._used()),
@@ -349,7 +349,7 @@ class Tracer(fx.Tracer):
 
     def _gradient_of(self, tensor: torch.Tensor) -> torch.Tensor:
         with DisableTorchFunction():
-            return self.stand_ins.make(tensor.shape, None, tensor.dtype)
+            return self.fakes.make(tensor.shape, None, tensor.dtype)
 
     def _in_a_backward_pass(self, run: Callable[[], None]) -> None:
         """Run something as autograd runs hooks: without grad, in a backward pass, whose number some hooks ask for."""
@@ -362,7 +362,7 @@ class Tracer(fx.Tracer):
                 self.recording = False
 
         with self.paused(), DisableTorchFunction():
-            start = self.stand_ins.make((), None, torch.float32).requires_grad_()
+            start = self.fakes.make((), None, torch.float32).requires_grad_()
             end = start.clone()
             start.register_hook(on_gradient)  # type: ignore[no-untyped-call]
         with self.paused():
@@ -405,7 +405,7 @@ class Tracer(fx.Tracer):
         """The tensors that a model returned, whatever holds them; real ones that nobody trains are left out."""
         if torch.is_tensor(result):
             return result
-        return tuple(each for each in tensors_in(result) if each.requires_grad or self.stand_ins.is_one(each))
+        return tuple(each for each in tensors_in(result) if each.requires_grad or self.fakes.is_fake(each))
 
     def _is_without_gradient(self, outputs: Any) -> bool:
         """Whether something is to be trained, and neither the outputs nor the program itself go back to it."""
@@ -421,7 +421,7 @@ class Tracer(fx.Tracer):
             if torch.is_tensor(value):
                 return self._placeholder(name, value)
             if _is_packed(value):
-                return self.stand_ins.packed(value, lambda each: self._placeholder(name, each))
+                return self.fakes.copy_packed_sequence(value, lambda each: self._placeholder(name, each))
             return self.copier.copy(value)
 
         def place(name: str, value: Any) -> Any:
@@ -469,7 +469,7 @@ class Tracer(fx.Tracer):
         yield from ((name, meta["val"]) for name, meta in used.items() if meta["parameter"] and name not in own)
 
     def _placeholder(self, name: str, tensor: torch.Tensor) -> Any:
-        return self._register(self.graph.placeholder(name), self.stand_ins.given(tensor))
+        return self._register(self.graph.placeholder(name), self.fakes.fake_for_input(tensor))
 
     # -- what the watchers see -----------------------------------------------------------------------------------
 
@@ -494,7 +494,7 @@ class Tracer(fx.Tracer):
                 result = self._call_leaf(call, module, args, kwargs)
                 self._note_hooks(module, path, args, result)
                 return result
-            call = as_written(module) or call
+            call = written_graph_call(module) or call
             result = self.folding.call(lambda: call(module, *args, **kwargs), module, args, kwargs)
             self._note_hooks(module, path, args, result)
             return result
@@ -534,7 +534,7 @@ class Tracer(fx.Tracer):
 
     def on_autograd_function(self, apply: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:
         """A leaf if a rule names it; else its own forward and backward are what it costs."""
-        args, kwargs = self.stand_ins.in_place_of(args), self.stand_ins.in_place_of(kwargs)
+        args, kwargs = self.fakes.replace_real_tensors(args), self.fakes.replace_real_tensors(kwargs)
         if not self.recording:
             return apply(*args, **kwargs)
         if cls is torch.utils.checkpoint.CheckpointFunction:
@@ -567,7 +567,7 @@ class Tracer(fx.Tracer):
 
     def on_function(self, function: Any, args: Any, kwargs: Any) -> tuple[bool, Any]:
         """A leaf if a rule names it, or the composite operator whose face it is."""
-        self.session.checked()
+        self.session.raise_if_cancelled()
         if not self.recording:
             return True, function(*args, **kwargs)
         if _is_transformed() or self.steps.is_recomputing():
@@ -588,7 +588,7 @@ class Tracer(fx.Tracer):
 
     def on_operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
         """Whatever no rule named higher up arrives here; what asks for a device gets the one of all stand-ins."""
-        self.session.checked()
+        self.session.raise_if_cancelled()
         if not self.went_back and self.hook is None and in_backward():
             self.went_back = True
         open_regions = self.regions.open()
@@ -600,10 +600,10 @@ class Tracer(fx.Tracer):
             self.folding.spoil()
             self.ran.append(Dispatched(op, _specs(op, args, kwargs), [(each, each.number(op)) for each in selective]))
         if op.overloadpacket is torch.ops.aten.sparse_compressed_tensor:  # which fails on fake tensors
-            raise not_dense("a tensor is not dense", kwargs.get("layout"), args[2].dtype)
+            raise not_dense_error("a tensor is not dense", kwargs.get("layout"), args[2].dtype)
         if op is torch.ops.aten._efficientzerotensor.default:
             op = torch.ops.aten.zeros.default  # the other kind hides from whoever watches the sums that it is in
-        args, kwargs = self.stand_ins.in_place_of(args), self.stand_ins.in_place_of(kwargs)
+        args, kwargs = self.fakes.replace_real_tensors(args), self.fakes.replace_real_tensors(kwargs)
         if kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": torch.device("cpu")}
         of_nothing = op is torch.ops.aten.empty.memory_format and 0 in args[0]  # each batch norm makes one
@@ -713,7 +713,7 @@ class Tracer(fx.Tracer):
     def _open_if_trained(self, composite: OpOverload, args: Any) -> None:
         """A gradient may be taken of what a kernel gives no gradient of: what it stands for is written down instead."""
         if any(torch.is_tensor(each) and each.requires_grad for each in args):
-            raise Opened(composite)
+            raise CompositeExpanded(composite)
 
     def _is_resolved(self, op: OpOverload, args: Any) -> bool:
         """Whether an operator makes a conjugate or a negative that was put off, for the one that asks for it.
@@ -755,15 +755,18 @@ class Tracer(fx.Tracer):
         run: Callable[..., Any],
         rule: Rule | None = None,
     ) -> Any:
-        if self.stand_ins.some_sparse and isinstance(call, OpOverload) and call.overloadpacket not in _OF_SPARSE:
+        if self.fakes.some_sparse and isinstance(call, OpOverload) and call.overloadpacket not in _OF_SPARSE:
             for each in tensors_of(offered):
-                if stored_in(each) is not None:
-                    raise refusal(self.stand_ins.original_of(each), self.stand_ins.name_of(each))
+                if nnz_of(each) is not None:
+                    raise layout_error(self.fakes.original_of(each), self.fakes.name_of(each))
         self.steps.begin()
         operands = {name: self._as_nodes(value) for name, value in offered.items()}
         name = call._opname if isinstance(call, OpOverload) else None
         with self.paused():
-            now, named = tuple(map(as_it_is, args)), {key: as_it_is(each) for key, each in kwargs.items()}
+            now, named = (
+                tuple(map(copy_if_stateful, args)),
+                {key: copy_if_stateful(each) for key, each in kwargs.items()},
+            )
         if kind == "call_module":
             self.calls[target] += 1
             node = self._named_after(kind, target, self._as_nodes(now), self._as_nodes(named), self.calls[target])
@@ -811,12 +814,12 @@ class Tracer(fx.Tracer):
         """Where a call ran, as to checkpointed regions.
 
         Raises:
-            Unfold: a block that was not run is in one of them, and what of it runs again depends on all of it.
+            FoldingAborted: a block that was not run is in one of them, and what of it runs again depends on all of it.
         """
         for region in (regions := self.regions.open()):
             region.calls += 1
             if region.repeats:
-                raise Unfold
+                raise FoldingAborted
         if not regions:
             return _NOWHERE
         began = dict(self.place.regions)
@@ -885,9 +888,9 @@ class Tracer(fx.Tracer):
         gradient = history and torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
 
         def made() -> tuple[torch.Tensor, ...]:
-            return tuple(self.stand_ins.make(spec.shape, None, getattr(torch, spec.dtype)) for spec in specs)
+            return tuple(self.fakes.make(spec.shape, None, getattr(torch, spec.dtype)) for spec in specs)
 
-        results = described(made, self._gradient_of, tensors) if gradient else made()
+        results = differentiable_results(made, self._gradient_of, tensors) if gradient else made()
         node.meta["is_described"] = True
         if hasattr(specs, "_fields"):
             return type(specs)(*results)  # a named tuple stays one
@@ -902,11 +905,11 @@ class Tracer(fx.Tracer):
 
     def _node_of(self, tensor: torch.Tensor, *, may_open: bool = True) -> fx.Node:
         """The node a tensor came from; a parameter, a buffer or a constant gets its own at first sight."""
-        if self.stand_ins.is_one(tensor):
+        if self.fakes.is_fake(tensor):
             fake = tensor
         else:
             with self.paused():
-                fake = self.stand_ins.of(tensor)
+                fake = self.fakes.fake_for(tensor)
         node = self.nodes.get(id(fake))
         if node is not None and node.op == "get_attr":
             return node
@@ -923,7 +926,7 @@ class Tracer(fx.Tracer):
                 self._open_what_made(fake.grad_fn)
         own = self._converted_name(fake) if is_parameter and node is not None else None
         if own is not None or id(fake) not in self.nodes:
-            name = own or self.stand_ins.name_of(fake)
+            name = own or self.fakes.name_of(fake)
             if name is None:
                 if fake.grad_fn is not None and not in_backward():  # autograd hands out what it saved
                     self.unseen.setdefault(_UNSEEN.format(where=self.line or user_line()))
@@ -947,7 +950,7 @@ class Tracer(fx.Tracer):
             ]
         call = min(after, key=lambda each: each[0])[1].meta.get("call") if after else None
         if call is not None and call in self._composites.values():
-            raise Opened(call)
+            raise CompositeExpanded(call)
 
     def _named_after(self, kind: str, path: str, args: Any, kwargs: Any, call: int = 1) -> fx.Node:
         """A node that bears the path of what a module holds, with a number if it is called again.

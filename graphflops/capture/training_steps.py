@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 from torch import fx, nn
 
-from graphflops.capture.fake_tensors import Unfold
+from graphflops.capture.fake_tensors import FoldingAborted
 from graphflops.capture.faults import needs_data
-from graphflops.capture.interception import watch_steps
+from graphflops.capture.interception import intercept_steps
 from graphflops.capture.signatures import signature_of
 from graphflops.core.errors import CaptureError
 from graphflops.core.torch_compat import (
@@ -83,7 +83,7 @@ class Steps:
     def watch(self, optimizer: Any) -> None:
         """Have the copy of an optimizer tell of its steps."""
         self.has_optimizer = True
-        watch_steps(optimizer)
+        intercept_steps(optimizer)
 
     # -- the engine ----------------------------------------------------------------------------------------------
 
@@ -93,8 +93,8 @@ class Steps:
         if not tracer.recording or tracer.is_transformed():
             return call(roots, *args, **kwargs)
         nodes = _behind(roots)
-        if any(node.name() == "_OnTheWayBackward" for node in nodes):
-            raise Unfold
+        if any(node.name() == "_NonLeafBackward" for node in nodes):
+            raise FoldingAborted
         keeps, accumulates = bool(args[1]), bool(kwargs.get("accumulate_grad"))
         spent = set() if keeps else self._spent
         outer = self._closed, self._current, self._before

@@ -28,8 +28,8 @@ from torch import nn
 from graphflops.analysis.mac_counter import Described, mathematics
 from graphflops.analysis.op_counter.operations import adds_up, functional, single_operations
 from graphflops.capture.constant_propagation import ConstantPropagation, retry_with_branches_flipped
-from graphflops.capture.fake_tensors import StandIns
-from graphflops.capture.isolation import isolated
+from graphflops.capture.fake_tensors import FakeTensors
+from graphflops.capture.isolation import run_isolated
 from graphflops.capture.outputs import tensors_in
 from graphflops.capture.replay import as_module
 from graphflops.core.costs import NOTHING, Work
@@ -88,7 +88,7 @@ def executed(
     Whatever the call raises on fake tensors is raised here too; it is never written to, nor are modules among its
     arguments.
     """
-    return isolated(lambda: _executed(call, (tuple(args), dict(kwargs or {})), training, frozen, through, known))
+    return run_isolated(lambda: _executed(call, (tuple(args), dict(kwargs or {})), training, frozen, through, known))
 
 
 def _executed(
@@ -105,9 +105,9 @@ def _executed(
     root = call if isinstance(call, nn.Module) and len(modules) == 1 else nn.ModuleList(modules)
 
     def attempt(values: ConstantPropagation) -> Executed:
-        stand_ins = values.stand_ins
-        copied = stand_ins.copier.copy
-        with stand_ins.in_charge(), torch.set_grad_enabled(training), Described(values):
+        fakes = values.fakes
+        copied = fakes.copier.copy
+        with fakes.fake_mode(), torch.set_grad_enabled(training), Described(values):
             with DisableTorchFunction():
                 program, inner = copied(call), copied(root)
             for parameter in inner.parameters():
@@ -116,11 +116,11 @@ def _executed(
             def fake(each: Any) -> Any:
                 if not torch.is_tensor(each):
                     return copied(each)
-                made = stand_ins.given(each)
+                made = fakes.fake_for_input(each)
                 return made.clone() if each.requires_grad and not isinstance(each, nn.Parameter) else made
 
-            fakes: dict[int, Any] = {}
-            fake_args, fake_kwargs = tree_map(lambda each: fakes.setdefault(id(each), fake(each)), given)
+            made: dict[int, Any] = {}
+            fake_args, fake_kwargs = tree_map(lambda each: made.setdefault(id(each), fake(each)), given)
             forward, backward = _Primitives(known), _Primitives(known, backward=True)
             with mathematics(values), forward:
                 result = program(*fake_args, **fake_kwargs)
@@ -138,7 +138,9 @@ def _executed(
             unresolved=frozenset(forward.unresolved | backward.unresolved),
         )
 
-    return retry_with_branches_flipped(lambda flipped: ConstantPropagation(StandIns(root), flipped), attempt, Exception)
+    return retry_with_branches_flipped(
+        lambda flipped: ConstantPropagation(FakeTensors(root), flipped), attempt, Exception
+    )
 
 
 # -- watching ------------------------------------------------------------------------------------------------------
