@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.names import aten
 from graphflops.core.sizes import Spec
 from graphflops.rules.rule import rule
-from graphflops.rules.templates import derivative, gradient, summed_back, unary
+from graphflops.rules.templates import derivative, gradient, sum_to_size, unary
 
 SELECT = Work(elementwise=1)
 CHOICE = "To compare and choose is one operation here; PyTorch's kernels are described as two."
@@ -93,7 +93,7 @@ def elu(self: Spec, scale: float = 1) -> Cost:
 
     PyTorch takes eˣ again on the way back, multiplies by scales that are 1, and compares and chooses in two.
     """
-    scaled = Work(elementwise=1) if scale != 1 else NOTHING
+    scaled = Work(elementwise=1) if scale != 1 else ZERO
     forward = Work(elementwise=3, transcendental=1) + scaled
     return Cost(self.numel * forward, {"self": self.numel * (Work(elementwise=3) + scaled)})
 
@@ -114,7 +114,7 @@ def prelu(self: Spec, weight: Spec, out: Spec) -> Cost:
     To compare and choose is one operation here; PyTorch's kernels are described as two.
     """
     each = Work(elementwise=2 * out.numel)
-    return Cost(each, {"self": each, "weight": each + summed_back(out, weight)})
+    return Cost(each, {"self": each, "weight": each + sum_to_size(out, weight)})
 
 
 @rule(aten._prelu_kernel_backward)
@@ -131,8 +131,8 @@ def prelu_backward(grad_output: Spec, flowing: frozenset[int]) -> Cost:
         2 * each,
         {
             "grad_output": upstream,
-            "self": each if 1 in flowing else NOTHING,
-            "weight": each if 0 in flowing else NOTHING,
+            "self": each if 1 in flowing else ZERO,
+            "weight": each if 0 in flowing else ZERO,
         },
     )
 
@@ -189,13 +189,13 @@ def clamp(self: Spec, out: Spec, min: Any = None, max: Any = None) -> Cost:
     bounds = 2 if min is not None and max is not None else 1
     n = out.numel
     if not self.is_floating:
-        return Cost(Work(integer=bounds * n), {"*": NOTHING})
+        return Cost(Work(integer=bounds * n), {"*": ZERO})
     selected = Work(elementwise=(bounds + 1) * n)
     return Cost(
         Work(elementwise=bounds * n),
         {
-            "self": selected + summed_back(out, self),
-            "min": selected + summed_back(out, min),
-            "max": selected + summed_back(out, max),
+            "self": selected + sum_to_size(out, self),
+            "min": selected + sum_to_size(out, min),
+            "max": selected + sum_to_size(out, max),
         },
     )

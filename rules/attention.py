@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.names import aten
-from graphflops.core.sizes import Size, Spec, prod
+from graphflops.core.sizes import Size, Spec, prod, size_min
 from graphflops.rules.rule import rule
-from graphflops.rules.templates import gradient, least
+from graphflops.rules.templates import gradient
 
 
 @rule(aten.scaled_dot_product_attention)
@@ -41,9 +41,9 @@ def scaled_dot_product_attention(
         """Attention that has so many pairs of a query and a key, all heads together, and so many in its mask."""
         scores, weighted = Work(macs=count * query.shape[-1]), Work(macs=count * value.shape[-1])
         scaled = Work(elementwise=query.numel)
-        masked = Work(elementwise=count) if attn_mask is not None or is_causal else NOTHING
+        masked = Work(elementwise=count) if attn_mask is not None or is_causal else ZERO
         softmax = count * Work(elementwise=1, transcendental=1, division=1)
-        dropped = Work(elementwise=count) if dropout_p else NOTHING
+        dropped = Work(elementwise=count) if dropout_p else ZERO
         shared = heads * keys  # what of grouped keys and values is shared among queries is summed
         grads = {
             "query|key|attn_mask": weighted + count * Work(elementwise=4) + dropped,
@@ -53,7 +53,7 @@ def scaled_dot_product_attention(
             "attn_mask": Work(accumulate=count - positions),
         }
         flash = scores + scaled + masked + count * Work(elementwise=1, transcendental=1)
-        again = flash if attention == "flash" else NOTHING
+        again = flash if attention == "flash" else ZERO
         return Cost(scores + scaled + masked + softmax + dropped + weighted, grads, again)
 
     dense = of(heads * queries * keys, 0 if attn_mask is None else attn_mask.numel)
@@ -119,5 +119,5 @@ def _let_through(mask: Spec | None, pairs: Size) -> Size | None:
 
 def _triangle(queries: Size, keys: Size) -> Size:
     """Pairs of a query and a key that is not after it."""
-    square = least(queries, keys)
+    square = size_min(queries, keys)
     return square * (square + 1) // 2 + (queries - square) * keys

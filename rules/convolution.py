@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.names import aten
 from graphflops.core.sizes import Size, Sizes, Spec, prod
 from graphflops.rules.rule import rule
-from graphflops.rules.templates import additions, gradient, multiply_adds, wanted
+from graphflops.rules.templates import additions, gradient, multiply_adds, operands_in_mask
 
 
 @rule(aten.convolution, aten._convolution, aten.convolution_overrideable)
@@ -46,9 +46,9 @@ def convolution_backward(
     """
     first = convolution(input, weight, transposed, grad_output)
     macs = first.forward
-    names = wanted(("input", "weight", "bias"), output_mask)
+    names = operands_in_mask(("input", "weight", "bias"), output_mask)
     n = additions(grad_output.numel, grad_output).elementwise
-    second, met = NOTHING, 0
+    second, met = ZERO, 0
     if _INPUT in flowing:
         (batch, channels, *image), (_, filters, *positions) = input.shape, grad_output.shape
         if transposed:

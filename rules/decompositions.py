@@ -11,11 +11,11 @@ derivative results (2008); Walter & Lehmann, Algorithmic differentiation of the 
 
 from __future__ import annotations
 
-from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.names import aten
-from graphflops.core.sizes import Size, Spec, prod
+from graphflops.core.sizes import Size, Spec, prod, size_min
 from graphflops.rules.rule import rule
-from graphflops.rules.templates import least, multiply_adds
+from graphflops.rules.templates import multiply_adds
 
 _Q, _R = 0, 1
 _U_OF_SVD, _VH = 0, 2
@@ -31,7 +31,7 @@ def lu(A: Spec, flowing: frozenset[int], pivot: bool = True) -> Cost:
     exchanged, and two triangular systems.
     """
     m, n = A.shape[-2:]
-    k = least(m, n)
+    k = size_min(m, n)
     products: Size = m * m * n if pivot else 0
     if _L in flowing:
         products = products + m * k**2
@@ -75,7 +75,7 @@ def solve(A: Spec, B: Spec, out: tuple[Spec, ...]) -> Cost:
     x = out[0]
     solved = _times(2 * A.shape[-1] * x.numel, A)
     product = multiply_adds(A.shape[-1] * x.numel, A) + _signs(A)
-    return Cost(_eliminated(A) + solved, {"A|B": solved, "A": product, "B": NOTHING})
+    return Cost(_eliminated(A) + solved, {"A|B": solved, "A": product, "B": ZERO})
 
 
 @rule(aten.linalg_lu_solve)
@@ -98,7 +98,7 @@ def solve_triangular(self: Spec, B: Spec, out: Spec, left: bool = True) -> Cost:
     """n²·r for r columns (or rows). Backward one more for B, and −gB·Xᵀ for the triangle: a product and a sign."""
     solved = _times(self.shape[-1] * out.numel, self)
     product = multiply_adds(self.shape[-1] * out.numel, self) + _signs(self)
-    return Cost(solved, {"self|B": solved, "self": product, "B": NOTHING})
+    return Cost(solved, {"self|B": solved, "self": product, "B": ZERO})
 
 
 @rule(aten.linalg_cholesky_ex, aten.cholesky)
@@ -117,7 +117,7 @@ def cholesky_solve(input2: Spec, out: Spec) -> Cost:
     n = input2.shape[-1]
     solved = _times(2 * n * out.numel, out)
     products = multiply_adds(n * out.numel + n * input2.numel, out)
-    return Cost(solved, {"self|input2": solved, "self": NOTHING, "input2": products})
+    return Cost(solved, {"self|input2": solved, "self": ZERO, "input2": products})
 
 
 @rule(aten.cholesky_inverse)
@@ -137,7 +137,7 @@ def qr(A: Spec, mode: str, flowing: frozenset[int]) -> Cost:
     is wider than high, Q·gR is one more.
     """
     m, n = A.shape[-2:]
-    k = least(m, n)
+    k = size_min(m, n)
     reflections = _each(A, 2 * (m + n - k) * k**2 - 2 * k**3 // 3)
     if mode == "r":
         return Cost(reflections)
@@ -159,7 +159,7 @@ def svd(A: Spec, compute_uv: bool, flowing: frozenset[int]) -> Cost:
     and U or Vᴴ times a small matrix; and two more for what of gU is orthogonal to a U higher than wide, or so of V.
     """
     m, n = A.shape[-2:]
-    k = least(m, n)
+    k = size_min(m, n)
     longer = m + n - k
     forward = _each(A, 14 * longer * k**2 + 8 * k**3 if compute_uv else 4 * longer * k**2 - 4 * k**3 // 3)
     products: Size = m * n * k
@@ -190,7 +190,7 @@ def eig(self: Spec, out: tuple[Spec, ...], flowing: frozenset[int]) -> Cost:
     Backward V⁻ᴴ·(…)·Vᴴ in complex numbers: a system of n columns, and three products if the vectors are used.
     """
     n, vectors = self.shape[-1], out[_VECTORS]
-    products = _products(vectors, 3 * n**3) if _VECTORS in flowing else NOTHING
+    products = _products(vectors, 3 * n**3) if _VECTORS in flowing else ZERO
     solved = _eliminated(vectors) + _each(vectors, 2 * n**3)
     return Cost(_each(self, 25 * n**3), {"self": products + solved})
 
@@ -208,7 +208,7 @@ def pinv(self: Spec, hermitian: bool = False) -> Cost:
     Backward eight products, by Golub & Pereyra: 4·m·n·(m + k) multiply-adds.
     """
     m, n = self.shape[-2:]
-    k = least(m, n)
+    k = size_min(m, n)
     made = 9 * n**3 if hermitian else 14 * (m + n - k) * k**2 + 8 * k**3
     return Cost(_each(self, made + 2 * m * n * k), {"self": _products(self, 4 * m * n * (m + k))})
 
@@ -229,7 +229,7 @@ def lstsq(self: Spec, b: Spec, out: tuple[Spec, ...]) -> Cost:
     there, are described as empty.
     """
     m, n = self.shape[-2:]
-    k = least(m, n)
+    k = size_min(m, n)
     r = prod(b.shape[len(self.shape) - 1 :])
     forward = _each(self, 2 * (m + n - k) * k**2 - 2 * k**3 // 3 + (4 * m + 4 * n - 5 * k) * k * r)
     inverse = pinv(self)
@@ -252,7 +252,7 @@ def matrix_exp(self: Spec) -> Cost:
 def geqrf(self: Spec) -> Cost:
     """Householder reflections: 2·m·n² − 2/3·n³ for m ≥ n; PyTorch has no gradient of them."""
     m, n = self.shape[-2:]
-    k = least(m, n)
+    k = size_min(m, n)
     return Cost(_each(self, 2 * (m + n - k) * k**2 - 2 * k**3 // 3))
 
 
@@ -303,7 +303,7 @@ def _reflected_back(m: Size, k: Size, *, last_first: bool) -> Size:
 
 def _is_positive(size: Size) -> Size:
     """1 of a size above 0, else 0; of a symbol as a formula."""
-    return least(1, size)
+    return size_min(1, size)
 
 
 def _products(matrix: Spec, count: Size) -> Work:
@@ -313,7 +313,7 @@ def _products(matrix: Spec, count: Size) -> Work:
 
 def _eliminated(matrix: Spec) -> Work:
     m, n = matrix.shape[-2:]
-    k = least(m, n)
+    k = size_min(m, n)
     return _each(matrix, 2 * m * n * k - (m + n) * k**2 + 2 * k**3 // 3)
 
 

@@ -6,11 +6,11 @@ computed once for a row or a column of a region is left out.
 
 from __future__ import annotations
 
-from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.errors import Unpriced
 from graphflops.core.sizes import Size, Spec, prod
 from graphflops.rules.rule import rule
-from graphflops.rules.templates import ANY, multiply_adds
+from graphflops.rules.templates import ALL_OPERANDS, multiply_adds
 
 CORNERS = 4
 WEIGHTS = 4  # of the corners: (1 − s)·(1 − t), …
@@ -26,7 +26,7 @@ def nms(dets: Spec) -> Cost:
     """
     n = dets.shape[0]
     pairs = n * (n - 1) // 2  # exact: one of two neighbours is even
-    return Cost(Work(elementwise=PAIR * pairs + (3 + 1) * n, division=pairs), {ANY: NOTHING})
+    return Cost(Work(elementwise=PAIR * pairs + (3 + 1) * n, division=pairs), {ALL_OPERANDS: ZERO})
 
 
 @rule("torchvision.roi_align")
@@ -51,7 +51,7 @@ def _aligned(rois: Spec, out: Spec, ratio: int) -> Cost:
     n, points = out.numel * ratio**2, rois.shape[0] * prod(out.shape[2:]) * ratio**2
     forward = Work(elementwise=WEIGHTS * points + 2 * CORNERS * n, division=out.numel)
     back = Work(elementwise=CORNERS * n, accumulate=CORNERS * n, division=out.numel)
-    return Cost(forward, {"input": back, "rois": NOTHING})
+    return Cost(forward, {"input": back, "rois": ZERO})
 
 
 @rule("torchvision.roi_pool")
@@ -61,7 +61,7 @@ def roi_pool(input: Spec, rois: Spec, out: tuple[Spec, Spec]) -> Cost:
     How large a region is, data decides; each is taken to be the whole image, the most that it can be.
     """
     compared = Work(elementwise=rois.shape[0] * prod(input.shape[1:]))
-    return Cost(compared, {"input": Work(accumulate=out[0].numel), "rois": NOTHING})
+    return Cost(compared, {"input": Work(accumulate=out[0].numel), "rois": ZERO})
 
 
 @rule("torchvision.ps_roi_pool")
@@ -74,7 +74,7 @@ def ps_roi_pool(input: Spec, rois: Spec, out: tuple[Spec, Spec]) -> Cost:
     pooled = out[0]
     n = rois.shape[0] * pooled.shape[1] * prod(input.shape[2:])
     divided = pooled.numel
-    return Cost(Work(elementwise=n, division=divided), {"input": Work(accumulate=n, division=divided), "rois": NOTHING})
+    return Cost(Work(elementwise=n, division=divided), {"input": Work(accumulate=n, division=divided), "rois": ZERO})
 
 
 @rule("torchvision.deform_conv2d")
@@ -90,7 +90,7 @@ def deform_conv2d(input: Spec, weight: Spec, out: Spec, offset_groups: int, use_
     macs = multiply_adds(out.numel * prod(weight.shape[1:]), out)
     places = input.shape[0] * prod(weight.shape[2:]) * prod(out.shape[2:])
     points, n = places * offset_groups, places * input.shape[1]
-    masked = Work(elementwise=n) if use_mask else NOTHING
+    masked = Work(elementwise=n) if use_mask else ZERO
     sampled = Work(elementwise=(2 + 3 * 2 + WEIGHTS) * points + 2 * CORNERS * n)
     return Cost(
         macs + sampled + masked,

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.names import aten
 from graphflops.core.sizes import Spec
 from graphflops.rules.rule import rule
-from graphflops.rules.templates import ANY, additions, compares, derivative, multiplications, summed_back, unary
+from graphflops.rules.templates import (
+    ALL_OPERANDS,
+    additions,
+    comparison,
+    derivative,
+    multiplications,
+    sum_to_size,
+    unary,
+)
 
 ONE = Work(elementwise=1)
 DIVIDE = Work(division=1)
@@ -46,9 +54,9 @@ abs_ = unary(  # √(re² + im²)
     aten.abs, each=ONE, grad=2 * ONE, on_complex=(3 * ONE + DIVIDE, 2 * ONE + 2 * DIVIDE), note=ZEROS
 )
 sign = unary(  # of a complex number z/|z|; then g/|z|, less its part along z
-    aten.sign, aten.sgn, each=ONE, grad=NOTHING, on_complex=(LENGTH + 2 * DIVIDE, LENGTH + 8 * ONE + 2 * DIVIDE)
+    aten.sign, aten.sgn, each=ONE, grad=ZERO, on_complex=(LENGTH + 2 * DIVIDE, LENGTH + 8 * ONE + 2 * DIVIDE)
 )
-rounding = unary(aten.floor, aten.ceil, aten.round, aten.trunc, aten.frac, each=ONE, grad=NOTHING, note=FRACTION)
+rounding = unary(aten.floor, aten.ceil, aten.round, aten.trunc, aten.frac, each=ONE, grad=ZERO, note=FRACTION)
 sqrt = unary(aten.sqrt, each=DIVIDE, grad=ONE + DIVIDE, on_complex=(ROOT, SCALED + QUOTIENT))  # g / 2y
 rsqrt = unary(  # −½·g·y³
     aten.rsqrt, each=DIVIDE, grad=4 * ONE, on_complex=(ROOT + INVERSE_OF, 3 * PRODUCT + SCALED), note=POWER
@@ -83,7 +91,7 @@ atanh = unary(  # g / (1 − x²)
 gamma = unary(aten.lgamma, aten.digamma, each=CURVE, grad=CURVE + ONE)  # g·ψ(x)
 erfinv = unary(aten.erfinv, each=CURVE, grad=CURVE + 3 * ONE, note=AGAIN)  # g·√π/2·exp(y²)
 angle = unary(  # g·(−im, re) / |z|²
-    aten.angle, each=ONE, grad=NOTHING, on_complex=(CURVE, 6 * ONE + DIVIDE), note=ZEROS
+    aten.angle, each=ONE, grad=ZERO, on_complex=(CURVE, 6 * ONE + DIVIDE), note=ZEROS
 )
 degrees = unary(aten.deg2rad, aten.rad2deg, each=ONE, grad=ONE)
 logit = unary(aten.logit, each=ONE + DIVIDE + CURVE, grad=2 * ONE + DIVIDE, note=BOUNDS)
@@ -91,7 +99,7 @@ logit_backward = derivative(  # G·g·(2·x − 1) / (x·(1 − x))², with G th
     aten.logit_backward, of=logit, second=6 * ONE + DIVIDE
 )
 
-comparison = compares(
+comparisons = comparison(
     aten.eq, aten.ne, aten.lt, aten.le, aten.gt, aten.ge, aten.isnan, aten.isinf, aten.isfinite,
     aten.logical_and, aten.logical_or, aten.logical_not, aten.logical_xor,
     aten.bitwise_and, aten.bitwise_or, aten.bitwise_not, aten.bitwise_xor,
@@ -102,33 +110,33 @@ comparison = compares(
 @rule(aten.allclose)
 def allclose(self: Spec, other: Spec) -> Cost:
     """|x − y| ≤ a + r·|y|: a difference, two absolute values, a product, a sum and a comparison an element."""
-    return Cost(Work(elementwise=6 * self.numel), {ANY: NOTHING})
+    return Cost(Work(elementwise=6 * self.numel), {ALL_OPERANDS: ZERO})
 
 
 @rule(aten._amp_foreach_non_finite_check_and_unscale_)
 def unscale(self: Sequence[Spec]) -> Cost:
     """Gradients of a scaled loss: each is multiplied by the inverse of the scale and asked whether it is finite."""
-    return Cost(Work(elementwise=2 * sum(each.numel for each in self)), {ANY: NOTHING})
+    return Cost(Work(elementwise=2 * sum(each.numel for each in self)), {ALL_OPERANDS: ZERO})
 
 
 @rule(aten._amp_update_scale_)
 def update_scale(self: Spec) -> Cost:
     """The scale of a loss for the next step: its growth is counted and compared, and it is multiplied."""
-    return Cost(Work(elementwise=3 * self.numel), {ANY: NOTHING})
+    return Cost(Work(elementwise=3 * self.numel), {ALL_OPERANDS: ZERO})
 
 
 @rule(aten.add)
 def add(self: Any, other: Any, out: Spec, alpha: float = 1) -> Cost:
     """a + α·b: one addition, and one multiplication if α is not 1. Backward the gradient passes; α multiplies b's."""
-    scaled = multiplications(out.numel, out) if alpha != 1 else NOTHING
-    grads = {"self": summed_back(out, self), "other": scaled + summed_back(out, other)}
+    scaled = multiplications(out.numel, out) if alpha != 1 else ZERO
+    grads = {"self": sum_to_size(out, self), "other": scaled + sum_to_size(out, other)}
     return Cost(additions(out.numel, out) + scaled, grads)
 
 
 @rule(aten.sub)
 def sub(self: Any, other: Any, out: Spec, alpha: float = 1) -> Cost:
     """a − α·b, priced as ``add``; the gradient of what is subtracted changes its sign, one operation an element."""
-    return add(self, other, out, alpha) + Cost(NOTHING, {"other": additions(out.numel, out)})
+    return add(self, other, out, alpha) + Cost(ZERO, {"other": additions(out.numel, out)})
 
 
 @rule(aten.rsub)
@@ -147,7 +155,13 @@ def mul(self: Any, other: Any, out: Spec) -> Cost:
     n = out.numel
     by_self, by_other = (multiplications(n, out) if _is_complex(each) else additions(n, out) for each in (self, other))
     product = by_other if _is_complex(self) else additions(n, out)
-    return Cost(product, {"self": by_other + summed_back(out, self), "other": by_self + summed_back(out, other)})
+    return Cost(
+        product,
+        {
+            "self": by_other + sum_to_size(out, self),
+            "other": by_self + sum_to_size(out, other),
+        },
+    )
 
 
 @rule(aten.div)
@@ -160,14 +174,20 @@ def div(self: Any, other: Any, out: Spec, rounding_mode: str | None = None) -> C
     n = out.numel
     if rounding_mode is not None:
         rounded = Work(elementwise=n, division=n) if out.is_floating else Work(integer=2 * n)
-        return Cost(rounded, {"self": NOTHING, "other": NOTHING})
+        return Cost(rounded, {"self": ZERO, "other": ZERO})
     if not out.is_complex:
         quotient, other_grad = Work(division=n), Work(elementwise=2 * n, division=2 * n)
     elif _is_complex(other):
         quotient, other_grad = Work(elementwise=9 * n, division=2 * n), Work(elementwise=26 * n, division=4 * n)
     else:
         quotient, other_grad = Work(division=2 * n), Work(elementwise=8 * n, division=4 * n)
-    return Cost(quotient, {"self": quotient + summed_back(out, self), "other": other_grad + summed_back(out, other)})
+    return Cost(
+        quotient,
+        {
+            "self": quotient + sum_to_size(out, self),
+            "other": other_grad + sum_to_size(out, other),
+        },
+    )
 
 
 @rule(aten.remainder, aten.fmod)
@@ -180,14 +200,14 @@ def remainder(self: Any, other: Any, out: Spec) -> Cost:
     n = out.numel
     work = Work(elementwise=3 * n, division=n) if out.is_floating else Work(integer=4 * n)
     other_grad = Work(elementwise=3 * n, division=n)
-    return Cost(work, {"self": summed_back(out, self), "other": other_grad + summed_back(out, other)})
+    return Cost(work, {"self": sum_to_size(out, self), "other": other_grad + sum_to_size(out, other)})
 
 
 @rule(aten.floor_divide)
 def floor_divide(out: Spec) -> Cost:
     """⌊a/b⌋: a division and a rounding; no gradient."""
     n = out.numel
-    return Cost(Work(elementwise=n, division=n) if out.is_floating else Work(integer=2 * n), {ANY: NOTHING})
+    return Cost(Work(elementwise=n, division=n) if out.is_floating else Work(integer=2 * n), {ALL_OPERANDS: ZERO})
 
 
 @rule(aten.pow)
@@ -202,15 +222,15 @@ def pow_(self: Any, exponent: Any, out: Spec) -> Cost:
     if out.is_complex:
         scaled = SCALED if isinstance(exponent, (int, float)) else PRODUCT
         grads = {
-            "self": n * (PRODUCT + scaled + _power_of_complex(exponent, minus=1)) + summed_back(out, self),
-            "exponent": n * (2 * PRODUCT + LOGARITHM) + summed_back(out, exponent),
+            "self": n * (PRODUCT + scaled + _power_of_complex(exponent, minus=1)) + sum_to_size(out, self),
+            "exponent": n * (2 * PRODUCT + LOGARITHM) + sum_to_size(out, exponent),
         }
         return Cost(n * _power_of_complex(exponent), grads)
     if not out.is_floating:
         return Cost(Work(integer=n * sum(_power(exponent).counts())))
     grads = {
-        "self": Work(elementwise=2 * n) + n * _power(exponent, minus=1) + summed_back(out, self),
-        "exponent": Work(elementwise=2 * n, transcendental=n) + summed_back(out, exponent),
+        "self": Work(elementwise=2 * n) + n * _power(exponent, minus=1) + sum_to_size(out, self),
+        "exponent": Work(elementwise=2 * n, transcendental=n) + sum_to_size(out, exponent),
     }
     return Cost(n * _power(exponent), grads)
 
@@ -237,8 +257,8 @@ def atan2(self: Spec, other: Spec, out: Spec) -> Cost:
     n = out.numel
     grads = {
         "self|other": Work(elementwise=3 * n, division=n),
-        "self": Work(elementwise=n) + summed_back(out, self),
-        "other": Work(elementwise=2 * n) + summed_back(out, other),
+        "self": Work(elementwise=n) + sum_to_size(out, self),
+        "other": Work(elementwise=2 * n) + sum_to_size(out, other),
     }
     return Cost(Work(transcendental=n), grads)
 
@@ -248,7 +268,7 @@ def cross(self: Spec, other: Spec, out: Spec) -> Cost:
     """a × b: two products and a difference an element; each gradient is a cross product too."""
     n = out.numel
     each = multiplications(2 * n, out) + additions(n, out)
-    return Cost(each, {"self": each + summed_back(out, self), "other": each + summed_back(out, other)})
+    return Cost(each, {"self": each + sum_to_size(out, self), "other": each + sum_to_size(out, other)})
 
 
 @rule(aten.maximum, aten.minimum, aten.fmax, aten.fmin)
@@ -260,7 +280,7 @@ def maximum(self: Spec, other: Spec, out: Spec) -> Cost:
     chosen = Work(elementwise=2 * out.numel)
     return Cost(
         additions(out.numel, out),
-        {"self": chosen + summed_back(out, self), "other": chosen + summed_back(out, other)},
+        {"self": chosen + sum_to_size(out, self), "other": chosen + sum_to_size(out, other)},
     )
 
 
@@ -270,7 +290,11 @@ def where(out: Spec, self: Any = None, other: Any = None) -> Cost:
     chosen = additions(out.numel, out)
     return Cost(
         chosen,
-        {"self": chosen + summed_back(out, self), "other": chosen + summed_back(out, other), "condition": NOTHING},
+        {
+            "self": chosen + sum_to_size(out, self),
+            "other": chosen + sum_to_size(out, other),
+            "condition": ZERO,
+        },
     )
 
 
@@ -278,7 +302,10 @@ def where(out: Spec, self: Any = None, other: Any = None) -> Cost:
 def masked_fill(self: Spec, out: Spec, value: Any = None) -> Cost:
     """One selection an element, and one for each gradient."""
     chosen = additions(out.numel, out)
-    return Cost(chosen, {"self": chosen + summed_back(out, self), "value": chosen + summed_back(out, value)})
+    return Cost(
+        chosen,
+        {"self": chosen + sum_to_size(out, self), "value": chosen + sum_to_size(out, value)},
+    )
 
 
 @rule(aten.addcmul)
@@ -289,9 +316,9 @@ def addcmul(self: Spec, tensor1: Spec, tensor2: Spec, out: Spec) -> Cost:
     return Cost(
         factor + additions(n, out),
         {
-            "self": summed_back(out, self),
-            "tensor1": factor + summed_back(out, tensor1),
-            "tensor2": factor + summed_back(out, tensor2),
+            "self": sum_to_size(out, self),
+            "tensor1": factor + sum_to_size(out, tensor1),
+            "tensor2": factor + sum_to_size(out, tensor2),
         },
     )
 
@@ -306,9 +333,9 @@ def addcdiv(self: Spec, tensor1: Spec, tensor2: Spec, out: Spec) -> Cost:
     return Cost(
         Work(elementwise=2 * n, division=n),
         {
-            "self": summed_back(out, self),
-            "tensor1": Work(elementwise=n, division=n) + summed_back(out, tensor1),
-            "tensor2": Work(elementwise=3 * n, division=2 * n) + summed_back(out, tensor2),
+            "self": sum_to_size(out, self),
+            "tensor1": Work(elementwise=n, division=n) + sum_to_size(out, tensor1),
+            "tensor2": Work(elementwise=3 * n, division=2 * n) + sum_to_size(out, tensor2),
         },
     )
 
@@ -323,9 +350,9 @@ def lerp(self: Spec, end: Spec, weight: Any, out: Spec) -> Cost:
     return Cost(
         Work(elementwise=3 * n),
         {
-            "self": Work(elementwise=2 * n) + summed_back(out, self),
-            "end": Work(elementwise=n) + summed_back(out, end),
-            "weight": Work(elementwise=2 * n) + summed_back(out, weight),
+            "self": Work(elementwise=2 * n) + sum_to_size(out, self),
+            "end": Work(elementwise=n) + sum_to_size(out, end),
+            "weight": Work(elementwise=2 * n) + sum_to_size(out, weight),
         },
     )
 
@@ -341,7 +368,7 @@ def _is_complex(factor: Any) -> bool:
 def _power(exponent: Any, minus: int = 0) -> Work:
     e = exponent - minus if isinstance(exponent, (int, float)) else None
     if e in (0, 1):
-        return NOTHING
+        return ZERO
     if e in (2, 3):
         return (int(e) - 1) * ONE
     if e in (0.5, -0.5, -1):
@@ -352,7 +379,7 @@ def _power(exponent: Any, minus: int = 0) -> Work:
 def _power_of_complex(exponent: Any, minus: int = 0) -> Work:
     e = exponent - minus if isinstance(exponent, (int, float)) else None
     if e in (0, 1):
-        return NOTHING
+        return ZERO
     if e in (2, 3):
         return (int(e) - 1) * PRODUCT
     if e in (0.5, -0.5, -1):
@@ -367,7 +394,7 @@ def xlogy(self: Any, other: Any, out: Spec) -> Cost:
     return Cost(
         Work(elementwise=n, transcendental=n),
         {
-            "self": Work(elementwise=n, transcendental=n) + summed_back(out, self),
-            "other": Work(elementwise=n, division=n) + summed_back(out, other),
+            "self": Work(elementwise=n, transcendental=n) + sum_to_size(out, self),
+            "other": Work(elementwise=n, division=n) + sum_to_size(out, other),
         },
     )

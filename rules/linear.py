@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.errors import Unpriced
 from graphflops.core.names import aten
 from graphflops.core.sizes import Size, Spec, prod
 from graphflops.rules.rule import rule
-from graphflops.rules.templates import additions, gradient, multiplications, multiply_adds, summed_back
+from graphflops.rules.templates import additions, gradient, multiplications, multiply_adds, sum_to_size
 
 
 @rule(aten.linear)
@@ -102,7 +102,10 @@ def addmv(self: Spec, mat: Spec, vec: Spec, out: Spec, alpha: float = 1, beta: f
 def outer(self: Spec, vec2: Spec, out: Spec) -> Cost:
     """a·bᵀ: one multiplication an element forward, and for each gradient, which is then summed over the other index."""
     product = multiplications(out.numel, out)
-    return Cost(product, {"self": product + summed_back(out, self), "vec2": product + summed_back(out, vec2)})
+    return Cost(
+        product,
+        {"self": product + sum_to_size(out, self), "vec2": product + sum_to_size(out, vec2)},
+    )
 
 
 @rule(aten.addbmm)
@@ -192,13 +195,13 @@ def embedding(out: Spec) -> Cost:
     The additions stand in elementwise, not in accumulate, so that token and position embedding cost B·N·D backward as
     the published table of ResNet-BK says.
     """
-    return Cost(NOTHING, {"weight": Work(elementwise=out.numel)})
+    return Cost(ZERO, {"weight": Work(elementwise=out.numel)})
 
 
 @rule(aten.embedding_dense_backward)
 def embedding_backward(grad_output: Spec) -> Cost:
     """The gradient of ``embedding``, run by itself. Its own is looked up."""
-    return Cost(gradient(embedding(grad_output), "weight"), {"grad_output": NOTHING})
+    return Cost(gradient(embedding(grad_output), "weight"), {"grad_output": ZERO})
 
 
 @rule(aten.embedding_renorm)
@@ -218,7 +221,7 @@ def embedding_bag(weight: Spec, indices: Spec, per_sample_weights: Spec | None =
     for each bag, is left out; of a maximum the additions are comparisons.
     """
     looked_up = Work(elementwise=indices.numel * weight.shape[-1])
-    weighted = looked_up if per_sample_weights is not None else NOTHING
+    weighted = looked_up if per_sample_weights is not None else ZERO
     return Cost(looked_up + weighted, {"weight": looked_up + weighted, "per_sample_weights": 2 * looked_up})
 
 
@@ -239,4 +242,4 @@ def _bias(addend: Spec, out: Spec) -> Work:
 
 
 def _scaled(by: Spec, factor: float) -> Work:
-    return NOTHING if factor == 1 else multiplications(by.numel, by)
+    return ZERO if factor == 1 else multiplications(by.numel, by)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.names import aten
 from graphflops.core.sizes import Size, Spec, prod
 from graphflops.rules.rule import rule
@@ -34,7 +34,7 @@ def nll_loss(target: Spec, reduction: int, weight: Spec | None = None) -> Cost:
 def nll_loss_backward(target: Spec, reduction: int, weight: Spec | None = None) -> Cost:
     """The gradient of ``nll_loss``, run by itself. Its own is the loss again, of the gradient's gradient."""
     loss = nll_loss(target, reduction, weight)
-    return Cost(gradient(loss, "self"), {"grad_output": loss.forward, "self": NOTHING})
+    return Cost(gradient(loss, "self"), {"grad_output": loss.forward, "self": ZERO})
 
 
 @rule(aten.mse_loss)
@@ -94,7 +94,7 @@ def _of_differences(self: Spec, first: Work, second: Work) -> Cost:
     grads = {
         "grad_output": first + Work(elementwise=2 * n),
         "self|target": second,
-        "self": NOTHING,
+        "self": ZERO,
         "target": Work(elementwise=n),
     }
     return Cost(first, grads)
@@ -135,7 +135,7 @@ def binary_cross_entropy(self: Spec, reduction: int = 1, weight: Spec | None = N
     PyTorch keeps logarithms and the denominator within bounds, which is left out.
     """
     n = self.numel
-    weighted = Work(elementwise=n) if weight is not None else NOTHING
+    weighted = Work(elementwise=n) if weight is not None else ZERO
     return Cost(
         _reduced(Work(elementwise=6 * n, transcendental=2 * n) + weighted, n, reduction),
         {
@@ -151,7 +151,7 @@ def binary_cross_entropy_backward(self: Spec, weight: Spec | None = None) -> Cos
     G·g·(x² − 2·x·y + y) / (x·(1 − x))² for x, and −G·g / (x·(1 − x)) for y.
     """
     n = self.numel
-    weighted = Work(elementwise=n) if weight is not None else NOTHING
+    weighted = Work(elementwise=n) if weight is not None else ZERO
     first = gradient(binary_cross_entropy(self, weight=weight), "self")
     grads = {
         "grad_output": first,
@@ -271,7 +271,7 @@ def ctc_loss(log_probs: Spec, targets: Spec, input_lengths: Any, target_lengths:
     cost = ctc(log_probs, targets, input_lengths, target_lengths)
     if reduction == "none":
         return cost
-    divided = Work(division=batch + 1) if reduction == "mean" else NOTHING
+    divided = Work(division=batch + 1) if reduction == "mean" else ZERO
     return cost + Cost(Work(elementwise=batch) + divided, {"log_probs": divided})
 
 
@@ -340,7 +340,7 @@ def _adaptive_call() -> tuple[tuple[Any, ...], dict[str, Any]]:
 @rule("graphflops.models.losses.WithLoss", example=lambda: _carried())
 def with_loss(x: Spec) -> Cost:
     """x as it is, through which the gradient of a loss starts: a view, and on the way back a 1."""
-    return Cost(NOTHING, {"x": NOTHING, "loss": NOTHING})
+    return Cost(ZERO, {"x": ZERO, "loss": ZERO})
 
 
 def _carried() -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 from graphflops.core.costs import Cost, Work
 from graphflops.core.sizes import Size, Spec, prod
 from graphflops.rules.rule import rule
-from graphflops.rules.templates import quantized, rounded
+from graphflops.rules.templates import dequantize_work, quantize_work
 
 SOFTMAX = Work(elementwise=1, transcendental=1, division=1)
 SELECT = Work(elementwise=1)
@@ -95,11 +95,11 @@ def _visited(x: str, path: str, d: Size, visits: Size, num_experts: Size, bits: 
     }
     if bits is None:
         return {"experts": Cost(2 * macs + active, grads)}
-    inputs, hidden = rounded(visits * d, visits), rounded(visits * 2 * d, visits)
-    up, down = (num_experts * rounded(2 * d * d, rows) for rows in (2 * d, d))
+    inputs, hidden = dequantize_work(visits * d, visits), dequantize_work(visits * 2 * d, visits)
+    up, down = (num_experts * dequantize_work(2 * d * d, rows) for rows in (2 * d, d))
     again = {x: up, f"{first}.weight": inputs, _below(x, path): down, f"{second}.weight": hidden}
-    integers = quantized(visits * d, visits) + quantized(visits * 2 * d, visits)
-    integers += num_experts * (quantized(2 * d * d, 2 * d) + quantized(2 * d * d, d))
+    integers = quantize_work(visits * d, visits) + quantize_work(visits * 2 * d, visits)
+    integers += num_experts * (quantize_work(2 * d * d, 2 * d) + quantize_work(2 * d * d, d))
     # As by the operator quantized_linear, and a bias that is added after it.
     return {
         "experts": Cost(Work(integer=2 * visits * 4 * d * d), dtype=f"int{bits}"),

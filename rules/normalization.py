@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.names import aten
 from graphflops.core.sizes import Sizes, Spec, prod
 from graphflops.rules.rule import rule
-from graphflops.rules.templates import gradient, wanted
+from graphflops.rules.templates import gradient, operands_in_mask
 
 
 @rule(aten.layer_norm, aten.native_layer_norm)
@@ -77,8 +77,8 @@ def layer_norm_backward(
     sums of g, G, g·x̂, G·x̂ and g·G, and what they are put together with: 14; if the gradient of w is used the
     derivative once more. For w a product. PyTorch runs more, x̂ computed again and powers of the deviation among it.
     """
-    first = gradient(layer_norm(input, weight), *wanted(_OPERANDS, output_mask))
-    return Cost(first, {**_norm_again(input, flowing), "bias": NOTHING})
+    first = gradient(layer_norm(input, weight), *operands_in_mask(_OPERANDS, output_mask))
+    return Cost(first, {**_norm_again(input, flowing), "bias": ZERO})
 
 
 @rule(aten.native_group_norm_backward)
@@ -86,7 +86,7 @@ def group_norm_backward(input: Spec, output_mask: tuple[bool, ...]) -> Cost:
     """The gradients of ``group_norm`` that are asked for, run by themselves. Where their own are wanted, PyTorch runs
     others in their place.
     """
-    return Cost(gradient(group_norm(input), *wanted(_OPERANDS, output_mask)))
+    return Cost(gradient(group_norm(input), *operands_in_mask(_OPERANDS, output_mask)))
 
 
 @rule(aten.native_batch_norm_backward)
@@ -96,7 +96,7 @@ def batch_norm_backward(input: Spec, train: bool, output_mask: tuple[bool, ...],
     In eval mode their own are G·s upstream, 2 for what comes from the gradient of w, as much for x, and
     Σ G·g·rstd for w.
     """
-    first = gradient(batch_norm(input, train), *wanted(_OPERANDS, output_mask))
+    first = gradient(batch_norm(input, train), *operands_in_mask(_OPERANDS, output_mask))
     if train:
         return Cost(first, _norm_again(input, flowing))
     n = input.numel
@@ -157,7 +157,7 @@ def rms_norm_backward(
 ) -> Cost:
     """The gradients of ``rms_norm`` that are asked for, run by themselves. They have none of their own."""
     cost = rms_norm(input, normalized_shape, weight)
-    return Cost(gradient(cost, *wanted(("input", "weight"), output_mask)))
+    return Cost(gradient(cost, *operands_in_mask(("input", "weight"), output_mask)))
 
 
 @rule(aten._softmax, aten._safe_softmax)
@@ -205,7 +205,7 @@ def dropout(input: Spec, p: float, train: bool) -> Cost:
     In eval mode, and with p = 0, it passes its input through. PyTorch divides the mask by 1 − p, or compares random
     numbers to p, one operation an element more.
     """
-    scaled = Work(elementwise=input.numel) if train and p else NOTHING
+    scaled = Work(elementwise=input.numel) if train and p else ZERO
     return Cost(scaled, {"input": scaled})
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.names import aten
 from graphflops.core.sizes import Size, Sizes, Spec, prod
 from graphflops.rules.rule import rule
-from graphflops.rules.templates import additions, gradient, moves
+from graphflops.rules.templates import additions, free, gradient
 
 
 @rule(aten.max_pool2d_with_indices)
@@ -58,10 +58,10 @@ def adaptive_avg_pool(self: Spec, out: Spec) -> Cost:
 @rule(aten.adaptive_max_pool2d, aten.adaptive_max_pool3d)
 def adaptive_max_pool(self: Spec) -> Cost:
     """One comparison an element of the input; backward each gradient goes to where its maximum came from."""
-    return Cost(additions(self.numel, self), {"self": NOTHING})
+    return Cost(additions(self.numel, self), {"self": ZERO})
 
 
-unpool = moves("puts elements in place by index; backward they are picked", aten.max_unpool2d, aten.max_unpool3d)
+unpool = free("puts elements in place by index; backward they are picked", aten.max_unpool2d, aten.max_unpool3d)
 
 
 @rule(
@@ -70,7 +70,7 @@ unpool = moves("puts elements in place by index; backward they are picked", aten
 )  # fmt: skip
 def max_pool_backward(grad_output: Spec) -> Cost:
     """The gradient of a maximum, run by itself: each is added to where its maximum came from; its own is picked."""
-    return Cost(Work(accumulate=grad_output.numel), {"grad_output": NOTHING, "self": NOTHING})
+    return Cost(Work(accumulate=grad_output.numel), {"grad_output": ZERO, "self": ZERO})
 
 
 @rule(aten.avg_pool2d_backward)
@@ -89,10 +89,10 @@ def avg_pool3d_backward(grad_output: Spec, kernel_size: Sizes) -> Cost:
 def adaptive_avg_pool_backward(grad_output: Spec, self: Spec) -> Cost:
     """The gradient of ``adaptive_avg_pool``, run by itself: a division. Its own is the pooling again."""
     pooled = adaptive_avg_pool(self, grad_output)
-    return Cost(gradient(pooled, "self"), {"grad_output": pooled.forward, "self": NOTHING})
+    return Cost(gradient(pooled, "self"), {"grad_output": pooled.forward, "self": ZERO})
 
 
-adaptive_max_pool_backward = moves(
+adaptive_max_pool_backward = free(
     "each gradient is put where its maximum came from, and its own is picked from there",
     aten.adaptive_max_pool2d_backward, aten.adaptive_max_pool3d_backward,
 )  # fmt: skip
@@ -100,7 +100,7 @@ adaptive_max_pool_backward = moves(
 
 def _average_back(grad_output: Spec, window: Size) -> Cost:
     pooled = _average(grad_output, window)
-    return Cost(gradient(pooled, "self"), {"grad_output": pooled.forward, "self": NOTHING})
+    return Cost(gradient(pooled, "self"), {"grad_output": pooled.forward, "self": ZERO})
 
 
 def _window(kernel_size: Sizes, dimensions: int) -> Size:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.names import aten
 from graphflops.core.sizes import Spec
 from graphflops.rules.rule import rule
-from graphflops.rules.templates import ANY, quantized, rounded
+from graphflops.rules.templates import ALL_OPERANDS, dequantize_work, quantize_work
 
 
 @rule(
@@ -19,7 +19,7 @@ def fake_quantize(self: Spec) -> Cost:
     """s·(clamp(round(x/s) + z) − z), with 1/s as a factor: a product, a rounding, a sum, two comparisons, a difference
     and a product. Backward the gradient times 0 or 1; scale and zero point have none.
     """
-    return Cost(Work(elementwise=7 * self.numel), {"self": Work(elementwise=self.numel), ANY: NOTHING})
+    return Cost(Work(elementwise=7 * self.numel), {"self": Work(elementwise=self.numel), ALL_OPERANDS: ZERO})
 
 
 @rule("graphflops.quantized_linear", example=lambda: _call())
@@ -35,12 +35,12 @@ def quantized_linear(input: Spec, weight: Spec, bits: int, out: Spec) -> Cost:
     macs = out.numel * weight.shape[-1]
     return Cost.of(
         product=Cost(Work(integer=2 * macs), dtype=f"int{bits}"),
-        quantize=Cost(quantized(input.numel, rows) + quantized(weight.numel, columns)),
+        quantize=Cost(quantize_work(input.numel, rows) + quantize_work(weight.numel, columns)),
         scale=Cost(Work(elementwise=2 * out.numel)),
         straight_through=Cost(
             grads={
-                "input": Work(macs=macs) + rounded(weight.numel, columns),
-                "weight": Work(macs=macs) + rounded(input.numel, rows),
+                "input": Work(macs=macs) + dequantize_work(weight.numel, columns),
+                "weight": Work(macs=macs) + dequantize_work(input.numel, rows),
             }
         ),
     )

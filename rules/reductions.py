@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.errors import Unpriced
 from graphflops.core.names import aten
-from graphflops.core.sizes import Size, Spec
+from graphflops.core.sizes import Size, Spec, size_min
 from graphflops.rules.rule import rule
-from graphflops.rules.templates import ANY, additions, ceil_log2, gradient, least, moves, multiplications
+from graphflops.rules.templates import ALL_OPERANDS, additions, ceil_log2, free, gradient, multiplications
 
 
 @rule(aten.sum)
 def sum_(self: Spec) -> Cost:
     """Σ x: n additions. The gradient is copied to every element, which is no arithmetic."""
-    return Cost(additions(self.numel, self), {"self": NOTHING})
+    return Cost(additions(self.numel, self), {"self": ZERO})
 
 
 @rule(aten.trace)
 def trace(self: Spec) -> Cost:
     """Σ of the diagonal: as many additions as it is long. Backward the gradient is put there."""
-    return Cost(additions(least(*self.shape), self), {"self": NOTHING})
+    return Cost(additions(size_min(*self.shape), self), {"self": ZERO})
 
 
 @rule(aten.mean)
@@ -70,7 +70,7 @@ def extrema(self: Spec, flowing: frozenset[int]) -> Cost:
 @rule(aten.histogram)
 def histogram(self: Spec, weight: Spec | None = None) -> Cost:
     """One comparison an element, which finds its bin, and an addition into it. No gradient."""
-    return Cost(additions(2 * self.numel, self), {ANY: NOTHING})
+    return Cost(additions(2 * self.numel, self), {ALL_OPERANDS: ZERO})
 
 
 @rule(
@@ -79,7 +79,7 @@ def histogram(self: Spec, weight: Spec | None = None) -> Cost:
 )  # fmt: skip
 def search(self: Spec) -> Cost:
     """One comparison an element, and no gradient; a histogram finds each element's bin with one."""
-    return Cost(additions(self.numel, self), {ANY: NOTHING})
+    return Cost(additions(self.numel, self), {ALL_OPERANDS: ZERO})
 
 
 @rule(aten.topk, aten.sort, aten._unique2, aten.unique_dim, aten.unique_consecutive)
@@ -89,7 +89,7 @@ def ordering(self: Spec) -> Cost:
 
     Backward puts each gradient back where its value came from: no arithmetic.
     """
-    return Cost(additions(self.numel, self), {"self": NOTHING})
+    return Cost(additions(self.numel, self), {"self": ZERO})
 
 
 @rule(aten.cumsum)
@@ -144,7 +144,7 @@ def vector_norm(self: Spec, out: Spec, ord: float | None = None, p: float | None
         return Cost(forward, {"self": Work(elementwise=parts * n, division=parts * n)})
     added = Work(elementwise=n)
     if order == 0:
-        return Cost(n * Work(elementwise=parts) + added, {"self": NOTHING})
+        return Cost(n * Work(elementwise=parts) + added, {"self": ZERO})
     if order in (1, float("inf"), float("-inf")):
         sign = n * Work(elementwise=2) if not self.is_complex else n * (length + Work(elementwise=2, division=2))
         return Cost(n * length + added, {"self": sign})
@@ -194,7 +194,7 @@ def pdist(self: Spec, out: Spec, p: float = 2.0) -> Cost:
 
 def _of_pairs(self: Spec, out: Spec, p: float) -> Cost:
     d = self.shape[-1]
-    return _distances(out, d, p, ("self",)) + Cost(NOTHING, {"self": Work(elementwise=d * out.numel)})
+    return _distances(out, d, p, ("self",)) + Cost(ZERO, {"self": Work(elementwise=d * out.numel)})
 
 
 @rule(aten._pdist_backward)
@@ -241,7 +241,7 @@ def _put_together(self: Spec, n: Size, source: Spec, name: str, reduce: str) -> 
     """n numbers of a source are put together with what is there; their gradient has the source's name."""
     there = self.numel
     if reduce == "sum":
-        return Cost(additions(n, source), {"self": NOTHING, name: NOTHING})
+        return Cost(additions(n, source), {"self": ZERO, name: ZERO})
     if reduce == "mean":
         parts = 2 if self.is_complex else 1
         forward = additions(n, source) + Work(integer=n, division=parts * there)
@@ -263,7 +263,7 @@ def segment_reduce(data: Spec, out: Spec, reduce: str = "mean") -> Cost:
     """
     n = data.numel
     if reduce == "sum":
-        return Cost(additions(n, data), {"data": NOTHING})
+        return Cost(additions(n, data), {"data": ZERO})
     if reduce == "mean":
         return Cost(additions(n, data) + Work(division=out.numel), {"data": Work(division=n)})
     if reduce == "prod":
@@ -300,8 +300,8 @@ def std_mean(self: Spec, out: tuple[Spec, Spec], flowing: frozenset[int]) -> Cos
 def _of_both(spread: Work, self: Spec, flowing: frozenset[int]) -> Work:
     """The gradient through the spread, the mean, or both, which are added."""
     both = {0, 1} <= flowing
-    through = (spread if 0 in flowing else NOTHING) + (Work(division=self.numel) if 1 in flowing else NOTHING)
-    return through + (Work(elementwise=self.numel) if both else NOTHING)
+    through = (spread if 0 in flowing else ZERO) + (Work(division=self.numel) if 1 in flowing else ZERO)
+    return through + (Work(elementwise=self.numel) if both else ZERO)
 
 
 @rule(aten.renorm)
@@ -336,7 +336,7 @@ def searchsorted(
     """A binary search for each number: ⌈log₂(n + 1)⌉ comparisons among n, which have n + 1 gaps. No gradient."""
     among = sorted_sequence if sorted_sequence is not None else boundaries
     assert among is not None
-    return Cost(additions(out.numel * ceil_log2(among.shape[-1] + 1), among), {ANY: NOTHING})
+    return Cost(additions(out.numel * ceil_log2(among.shape[-1] + 1), among), {ALL_OPERANDS: ZERO})
 
 
 @rule(aten.isin)
@@ -353,16 +353,16 @@ def isin(
     among = test_elements.numel if test_elements is not None else 1
     numbers = elements if elements is not None else test_elements
     assert numbers is not None
-    return Cost(additions(among + out.numel * ceil_log2(among + 1), numbers), {ANY: NOTHING})
+    return Cost(additions(among + out.numel * ceil_log2(among + 1), numbers), {ALL_OPERANDS: ZERO})
 
 
 @rule(aten.bincount)
 def bincount(self: Spec, weights: Spec | None = None) -> Cost:
     """One addition for each number, into its bin: an integer, or its weight. No gradient."""
-    return Cost(additions(self.numel, weights if weights is not None else self), {ANY: NOTHING})
+    return Cost(additions(self.numel, weights if weights is not None else self), {ALL_OPERANDS: ZERO})
 
 
-counting = moves(
+counting = free(
     "sizes and flags that the host reads",
     aten.sym_size, aten._local_scalar_dense, aten.is_nonzero, aten.is_same_size, aten._has_same_storage_numel,
 )  # fmt: skip

@@ -5,11 +5,11 @@ What is computed once for a row, a column or a whole axis (which neighbours, wit
 
 from __future__ import annotations
 
-from graphflops.core.costs import NOTHING, Cost, Work, greatest
+from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.names import aten
-from graphflops.core.sizes import Spec, prod
+from graphflops.core.sizes import Spec, prod, size_max
 from graphflops.rules.rule import rule
-from graphflops.rules.templates import additions, gradient, moves, wanted
+from graphflops.rules.templates import additions, free, gradient, operands_in_mask
 
 LERP = 3  # (1 − t)·a + t·b
 LERP_BACK = 2  # (1 − t)·g and t·g; they are added where they came from
@@ -27,7 +27,7 @@ NEAREST, BICUBIC = 1, 2  # as PyTorch numbers the modes of grid_sample
 )  # fmt: skip
 def nearest(out: Spec) -> Cost:
     """Elements picked by position: no arithmetic forward; backward each is added to where it came from."""
-    return Cost(NOTHING, {"self|input": Work(accumulate=out.numel)})
+    return Cost(ZERO, {"self|input": Work(accumulate=out.numel)})
 
 
 @rule(
@@ -39,7 +39,7 @@ def nearest(out: Spec) -> Cost:
 )  # fmt: skip
 def nearest_backward(grad_output: Spec) -> Cost:
     """The gradient of ``nearest``, run by itself: each is added to where it came from. Its own picks from there."""
-    return Cost(gradient(nearest(grad_output), "self"), {"grad_output": NOTHING, "self": NOTHING})
+    return Cost(gradient(nearest(grad_output), "self"), {"grad_output": ZERO, "self": ZERO})
 
 
 @rule(aten.upsample_linear1d)
@@ -129,7 +129,7 @@ def _taken_back(forward: Cost) -> Cost:
 @rule(aten.col2im)
 def col2im(self: Spec) -> Cost:
     """Columns are added into an image: one addition an element of theirs; backward each is picked."""
-    return Cost(additions(self.numel, self), {"self": NOTHING})
+    return Cost(additions(self.numel, self), {"self": ZERO})
 
 
 @rule(aten.grid_sampler_2d, aten.grid_sampler_3d)
@@ -146,7 +146,7 @@ def grid_sampler(input: Spec, grid: Spec, out: Spec, interpolation_mode: int) ->
     placed = Work(elementwise=3 * axes * points, division=axes * points)
     if interpolation_mode == NEAREST:
         rounded = Work(elementwise=axes * points)
-        return Cost(placed + rounded, {"input": Work(accumulate=n), "grid": NOTHING})
+        return Cost(placed + rounded, {"input": Work(accumulate=n), "grid": ZERO})
     if interpolation_mode == BICUBIC:
         weighed = Work(elementwise=(2 + 25) * axes * points + 5 * CUBIC * n)
         moved = Work(elementwise=16 * axes * (axes + 2) * n + (17 + 1) * axes * points)
@@ -177,13 +177,13 @@ def grid_sampler_backward(
     """
     sampled = grid_sampler(input, grid, grad_output, interpolation_mode)
     first = {name: gradient(sampled, name) for name in ("input", "grid")}
-    upstream = (sampled.forward if 0 in flowing else NOTHING) + (first["grid"] if 1 in flowing else NOTHING)
+    upstream = (sampled.forward if 0 in flowing else ZERO) + (first["grid"] if 1 in flowing else ZERO)
     grads = {
         "grad_output": upstream,
-        "input": first["input"] if 1 in flowing else NOTHING,
+        "input": first["input"] if 1 in flowing else ZERO,
         "grid": len(flowing) * first["grid"],
     }
-    return Cost(gradient(sampled, *wanted(("input", "grid"), output_mask)), grads)
+    return Cost(gradient(sampled, *operands_in_mask(("input", "grid"), output_mask)), grads)
 
 
 @rule(aten.affine_grid_generator)
@@ -193,14 +193,14 @@ def affine_grid(theta: Spec, out: Spec) -> Cost:
     return Cost(Work(elementwise=2 * count), {"theta": Work(macs=count)})
 
 
-shuffles = moves("a copy in another order; its gradient is one too", aten.pixel_unshuffle, aten.channel_shuffle)
+shuffles = free("a copy in another order; its gradient is one too", aten.pixel_unshuffle, aten.channel_shuffle)
 
 
 def _filtered(self: Spec, out: Spec, taps: int) -> Cost:
     """Along rows, which makes them as wide as the output, then along columns."""
     (*images, height, width), (rows, columns) = self.shape, out.shape[-2:]
-    across = height * greatest(width, columns)
-    down = columns * greatest(height, rows)
+    across = height * size_max(width, columns)
+    down = columns * size_max(height, rows)
     n = taps * prod(images) * (across + down)
     return Cost(Work(elementwise=2 * n), {"self": Work(elementwise=n, accumulate=n)})
 

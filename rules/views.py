@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.names import aten
 from graphflops.core.sizes import Spec
 from graphflops.rules.rule import rule
-from graphflops.rules.templates import ANY, additions, moves, multiplications, summed_back
+from graphflops.rules.templates import ALL_OPERANDS, additions, free, multiplications, sum_to_size
 
-views = moves(
+views = free(
     "a view of the same data; its gradient is a view or is put into zeros",
     aten.view, aten._unsafe_view, aten.alias, aten.detach, aten.t, aten.transpose, aten.permute,
     aten.unsqueeze, aten.squeeze, aten.select, aten.slice, aten.narrow, aten.split, aten.split_with_sizes, aten.unbind,
@@ -16,7 +16,7 @@ views = moves(
     aten.movedim, aten._reshape_alias, aten.unsafe_split, aten.unsafe_split_with_sizes, aten.lift_fresh,
 )  # fmt: skip
 
-copies = moves(
+copies = free(
     "a copy or a cast; its gradient is one too",
     aten.clone, aten._to_copy, aten.copy, aten.contiguous, aten.cat, aten.stack, aten.roll, aten.flip,
     aten.constant_pad_nd, aten.fill, aten.zero, aten.complex, aten.select_scatter, aten.slice_scatter,
@@ -24,20 +24,20 @@ copies = moves(
     aten.diagonal_scatter, aten.as_strided_scatter, aten._conj_physical,
 )  # fmt: skip
 
-put_back = moves(
+put_back = free(
     "gradients put into zeros where they came from; their own are picked from there",
     aten.select_backward, aten.slice_backward, aten.diagonal_backward, aten.masked_scatter_backward,
 )  # fmt: skip
-packing = moves("a copy of rows of sequences, one step of all after the other", aten._pack_padded_sequence)
-repeated = moves("the place of each element, as often as it is repeated", "aten.repeat_interleave.Tensor")
-creation = moves(
+packing = free("a copy of rows of sequences, one step of all after the other", aten._pack_padded_sequence)
+repeated = free("the place of each element, as often as it is repeated", "aten.repeat_interleave.Tensor")
+creation = free(
     "made from nothing but its shape",
     aten.zeros, aten.ones, aten.full, aten.empty, aten.arange, aten.linspace, aten.eye, aten.scalar_tensor,
     aten.zeros_like, aten.ones_like, aten.full_like, aten.empty_like, aten.empty_strided, aten.new_zeros, aten.new_ones,
     aten.new_full, aten.new_empty, aten.new_empty_strided, aten.tril_indices, aten.triu_indices, aten.logspace,
 )  # fmt: skip
 
-communication = moves(
+communication = free(
     "exchanged between processes; what a reduction adds up on the way is left out",
     *(f"c10d.{name}_" for name in (
         "allreduce", "allreduce_coalesced", "reduce", "allgather", "_allgather_base", "allgather_coalesced",
@@ -47,7 +47,7 @@ communication = moves(
     "c10d.send", "c10d.barrier",
 )  # fmt: skip
 
-randomness = moves(
+randomness = free(
     "drawing random numbers is not arithmetic of the model",
     aten.rand, aten.randn, aten.rand_like, aten.randn_like, aten.randint, aten.randint_like, aten.randperm,
     aten.bernoulli, aten.uniform, aten.normal, aten.exponential, aten.multinomial, aten.random,
@@ -58,13 +58,13 @@ randomness = moves(
 @rule(aten.expand)
 def expand(self: Spec, out: Spec) -> Cost:
     """A view that repeats; backward the copies are summed."""
-    return Cost(NOTHING, {"self": summed_back(out, self)})
+    return Cost(ZERO, {"self": sum_to_size(out, self)})
 
 
 @rule(aten.repeat, aten.repeat_interleave)
 def repeat(self: Spec, out: Spec) -> Cost:
     """A copy that repeats; backward the copies are summed."""
-    return Cost(NOTHING, {"self": summed_back(out, self)})
+    return Cost(ZERO, {"self": sum_to_size(out, self)})
 
 
 @rule(aten._standard_gamma, aten._sample_dirichlet)
@@ -72,7 +72,7 @@ def drawn_gamma(self: Spec) -> Cost:
     """Drawing is not arithmetic of the model. Backward the derivative of a sample by its parameter, as one function,
     and a product.
     """
-    return Cost(NOTHING, {"self": Work(elementwise=self.numel, transcendental=self.numel)})
+    return Cost(ZERO, {"self": Work(elementwise=self.numel, transcendental=self.numel)})
 
 
 @rule(aten._standard_gamma_grad, aten._dirichlet_grad)
@@ -84,13 +84,13 @@ def drawn_gamma_backward(out: Spec) -> Cost:
 @rule(aten.index, aten._unsafe_index, aten.index_select, aten.gather, aten.take, aten.masked_select)
 def gather(self: Spec, out: Spec) -> Cost:
     """Elements picked by index: no arithmetic forward; backward each is added to where it came from."""
-    return Cost(NOTHING, {"self": Work(accumulate=out.numel)})
+    return Cost(ZERO, {"self": Work(accumulate=out.numel)})
 
 
 @rule(aten.unfold_backward)
 def unfold_backward(grad_in: Spec) -> Cost:
     """The gradient of windows of a tensor, run by itself: each is added to where it came from. Its own is picked."""
-    return Cost(Work(accumulate=grad_in.numel), {"grad_in": NOTHING})
+    return Cost(Work(accumulate=grad_in.numel), {"grad_in": ZERO})
 
 
 @rule(aten.index_add)
@@ -98,36 +98,36 @@ def index_add(source: Spec, alpha: float = 1) -> Cost:
     """One addition for each element of the source, and a product if α is not 1; backward the gradient is picked by
     index.
     """
-    scaled = multiplications(source.numel, source) if alpha != 1 else NOTHING
-    return Cost(additions(source.numel, source) + scaled, {"source": scaled, ANY: NOTHING})
+    scaled = multiplications(source.numel, source) if alpha != 1 else ZERO
+    return Cost(additions(source.numel, source) + scaled, {"source": scaled, ALL_OPERANDS: ZERO})
 
 
 @rule(aten.scatter_add)
 def scatter_add(index: Spec, src: Spec) -> Cost:
     """One addition for each index: no more of the source is read. Backward the gradient is picked by index."""
-    return Cost(additions(index.numel, src), {ANY: NOTHING})
+    return Cost(additions(index.numel, src), {ALL_OPERANDS: ZERO})
 
 
 @rule(aten.index_put, aten._unsafe_index_put)
 def index_put(self: Spec, values: Spec, accumulate: bool = False) -> Cost:
     """Elements put in place by index, or added there: one addition each. The gradient is picked by index."""
-    added = additions(values.numel, values) if accumulate else NOTHING
-    return Cost(added, {ANY: NOTHING})
+    added = additions(values.numel, values) if accumulate else ZERO
+    return Cost(added, {ALL_OPERANDS: ZERO})
 
 
 @rule(aten.put)
 def put(source: Spec, accumulate: bool = False) -> Cost:
     """As ``index_put``, of a tensor as one row."""
-    return Cost(additions(source.numel, source) if accumulate else NOTHING, {ANY: NOTHING})
+    return Cost(additions(source.numel, source) if accumulate else ZERO, {ALL_OPERANDS: ZERO})
 
 
 @rule(aten.masked_scatter)
 def masked_scatter(out: Spec) -> Cost:
     """Elements put in place by a mask. The gradient of what stays is selected from, one selection an element."""
-    return Cost(NOTHING, {"self": additions(out.numel, out), "source": NOTHING})
+    return Cost(ZERO, {"self": additions(out.numel, out), "source": ZERO})
 
 
 @rule(aten.scatter, aten.index_copy, aten.index_fill)
 def scatter(out: Spec) -> Cost:
     """Elements put in place by index: no arithmetic either way."""
-    return Cost(NOTHING, {"*": NOTHING})
+    return Cost(ZERO, {"*": ZERO})

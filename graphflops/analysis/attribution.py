@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from graphflops.analysis.costing import Prices, asked_about, offer
-from graphflops.core.costs import NOTHING, Cost, Work, covers
+from graphflops.core.costs import ZERO, Cost, Work, covers
 from graphflops.core.entries import Amount, Entry, Formula, Ledger, Phase, Range, deferred
 from graphflops.core.renaming import Likeness
 from graphflops.core.sizes import Spec
@@ -111,7 +111,7 @@ class _Again:
         """In the checkpointed regions that gradients reach; of some of them, only a part of it runs again."""
         regions = [each for each in op.runs_again if each in reached]
         parts = [some[each] for each in regions if each in some]
-        return cls(len(regions) - len(parts), sum(parts, NOTHING))
+        return cls(len(regions) - len(parts), sum(parts, ZERO))
 
 
 Split: TypeAlias = "tuple[Work, Work]"
@@ -140,7 +140,7 @@ def _entries(
 ) -> Iterator[Entry]:
     """A composite cost has an entry for each of its parts; a part named after a submodule stands under its path."""
     for i, (name, part) in enumerate((cost.parts or {"": cost}).items()):
-        again = again if i == 0 else replace(again, some=NOTHING)
+        again = again if i == 0 else replace(again, some=ZERO)
         path = f"{op.owner}.{name}".lstrip(".")
         yield Entry(
             kind="call",
@@ -187,7 +187,7 @@ def _phases(op: Op, cost: Cost, again: _Again, split: Split | None = None) -> di
     """
     if op.hook is not None:
         return _nonzero({op.hook.phase: cost.forward})
-    dgrad = wgrad = NOTHING
+    dgrad = wgrad = ZERO
     for key, work in cost.grads.items():
         covered = [each for each in op.operands if covers(key, each.name)]
         if not any(each.name in op.needs_grad for each in covered):
@@ -196,21 +196,21 @@ def _phases(op: Op, cost: Cost, again: _Again, split: Split | None = None) -> di
             wgrad += work
         else:
             dgrad += work
-    recompute = (cost.recompute if op.needs_grad else NOTHING) + again.some
+    recompute = (cost.recompute if op.needs_grad else ZERO) + again.some
     if again.times:
         recompute += cost.forward * again.times
     if op.goes_back:
         gradients: dict[Phase, Work] = {"dgrad": dgrad, "wgrad": wgrad, "recompute": cost.recompute}
-        return _nonzero(gradients if op.phase else {"forward": sum(gradients.values(), NOTHING)})
-    ran, of_weights = split or (_added_up(cost.forward) if op.sums else cost.forward, NOTHING)
+        return _nonzero(gradients if op.phase else {"forward": sum(gradients.values(), ZERO)})
+    ran, of_weights = split or (_added_up(cost.forward) if op.sums else cost.forward, ZERO)
     phases: dict[Phase, Work] = {
-        "forward": NOTHING,
+        "forward": ZERO,
         "dgrad": dgrad,
         "wgrad": wgrad + of_weights,
         "recompute": recompute,
     }
     own: Phase = op.phase or "forward"
-    phases[own] = phases.get(own, NOTHING) + ran
+    phases[own] = phases.get(own, ZERO) + ran
     return _nonzero(phases)
 
 

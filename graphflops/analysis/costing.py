@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from graphflops.core.costs import NOTHING, Cost, Work, covers
+from graphflops.core.costs import ZERO, Cost, Work, covers
 from graphflops.core.entries import Unknown
 from graphflops.core.errors import RuleError, Unpriced
 from graphflops.graph.graph import Again, Op, OpGraph, calls, steps
@@ -81,7 +81,7 @@ def _again(op: Op, book: RuleBook, options: Mapping[str, Any]) -> Iterator[tuple
         with suppress(RuleError):
             priced = zip(rules, only, strict=True)
             offers = [(rule, {**options, "flowing": frozenset(), **offered}) for rule, (_, offered) in priced if rule]
-            yield region, sum((rule.price(offered).forward for rule, offered in offers), NOTHING)
+            yield region, sum((rule.price(offered).forward for rule, offered in offers), ZERO)
 
 
 def everywhere(graph: OpGraph, unknown: Sequence[Unknown]) -> tuple[Unknown, ...]:

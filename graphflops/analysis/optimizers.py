@@ -25,7 +25,7 @@ from graphflops.capture import Trace, trace
 from graphflops.capture.constant_propagation import OPTIMIZER_STEPS_DONE
 from graphflops.capture.interception import call_handler
 from graphflops.capture.training_steps import needs_closure, update_one_by_one
-from graphflops.core.costs import NOTHING
+from graphflops.core.costs import ZERO
 from graphflops.core.entries import Unknown
 from graphflops.core.errors import CaptureError, UsageError
 from graphflops.core.messages import format_error, format_value
@@ -274,7 +274,7 @@ class _Counted:
         prices = price(graph, self.book, self.options)
         if prices.unknown:
             prices, _ = expand_ops(graph, prices, {each.target for each in prices.unknown}, self.book, self.options)
-        work = sum((cost.forward for _, cost in prices.costs.values()), NOTHING)
+        work = sum((cost.forward for _, cost in prices.costs.values()), ZERO)
         rule = _counting_rule(chosen, kind, [prices.costs[name][0].name for name in prices.costs], work)
         missing = tuple(dict.fromkeys(each.target for each in prices.unknown))
         return Update(rule, work, formula(rule, {}), missing, traced.assumed)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from graphflops.core.rate import Rate
-from graphflops.core.sizes import Size
+from graphflops.core.sizes import Size, size_max
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Work:
     def __add__(self, other: Work) -> Work:
         if not isinstance(other, Work):
             return NotImplemented
-        if self is NOTHING:
+        if self is ZERO:
             return other
-        if other is NOTHING:
+        if other is ZERO:
             return self
         return Work(*map(add, self.counts(), other.counts()))
 
@@ -48,7 +48,7 @@ class Work:
         return self if other == 0 else NotImplemented  # so that sum() works
 
     def __mul__(self, times: Size) -> Work:
-        if self is NOTHING:
+        if self is ZERO:
             return self
         return Work(*(count * times for count in self.counts()))
 
@@ -71,7 +71,7 @@ class Work:
 
 WORK_CLASSES = tuple(each.name for each in fields(Work))
 _ZEROS = (0,) * len(WORK_CLASSES)
-NOTHING = Work()
+ZERO = Work()
 _RANGES = ("full", "least", "most")
 _UNSAID: dict[str, Any] = dict.fromkeys(_RANGES)
 
@@ -82,7 +82,7 @@ class Cost:
 
     A key of ``grads`` names an operand (``"input"``), a parameter of the module (``"gate.weight"``), or a
     pattern of such names (``"experts.*.weight"``). Names joined by ``|`` mean work that is needed once if *any* of them
-    needs a gradient. An operand or parameter whose gradient costs nothing is named too, with ``NOTHING``: a
+    needs a gradient. An operand or parameter whose gradient costs nothing is named too, with ``ZERO``: a
     gradient that no key mentions is reported as unknown, never taken as zero.
 
     ``recompute`` is forward work done again on the way back, when any gradient is needed. ``parts`` names the summands
@@ -104,9 +104,9 @@ class Cost:
     (16, 2, 6)
     """
 
-    forward: Work = NOTHING
+    forward: Work = ZERO
     grads: Mapping[str, Work] = field(default_factory=dict)
-    recompute: Work = NOTHING
+    recompute: Work = ZERO
     parts: Mapping[str, Cost] = field(default_factory=dict)
     span: Size | None = None
     backward_span: Size | None = None
@@ -133,7 +133,7 @@ class Cost:
         return self._with(other, add)
 
     def __or__(self, other: Cost) -> Cost:
-        return self._with(other, greatest)
+        return self._with(other, size_max)
 
     def __mul__(self, times: Size) -> Cost:
         spans = [None if each is None else each * times for each in (self.span, self.backward_span)]
@@ -200,7 +200,7 @@ class Cost:
         """Both together; a span that one of them does not say is not said of both, unless it has no work at all."""
         grads = dict(self.grads)
         for key, work in other.grads.items():
-            grads[key] = grads.get(key, NOTHING) + work
+            grads[key] = grads.get(key, ZERO) + work
 
         def joined(mine: Size | None, theirs: Size | None, *, forward: bool) -> Size | None:
             if mine is None and not self._works(forward):
@@ -235,16 +235,6 @@ def _whole(count: Size) -> Size:
     if type(count) is not int and (not hasattr(count, "free_symbols") or getattr(count, "is_integer", None) is False):
         raise TypeError(f"{count!r} is no whole number, of which a share could be taken")
     return count
-
-
-def greatest(a: Size, b: Size) -> Size:
-    """The larger of two sizes, as a formula if one is a symbol."""
-    if isinstance(a, int) and isinstance(b, int):
-        return max(a, b)
-    import sympy
-
-    larger: Size = sympy.Max(a, b)
-    return larger
 
 
 def covers(key: str, name: str) -> bool:

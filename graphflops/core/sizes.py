@@ -26,6 +26,26 @@ def prod(sizes: Iterable[Size]) -> Size:
     return total
 
 
+def size_min(a: Size, b: Size) -> Size:
+    """The smaller of two sizes, as a formula if one is a symbol."""
+    if isinstance(a, int) and isinstance(b, int):
+        return min(a, b)
+    import sympy
+
+    smaller: Size = sympy.Min(a, b)
+    return smaller
+
+
+def size_max(a: Size, b: Size) -> Size:
+    """The larger of two sizes, as a formula if one is a symbol."""
+    if isinstance(a, int) and isinstance(b, int):
+        return max(a, b)
+    import sympy
+
+    larger: Size = sympy.Max(a, b)
+    return larger
+
+
 def as_size(value: Any) -> Size:
     """A dimension as PyTorch gives it (``int`` or ``SymInt``) as a Size."""
     if isinstance(value, int):

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 import torch
 
 from graphflops.analysis.pipeline import analyze
-from graphflops.core.costs import NOTHING, Work
+from graphflops.core.costs import ZERO, Work
 from graphflops.core.entries import Entry
 from graphflops.core.errors import GraphflopsError
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
@@ -192,7 +192,7 @@ def reconcile(
         times = sizes.L if line.per_layer else 1
         forward, backward = times * line.forward(sizes), times * line.backward(sizes)
         for phase, said in (("forward", forward), ("backward", backward)):
-            work = sum((_counted(each, phase) for each in report.entries if _speaks_of(line, each, phase)), NOTHING)
+            work = sum((_counted(each, phase) for each in report.entries if _speaks_of(line, each, phase)), ZERO)
             if STANDARD.flops(work) != said:
                 raise GraphflopsError(f"{line.name}, {phase}: {said:,} by hand, {STANDARD.flops(work):,} in the graph")
         hand.append((line, forward, backward))
@@ -216,8 +216,8 @@ def _extras(entries: Iterable[Entry]) -> Iterator[Extra]:
     for (where, what), works in found.items():
         if (where, what) not in REASONS:
             raise GraphflopsError(f"the reconciliation has no reason for {what} in {where}: add one to REASONS")
-        forward = sum((each[0] for each in works), NOTHING)
-        backward = sum((each[1] for each in works), NOTHING)
+        forward = sum((each[0] for each in works), ZERO)
+        backward = sum((each[1] for each in works), ZERO)
         yield Extra(where, what, len(works), forward, backward, REASONS[where, what])
 
 
@@ -246,7 +246,7 @@ def _what(entry: Entry) -> str:
 
 def _work(entry: Entry, phase: str) -> Work:
     phases = ("forward",) if phase == "forward" else ("dgrad", "wgrad", "recompute")
-    return sum((work for each, work in entry.work.items() if each in phases), NOTHING)
+    return sum((work for each, work in entry.work.items() if each in phases), ZERO)
 
 
 def _counted(entry: Entry, phase: str) -> Work:

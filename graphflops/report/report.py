@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO, TypeAlias
 
 from graphflops.core.components import REST, components
-from graphflops.core.costs import NOTHING, Work
+from graphflops.core.costs import ZERO, Work
 from graphflops.core.entries import PHASES, Entry, Phase, Range, Unknown, counted
 from graphflops.core.errors import UsageError
 from graphflops.core.messages import format_value
@@ -258,7 +258,7 @@ class Report:
         found: dict[str, Work] = {}
         for entry in self.entries:
             if work := _work((entry,), phase):
-                found[entry.dtype] = found.get(entry.dtype, NOTHING) + work
+                found[entry.dtype] = found.get(entry.dtype, ZERO) + work
         return found
 
     def unsupported_ops(self) -> Counter[str]:
@@ -416,7 +416,7 @@ def is_of_training(report: Report) -> bool | None:
 def _work(entries: Iterable[Entry], phase: Query) -> Work:
     phases = phases_of(phase)
     works = (times * entry.work[each] for entry, times in counted(entries) for each in phases if each in entry.work)
-    return sum(works, NOTHING)
+    return sum(works, ZERO)
 
 
 def phases_of(query: Query) -> tuple[Phase, ...]:

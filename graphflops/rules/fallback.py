@@ -14,18 +14,18 @@ from typing import Any
 
 import torch
 
-from graphflops.core.costs import NOTHING, Cost, Work
+from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.entries import OWN_CODE
 from graphflops.core.sizes import Spec
 from graphflops.core.torch_compat import OpOverload, OpOverloadPacket, has_kernel, is_reduction, is_registered
 from graphflops.rules.book import RuleBook
 from graphflops.rules.rule import Rule
-from graphflops.rules.templates import ANY, additions, summed_back
+from graphflops.rules.templates import ALL_OPERANDS, additions, sum_to_size
 
 OF_ITS_OWN_CODE = Rule(
     OWN_CODE,
     ("graphflops.own_code",),
-    lambda: Cost(grads={ANY: NOTHING}),
+    lambda: Cost(grads={ALL_OPERANDS: ZERO}),
     __file__,
     1,
     "No rule names it: its work is that of what its own forward and backward run, which stand for themselves.",
@@ -87,8 +87,8 @@ def _pointwise(op: OpOverload, operands: Mapping[str, Any], out: Any) -> Cost:
     if of_complex:
         counted = gradient
     if not out.is_floating:
-        return Cost(counted, {ANY: NOTHING})
-    return Cost(counted, {name: gradient + summed_back(out, each) for name, each in given.items()})
+        return Cost(counted, {ALL_OPERANDS: ZERO})
+    return Cost(counted, {name: gradient + sum_to_size(out, each) for name, each in given.items()})
 
 
 def _reduction(op: OpOverload, operands: Mapping[str, Any], out: Any) -> Cost:
@@ -98,7 +98,7 @@ def _reduction(op: OpOverload, operands: Mapping[str, Any], out: Any) -> Cost:
 
 
 def _nothing(op: OpOverload, operands: Mapping[str, Any], out: Any) -> Cost:
-    return Cost(grads={ANY: NOTHING})
+    return Cost(grads={ALL_OPERANDS: ZERO})
 
 
 def _rule(op: OpOverload, kind: str, about: str, formula: Callable[[OpOverload, Mapping[str, Any], Any], Cost]) -> Rule:

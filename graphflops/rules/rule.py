@@ -231,7 +231,7 @@ def refuse_unused_marks(values: Iterable[Any]) -> None:
             raise RuleLoadError(each.fault)
 
 
-def law(name: str, about: str, targets: tuple[Target, ...], formula: Callable[..., Cost]) -> Rule:
+def template(name: str, about: str, targets: tuple[Target, ...], formula: Callable[..., Cost]) -> Rule:
     """A rule that is one line of a table: many operators obey the same law. Its source is that line."""
     frame = sys._getframe(2)
     return Rule(name, targets, formula, frame.f_code.co_filename, frame.f_lineno, about)

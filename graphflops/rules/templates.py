@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from graphflops.core.costs import NOTHING, Cost, Work, covers
+from graphflops.core.costs import ZERO, Cost, Work, covers
 from graphflops.core.errors import Unpriced
 from graphflops.core.sizes import Size, Spec
-from graphflops.rules.rule import Rule, law
+from graphflops.rules.rule import Rule, template
 from graphflops.rules.targets import Target, dotted_name
 
-ANY = "*"
+ALL_OPERANDS = "*"
 """the key of ``Cost.grads`` that speaks of every operand"""
 
 
@@ -41,22 +41,22 @@ def multiplications(count: Size, of: Spec) -> Work:
     return Work(elementwise=count) if of.is_floating else Work(integer=count)
 
 
-def quantized(elements: Size, rows: Size) -> Work:
+def quantize_work(elements: Size, rows: Size) -> Work:
     """The work of making integers of elements: |x|, its maximum, x/s and a rounding; and the scale s of each row."""
     return Work(elementwise=3 * elements + rows, division=elements + rows)
 
 
-def rounded(elements: Size, rows: Size) -> Work:
+def dequantize_work(elements: Size, rows: Size) -> Work:
     """The work of making what integers stand for, of elements: the integers, times their scale."""
-    return quantized(elements, rows) + Work(elementwise=elements)
+    return quantize_work(elements, rows) + Work(elementwise=elements)
 
 
-def summed_back(out: Spec, operand: Any) -> Work:
+def sum_to_size(out: Spec, operand: Any) -> Work:
     """What broadcasting copied is summed in the gradient: one addition for each copy beyond the first."""
     if not isinstance(operand, Spec):
-        return NOTHING
+        return ZERO
     if out.numel == 0:
-        return NOTHING  # of what has one element a broadcast to none makes less, and there is nothing to sum
+        return ZERO  # of what has one element a broadcast to none makes less, and there is nothing to sum
     return Work(accumulate=(out.numel - operand.numel) * (2 if out.is_complex else 1))
 
 
@@ -78,34 +78,34 @@ def unary(
             forward = Work(integer=sum(forward.counts()))
         return Cost(self.numel * forward, {"self": self.numel * backward})
 
-    return law(_name(targets), _noted("elementwise: each element of self the same", note), targets, formula)
+    return template(_name(targets), _noted("elementwise: each element of self the same", note), targets, formula)
 
 
-def compares(*targets: Target, note: str = "") -> Rule:
+def comparison(*targets: Target, note: str = "") -> Rule:
     """Comparisons and logic: one operation for each element of the output, and no gradient."""
 
     def formula(self: Spec, out: Spec) -> Cost:
-        return Cost(additions(out.numel, self), {ANY: NOTHING})
+        return Cost(additions(out.numel, self), {ALL_OPERANDS: ZERO})
 
     about = "one comparison for each element; a truth value has no gradient"
-    return law(_name(targets), _noted(about, note), targets, formula)
+    return template(_name(targets), _noted(about, note), targets, formula)
 
 
-def moves(reason: str, *targets: Target) -> Rule:
+def free(reason: str, *targets: Target) -> Rule:
     """What moves or names data and computes nothing, forward and backward: zero, for the reason given."""
 
     def formula() -> Cost:
-        return Cost(grads={ANY: NOTHING})
+        return Cost(grads={ALL_OPERANDS: ZERO})
 
-    return law(_name(targets), f"zero: {reason}", targets, formula)
+    return template(_name(targets), f"zero: {reason}", targets, formula)
 
 
 def gradient(cost: Cost, *operands: str) -> Work:
     """The work of these operands' gradients, as a cost says; what they share is done once."""
-    return sum((work for key, work in cost.grads.items() if any(covers(key, name) for name in operands)), NOTHING)
+    return sum((work for key, work in cost.grads.items() if any(covers(key, name) for name in operands)), ZERO)
 
 
-def wanted(names: tuple[str, ...], output_mask: Sequence[bool]) -> tuple[str, ...]:
+def operands_in_mask(names: tuple[str, ...], output_mask: Sequence[bool]) -> tuple[str, ...]:
     """The operands whose gradients an operator is asked for.
 
     >>> wanted(("input", "weight", "bias"), (True, False, True))
@@ -115,7 +115,7 @@ def wanted(names: tuple[str, ...], output_mask: Sequence[bool]) -> tuple[str, ..
 
 
 def derivative(
-    *targets: Target, of: Rule, second: Work = NOTHING, upstream: str = "grad_output", point: str = "self"
+    *targets: Target, of: Rule, second: Work = ZERO, upstream: str = "grad_output", point: str = "self"
 ) -> Rule:
     """The gradient of an elementwise function as an operator of its own, at the work that rule ``of`` says of it.
 
@@ -130,7 +130,7 @@ def derivative(
         )
 
     about = f"the gradient that rule {of.name} speaks of, run by itself; its own gradient upstream is the same again"
-    return law(_name(targets), about, targets, formula)
+    return template(_name(targets), about, targets, formula)
 
 
 def _on_complex(work: Work) -> Work:
@@ -149,15 +149,6 @@ def ceil_log2(size: Size) -> Size:
     import sympy
 
     return sympy.ceiling(sympy.log(size, 2))
-
-
-def least(a: Size, b: Size) -> Size:
-    """The smaller of two sizes, as a formula if one is a symbol."""
-    if isinstance(a, int) and isinstance(b, int):
-        return min(a, b)
-    import sympy
-
-    return sympy.Min(a, b)
 
 
 def _noted(about: str, note: str) -> str:

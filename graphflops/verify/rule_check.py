@@ -14,7 +14,7 @@ from graphflops.analysis.arguments import in_words
 from graphflops.analysis.mac_counter import dispatched_assuming
 from graphflops.analysis.pipeline import analyze
 from graphflops.capture.constant_propagation import NONE_ASSUMED
-from graphflops.core.costs import NOTHING, Work
+from graphflops.core.costs import ZERO, Work
 from graphflops.core.entries import Entry, Unknown
 from graphflops.core.errors import CaptureError
 from graphflops.rules.loading import RuleSource
@@ -95,13 +95,13 @@ def verify(
 
 
 def _macs(entries: Iterable[Entry], direction: Direction) -> int:
-    return int(sum((_work(each, direction) for each in entries), NOTHING).macs)
+    return int(sum((_work(each, direction) for each in entries), ZERO).macs)
 
 
 def _work(entry: Entry, direction: Direction) -> Work:
     """What is computed again of a checkpointed region is computed on the way back."""
     phases = ("forward",) if direction == "forward" else ("dgrad", "wgrad", "recompute")
-    return sum((work for phase, work in entry.work.items() if phase in phases), NOTHING)
+    return sum((work for phase, work in entry.work.items() if phase in phases), ZERO)
 
 
 def _compared(claims: Iterable[Entry], counts: Iterable[Entry]) -> Iterable[Comparison]:
@@ -122,8 +122,8 @@ def _compared(claims: Iterable[Entry], counts: Iterable[Entry]) -> Iterable[Comp
             about="No rule names it.",
             calls=len(names),
             elements=sum(counted[op].elements for op in names),
-            claimed=dict.fromkeys(DIRECTIONS, NOTHING),
-            counted={way: sum((_work(counted[op], way) for op in names), NOTHING) for way in DIRECTIONS},
+            claimed=dict.fromkeys(DIRECTIONS, ZERO),
+            counted={way: sum((_work(counted[op], way) for op in names), ZERO) for way in DIRECTIONS},
         )
     for (target, rule), members in groups.items():
         ops = list(dict.fromkeys(each.op for each in members))
@@ -133,6 +133,6 @@ def _compared(claims: Iterable[Entry], counts: Iterable[Entry]) -> Iterable[Comp
             about=members[0].about,
             calls=len(ops),
             elements=sum(counted[op].elements for op in ops),
-            claimed={way: sum((_work(each, way) for each in members), NOTHING) for way in DIRECTIONS},
-            counted={way: sum((_work(counted[op], way) for op in ops), NOTHING) for way in DIRECTIONS},
+            claimed={way: sum((_work(each, way) for each in members), ZERO) for way in DIRECTIONS},
+            counted={way: sum((_work(counted[op], way) for op in ops), ZERO) for way in DIRECTIONS},
         )

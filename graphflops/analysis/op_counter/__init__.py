@@ -32,7 +32,7 @@ from graphflops.capture.fake_tensors import FakeTensors
 from graphflops.capture.isolation import run_isolated
 from graphflops.capture.outputs import tensors_in
 from graphflops.capture.replay import as_module
-from graphflops.core.costs import NOTHING, Work
+from graphflops.core.costs import ZERO, Work
 from graphflops.core.torch_compat import (
     OPDEFS,
     DisableTorchFunction,
@@ -131,8 +131,8 @@ def _executed(
                 if ends:
                     torch.autograd.backward(ends, [torch.ones_like(each) for each in ends])
         return Executed(
-            forward=sum(forward.table.values(), NOTHING),
-            backward=sum(backward.table.values(), NOTHING),
+            forward=sum(forward.table.values(), ZERO),
+            backward=sum(backward.table.values(), ZERO),
             forward_by_operator=forward.table,
             backward_by_operator=backward.table,
             unresolved=frozenset(forward.unresolved | backward.unresolved),
@@ -220,7 +220,7 @@ class _Primitives(TorchDispatchMode):
         work = self.known(op, args, kwargs, result) if self.known else None
         if work is None:
             self.unresolved.add(str(op) if str(op) == self.operator else f"{op} in {self.operator}")
-        self._step(_memories((result, _written(op, args))), _memories((args, kwargs)), work or NOTHING)
+        self._step(_memories((result, _written(op, args))), _memories((args, kwargs)), work or ZERO)
         return None
 
     def _parts(self, op: Any, args: Any, kwargs: Any) -> Any:
@@ -242,9 +242,9 @@ class _Primitives(TorchDispatchMode):
         """What a decomposition made is what the operator made: the first of one the first of the other."""
         many = isinstance(result, (tuple, list)) and isinstance(parts, (tuple, list)) and len(result) == len(parts)
         for mine, its in zip(result, parts, strict=True) if many else [(result, parts)]:
-            self._step(_memories(mine), _memories(its), NOTHING)
+            self._step(_memories(mine), _memories(its), ZERO)
         for each in _written(op, args):
-            self._step(_memories(each), _memories((each, parts)), NOTHING)
+            self._step(_memories(each), _memories((each, parts)), ZERO)
         self.kept.append(parts)
 
     def _step(self, made: frozenset[int], read: frozenset[int], work: Work, *, sums: bool = False) -> None:
@@ -263,7 +263,7 @@ class _Primitives(TorchDispatchMode):
 
     def _add(self, operator: str, work: Work) -> None:
         if work:
-            self.table[operator] = self.table.get(operator, NOTHING) + work
+            self.table[operator] = self.table.get(operator, ZERO) + work
 
     def begin(self) -> None:
         """A gradient formula begins."""

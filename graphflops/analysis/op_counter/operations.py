@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from graphflops.analysis.mac_counter import PRODUCTS
-from graphflops.core.costs import NOTHING, Work
+from graphflops.core.costs import ZERO, Work
 from graphflops.core.torch_compat import tree_leaves
 
 aten = torch.ops.aten
@@ -39,14 +39,14 @@ def single_operations(op: Any, args: Any, kwargs: Any, result: Any) -> Work | No
     op = functional(op)
     name = _name(op)
     of = [each for each in tree_leaves((args, kwargs)) if torch.is_tensor(each)]
-    if op.namespace == "prim" or name in ZERO or not of or _is_view(op):
-        return NOTHING
+    if op.namespace == "prim" or name in FREE or not of or _is_view(op):
+        return ZERO
     out = result if torch.is_tensor(result) else of[0]
     if op.overloadpacket in _BY_HAND:
         return _BY_HAND[op.overloadpacket](of, args, result)
     if op.overloadpacket in _SCATTERED:
         adds = name in ("index_add", "scatter_add") or True in (kwargs.get("accumulate"), *args[3:4])
-        return _on(of[-1].numel(), out, 2) if adds else NOTHING
+        return _on(of[-1].numel(), out, 2) if adds else ZERO
     if name in _REDUCTIONS and op.namespace in ("prims", "aten"):
         return _on(of[0].numel(), of[0], 6 if name in ("prod", "cumprod") else 2)
     if torch.is_tensor(result) and result.is_complex() and name in ("mul", "div") and op.namespace == "aten":
@@ -73,7 +73,7 @@ def _product(op: Any, args: Any, kwargs: Any, result: Any) -> Work:
     work = Work(macs=in_reals * count)
     for factor in (kwargs.get("alpha", 1), kwargs.get("beta", 1)):
         if factor not in (0, 1):
-            work += _on(result.numel(), result, 2) or NOTHING
+            work += _on(result.numel(), result, 2) or ZERO
     return work
 
 
@@ -112,7 +112,7 @@ def _is_view(op: Any) -> bool:
 
 _SCATTERED = (aten.index_add, aten.index_put, aten.index_put_, aten._unsafe_index_put, aten.scatter_add)
 _REDUCTIONS = _names("sum amax amin argmax argmin max min any all cumsum cumprod prod xor_sum")
-ZERO = _names(
+FREE = _names(
     """clone _to_copy copy contiguous cat stack roll flip constant_pad_nd fill zero complex select_scatter slice_scatter
     zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_empty_strided rand_like
     randn_like randint_like bernoulli uniform normal exponential random multinomial gather index index_select embedding

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from graphflops.core.components import components
-from graphflops.core.costs import NOTHING, WORK_CLASSES
+from graphflops.core.costs import WORK_CLASSES, ZERO
 from graphflops.core.entries import PHASES
 from graphflops.report.report import Report
 
@@ -62,7 +62,7 @@ def observe(report: Report) -> dict[Quantity, int]:
         what = entry.part or entry.operator
         for phase in PHASES:
             if by_class:
-                for kind, count in entry.work.get(phase, NOTHING).items():
+                for kind, count in entry.work.get(phase, ZERO).items():
                     add(entry.path, what, phase, kind, int(count), entry.op)
             else:
                 number = report.convention.of(entry, (phase,), report.modules.get(entry.path, ""))

@@ -27,7 +27,7 @@ from graphflops.core.codec import (
     text,
     whole,
 )
-from graphflops.core.costs import NOTHING, WORK_CLASSES, Work
+from graphflops.core.costs import WORK_CLASSES, ZERO, Work
 from graphflops.core.entries import PHASES, Entry, Phase
 from graphflops.core.errors import UsageError
 from graphflops.core.messages import format_path, format_value
@@ -147,7 +147,7 @@ class Convention:
         return self.why if spoken is None else spoken.why
 
     def _counted(self, count: Count, entry: Entry) -> int:
-        work = self._work(entry).get("forward", NOTHING)
+        work = self._work(entry).get("forward", ZERO)
         names = {**dict(zip(WORK_CLASSES, map(int, work.counts()), strict=True)), **dict.fromkeys(entry.flags, 1)}
         try:
             return count.expression({**names, **entry.operands, "out": entry.outputs[0] if entry.outputs else ()})

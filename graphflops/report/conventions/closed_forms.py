@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 
-from graphflops.core.costs import NOTHING, Work
+from graphflops.core.costs import ZERO, Work
 from graphflops.core.entries import Entry, Formula, Phase
 from graphflops.core.errors import UsageError
 from graphflops.core.sizes import prod
@@ -28,15 +28,15 @@ class Term:
     role: str
     text: str
     forward: Work
-    dgrad: Work = NOTHING
-    wgrad: Work = NOTHING
-    recompute: Work = NOTHING
+    dgrad: Work = ZERO
+    wgrad: Work = ZERO
+    recompute: Work = ZERO
 
 
 def twice(role: str, text: str, forward: Work, *, weights: bool = True, again: bool = False) -> Term:
     """A term whose backward pass is twice its forward pass, which checkpoints do once more if ``again``."""
-    dgrad, wgrad = (forward, forward) if weights else (2 * forward, NOTHING)
-    return Term(role, text, forward, dgrad, wgrad, forward if again else NOTHING)
+    dgrad, wgrad = (forward, forward) if weights else (2 * forward, ZERO)
+    return Term(role, text, forward, dgrad, wgrad, forward if again else ZERO)
 
 
 class Sizes:
