@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from graphflops.models.counter import compare_models as compare_models
     from graphflops.models.flops_count import FLOPsCount as FLOPsCount
     from graphflops.report.conventions import Convention as Convention
-    from graphflops.report.report import Coverage as Coverage
+    from graphflops.report.data import Coverage as Coverage
     from graphflops.report.report import Report as Report
     from graphflops.rules.rule import Rule as Rule
     from graphflops.rules.rule import rule as rule
@@ -57,7 +57,8 @@ _HOMES = {
         "Unpriced",
         "UsageError",
     ],
-    "report.report": ["Coverage", "Report"],
+    "report.data": ["Coverage"],
+    "report.report": ["Report"],
     "rules.rule": ["Rule", "rule"],
     "analysis.scaling": ["Law", "law", "multiples"],
     "core.sizes": ["Spec", "spec"],

@@ -20,6 +20,18 @@ from graphflops.core.errors import UnsupportedTorch
 PACKAGE = Path(graphflops.__file__).parent
 ROOMS = ("core", "report", "rules", "capture", "graph", "analysis", "verify", "models", "cli")
 """from the ground: a room imports those before it"""
+ENTRANCES = ("graphflops", "graphflops.__main__")
+MAX_LINES = 450
+LONG_FILES = {
+    "graphflops/capture/constant_propagation.py",
+    "graphflops/capture/copying.py",
+    "graphflops/capture/folding.py",
+    "graphflops/capture/tracer.py",
+    "graphflops/core/torch_compat.py",
+}
+"""files that are still longer; whoever makes one shorter takes it out of here"""
+CIRCLES = ("graphflops.capture", "graphflops.analysis.scaling", "graphflops.cli")
+"""where there are still circles; whoever opens one takes it out of here"""
 
 
 def modules() -> dict[str, Path]:
@@ -50,14 +62,40 @@ def room(module: str) -> str:
     return module.split(".")[1]
 
 
+def rooms() -> "nx.DiGraph[str]":
+    """Which room imports which."""
+    edges = ((room(importer), room(imported)) for importer, imported in imports().edges if importer not in ENTRANCES)
+    return nx.DiGraph((importer, imported) for importer, imported in edges if importer != imported)
+
+
 def test_a_room_never_imports_one_above_it() -> None:
-    upward = {
-        (importer, imported)
-        for importer, imported in imports().edges
-        if importer not in ("graphflops", "graphflops.__main__")
-        if ROOMS.index(room(importer)) < ROOMS.index(room(imported))
-    }
+    upward = {(above, below) for above, below in rooms().edges if ROOMS.index(above) < ROOMS.index(below)}
     assert upward == set()
+
+
+def test_the_rooms_have_at_most_nine_floors() -> None:
+    assert {file.parent.name for file in PACKAGE.glob("*/__init__.py")} == set(ROOMS)
+    assert len(nx.dag_longest_path(rooms())) <= 9
+
+
+def test_at_most_ten_entries_lie_under_the_package() -> None:
+    entries = {file.relative_to(PACKAGE).parts[0] for file in PACKAGE.rglob("*.py")}
+    assert len(entries - {"__init__.py", "__main__.py"}) <= 10
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    circles = [sorted(files) for files in nx.strongly_connected_components(imports()) if len(files) > 1]
+    assert [files for files in circles if not files[0].startswith(CIRCLES)] == []
+
+
+def test_no_file_is_long() -> None:
+    files = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "rules").rglob("*.py")]
+    long = {file.relative_to(PACKAGE.parent).as_posix() for file in files if lines_of(file) > MAX_LINES}
+    assert long <= LONG_FILES
+
+
+def lines_of(file: Path) -> int:
+    return len(file.read_text().splitlines())
 
 
 @pytest.mark.parametrize(

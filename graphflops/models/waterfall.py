@@ -12,7 +12,8 @@ from graphflops.core.units import in_step, percent, step_of, unit
 from graphflops.models.flops_count import Amount, FLOPsCount
 from graphflops.models.training_run import OF_A_RUN, run_amount, step_report
 from graphflops.report.conventions import Convention, convention_named
-from graphflops.report.report import Report, is_of_training
+from graphflops.report.data import is_of_training
+from graphflops.report.report import Report
 
 if TYPE_CHECKING:
     from rich.console import Console

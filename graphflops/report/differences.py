@@ -10,7 +10,7 @@ from graphflops.core.entries import Entry, Phase
 from graphflops.core.errors import UsageError
 from graphflops.report.conventions import Convention
 from graphflops.report.conventions.closed_forms import Sizes
-from graphflops.report.report import Query, Report, is_of_training, phases_of
+from graphflops.report.data import Query, ReportData, is_of_training, phases_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Comparison:
         return safe("\n".join([heading, "", *rows, "", *about]))
 
 
-def compare(report: Report, other: Convention, phase: Query = "forward") -> Comparison:
+def compare(report: ReportData, other: Convention, phase: Query = "forward") -> Comparison:
     """The lines from a report's number to that of another convention.
 
     Raises:
@@ -109,7 +109,7 @@ def compare(report: Report, other: Convention, phase: Query = "forward") -> Comp
     )
 
 
-def _lines_by_op(report: Report, other: Convention, phases: Sequence[Phase]) -> list[Line]:
+def _lines_by_op(report: ReportData, other: Convention, phases: Sequence[Phase]) -> list[Line]:
     """The same Op under both: by operator, by class of the module that calls it, and by what the other says to it."""
     groups: dict[tuple[str, str, str], list[tuple[str, int, int]]] = {}
     for entry in report.entries:
@@ -131,7 +131,7 @@ def _lines_by_op(report: Report, other: Convention, phases: Sequence[Phase]) -> 
     ]
 
 
-def _lines_to_terms(report: Report, theirs: Report, phases: Sequence[Phase]) -> list[Line]:
+def _lines_to_terms(report: ReportData, theirs: ReportData, phases: Sequence[Phase]) -> list[Line]:
     """Ops on one side and the terms of a formula on the other: by the part of a model that both stand for."""
     sizes = Sizes(report.entries, report.parameters)
     ours: dict[str, list[tuple[Entry, int]]] = {}

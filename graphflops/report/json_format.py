@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from graphflops.core.codec import (
     Misread,
@@ -29,7 +29,9 @@ from graphflops.core.entries import PHASES, Amount, Entry, EntryKind, Formula, R
 from graphflops.core.errors import UsageError
 from graphflops.core.rate import Rate
 from graphflops.report.conventions import as_data, read_data
-from graphflops.report.report import Query, Report
+from graphflops.report.data import Query, ReportData
+
+R = TypeVar("R", bound=ReportData)
 
 SCHEMA = "graphflops.report/2"
 """what is written; a file of the first version, which knew of no rates, is read as well"""
@@ -37,12 +39,12 @@ READABLE = ("graphflops.report/1", SCHEMA)
 _QUERIES: tuple[Query, ...] = ("forward", "dgrad", "wgrad", "backward", "recompute", "optimizer", "total")
 
 
-def dumps(report: Report) -> str:
+def dumps(report: ReportData) -> str:
     """The report as JSON text."""
     return json.dumps(as_dict(report), indent=1, ensure_ascii=False) + "\n"
 
 
-def as_dict(report: Report) -> dict[str, Any]:
+def as_dict(report: ReportData) -> dict[str, Any]:
     """The report as plain dicts, lists, strings and ints: totals first, for people who look into the file."""
     by_component = {phase: report.by_component(phase) for phase in _QUERIES}
     full, least, most = report.full, report.least, report.most
@@ -76,13 +78,13 @@ def as_dict(report: Report) -> dict[str, Any]:
     }
 
 
-def load(path: str | Path) -> Report:
-    """The report in a file.
+def load(path: str | Path, make: Callable[..., R]) -> R:
+    """Read the report in a file; ``make`` is called with its fields.
 
     Raises:
         UsageError: there is no such file, or it is not a whole report of a known version.
     """
-    return read_json(path, "report", READABLE, _report)
+    return read_json(path, "report", READABLE, lambda data: make(**_fields(data)))
 
 
 def _plain_entry(entry: Entry) -> dict[str, Any]:
@@ -226,25 +228,25 @@ _FOR_PEOPLE: Mapping[str, Reader[Any]] = {
 """what is in a file for those who look into it, and made anew of the entries"""
 
 
-def _report_of(schema: str, optimizer: str | None, trainable: Any, called: Any, **fields: Any) -> Report:
+def _fields_of(schema: str, optimizer: str | None, trainable: Any, called: Any, **fields: Any) -> dict[str, Any]:
     for name in _FOR_PEOPLE:
         fields.pop(name, None)
-    report = Report(optimizer_name=optimizer, trainable=frozenset(trainable), called=frozenset(called), **fields)
-    if "" not in report.modules:
+    modules, parameters = fields["modules"], fields["parameters"]
+    if "" not in modules:
         raise Misread('has no module of the name "", the model itself', ".modules")
     for name, names, known in (
-        ("trainable", trainable, report.parameters),
-        ("called", called, report.modules),
-        ("routed", report.routed, report.modules),
+        ("trainable", trainable, parameters),
+        ("called", called, modules),
+        ("routed", fields.get("routed", ()), modules),
     ):
         for each in names:
             if each not in known:
                 raise Misread(f"names {format_data(each)}, which this model does not have", f".{name}")
-    return report
+    return {"optimizer_name": optimizer, "trainable": frozenset(trainable), "called": frozenset(called), **fields}
 
 
-_report: Reader[Report] = record(
-    _report_of,
+_fields: Reader[dict[str, Any]] = record(
+    _fields_of,
     {
         "schema": text,
         "convention": read_data,

@@ -20,7 +20,7 @@ from graphflops.core.costs import Work
 from graphflops.core.entries import BY_ITS_OWN_CODE, OWN_CODE, PHASES, Entry, Formula, Phase, missing_rules
 from graphflops.core.units import in_step, percent, si, step_of, unit
 from graphflops.report.conventions import Convention
-from graphflops.report.report import Query, Report, phases_of
+from graphflops.report.data import Query, ReportData, phases_of
 from graphflops.report.terminal import Terminal
 
 WIDE = 96
@@ -33,14 +33,14 @@ MOST_ROWS = 256
 """how many children of one module have rows of their own"""
 
 
-def as_text(report: Report, width: int | None = None) -> str:
+def as_text(report: ReportData, width: int | None = None) -> str:
     """The report as plain text, as wide as the terminal unless told."""
     file = io.StringIO()
     print_report(report, Terminal(file, width=width or shutil.get_terminal_size((100, 24)).columns))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
-def print_report(report: Report, console: Console) -> None:
+def print_report(report: ReportData, console: Console) -> None:
     """What was analysed, totals, the tree of components, coverage; and what has no rule, with a rule to paste."""
     coverage = Text(f"coverage   {report.coverage}", style="bold red" if report.unknown else "")
     console.print(
@@ -63,7 +63,7 @@ def print_report(report: Report, console: Console) -> None:
         console.print(stubs, soft_wrap=True, markup=False, highlight=False)
 
 
-def _heading(report: Report) -> RenderableType:
+def _heading(report: ReportData) -> RenderableType:
     parameters = sum(report.parameters.values())
     trainable = sum(size for name, size in report.parameters.items() if name in report.trainable)
     table = Table.grid(padding=(0, 2))
@@ -77,7 +77,7 @@ def _heading(report: Report) -> RenderableType:
     return table
 
 
-def _rates(report: Report) -> Iterator[str]:
+def _rates(report: ReportData) -> Iterator[str]:
     """The rates that were given, and what of routed work none was given for, by their numbers."""
     for rate in dict.fromkeys(report.rates.values()):
         paths = [path or report.model for path, its in report.rates.items() if its == rate]
@@ -93,7 +93,7 @@ def _few(paths: list[str]) -> str:
     return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
-def _totals(report: Report) -> Table:
+def _totals(report: ReportData) -> Table:
     flops, works = _of_phases(report), {phase: report.work(phase) for phase in PHASES}
     total = flops["total"]
     step = step_of(total)
@@ -134,7 +134,7 @@ def _totals(report: Report) -> Table:
     return table
 
 
-def _of_phases(report: Report) -> Mapping[Query, int]:
+def _of_phases(report: ReportData) -> Mapping[Query, int]:
     """The FLOPs of every phase, and of those that are several, each entry looked at once for each."""
     flops: dict[Query, int] = {phase: report.flops(phase) for phase in PHASES}
     flops["backward"] = sum(flops[phase] for phase in phases_of("backward"))
@@ -146,7 +146,7 @@ def _between(least: str, most: str) -> str:
     return least if least == most else f"{least} – {most}"
 
 
-def _is_rated(report: Report) -> bool:
+def _is_rated(report: ReportData) -> bool:
     """Whether data has something not always run, so that active and total are two numbers."""
     return any("full" in entry.ranges for entry in report.entries)
 
@@ -192,7 +192,7 @@ def _together(costs: Iterable[_Costs]) -> _Costs:
     return _Costs(*summed) if summed else _Costs(*(((0,) * len(PHASES),) * 4))
 
 
-def _costs_of(entry: Entry, report: Report) -> _Costs:
+def _costs_of(entry: Entry, report: ReportData) -> _Costs:
     module = report.modules.get(entry.path, "")
 
     def phases(entry: Entry) -> tuple[int, ...]:
@@ -204,7 +204,7 @@ def _costs_of(entry: Entry, report: Report) -> _Costs:
     return _Costs(now, phases(entry.at("full")), phases(entry.at("least")), phases(entry.at("most")))
 
 
-def _tree(report: Report, width: int) -> Table:
+def _tree(report: ReportData, width: int) -> Table:
     """Row by row; where a line is narrow, names have the room of what everything would cost, which the totals say."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("component")
@@ -231,7 +231,7 @@ def _tree(report: Report, width: int) -> Table:
     return table
 
 
-def _row(report: Report, path: str, name: str, entries: list[tuple[Entry, _Costs]], depth: int) -> _Row:
+def _row(report: ReportData, path: str, name: str, entries: list[tuple[Entry, _Costs]], depth: int) -> _Row:
     """A module's row: below it its children, and its own work operator by operator."""
     prefix = f"{path}." if path else ""
     groups: dict[tuple[bool, str], list[tuple[Entry, _Costs]]] = {}
@@ -279,7 +279,7 @@ def _walk(row: _Row, depth: int) -> Iterator[tuple[int, _Row, str]]:
         yield depth + 1, _Row(f"… and {len(rest):,} more", _together(each.costs for each in rest)), ""
 
 
-def explained(report: Report, entries: Iterable[Entry], what: str) -> str:
+def explained(report: ReportData, entries: Iterable[Entry], what: str) -> str:
     """Each Op's formula, sizes, rule, source and numbers; the optimizer's updates together; and what it adds up to."""
     entries = list(entries)
     chosen = [entry for entry in entries if entry.work]
@@ -322,7 +322,7 @@ def _op(parts: list[Entry], rule: str, convention: Convention) -> Iterator[str]:
         yield from (f"{indent}{_numbers(phase, work, convention)}" for phase, work in part.work.items())
 
 
-def _updates(updates: list[Entry], rule: str, report: Report) -> Iterator[str]:
+def _updates(updates: list[Entry], rule: str, report: ReportData) -> Iterator[str]:
     elements = sum(report.parameters.get(each.op, 0) for each in updates)
     work = sum((each.work["optimizer"] for each in updates), Work())
     yield f"{updates[0].target}: the update of {len(updates)} parameters, {elements:,} numbers"

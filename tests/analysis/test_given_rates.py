@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from graphflops import Report, UsageError, analyze
 from graphflops.analysis.rates import Rate, layers
-from graphflops.report.report import Query
+from graphflops.report.data import Query
 
 TOKENS = 16
 X = torch.zeros(TOKENS, WIDTH)

@@ -14,7 +14,7 @@ from graphflops.analysis.scaling.ranges import Multiples
 from graphflops.core.costs import WORK_CLASSES, Work
 from graphflops.core.errors import UsageError
 from graphflops.report.conventions import Convention, convention_named
-from graphflops.report.report import phases_of
+from graphflops.report.data import phases_of
 
 if TYPE_CHECKING:
     import numpy
