@@ -11,8 +11,8 @@ from graphflops.analysis.attribution import attribute
 from graphflops.analysis.costing import everywhere, price
 from graphflops.analysis.expansion import expand_ops
 from graphflops.analysis.optimizers import OptimizerLike, chosen_optimizers, optimizer_name, updates_of
-from graphflops.analysis.rates.application import at_rates
-from graphflops.analysis.rates.patterns import RateLike, found_rates, without_work
+from graphflops.analysis.rates.application import apply_rates
+from graphflops.analysis.rates.patterns import RateLike, resolve_rates, unused_rates
 from graphflops.capture import trace
 from graphflops.capture.isolation import run_isolated
 from graphflops.core.entries import missing_rules
@@ -63,7 +63,7 @@ def analyze(
             is counted so as one Op. The report says which Ops were.
         rates: how often modules run in a step, where data decides: a pattern of module paths, such as
             ``"blocks.3.*"``, to a number, an expression in attributes (``"top_k/num_experts"``), bounds, or what
-            ``graphflops.analysis.rates`` has.
+            ``graphflops.rates`` has.
         fold: look at blocks of equal structure once. The report is the same without, and takes longer.
 
     Raises:
@@ -134,8 +134,8 @@ def _analyzed(
         reached=traced.reached,
         is_proved=book.is_shipped,
     )
-    given = found_rates(rates or {}, traced.modules, traced.called, ledger, model)
-    entries = at_rates(ledger, traced.modules, given, traced.routed)
+    given = resolve_rates(rates or {}, traced.modules, traced.called, ledger, traced.attributes)
+    entries = apply_rates(ledger, traced.modules, given, traced.routed)
     return Report(
         model=traced.name,
         inputs={name: str(spec) for name, spec in traced.inputs.items()},
@@ -149,7 +149,7 @@ def _analyzed(
         unknown=unknown,
         warnings=(
             *(*book.warnings, *unmatched(book), *untrained, *traced.warnings, *not_expanded, *updates.notes),
-            *without_work(given, entries),
+            *unused_rates(given, entries),
         ),
         capture=traced.capture,
         assumed=(*traced.assumed, *updates.assumed),

@@ -46,6 +46,7 @@ from graphflops.capture.identical_blocks import alike_blocks
 from graphflops.capture.interception import intercept
 from graphflops.capture.isolation import Session, run_isolated, session
 from graphflops.capture.math_attention import ATTENTION, FUSED_BACKWARD, math_attention
+from graphflops.capture.module_attributes import module_attributes
 from graphflops.capture.outputs import no_gradient_warning, tensors_in
 from graphflops.capture.reachable_modules import find_modules, positional_names, register_modules
 from graphflops.capture.recursion import recursion_limit_for, retry_with_deeper_recursion
@@ -117,6 +118,8 @@ class Trace:
     """the names of the optimizers that it has step"""
     reached: frozenset[int] = frozenset()
     """the checkpointed regions, run with reentrance, that its own backward passes come to"""
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """module path → the module's attributes that are numbers"""
 
 
 def trace(
@@ -188,7 +191,8 @@ def _traced(
         except CaptureError:
             raise add_attempt(error, "torch.export: its program asks for values as well") from error.__cause__
         why = "run on fake tensors: stopped where data decides; exported by torch.export"
-        return replace(found, name=type(root).__name__, capture=(why, *found.capture))
+        attributes = module_attributes(dict(root.named_modules()))
+        return replace(found, name=type(root).__name__, capture=(why, *found.capture), attributes=attributes)
 
 
 class _Function(Wrapped):
@@ -322,6 +326,7 @@ class Tracer(fx.Tracer):
             stepped=self._stepped(),
             reached=frozenset(self.steps.reached),
             warnings=(*self.unseen, *(map(_not_counted, self.regions.others) if grad else ())),
+            attributes=module_attributes(self.survey.modules),
         )
 
     def _names_of(self, inputs: Iterable[int]) -> list[str]:

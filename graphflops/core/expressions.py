@@ -1,79 +1,114 @@
-"""Rates as text: ``0.62``, ``2/8``, ``top_k/num_experts`` and ``0.3..0.8``, read without running anything."""
+"""Expressions: numbers computed from names, in a small part of Python's syntax that can do nothing else."""
 
 from __future__ import annotations
 
 import ast
 import operator
 from collections.abc import Callable, Mapping
-from fractions import Fraction
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, ClassVar, TypeAlias
 
-from graphflops.core.errors import UsageError
 from graphflops.core.messages import format_value, one_line
-from graphflops.core.rate import exactly
 
-_OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-}
-LONGEST = 2_000
-"""characters of an expression"""
-DEEPEST = 100
-_FUNCTIONS: Mapping[str, Callable[..., Fraction]] = {"min": min, "max": max}
+Compute: TypeAlias = Callable[[Mapping[str, Any]], Any]
+"""names → value"""
+
+MAX_CHARACTERS = 2_000
+"""of an expression"""
+MAX_DEPTH = 100
+"""levels of nesting; a sum of n numbers has n levels"""
 
 
-def evaluated(text: str, find: Callable[[str], Fraction]) -> Fraction:
-    """The number that an expression is: ``+ - * / //``, ``min``, ``max``, and names, for which ``find`` has numbers.
+class ExpressionError(Exception):
+    """An invalid expression, or a name that it needs and does not get."""
 
-    >>> evaluated("top_k / num_experts", {"top_k": Fraction(2), "num_experts": Fraction(8)}.__getitem__)
-    Fraction(1, 4)
 
-    Raises:
-        UsageError: it is no such expression; or what ``find`` raises.
+class Expression:
+    """A parsed expression; calling it with the values of its names returns its value.
+
+    Literals, names, ``+ - * //`` and the functions in ``functions``. A subclass adds syntax in ``_compile`` and checks
+    numbers in ``_number``.
     """
-    text = text.strip()
 
-    def value(node: ast.AST) -> Fraction:
+    operators: ClassVar[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = {
+        ast.Add: operator.add,
+        ast.Sub: operator.sub,
+        ast.Mult: operator.mul,
+        ast.FloorDiv: operator.floordiv,
+    }
+    functions: ClassVar[Mapping[str, Callable[..., Any]]] = {}
+
+    def __init__(self, text: str) -> None:
+        self.text = text.strip()
+        try:
+            if len(text) > MAX_CHARACTERS:
+                raise self._error(f"{len(text):,} characters are more than {MAX_CHARACTERS:,}")
+            self.tree = ast.parse(self.text, mode="eval").body
+            _check_depth(self.tree)
+        except (SyntaxError, ValueError) as error:
+            raise self._error(f"invalid syntax: {one_line(str(error))}") from error
+        except (RecursionError, MemoryError) as error:
+            raise self._error("nested too deeply") from error
+        self._compute = self._compile(self.tree)
+
+    def __call__(self, names: Mapping[str, Any]) -> Any:
+        """The value of the expression.
+
+        Raises:
+            ExpressionError: a name has no value, or there is no result, as of a division by zero.
+        """
+        try:
+            return self._number(self._compute(names))
+        except ZeroDivisionError as error:
+            raise self._error("division by zero") from error
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise self._error(str(error)) from error
+
+    def _number(self, value: Any) -> Any:
+        """A literal or a result as a number; TypeError or OverflowError if it is none."""
+        raise NotImplementedError
+
+    def _compile(self, node: ast.AST) -> Compute:
         match node:
-            case ast.Constant(value=int() as number) if not isinstance(number, bool):
-                return exactly(number)
-            case ast.Constant(value=float()):  # as it is written: 1e-999 would be 0
-                return exactly((ast.get_source_segment(said, node) or "").replace("_", ""))
-            case ast.Name() | ast.Attribute():
-                return find(ast.unparse(node))
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-                return exactly(Fraction(_OPERATORS[type(op)](value(left), value(right))))
+            case ast.Constant(value=int() as literal) if not isinstance(literal, bool):
+                return self._literal(literal)
+            case ast.Name(id=name):
+                return lambda names: self._look_up(name, names)
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in self.operators:
+                apply, first, second = self.operators[type(op)], self._compile(left), self._compile(right)
+                return lambda names: self._number(apply(self._number(first(names)), self._number(second(names))))
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return -value(operand)
-            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS and arguments:
-                return Fraction(min(map(value, arguments)) if name == "min" else max(map(value, arguments)))
-        raise UsageError(f"{format_value(text)}: {one_line(ast.unparse(node))} is not part of what a rate can say")
+                negated = self._compile(operand)
+                return lambda names: -self._number(negated(names))
+            case ast.Call(func=ast.Name(id=name), args=[_, *_] as args, keywords=[]) if name in self.functions:
+                function, arguments = self.functions[name], [self._compile(argument) for argument in args]
+                return lambda names: self._number(function(*(argument(names) for argument in arguments)))
+        raise self._error(f"{one_line(ast.unparse(node))} is not allowed in an expression")
 
-    said = text.strip()
-    try:
-        if len(said) > LONGEST:
-            raise ValueError(f"{len(said):,} characters are more than {LONGEST:,}")
-        tree = ast.parse(said, mode="eval").body
-        refuse_depth(tree)
-        return value(tree)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UsageError(f"{format_value(text)} is no rate: write 0.62, top_k/num_experts or 0.3..0.8") from error
-    except ZeroDivisionError as error:
-        raise UsageError(f"{format_value(text)} divides by zero") from error
+    def _literal(self, literal: Any) -> Compute:
+        try:
+            number = self._number(literal)
+        except (ArithmeticError, TypeError) as error:
+            raise self._error(str(error)) from error
+        return lambda names: number
+
+    def _look_up(self, name: str, names: Mapping[str, Any]) -> Any:
+        if name not in names:
+            near = get_close_matches(name, names, n=2)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            available = ", ".join(sorted(names)) or "none"
+            raise self._error(f"unknown name {format_value(name)}{hint} (available: {available})")
+        return names[name]
+
+    def _error(self, reason: str) -> ExpressionError:
+        return ExpressionError(f"{format_value(self.text)}: {reason}")
 
 
-def refuse_depth(tree: ast.AST) -> None:
-    """Refuse an expression that is nested so deeply that no person wrote it: a sum of a thousand numbers is as well.
-
-    Raises:
-        ValueError: it is.
-    """
+def _check_depth(tree: ast.AST) -> None:
+    """Raise ValueError if a tree has more than ``MAX_DEPTH`` levels."""
     level = [tree]
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         level = [child for node in level for child in ast.iter_child_nodes(node)]
         if not level:
             return
-    raise ValueError(f"it is nested more than {DEEPEST} deep")
+    raise ValueError(f"it is nested more than {MAX_DEPTH} deep")

@@ -137,7 +137,7 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
             *("9*" * 4000 + "1", "9" * 5000, "__import__('os')", "blocks", "[1]", "1 if 1 else 2", "9**9**9"),
         ]
     ),
-    (["analyze", "--rate", "nothing=1"], ["'nothing' is of nothing"]),
+    (["analyze", "--rate", "nothing=1"], ["'nothing' matches nothing"]),
     (["analyze", "--rate", "=1"], ["PATTERN=RATE"]),
     (["analyze", "--attention", ""], ["flash"]),
     (["analyze", "--optimizer", ""], ["adamw"]),

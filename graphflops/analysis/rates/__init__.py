@@ -1,4 +1,4 @@
-"""Rates: how often an Op runs in a step, where data decides: experts, early exit, adaptive depth.
+"""Rates: how often an Op runs in a step, where the data decides: experts, early exit, adaptive depth.
 
 ``analyze(…, rates={"blocks.3.*": 0.62, "*.experts.*": "top_k/num_experts"})``. A rate is a number, an expression in the
 attributes of the module, a pair of bounds, ``layers(5.2)``, ``capacity(…)``, or measured: ``measure(model, batches)``.
@@ -18,6 +18,6 @@ __all__ = ["Rate", "capacity", "layers", "measure"]
 def __getattr__(name: str) -> Any:
     if name != "measure":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from graphflops.analysis.rates.measurement import measure  # which needs the costs, which need what is above
+    from graphflops.analysis.rates.measurement import measure  # it imports the capture, which a rate does not need
 
     return measure

@@ -1,4 +1,4 @@
-"""Entries × rates → entries: the ledger of an average step, and beside it that of a step in which everything runs."""
+"""Apply rates to entries: the average step, and with it the step in which everything runs."""
 
 from __future__ import annotations
 
@@ -6,86 +6,88 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from graphflops.analysis.rates.patterns import Rates, around
+from graphflops.analysis.rates.patterns import Rates, parents
 from graphflops.core.costs import Work
 from graphflops.core.entries import Amount, Entry, Phase, Range
 from graphflops.core.rate import ALWAYS, Rate, product
 
 
 @dataclass(frozen=True)
-class _Share:
-    """What an entry is a share of: how much more it would be in full, and at which rate that runs."""
+class _Scale:
+    """The factors of an entry."""
 
     full: Fraction
+    """from its work in the trace to its work if everything runs on all rows"""
     rate: Rate
-    speaks_over: bool
-    """whether it takes the place of the rate that the rule itself says"""
+    """of its full work"""
+    overrides_rule: bool
+    """whether ``rate`` replaces the rate that the rule states"""
 
 
-def at_rates(
+def apply_rates(
     entries: Sequence[Entry],
     modules: Mapping[str, str],
     rates: Rates,
-    taken: Mapping[str, Fraction] | None = None,
+    traced_shares: Mapping[str, Fraction] | None = None,
 ) -> Sequence[Entry]:
-    """The ledger at rates: an entry's work is its full work times the rates of all modules it is in, and of its
-    operator.
+    """The entries at rates: full work times the rates of the operator and of all modules around it.
 
-    ``taken`` are the shares that the trace took of what data routes: module path → share of the rows. Such a share is
-    the rate of a module that no other is given for; what is given is of all rows. A rate given for a layer, or for a
-    part of one, whose rule says a rate speaks over the rule's. Counts stay whole: rates are multiplied first, and
-    each count is rounded down once.
+    ``traced_shares`` maps the path of each routed module to the share of the rows on which it was traced. The share is
+    the rate of a module without a given one; a given rate is of all rows. A rate given for a layer, or for a part of a
+    layer, whose rule states a rate overrides the rule's. Rates are multiplied first, and each count is rounded down
+    once.
 
-    A parameter is updated in each step that has a gradient for it, at whatever rate: only a rate of 0 leaves the
-    update out, unless it comes of an average depth. Gradients that meet at a tensor are added where the tensor is made.
+    A parameter is updated in each step in which it has a gradient, whatever its rate: only a rate of 0 removes the
+    update, unless it comes of an average depth. Gradients are accumulated by the module that produces the tensor.
     """
-    if not (rates.modules or rates.operators or taken):
+    if not (rates.modules or rates.operators or traced_shares):
         return entries
-    return tuple(_at(entry, _share(entry, modules, rates, taken or {})) for entry in entries)
+    return tuple(_scaled(entry, _scale_of(entry, modules, rates, traced_shares or {})) for entry in entries)
 
 
-def _share(entry: Entry, modules: Mapping[str, str], rates: Rates, taken: Mapping[str, Fraction]) -> _Share:
-    full, said = Fraction(1), []
-    for path in (entry.path, *around(entry.path)):
-        share = taken.get(path) or Fraction(1)
+def _scale_of(entry: Entry, modules: Mapping[str, str], rates: Rates, traced_shares: Mapping[str, Fraction]) -> _Scale:
+    full, factors = Fraction(1), []
+    for path in (entry.path, *parents(entry.path)):
+        share = traced_shares.get(path) or Fraction(1)
         full /= share
         if path in rates.averaged and entry.kind == "update":
             continue
         if path in rates.modules:
-            said.append(rates.modules[path])
+            factors.append(rates.modules[path])
         elif share != 1:
-            said.append(Rate(share))
+            factors.append(Rate(share))
     if entry.target in rates.operators:
-        said.append(rates.operators[entry.target])
-    of_its_rule = bool(entry.part and entry.path.endswith(entry.part)) or modules.get(entry.path) == entry.operator
-    return _Share(full, product(said), of_its_rule and "full" in entry.ranges and entry.path in rates.modules)
+        factors.append(rates.operators[entry.target])
+    is_layer = bool(entry.part and entry.path.endswith(entry.part)) or modules.get(entry.path) == entry.operator
+    return _Scale(full, product(factors), is_layer and "full" in entry.ranges and entry.path in rates.modules)
 
 
-def _at(entry: Entry, share: _Share) -> Entry:
+def _scaled(entry: Entry, scale: _Scale) -> Entry:
     if entry.kind == "update":
-        share = _Share(Fraction(1), Rate(*(Fraction(each > 0) for each in share.rate.bounds)), speaks_over=False)
-    if share.rate == ALWAYS and share.full == 1 and not share.speaks_over:
+        scale = _Scale(Fraction(1), Rate(*(Fraction(bound > 0) for bound in scale.rate.bounds)), overrides_rule=False)
+    if scale.rate == ALWAYS and scale.full == 1 and not scale.overrides_rule:
         return entry
     full = entry.at("full")
-    expected, least, most = (full,) * 3 if share.speaks_over else (entry, entry.at("least"), entry.at("most"))
-    work, useful = _amount(expected, share.full * share.rate.expected)
+    expected, lower, upper = (full,) * 3 if scale.overrides_rule else (entry, entry.at("least"), entry.at("most"))
+    work, useful = _amount(expected, scale.full * scale.rate.expected)
     ranges: dict[Range, Amount] = {
-        "full": _amount(full, share.full),
-        "least": _amount(least, share.full * share.rate.least),
-        "most": _amount(most, share.full * share.rate.most),
+        "full": _amount(full, scale.full),
+        "least": _amount(lower, scale.full * scale.rate.least),
+        "most": _amount(upper, scale.full * scale.rate.most),
     }
     if ranges["least"] == ranges["most"]:
         del ranges["least"], ranges["most"]
-    rate = f"{entry.rate} · {share.rate}" if entry.rate and not share.speaks_over else str(share.rate)
+    rate = f"{entry.rate} · {scale.rate}" if entry.rate and not scale.overrides_rule else str(scale.rate)
     return replace(entry, work=work, useful=useful, rate=rate, ranges=ranges)
 
 
-def _amount(entry: Entry, times: Fraction) -> Amount:
-    return Amount(_times(entry.work, times), _times(entry.useful, times))
+def _amount(entry: Entry, factor: Fraction) -> Amount:
+    return Amount(_multiply(entry.work, factor), _multiply(entry.useful, factor))
 
 
-def _times(work: Mapping[Phase, Work], times: Fraction) -> dict[Phase, Work]:
-    found: dict[Phase, Work] = {}
-    for phase, each in work.items():
-        found[phase] = Work(*(count * times.numerator // times.denominator for count in each.counts()))
-    return {phase: each for phase, each in found.items() if each}
+def _multiply(works: Mapping[Phase, Work], factor: Fraction) -> dict[Phase, Work]:
+    scaled = {
+        phase: Work(*(count * factor.numerator // factor.denominator for count in work.counts()))
+        for phase, work in works.items()
+    }
+    return {phase: work for phase, work in scaled.items() if work}

@@ -1,4 +1,4 @@
-"""Rates by running: how often each routed or halted module runs, and on how many rows, on real batches."""
+"""Measure rates: run real batches, and count on how many rows each routed or halted module ran."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from graphflops.analysis.rates.patterns import around
+from graphflops.analysis.rates.patterns import parents
 from graphflops.core.errors import UsageError
 from graphflops.core.rate import Rate
 
@@ -21,32 +21,31 @@ if TYPE_CHECKING:
 
 
 def measure(model: nn.Module, batches: Iterable[Any], *, rules: Iterable[RuleSource] | None = None) -> dict[str, Rate]:
-    """Run real batches, and say at which rate modules ran whose work depends on data; usable as ``rates=``.
+    """Run real batches and return the rates of the modules whose work depends on the data, usable as ``rates=``.
 
-    A rate is the rows that a module worked on, of those that an analysis counts at rate 1: calls of it count with the
-    elements of their first tensor. It is that of all batches together, with the least and the most of one batch.
-    Modules that always run, and those that just follow a module around them, are left out; the rate of one inside of
-    another is of what the other ran.
+    A rate is the rows on which a module ran, of the rows that an analysis counts at rate 1; rows are weighted with the
+    elements of the module's first tensor. The expected rate is that of all batches together; the bounds are the lowest
+    and the highest of a single batch. Modules that always run, and those that follow the module around them, are left
+    out; the rate of a module inside of another is relative to the other's.
 
-    The model runs as it is, in the mode that it is in, without gradients, and is as it was afterwards: hooks,
-    parameters, buffers that running changes (the statistics of a batch norm) and the state of the random number
-    generator.
+    The model runs in its current mode, without gradients. Hooks, parameters, buffers that change in a run (the
+    statistics of a batch norm) and the state of the random number generator are restored.
 
     Args:
         model: a module, on real tensors.
-        batches: of each batch a tensor, a tuple of positional inputs, or a dict of keyword inputs.
-        rules: rules of your own, as for ``analyze``.
+        batches: each batch a tensor, a tuple of positional inputs, or a dict of keyword inputs.
+        rules: additional rules, as for ``analyze``.
 
     Raises:
-        UsageError: there are no batches, or ``model`` is no module.
-        CaptureError: the model cannot be traced on a batch, so that nobody knows what all of its rows are.
+        UsageError: there are no batches, or ``model`` is not a module.
+        CaptureError: the model cannot be traced on a batch, so that its rows at rate 1 are unknown.
     """
     from graphflops.analysis.arguments import in_words
 
-    return in_words(_measured)(model, batches, rules)
+    return in_words(_measure)(model, batches, rules)
 
 
-def _measured(model: nn.Module, batches: Iterable[Any], rules: Iterable[RuleSource] | None) -> dict[str, Rate]:
+def _measure(model: nn.Module, batches: Iterable[Any], rules: Iterable[RuleSource] | None) -> dict[str, Rate]:
     import torch
     from torch import nn
 
@@ -57,86 +56,86 @@ def _measured(model: nn.Module, batches: Iterable[Any], rules: Iterable[RuleSour
         raise UsageError(f"measure takes a torch.nn.Module and batches, not {type(model).__name__}")
     book = rulebook(rules)
     traces: dict[Any, tuple[Mapping[str, Fraction], Collection[str]]] = {}
-    counted: list[_Batch] = []
+    measured: list[_BatchRows] = []
     for batch in batches:
-        args, kwargs = _inputs(batch)
-        shapes = _shapes(args, kwargs)
-        if shapes not in traces:
-            with _rows(model) as traced_rows:
+        args, kwargs = _inputs_of(batch)
+        key = _trace_key(args, kwargs)
+        if key not in traces:
+            with _count_rows(model) as traced_rows:
                 traced = trace(model, args, kwargs, book, grad=torch.is_grad_enabled())
-            traces[shapes] = _full(traced_rows, traced.routed), traced.called
-        full, called = traces[shapes]
-        with _untouched(model), _rows(model) as rows, torch.no_grad():
+            traces[key] = _full_rows(traced_rows, traced.routed), traced.called
+        full, called = traces[key]
+        with _state_restored(model), _count_rows(model) as rows, torch.no_grad():
             model(*args, **kwargs)
-        unseen = [path for path in rows if path not in called]
-        if unseen:
+        untraced = [path for path in rows if path not in called]
+        if untraced:
             raise UsageError(
-                f"{unseen[0]} ran on a batch of real data, and is not in its graph: either the batch has fewer rows "
-                "than there are modules to share them, or data took a branch that the trace did not. Measure on a "
+                f"{untraced[0]} ran on a batch of real data and is not in the graph: either the batch has fewer rows "
+                "than there are modules to share them, or the data took another branch than the trace. Measure on a "
                 "larger batch"
             )
-        counted.append(_Batch(full, rows))
-    if not counted:
-        raise UsageError("there are no batches to measure: give at least one")
-    return _rates(counted)
+        measured.append(_BatchRows(full, rows))
+    if not measured:
+        raise UsageError("there are no batches to measure; give at least one")
+    return _rates_of(measured)
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """What ran on one batch, and what would at rate 1; in elements of the inputs of modules, by path."""
+class _BatchRows:
+    """Module path → elements of the module's input: those of one batch, and those at rate 1."""
 
     full: Mapping[str, Fraction]
     rows: Counter[str]
 
-    def share(self, path: str) -> Fraction | None:
-        """What a module ran of what it would; None if that is nothing."""
+    def rate_of(self, path: str) -> Fraction | None:
+        """The rate of a module on this batch; None if it has no rows at rate 1."""
         return self.rows[path] / self.full[path] if self.full.get(path) else None
 
 
-def _inputs(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _inputs_of(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(batch, Mapping):
         return (), dict(batch)
     return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,), {}
 
 
-def _shapes(args: Any, kwargs: Any) -> Any:
-    """What of a batch tells one trace from another."""
+def _trace_key(args: Any, kwargs: Any) -> Any:
+    """Structure, shapes, dtypes and values of Python objects: batches with the same key have the same trace."""
     import torch
 
     from graphflops.core.torch_compat import tree_flatten
 
     leaves, structure = tree_flatten((args, kwargs))
     return str(structure), tuple(
-        (tuple(each.shape), each.dtype) if torch.is_tensor(each) else repr(each) for each in leaves
+        (tuple(leaf.shape), leaf.dtype) if torch.is_tensor(leaf) else repr(leaf) for leaf in leaves
     )
 
 
 class _Rows(Counter[str]):
-    """Counts that a trace adds to as well: its copies of the hooks share them."""
+    """Counts of rows; the copies of the hooks that run in a trace share them."""
 
     _graphflops_shares_it = True
 
 
 @contextmanager
-def _rows(model: nn.Module) -> Iterator[Counter[str]]:
-    """Count, module by module, the elements of the first tensor of each call, and calls without tensors as one."""
+def _count_rows(model: nn.Module) -> Iterator[Counter[str]]:
+    """Count, for each module, the elements of the first tensor of each call, or 1 for a call without tensors."""
     import torch
 
     from graphflops.core.torch_compat import tree_leaves
 
     rows = _Rows()
 
-    def counting(path: str) -> Callable[..., None]:
+    def counter(path: str) -> Callable[..., None]:
         def count(module: Any, args: Any, kwargs: Any) -> None:
             if not path:
-                rows.clear()  # a trace may begin anew
-            tensors = (each.numel() for each in tree_leaves((args, kwargs)) if torch.is_tensor(each))
+                rows.clear()  # a trace may start again
+            tensors = (leaf.numel() for leaf in tree_leaves((args, kwargs)) if torch.is_tensor(leaf))
             rows[path] += next(tensors, 1)
 
         return count
 
     handles = [
-        module.register_forward_pre_hook(counting(path), with_kwargs=True) for path, module in model.named_modules()
+        module.register_forward_pre_hook(counter(path), with_kwargs=True) for path, module in model.named_modules()
     ]
     try:
         yield rows
@@ -146,46 +145,49 @@ def _rows(model: nn.Module) -> Iterator[Counter[str]]:
 
 
 @contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
-    """Give back what running changes: buffers, and the state of random numbers."""
+def _state_restored(model: nn.Module) -> Iterator[None]:
+    """Restore buffers and the state of the random number generators afterwards."""
     import torch
 
-    kept = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    devices = {each.device for each in (*model.parameters(), *model.buffers()) if each.is_cuda}
+    values = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.is_cuda}
     with torch.random.fork_rng(devices):
         try:
             yield
         finally:
             with torch.no_grad():
-                for buffer, value in kept:
+                for buffer, value in values:
                     buffer.copy_(value)
 
 
-def _full(rows: Mapping[str, int], routed: Mapping[str, Fraction]) -> dict[str, Fraction]:
-    """Rows at rate 1: those of the trace, and where it took a share of them, all of which it took that share."""
-    full = {}
-    for path, count in rows.items():
-        full[path] = count / prod(
-            (routed.get(each) or Fraction(1) for each in (path, *around(path))), start=Fraction(1)
-        )
-    return full
-
-
-def _rates(counted: Sequence[_Batch]) -> dict[str, Rate]:
-    """The rate of each module of what the one around it ran; left out is where it ran as often as that."""
-    paths = dict.fromkeys(path for batch in counted for path in batch.full)
-    shares = {path: [batch.share(path) for batch in counted] for path in paths}
-    together = {
-        path: sum((batch.rows[path] for batch in counted), Fraction(0)) / full
-        for path in paths
-        if (full := sum((batch.full.get(path, Fraction(0)) for batch in counted), Fraction(0)))
+def _full_rows(rows: Mapping[str, int], traced_shares: Mapping[str, Fraction]) -> dict[str, Fraction]:
+    """Rows at rate 1: the rows of the trace, divided by the shares of them that the trace took."""
+    return {
+        path: count
+        / prod((traced_shares.get(module) or Fraction(1) for module in (path, *parents(path))), start=Fraction(1))
+        for path, count in rows.items()
     }
-    found = {}
-    for path in together:
-        outer = next((each for each in around(path) if each in together), None)
-        of = [Fraction(1)] * len(counted) if outer is None else shares[outer]
-        within = [mine / its for mine, its in zip(shares[path], of, strict=True) if mine is not None and its]
-        if within and any(each != 1 for each in within):
-            expected = together[path] / (Fraction(1) if outer is None else together[outer])
-            found[path] = Rate(min(*within, expected), expected, max(*within, expected))
-    return found
+
+
+def _rates_of(batches: Sequence[_BatchRows]) -> dict[str, Rate]:
+    """The rate of each module relative to the module around it; without those that always run with it."""
+    paths = dict.fromkeys(path for batch in batches for path in batch.full)
+    by_batch = {path: [batch.rate_of(path) for batch in batches] for path in paths}
+    overall = {
+        path: sum((batch.rows[path] for batch in batches), Fraction(0)) / full
+        for path in paths
+        if (full := sum((batch.full.get(path, Fraction(0)) for batch in batches), Fraction(0)))
+    }
+    rates = {}
+    for path in overall:
+        parent = next((module for module in parents(path) if module in overall), None)
+        parent_by_batch = [Fraction(1)] * len(batches) if parent is None else by_batch[parent]
+        relative = [
+            rate / parent_rate
+            for rate, parent_rate in zip(by_batch[path], parent_by_batch, strict=True)
+            if rate is not None and parent_rate
+        ]
+        if relative and any(rate != 1 for rate in relative):
+            expected = overall[path] / (Fraction(1) if parent is None else overall[parent])
+            rates[path] = Rate(min(*relative, expected), expected, max(*relative, expected))
+    return rates

@@ -1,223 +1,220 @@
-"""Which modules a pattern of rates means, and which number a rate is there."""
+"""Resolve rates: which modules and operators a pattern matches, and which number a rate is there."""
 
 from __future__ import annotations
 
+import ast
+import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
-from graphflops.analysis.rates.shorthand import Layers, layers
+from graphflops.analysis.rates.shorthand import AverageDepth, layers
 from graphflops.core.components import components
 from graphflops.core.entries import Entry
 from graphflops.core.errors import UsageError
-from graphflops.core.expressions import evaluated
-from graphflops.core.messages import try_getattr
+from graphflops.core.expressions import Compute, Expression, ExpressionError
 from graphflops.core.rate import Rate, exactly
 
-RateLike: TypeAlias = "Rate | Layers | int | float | Fraction | str | tuple[Any, ...]"
+RateLike: TypeAlias = "Rate | AverageDepth | int | float | Fraction | str | tuple[Any, ...]"
 """A number, an expression, bounds, an average depth, or a Rate."""
 
-Attributes: TypeAlias = Callable[[str], Mapping[str, Any]]
-"""Module path → the numbers among its attributes."""
+Attributes: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""Module path → the module's attributes that are numbers, by name."""
 
-AVERAGE_DEPTH = "avg_layers_executed="
+AVERAGE_DEPTH_PREFIX = "avg_layers_executed="
+EXPECTED = "expected 0.62, 5/8 or top_k/num_experts"
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Rates as they were found: of modules, by path, and of operators, by the targets of their calls."""
+    """Resolved rates: of modules, by path, and of operators, by the target of the call."""
 
     modules: Mapping[str, Rate]
     operators: Mapping[str, Rate]
     averaged: frozenset[str] = frozenset()
-    """paths of the modules of which an average depth was said, so that a rate of 0 does not mean that they never run"""
+    """paths of the modules whose rate comes of an average depth; a rate of 0 does not mean that they never run"""
 
 
-def found_rates(
+def resolve_rates(
     rates: Mapping[str, RateLike],
     modules: Mapping[str, str],
     called: Collection[str],
     entries: Sequence[Entry],
-    model: Any,
+    attributes: Attributes,
 ) -> Rates:
-    """What the patterns mean in a model.
+    """The rates of the modules and operators that the patterns match.
 
-    A pattern is looked for among module paths, then among components, then among targets of calls and operators.
-    ``blocks.3.*`` is the module ``blocks.3`` with all in it; of a list of modules, which does no work itself, each
-    member. Of two patterns that mean the same module, that with more letters speaks, and of two with as many the
-    later. Names in expressions are attributes of ``model``'s modules.
+    A pattern is matched against module paths, then components, then targets of calls and operators. ``blocks.3.*`` is
+    the module ``blocks.3`` with everything in it; a list of modules, which does no work itself, stands for its members.
+    Of two patterns that match the same module, the one with more letters wins, and the later of two with equally many.
+    Names in expressions are attributes of modules.
 
     Raises:
-        UsageError: a pattern matches nothing, or a rate is none.
+        UsageError: a pattern matches nothing, or a rate is invalid.
     """
     if not isinstance(rates, Mapping) or not all(isinstance(pattern, str) for pattern in rates):
         raise UsageError(f"rates must be a dict from patterns to rates, as {{'blocks.3.*': 0.62}}, not {rates!r}")
     if not rates:
         return Rates({}, {})
-    working = {*called, *(each.path for each in entries if each.kind == "call")}
-    inside = _Members(modules, working)
-    operators = {each.target: each.operator for each in entries if each.kind == "call"}
-    attributes = numbers_of(model)
-    paths: dict[str, tuple[int, Rate]] = {}
+    calls = [entry for entry in entries if entry.kind == "call"]
+    tree = _ModuleTree(modules, {*called, *(call.path for call in calls)})
+    operators = {call.target: call.operator for call in calls}
+    module_rates: dict[str, tuple[int, Rate]] = {}
+    operator_rates: dict[str, tuple[int, Rate]] = {}
     averaged: set[str] = set()
-    targets: dict[str, tuple[int, Rate]] = {}
     for pattern, rate in rates.items():
-        letters = sum(each not in "*?[]" for each in pattern)
-        matched = _modules(pattern, modules)
-        if matched:
-            for outer in matched:
-                members = list(inside.of(outer))
-                for index, path in enumerate(members):
-                    said = _rate(pattern, rate, path, attributes, index, len(members))
-                    if letters >= paths.get(path, (0, said))[0]:
-                        paths[path] = letters, said
-                        (averaged.add if _is_average(rate) else averaged.discard)(path)
-        else:
-            matched = [
-                target
-                for target, name in operators.items()
-                if fnmatchcase(target, pattern) or fnmatchcase(name, pattern)
-            ]
-            if not matched:
-                raise UsageError(_nothing(pattern, modules, (*operators, *operators.values())))
-            for each in matched:
-                said = _rate(pattern, rate, "", attributes, 0, 1)
-                if letters >= targets.get(each, (0, said))[0]:
-                    targets[each] = letters, said
+        letters = sum(character not in "*?[]" for character in pattern)
+        if matched := _match_modules(pattern, modules):
+            for module in matched:
+                paths = list(tree.children_with_work(module))
+                for index, path in enumerate(paths):
+                    resolved = _to_rate(pattern, rate, path, attributes, index, len(paths))
+                    if letters >= module_rates.get(path, (0, resolved))[0]:
+                        module_rates[path] = letters, resolved
+                        (averaged.add if _is_average_depth(rate) else averaged.discard)(path)
+            continue
+        targets = [
+            target for target, name in operators.items() if fnmatchcase(target, pattern) or fnmatchcase(name, pattern)
+        ]
+        if not targets:
+            raise UsageError(_no_match_message(pattern, modules, (*operators, *operators.values())))
+        for target in targets:
+            resolved = _to_rate(pattern, rate, "", attributes)
+            if letters >= operator_rates.get(target, (0, resolved))[0]:
+                operator_rates[target] = letters, resolved
     return Rates(
-        {path: rate for path, (_, rate) in paths.items()},
-        {target: rate for target, (_, rate) in targets.items()},
+        {path: rate for path, (_, rate) in module_rates.items()},
+        {target: rate for target, (_, rate) in operator_rates.items()},
         frozenset(averaged),
     )
 
 
-def _modules(pattern: str, modules: Mapping[str, str]) -> list[str]:
-    """The outermost modules that a pattern matches, as paths; ``*.`` before them may be nothing."""
+def _match_modules(pattern: str, modules: Mapping[str, str]) -> list[str]:
+    """The paths of the outermost modules that a pattern matches; ``*.`` in front may match nothing."""
     name = pattern.removesuffix(".*") or pattern
-    matched = {each for each in modules if fnmatchcase(each, name) or (each and fnmatchcase(f".{each}", name))}
+    matched = {path for path in modules if fnmatchcase(path, name) or (path and fnmatchcase(f".{path}", name))}
     if not matched:
         component = components(modules)
-        matched = {each for each in modules if each and fnmatchcase(component[each], name)}
-    return [each for each in modules if each in matched and not any(outer in matched for outer in around(each))]
+        matched = {path for path in modules if path and fnmatchcase(component[path], name)}
+    return [path for path in modules if path in matched and not any(parent in matched for parent in parents(path))]
 
 
-class _Members:
-    """What is in the modules of a model, and in which of them something works."""
+class _ModuleTree:
+    """The modules of a model, and those that do work."""
 
     def __init__(self, modules: Mapping[str, str], working: Collection[str]) -> None:
         self._working = working
-        self._around_work = {outer for path in working for outer in around(path)} - {""}
-        self._inside: dict[str, list[str]] = {}
+        self._containing_work = {parent for path in working for parent in parents(path)} - {""}
+        self._children: dict[str, list[str]] = {}
         for path in filter(None, modules):
-            self._inside.setdefault(path.rpartition(".")[0], []).append(path)
+            self._children.setdefault(path.rpartition(".")[0], []).append(path)
 
-    def of(self, path: str) -> Iterator[str]:
-        """The module itself, or what a list of modules holds, whether each of these ran or not."""
-        waiting = [path]
-        while waiting:
-            path = waiting.pop()
-            if path in self._working or path not in self._around_work:
+    def children_with_work(self, path: str) -> Iterator[str]:
+        """The module itself; of a list of modules, its members, whether or not each of them ran."""
+        remaining = [path]
+        while remaining:
+            path = remaining.pop()
+            if path in self._working or path not in self._containing_work:
                 yield path
             else:
-                waiting += reversed(self._inside.get(path, ()))
+                remaining += reversed(self._children.get(path, ()))
 
 
-def around(path: str) -> Iterator[str]:
-    """The paths of the modules that a module is in, the nearest first."""
+def parents(path: str) -> Iterator[str]:
+    """The paths of the modules around a module, the nearest first."""
     while path:
         path = path.rpartition(".")[0]
         yield path
 
 
-def without_work(rates: Rates, entries: Sequence[Entry]) -> tuple[str, ...]:
-    """What to warn of: modules that a rate was given for, and that did not run when the model was traced."""
+def unused_rates(rates: Rates, entries: Sequence[Entry]) -> tuple[str, ...]:
+    """A warning about the modules with a rate that did not run when the model was traced, if there are any."""
     if not rates.modules:
         return ()
-    ran = {path for each in entries if each.kind == "call" for path in (each.path, *around(each.path))}
-    idle = [path for path in rates.modules if path not in ran]
-    if not idle:
+    ran = {path for entry in entries if entry.kind == "call" for path in (entry.path, *parents(entry.path))}
+    unused = [path for path in rates.modules if path not in ran]
+    if not unused:
         return ()
-    few = ", ".join(idle[:3]) + (f" and {len(idle) - 3} more" if len(idle) > 3 else "")
+    listed = ", ".join(unused[:3]) + (f" and {len(unused) - 3} more" if len(unused) > 3 else "")
     return (
-        f"rates were given for modules that did not run on these inputs, so that they count nothing: {few}. "
-        "Of experts in a loop, each runs if there are enough tokens for all of them",
+        f"rates without effect, as these modules did not run on these inputs: {listed}. "
+        "Experts in a loop all run if there are enough tokens",
     )
 
 
-def numbers_of(model: Any) -> Attributes:
-    """What gives the numbers among a module's attributes, those of its ``config`` under ``config.`` among them."""
+class RateExpression(Expression):
+    """An expression of numbers and attributes of modules, ``top_k/num_experts``; its value is an exact fraction."""
 
-    def numbers(path: str) -> dict[str, Any]:
-        module = try_getattr(model, "_orig_mod", model)
-        for name in filter(None, path.split(".")):
-            module = try_getattr(module, name)
-        found: dict[str, Any] = {}
-        for prefix, owner in (("", module), ("config.", try_getattr(module, "config"))):
-            for name, value in {**vars(type(owner)), **try_getattr(owner, "__dict__", {})}.items():
-                if isinstance(value, (int, float, Fraction)) and not isinstance(value, bool) and name[:1] != "_":
-                    found[prefix + name] = value
-        return found
+    operators: ClassVar[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = {
+        **Expression.operators,
+        ast.Div: operator.truediv,
+    }
+    functions: ClassVar[Mapping[str, Callable[..., Any]]] = {
+        "min": lambda *numbers: min(numbers),
+        "max": lambda *numbers: max(numbers),
+    }
 
-    return numbers
+    def _number(self, value: Any) -> Fraction:
+        return exactly(value)
+
+    def _compile(self, node: ast.AST) -> Compute:
+        match node:
+            case ast.Constant(value=float()):  # read as it is written: 1e-999 would be 0
+                return self._literal((ast.get_source_segment(self.text, node) or "").replace("_", ""))
+            case ast.Attribute():
+                name = ast.unparse(node)
+                return lambda names: self._look_up(name, names)
+        return super()._compile(node)
+
+    def _look_up(self, name: str, names: Mapping[str, Any]) -> Fraction:
+        return self._number(super()._look_up(name, names))
 
 
-def _is_average(rate: RateLike) -> bool:
-    return isinstance(rate, Layers) or (isinstance(rate, str) and rate.strip().startswith(AVERAGE_DEPTH))
+def _is_average_depth(rate: RateLike) -> bool:
+    return isinstance(rate, AverageDepth) or (isinstance(rate, str) and rate.strip().startswith(AVERAGE_DEPTH_PREFIX))
 
 
-def _rate(pattern: str, rate: RateLike, path: str, attributes: Attributes, index: int, count: int) -> Rate:
+def _to_rate(pattern: str, rate: RateLike, path: str, attributes: Attributes, index: int = 0, count: int = 1) -> Rate:
+    """A rate as it was given, as a Rate; ``index`` and ``count`` are those of the module among all that are matched."""
     try:
-        if isinstance(rate, str) and _is_average(rate):
-            rate = layers(*_numbers(rate.strip().removeprefix(AVERAGE_DEPTH), path, attributes))
-        if isinstance(rate, Layers):
-            return rate.of(index, count)
+        if isinstance(rate, str) and _is_average_depth(rate):
+            rate = layers(*_to_numbers(rate.strip().removeprefix(AVERAGE_DEPTH_PREFIX), path, attributes))
+        if isinstance(rate, AverageDepth):
+            return rate.rate_of_layer(index, count)
         if isinstance(rate, Rate):
             return rate
-        if isinstance(rate, str):
-            numbers = _numbers(rate, path, attributes)
-        elif isinstance(rate, (tuple, list)):
-            numbers = [number for each in rate for number in _numbers(each, path, attributes)]
-        else:
-            numbers = [exactly(rate)]
-        said = Rate(*numbers)
-        if said.most > 1:
-            raise UsageError(
-                f"{said} is more than 1: a rate is of what would run always. "
-                f"Of what data repeats, say graphflops.analysis.rates.Rate({float(said.most):g})"
-            )
-        return said
+        parts = rate if isinstance(rate, (tuple, list)) else (rate,)
+        resolved = Rate(*(number for part in parts for number in _to_numbers(part, path, attributes)))
     except UsageError as error:
         raise UsageError(f"the rate of {pattern!r}: {error}") from error
+    if resolved.most > 1:
+        raise UsageError(
+            f"the rate of {pattern!r}: {resolved} is more than 1; for work that the data repeats, "
+            f"give graphflops.rates.Rate({float(resolved.most):g})"
+        )
+    return resolved
 
 
-def _numbers(rate: Any, path: str, attributes: Attributes) -> list[Fraction]:
+def _to_numbers(rate: Any, path: str, attributes: Attributes) -> list[Fraction]:
+    """One number, or those of a text such as ``0.3..0.8``; names are attributes of the nearest module that has them."""
     if not isinstance(rate, str):
         return [exactly(rate)]
-    return [evaluated(each, lambda name: _attribute(name, path, attributes)) for each in rate.split("..")]
+    names: dict[str, Any] = {}
+    for owner in reversed((path, *parents(path))):
+        names |= attributes.get(owner, {})
+    try:
+        return [RateExpression(part)(names) for part in rate.split("..")]
+    except ExpressionError as error:
+        where = f" of {path}" if path else ""
+        raise UsageError(f"invalid rate{where}, {error}; {EXPECTED}") from error
 
 
-def _attribute(name: str, path: str, attributes: Attributes) -> Fraction:
-    """A number of the nearest module, from the one concerned outwards, that has it."""
-    there: dict[str, str] = {}
-    for each in (path, *around(path)):
-        has = attributes(each)
-        if name in has:
-            return exactly(has[name])
-        there |= {key: each for key in has if key not in there}
-    listed = ", ".join(f"{key} of {owner or 'the model'}" for key, owner in there.items()) or "none"
-    near = get_close_matches(name, there, n=2)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise UsageError(
-        f"neither {path or 'the model'} nor a module around it has a number {name!r}{hint} There are: {listed}"
-    )
-
-
-def _nothing(pattern: str, modules: Mapping[str, str], operators: Iterable[str]) -> str:
+def _no_match_message(pattern: str, modules: Mapping[str, str], operators: Iterable[str]) -> str:
     known = list(dict.fromkeys((*filter(None, modules), *components(modules).values(), *operators)))
     plain = pattern.replace("*", "").strip(".")
     near = list(dict.fromkeys([*get_close_matches(pattern, known, n=3), *get_close_matches(plain, known, n=3)]))[:3]
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known[:8])}, …"
-    return f"the rate of {pattern!r} is of nothing: no module, component or operator is called so; {hint}"
+    return f"rate pattern {pattern!r} matches nothing: no module, component or operator has this name; {hint}"

@@ -1,4 +1,4 @@
-"""Rates as people say them: an average depth, a capacity factor."""
+"""Shorthand for rates: the average depth of a list of layers, and the capacity of experts."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ from graphflops.core.rate import Number, Rate, exactly
 
 
 @dataclass(frozen=True)
-class Layers:
-    """How many of a list run on average, as ``graphflops.analysis.rates.layers`` says it."""
+class AverageDepth:
+    """How many layers of a list run on average, as ``graphflops.rates.layers`` returns it."""
 
     average: Rate
 
-    def of(self, index: int, count: int) -> Rate:
-        """The rate of one of them.
+    def rate_of_layer(self, index: int, count: int) -> Rate:
+        """The rate of one of ``count`` layers.
 
         Raises:
-            UsageError: the list has fewer.
+            UsageError: there are fewer layers than run on average.
         """
         if self.average.most > count:
-            raise UsageError(f"{float(self.average.most):g} layers cannot run on average of {count}")
+            raise UsageError(f"an average depth of {float(self.average.most):g} exceeds the {count} layers")
         return Rate(*(min(max(average - index, Fraction(0)), Fraction(1)) for average in self.average.bounds))
 
 
-def layers(*average: Number) -> Layers:
-    """Say how deep a list of layers runs on average, as adaptive computation reports it.
+def layers(*average: Number) -> AverageDepth:
+    """The average depth of a list of layers, as adaptive computation reports it.
 
     ``rates={"blocks": layers(5.2)}``, or as text ``avg_layers_executed=5.2``.
 
-    A model that halts runs a layer only if it ran the one before. So of an average of 5.2, layers 0 to 4 always run,
-    and layer 5 at 1/5. The average alone does not say how the depth is spread; for layers that cost the same, the
-    total is the same however it is. Two or three numbers are bounds, as of a ``Rate``.
+    A model that halts runs a layer only if it ran the previous one. So with an average of 5.2, layers 0 to 4 always
+    run, and layer 5 has rate 1/5. The average alone does not determine how the depth is distributed; for layers of
+    equal cost, the total does not depend on it. Two or three numbers are bounds, as of a ``Rate``.
 
-    >>> [str(layers(5.2).of(index, 8)) for index in range(8)]
+    >>> [str(layers(5.2).rate_of_layer(index, 8)) for index in range(8)]
     ['1', '1', '1', '1', '1', '1/5', '0', '0']
 
     Raises:
-        UsageError: it is no number, or negative.
+        UsageError: an average is not a number, or negative.
     """
-    return Layers(Rate(*average))
+    return AverageDepth(Rate(*average))
 
 
-def capacity(tokens: int, experts: int, top_k: int = 1, capacity_factor: Any = 1) -> Rate:
-    """The rate of the experts of a mixture that drops tokens: rows that experts work on, of all tokens by all experts.
+def expert_capacity(tokens: int, experts: int, top_k: int = 1, capacity_factor: Any = 1) -> Rate:
+    """The rate of experts that drop tokens: the rows that they process, of all tokens times all experts.
 
-    An expert has room for C = ⌈capacity_factor · tokens · top_k / experts⌉ tokens, and what is routed to it beyond
-    that is dropped. The most are worked on if routing is even: min(tokens · top_k, experts · C) rows. The fewest, if
-    all tokens want the same ``top_k`` experts: top_k · min(tokens, C). Expected is what is kept if each token chooses
-    at random, each expert as likely as another, in whole rows, rounded down. Code that fills the rest of C with
-    padding works on all its room: its rate is ``C / tokens``, whatever is routed.
+    An expert has a capacity of C = ⌈capacity_factor · tokens · top_k / experts⌉ tokens; tokens routed to it beyond
+    that are dropped. Upper bound, with balanced routing: min(tokens · top_k, experts · C) rows. Lower bound, if all
+    tokens choose the same ``top_k`` experts: top_k · min(tokens, C) rows. Expected: the rows that are kept if each
+    token chooses its experts at random, all equally likely, rounded down to whole rows. Code that pads each expert to
+    its capacity processes all of it: its rate is ``C / tokens``, whatever the routing.
 
-    >>> capacity(64, experts=8, top_k=1, capacity_factor=1.25)
+    >>> expert_capacity(64, experts=8, top_k=1, capacity_factor=1.25)
     Rate(5/256 – 61/512 – 1/8)
 
     Raises:
-        UsageError: a number is not possible.
+        UsageError: a number is out of range.
     """
     factor = exactly(capacity_factor)
     if not (tokens >= 1 and 1 <= top_k <= experts and factor > 0):
@@ -67,23 +67,27 @@ def capacity(tokens: int, experts: int, top_k: int = 1, capacity_factor: Any = 1
             f"tokens must be at least 1, top_k in 1..experts and capacity_factor above 0, "
             f"not {tokens}, {top_k} of {experts} and {capacity_factor}"
         )
-    room = min(tokens, ceil(factor * tokens * top_k / experts))
-    most, least = min(tokens * top_k, experts * room), top_k * room
-    kept = experts * _kept(tokens, top_k, experts, room)
-    of_all = tokens * experts
-    return Rate(Fraction(least, of_all), Fraction(max(least, min(int(kept), most)), of_all), Fraction(most, of_all))
+    expert_rows = min(tokens, ceil(factor * tokens * top_k / experts))
+    upper, lower = min(tokens * top_k, experts * expert_rows), top_k * expert_rows
+    expected = int(experts * _expected_rows(tokens, top_k, experts, expert_rows))
+    dense = tokens * experts
+    return Rate(Fraction(lower, dense), Fraction(max(lower, min(expected, upper)), dense), Fraction(upper, dense))
 
 
-def _kept(tokens: int, top_k: int, experts: int, room: int) -> Fraction:
-    """How many of the tokens that want an expert it has room for, of a binomial number of them, to 1/2⁶⁴ and below.
+capacity = expert_capacity
+"""the same by its short name, for ``graphflops.rates.capacity``"""
 
-    room − Σ (room − n)·P(n) over n < room, with P(n) = C(tokens, n)·top_kⁿ·(experts − top_k)^(tokens − n) /
+
+def _expected_rows(tokens: int, top_k: int, experts: int, capacity: int) -> Fraction:
+    """The expected rows that one expert keeps, E[min(n, capacity)] with n binomial, rounded down to 1/2⁶⁴.
+
+    capacity − Σ (capacity − n)·P(n) over n < capacity, with P(n) = C(tokens, n)·top_kⁿ·(experts − top_k)^(tokens − n) /
     experts^tokens.
     """
     if top_k == experts:
-        return Fraction(room)
+        return Fraction(capacity)
     term, missing = (experts - top_k) ** tokens, 0
-    for n in range(room):
-        missing += (room - n) * term
-        term = term * (tokens - n) * top_k // ((n + 1) * (experts - top_k))  # which divides without rest
-    return room - Fraction(-(-(missing << 64) // experts**tokens), 1 << 64)
+    for n in range(capacity):
+        missing += (capacity - n) * term
+        term = term * (tokens - n) * top_k // ((n + 1) * (experts - top_k))  # divides without remainder
+    return capacity - Fraction(-(-(missing << 64) // experts**tokens), 1 << 64)

@@ -30,10 +30,11 @@ from graphflops.core.codec import (
 from graphflops.core.costs import WORK_CLASSES, ZERO, Work
 from graphflops.core.entries import PHASES, Entry, Phase
 from graphflops.core.errors import UsageError
+from graphflops.core.expressions import ExpressionError
 from graphflops.core.messages import format_path, format_value
 from graphflops.core.sizes import Size
 from graphflops.report.conventions.closed_forms import FORMULAS
-from graphflops.report.conventions.expressions import Expression, ExpressionError
+from graphflops.report.conventions.expressions import CountExpression
 
 DEFAULT_WHY = "weighed by the classes of its work"
 
@@ -52,9 +53,9 @@ class Count:
     modules: tuple[str, ...] = ()
 
     @cached_property
-    def expression(self) -> Expression:
+    def expression(self) -> CountExpression:
         """The count, parsed."""
-        return Expression(self.count)
+        return CountExpression(self.count)
 
     def speaks_for(self, entry: Entry, module: str) -> bool:
         """Whether this is the entry's count; ``module`` is the class of the module that makes the call."""
@@ -166,7 +167,7 @@ _NAMES = listed(text)
 
 def _expression(value: Any) -> str:
     try:
-        expression = Expression(text(value))
+        expression = CountExpression(text(value))
         if expression.is_constant:
             expression({})
     except ExpressionError as error:
