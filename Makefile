@@ -138,8 +138,8 @@ repositories: $(WILD)/.installed  ## models of public repositories that are no p
 	$(PYTHON) tests/conformance/clone.py $(VENV)/repositories
 	PYTHONPATH=$(WILD) $(PYTHON) tests/conformance --family repositories --jobs 1 $(MODELS)
 
-tools: $(TOOLS)  ## other counters, run and compared with their imitations
-	$(PYTHON) -m pytest tests/tools
+tools: $(TOOLS)  ## run other FLOP counters: the conventions named after them, and the numbers in README.md
+	$(PYTHON) -m pytest tests/tools tests/test_readme.py
 
 bench: $(TOOLS)  ## how long an analysis takes beside torch's counter and others, in docs/benchmarks.md
 	$(PYTHON) tests/benchmarks $(foreach each,$(ROWS),$(call quoted,$(each)))

@@ -21,6 +21,9 @@ from graphflops.cli import main
 from graphflops.models.bk_core import bk_core
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests/conformance"))
+import shim  # noqa: E402, F401  # beside a CPU build of torch, transformers imports torchvision only with it
+
 DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
@@ -78,7 +81,11 @@ def test_blocks_run_and_print_what_the_document_says(
 ) -> None:
     names: dict[str, Any] = {}
     printed = ""
+    skipped = False
     for language, title, text in blocks(document):
+        skipped = "import AutoModel" in text or (skipped and language == "text")
+        if skipped:  # test_a_model_of_transformers runs these
+            continue
         if title:
             (elsewhere / title).write_text(text, encoding="utf-8")
         elif language == "python":
@@ -90,6 +97,13 @@ def test_blocks_run_and_print_what_the_document_says(
             command, _, expected = text.partition("\n")
             printed = run(command.removeprefix("$ "), capsys)
             assert not expected or agrees(printed, expected), printed
+
+
+def test_a_model_of_transformers(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("transformers")
+    (_, _, code), (_, _, expected), *_ = [block for block in blocks("README.md") if block[0] in ("python", "text")]
+    exec(compile(code, "README.md", "exec"), {})
+    assert agrees(capsys.readouterr().out, expected)
 
 
 def run(command: str, capsys: pytest.CaptureFixture[str]) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from graphflops import analyze
+from graphflops.analysis.mac_counter import dispatched
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
 import shim  # noqa: F401  first: beside a CPU build of torch, torchvision needs the names of its operators
@@ -225,3 +228,58 @@ def test_torch_flops_where_it_can_trace(name: str) -> None:
         said = torch_flops(model, x)
     assert said - imitated == sizes
     assert published in (None, said)
+
+
+def torch_counter(model: nn.Module, x: Tensor) -> Any:
+    """Multiply-adds of a forward and, with gradients, a backward pass."""
+    with FlopCounterMode(display=False) as counter:
+        output = model(x)
+        output = output[0] if isinstance(output, tuple) else output
+        if output.requires_grad:
+            output.sum().backward()
+    return counter.get_total_flops() / 2
+
+
+def calflops_step(model: nn.Module, x: Tensor) -> Any:
+    from calflops import calculate_flops
+
+    options = {"print_results": False, "output_as_string": False, "include_backPropagation": True}
+    return calculate_flops(model, args=[x], **options)[1]
+
+
+def frozen_resnet18() -> nn.Module:
+    model = tv.resnet18().requires_grad_(False)
+    model.fc.requires_grad_(True)
+    return model
+
+
+README_MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "`nn.LSTM(512, 512, 2)`, 128 steps": (lambda: nn.LSTM(512, 512, 2), (128, 1, 512)),
+    "MobileNetV3 small, forward and backward": (tv.mobilenet_v3_small, (1, *IMAGE)),
+    "ViT-B/16": (tv.vit_b_16, (1, *IMAGE)),
+    "ResNet-18, all but `fc` frozen, forward and backward": (frozen_resnet18, (1, *IMAGE)),
+}
+README_TOOLS = {
+    "`FlopCounterMode` of torch": torch_counter,
+    "fvcore": fvcore,
+    "thop": thop,
+    "torchinfo": torchinfo,
+    "calflops": calflops_step,
+}
+README_ROW = re.compile(r"^\| (.+?) \| (.+?) \| ([\d,]+) \| ([\d,]+) \| .+ \|$", re.MULTILINE)
+
+
+def test_the_table_of_the_readme() -> None:
+    """Each counter as its users call it, PyTorch's fast path included; executed is what the dispatch counter sees."""
+    torch.backends.mha.set_fastpath_enabled(True)
+    rows = README_ROW.findall((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8"))
+    assert len(rows) == 6
+    for name, tool, reported, executed in rows:
+        build, shape = README_MODELS[name]
+        training = "backward" in name
+        model, x = build().eval(), torch.randn(shape)
+        report = analyze(model, (x,), training=training)
+        seen = dispatched(model, (x,), training=training)
+        assert report.work("total").macs == seen.forward + seen.backward == int(executed.replace(",", ""))
+        with contextlib.redirect_stdout(io.StringIO()), torch.set_grad_enabled(training):
+            assert README_TOOLS[tool](model, x) == int(reported.replace(",", "")), (name, tool)
