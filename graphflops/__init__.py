@@ -7,6 +7,8 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from graphflops.core.retired import install, retired_names
+
 if TYPE_CHECKING:
     from graphflops.analysis.pipeline import analyze as analyze
     from graphflops.analysis.scaling import Law as Law
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from graphflops.core.errors import RuleLoadError as RuleLoadError
     from graphflops.core.errors import Unpriced as Unpriced
     from graphflops.core.errors import UsageError as UsageError
+    from graphflops.core.names import aten as aten
     from graphflops.core.sizes import Spec as Spec
     from graphflops.core.sizes import spec as spec
     from graphflops.models.act_counter import ACTFLOPsCounter as ACTFLOPsCounter
@@ -61,8 +64,11 @@ _HOMES = {
     "report.report": ["Report"],
     "rules.rule": ["Rule", "rule"],
     "analysis.scaling": ["Law", "law", "multiples"],
+    "core.names": ["aten"],
     "core.sizes": ["Spec", "spec"],
 }
+_retired_name = retired_names(__name__)
+install()
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME_OF)
@@ -72,7 +78,7 @@ def __getattr__(name: str) -> Any:
     if name == "rates":
         return import_module("graphflops.analysis.rates")
     if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _retired_name(name)
     return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
 
 

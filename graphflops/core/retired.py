@@ -1,0 +1,105 @@
+"""Old names of public modules and objects: each works for one more version, with a DeprecationWarning."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+RETIRED = {
+    # modules
+    "graphflops.adapters": "graphflops.rules.adapters",
+    "graphflops.comparison": "graphflops.models.waterfall",
+    "graphflops.conventions": "graphflops.report.conventions",
+    "graphflops.costs": "graphflops.core.costs",
+    "graphflops.counts": "graphflops.models.flops_count",
+    "graphflops.discovery": "graphflops.rules.loading",
+    "graphflops.errors": "graphflops.core.errors",
+    "graphflops.explanation": "graphflops.report.differences",
+    "graphflops.family": "graphflops.models.length_sweep",
+    "graphflops.laws": "graphflops.rules.templates",
+    "graphflops.ledger": "graphflops.core.entries",
+    "graphflops.names": "graphflops.core.names",
+    "graphflops.primitives": "graphflops.analysis.op_counter",
+    "graphflops.rates": "graphflops.analysis.rates",
+    "graphflops.report_json": "graphflops.report.json_format",
+    "graphflops.report_text": "graphflops.report.text",
+    "graphflops.rulebook": "graphflops.rules.rule",
+    "graphflops.runs": "graphflops.models.training_run",
+    "graphflops.scaling": "graphflops.analysis.scaling",
+    "graphflops.sizes": "graphflops.core.sizes",
+    "graphflops.units": "graphflops.core.units",
+    "graphflops.verification": "graphflops.verify.rule_check",
+    "graphflops.witness": "graphflops.analysis.mac_counter",
+    # objects, by the module in which they were
+    "graphflops.analysis:analyze": "graphflops.analysis.pipeline:analyze",
+    "graphflops.costs:NOTHING": "graphflops.core.costs:ZERO",
+    "graphflops.costs:greatest": "graphflops.core.sizes:size_max",
+    "graphflops.laws:ANY": "graphflops.rules.templates:ALL_OPERANDS",
+    "graphflops.laws:compares": "graphflops.rules.templates:comparison",
+    "graphflops.laws:law": "graphflops.rules.templates:template",
+    "graphflops.laws:least": "graphflops.core.sizes:size_min",
+    "graphflops.laws:moves": "graphflops.rules.templates:free",
+    "graphflops.laws:summed_back": "graphflops.rules.templates:sum_to_size",
+    "graphflops.report:Coverage": "graphflops.report.data:Coverage",
+    "graphflops.report:Report": "graphflops.report.report:Report",
+    "graphflops.rulebook:RuleBook": "graphflops.rules.book:RuleBook",
+}
+"""old name → new name, of a module or of ``module:object``
+
+A module that kept its name finds its old objects here if it says ``__getattr__ = retired_names(__name__)``.
+"""
+
+
+def retired_names(module: str, new_module: str | None = None) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module some of whose names are old; ``new_module`` has all others."""
+
+    def lookup(name: str) -> Any:
+        if (old := f"{module}:{name}") in RETIRED:
+            _warn(old)
+            return resolve(RETIRED[old])
+        if new_module is None or name.startswith("__"):
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        return getattr(import_module(new_module), name)
+
+    return lookup
+
+
+def resolve(name: str) -> Any:
+    """Import a module, or an object given as ``module:object``."""
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute) if attribute else import_module(module)
+
+
+class RetiredModules:
+    """An import finder for old modules: an old module looks up its names in the new one."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """The spec of an old module, None for any other."""
+        if name not in RETIRED:
+            return None
+        _warn(name)
+        return ModuleSpec(name, RetiredModules())  # type: ignore[arg-type]  # importlib.abc imports much
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave the creation to the import system."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Let the names of the old module be those of the new one."""
+        module.__getattr__ = retired_names(module.__name__, RETIRED[module.__name__])  # type: ignore[method-assign]
+
+
+def install() -> None:
+    """Make the old modules importable."""
+    if RetiredModules not in sys.meta_path:
+        sys.meta_path.append(RetiredModules)
+
+
+def _warn(old: str) -> None:
+    message = f"{old} is now {RETIRED[old]}".replace(":", ".")
+    warnings.warn(message, DeprecationWarning, stacklevel=3)

@@ -1,0 +1,43 @@
+"""Names of the version before work, and say what they are called now."""
+
+import importlib
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+import graphflops
+from graphflops.core.retired import RETIRED, resolve
+
+
+@pytest.mark.parametrize("old", RETIRED)
+def test_an_old_name_is_the_new_one(old: str) -> None:
+    sys.modules.pop(old, None)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = resolve(old)
+    assert f"{old} is now {RETIRED[old]}".replace(":", ".") in {str(warning.message) for warning in caught}
+    new = resolve(RETIRED[old])
+    if ":" in old:
+        assert found is new
+    else:
+        assert all(getattr(found, name) is value for name, value in vars(new).items() if not name.startswith("_"))
+
+
+def test_a_name_that_never_was_is_none() -> None:
+    with warnings.catch_warnings(action="ignore"):
+        costs = importlib.import_module("graphflops.costs")
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = costs.no_such_name
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = graphflops.no_such_name
+
+
+def test_the_warning_is_about_the_line_that_imports() -> None:
+    code = "import graphflops\nfrom graphflops.sizes import Spec\nfrom graphflops.report import Report"
+    done = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == [
+        "<string>:2: DeprecationWarning: graphflops.sizes is now graphflops.core.sizes",
+        "<string>:3: DeprecationWarning: graphflops.report.Report is now graphflops.report.report.Report",
+    ]
