@@ -23,7 +23,7 @@ from graphflops.analysis.costing import price
 from graphflops.analysis.expansion import expand_ops
 from graphflops.capture import Trace, trace
 from graphflops.capture.constant_propagation import OPTIMIZER_STEPS_DONE
-from graphflops.capture.interception import call_handler
+from graphflops.capture.handlers import call_handler
 from graphflops.capture.training_steps import needs_closure, update_one_by_one
 from graphflops.core.costs import ZERO
 from graphflops.core.entries import Unknown

@@ -32,13 +32,13 @@ import torch
 from graphflops.capture.dtypes import refuse_dtypes
 from graphflops.capture.fake_tensors import FakeTensors, FoldingAborted, propagate_nnz
 from graphflops.capture.faults import user_location
-from graphflops.capture.isolation import session
 from graphflops.capture.kernels import Kernels
 from graphflops.capture.masks import Masks
 from graphflops.capture.provenance import Call, Origins, written_by
 from graphflops.capture.python_numbers import any_numbers
 from graphflops.capture.random_numbers import Draws
 from graphflops.capture.routing import Routing
+from graphflops.capture.session import session
 from graphflops.capture.tensor_values import Contents, Value, real_execution
 from graphflops.capture.value_reads import Place, Question, asked
 from graphflops.core.errors import GraphflopsError

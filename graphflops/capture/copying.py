@@ -61,7 +61,7 @@ _CONTAINERS: tuple[type, ...] = (dict, collections.OrderedDict, set)
 _REGISTRIES: frozenset[str] = frozenset(vars(nn.Module()))
 """attributes of every module; an empty container among them is never shared by two modules"""
 _CELL = types.CellType
-HOOK = "_compiled_call_impl"
+COMPILED_CALL = "_compiled_call_impl"
 """the attribute of a module that PyTorch calls in place of the module, if it is there: what was compiled"""
 
 
@@ -257,7 +257,7 @@ class Copier:
         attributes: dict[str, Any] = {}
         for name, value in object_dict(module).items():
             cls = type(value)
-            if name == HOOK:
+            if name == COMPILED_CALL:
                 continue
             if cls in atoms:
                 attributes[name] = value
@@ -281,7 +281,9 @@ class Copier:
             if path and path in names:
                 self._keep(inner, names[path])
         for name, value in object_dict(module).items():
-            if name not in object_dict(copied) and name != HOOK and not callable(value):  # methods are those of its own
+            if (
+                name not in object_dict(copied) and name != COMPILED_CALL and not callable(value)
+            ):  # methods are those of its own
                 object_dict(copied)[name] = self._copy(value)
         return copied
 

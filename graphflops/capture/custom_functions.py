@@ -19,6 +19,7 @@ from torch import fx
 from graphflops.capture.backward_hooks import Hook
 from graphflops.capture.checkpoints import AtHand
 from graphflops.capture.fake_tensors import FoldingAborted
+from graphflops.capture.function_apply import materializes_grads
 from graphflops.capture.interception import intercept, intercept_functions, intercept_operators, is_interceptor
 from graphflops.core.entries import BY_ITS_OWN_CODE
 from graphflops.core.messages import format_error, shortened
@@ -44,17 +45,6 @@ PARAMETERS = "its parameters"
 """the name under which such a call has what its backward adds up gradients of by itself"""
 _NEVER = Hook(print, lambda: None, (), "dgrad", "")
 """of what is not counted: the hook of no gradient"""
-_MATERIALIZES = "_graphflops_materializes_grads"
-
-
-def wrap_set_materialize_grads(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``FunctionCtx.set_materialize_grads`` whose answer can be read: PyTorch's own can only be written."""
-
-    def set_materialize_grads(ctx: Any, value: bool) -> None:
-        original(ctx, value)
-        vars(ctx)[_MATERIALIZES] = bool(value)
-
-    return set_materialize_grads
 
 
 def arguments(cls: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,7 +142,7 @@ class OwnCode:
         if ctx is None:
             node.meta["own_code"] = "its results are views that were written to, which have another history"
             return None
-        zeros = vars(ctx).get(_MATERIALIZES, True)
+        zeros = materializes_grads(ctx)
         if zeros or sum(through) == 1:
             self._run_backward(node, cls, ctx, given[0], names, results, parts, zeros)
             return None

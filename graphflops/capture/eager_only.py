@@ -62,12 +62,12 @@ def _unspecialized() -> Iterator[None]:
         yield
 
 
-def uncompiled(model: Any = None, **options: Any) -> Any:
+def identity_compile(model: Any = None, **options: Any) -> Any:
     """``torch.compile`` that compiles nothing."""
     return model if model is not None else lambda decorated: decorated
 
 
-class WithoutGrad:
+class InferenceModeAsNoGrad:
     """``torch.inference_mode`` as ``torch.no_grad``, and one that is off as ``torch.enable_grad``."""
 
     _here = threading.local()
@@ -90,10 +90,10 @@ class WithoutGrad:
         return getattr(cls._here, "entered", False)
 
 
-def converted(module: nn.Module, convert: Callable[[Any], Any], recurse: bool = True) -> nn.Module:
+def convert_module(module: nn.Module, convert: Callable[[Any], Any], recurse: bool = True) -> nn.Module:
     """``Module._apply`` by putting what is converted in the place of what was there, which fake tensors allow."""
     for child in module.children() if recurse else ():
-        converted(child, convert)
+        convert_module(child, convert)
     for name, parameter in module._parameters.items():
         if parameter is not None:
             with torch.no_grad():

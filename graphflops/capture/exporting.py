@@ -9,9 +9,9 @@ import torch
 from torch import fx, nn
 
 from graphflops.capture.fake_tensors import FakeTensors
-from graphflops.capture.isolation import session, tracing
+from graphflops.capture.logs import silence_export
 from graphflops.capture.module_state import snapshot_state
-from graphflops.capture.patches import silence_export
+from graphflops.capture.session import session, tracing
 from graphflops.core.torch_compat import FakeTensorMode, no_registration_hooks_left
 
 

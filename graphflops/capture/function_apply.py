@@ -1,9 +1,9 @@
-"""Calls of ``autograd.Function.apply``, also of an ``apply`` that a program took before the analysis began.
+"""Interception of ``autograd.Function.apply``, also of an ``apply`` that a program looked up before the analysis began.
 
-Where ``apply`` is written in Python, one that was taken earlier calls what is replaced here. Since PyTorch 2.15 it is a
-C++ function, which reads its Function's attributes and calls its ``forward``: there the first of these reads tells that
-an ``apply`` has begun that nobody announced, and the ``forward`` that it gets tells the call handler, which applies the
-Function as any other. What the outer ``apply`` makes of the results is what the inner one made.
+Where ``apply`` is written in Python, one that was looked up earlier calls the function that is replaced here. Since
+PyTorch 2.15 it is a C++ function, which reads attributes of its Function and calls its ``forward``. There the first
+read shows that an ``apply`` has begun that was not intercepted, and the ``forward`` that it gets passes the call to the
+handler, which applies the Function as any other. The outer ``apply`` returns the results of the inner one.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from typing import Any, Protocol
 
 import torch
 
-from graphflops.capture.interception import call_handler
+from graphflops.capture.handlers import call_handler
 from graphflops.core.torch_compat import APPLY_IS_PYTHON, BACKWARD, SingleLevelFunction, function_apply
 
+_MATERIALIZES = "_graphflops_materializes_grads"
 
-class _Here(threading.local):
-    announced: Any = None
-    """the Function that is about to be applied, as the handler knows"""
+
+class _ThreadState(threading.local):
+    intercepted: Any = None
+    """the Function whose intercepted ``apply`` is about to begin"""
     begun: tuple[Any, bool] | None = None
-    """the Function whose ``apply`` has begun by itself, and whether grad was enabled"""
-    marks: tuple[Any, Callable[[Any], None]] | None = None
-    """a Function whose context is still to be told of its results, and how"""
+    """the Function whose ``apply`` has begun without interception, and whether grad was enabled"""
+    pending_marks: tuple[Any, Callable[[Any], None]] | None = None
+    """a Function whose context is still to be marked with properties of its results, and the function that marks it"""
 
 
 class _Context(Protocol):
@@ -33,11 +35,11 @@ class _Context(Protocol):
     def mark_non_differentiable(self, *tensors: torch.Tensor) -> None: ...
 
 
-_here = _Here()
+_thread = _ThreadState()
 
 
 def wrap_apply(original: Any) -> Any:
-    """``autograd.Function.apply`` that reports to the call handler of its thread."""
+    """Wrap ``autograd.Function.apply``: calls are passed to the handler of the thread."""
     owner: Any = function_apply()[0]
 
     def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
@@ -45,37 +47,39 @@ def wrap_apply(original: Any) -> Any:
         handler = call_handler()
         if handler is None:
             return call(*args, **kwargs)
-        return handler.on_autograd_function(call if APPLY_IS_PYTHON else _announced(cls, call), cls, args, kwargs)
+        return handler.on_autograd_function(call if APPLY_IS_PYTHON else _intercepted(cls, call), cls, args, kwargs)
 
     return classmethod(apply)
 
 
-def _announced(cls: type, call: Callable[..., Any]) -> Callable[..., Any]:
+def _intercepted(cls: type, call: Callable[..., Any]) -> Callable[..., Any]:
     def apply(*args: Any, **kwargs: Any) -> Any:
-        before, _here.announced = _here.announced, cls
+        before, _thread.intercepted = _thread.intercepted, cls
         try:
             return call(*args, **kwargs)
         finally:
-            _here.announced = before
+            _thread.intercepted = before
 
     return apply
 
 
-def wrap_attribute_lookup(original: Any) -> Any:
-    """``__getattribute__`` of the class of Functions, by which an ``apply`` is seen that nobody announced."""
+def wrap_attribute_lookup(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``__getattribute__`` of the class of Functions, which shows an ``apply`` that was not intercepted."""
 
     def get(cls: Any, name: str) -> Any:
         value = original(cls, name)
         if name == BACKWARD and call_handler() is not None and issubclass(cls, torch.autograd.Function):
-            if _here.announced is cls:
-                _here.announced = None
+            if _thread.intercepted is cls:
+                _thread.intercepted = None
             else:
-                _here.begun = cls, torch.is_grad_enabled()
-        elif name == "forward" and _here.begun is not None and _here.begun[0] is cls and not torch.is_grad_enabled():
-            grad, _here.begun = _here.begun[1], None
+                _thread.begun = cls, torch.is_grad_enabled()
+        elif (
+            name == "forward" and _thread.begun is not None and _thread.begun[0] is cls and not torch.is_grad_enabled()
+        ):
+            grad, _thread.begun = _thread.begun[1], None
             return _forward(cls, grad)
-        elif name == "setup_context" and _here.marks is not None and _here.marks[0] is cls:
-            mark, _here.marks = _here.marks[1], None
+        elif name == "setup_context" and _thread.pending_marks is not None and _thread.pending_marks[0] is cls:
+            mark, _thread.pending_marks = _thread.pending_marks[1], None
             return lambda ctx, inputs, output: mark(ctx)
         return value
 
@@ -83,26 +87,42 @@ def wrap_attribute_lookup(original: Any) -> Any:
 
 
 def _forward(cls: Any, grad: bool) -> Callable[..., Any]:
-    """A ``forward`` that applies its Function, as the handler has it, and tells the context of the results."""
+    """A ``forward`` that has the handler apply the Function, and marks the context with properties of the results."""
     takes_context = cls.setup_context is torch.autograd.Function.setup_context
 
-    def forward(*given: Any) -> Any:
+    def forward(*context_and_args: Any) -> Any:
         handler = call_handler()
         assert handler is not None, "a Function is applied while an analysis runs"
-        args = given[1:] if takes_context else given
-        apply = _announced(cls, super(SingleLevelFunction, cls).apply)
+        args = context_and_args[1:] if takes_context else context_and_args
+        apply = _intercepted(cls, super(SingleLevelFunction, cls).apply)
         with torch.set_grad_enabled(grad):
             result = handler.on_autograd_function(apply, cls, args, {})
 
         def mark(ctx: _Context) -> None:
-            results = [each for each in (result if isinstance(result, tuple) else (result,)) if torch.is_tensor(each)]
-            ctx.mark_dirty(*(each for each in results if any(each is one for one in args)))
-            ctx.mark_non_differentiable(*(each for each in results if not each.requires_grad))
+            results = result if isinstance(result, tuple) else (result,)
+            tensors = [tensor for tensor in results if torch.is_tensor(tensor)]
+            ctx.mark_dirty(*(tensor for tensor in tensors if any(tensor is arg for arg in args)))
+            ctx.mark_non_differentiable(*(tensor for tensor in tensors if not tensor.requires_grad))
 
         if takes_context:
-            mark(given[0])
+            mark(context_and_args[0])
         else:
-            _here.marks = cls, mark
+            _thread.pending_marks = cls, mark
         return result
 
     return forward
+
+
+def wrap_set_materialize_grads(original: Callable[..., None]) -> Callable[..., None]:
+    """Wrap ``FunctionCtx.set_materialize_grads``: the setting can be read, which PyTorch's own cannot."""
+
+    def set_materialize_grads(ctx: Any, value: bool) -> None:
+        original(ctx, value)
+        vars(ctx)[_MATERIALIZES] = bool(value)
+
+    return set_materialize_grads
+
+
+def materializes_grads(ctx: Any) -> bool:
+    """Whether the backward of a Function gets zeros, and not None, for a result that no gradient comes to."""
+    return bool(vars(ctx).get(_MATERIALIZES, True))

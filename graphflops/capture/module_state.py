@@ -23,12 +23,9 @@ import torch
 from torch import fx, nn
 
 from graphflops.capture.copying import NOTHING, content_of, is_a, is_plain, object_dict
-from graphflops.capture.isolation import in_analysis
-from graphflops.capture.patches import with_own_generator
+from graphflops.capture.random_numbers import with_own_generator
+from graphflops.capture.session import IsOwn, Restore, in_analysis
 from graphflops.core.messages import try_getattr
-
-Undo = Callable[[Callable[[Any], bool], bool], None]
-"""puts back what was written; told which values are the analysis's own, and whether nobody else could have written"""
 
 _Memo = functools._lru_cache_wrapper
 _CONTAINERS = (dict, list, set, deque)
@@ -39,13 +36,13 @@ _MOST = 100_000
 """containers of module-level state that are noted"""
 
 
-def snapshot_state(root: nn.Module, classes: Collection[type]) -> Undo:
+def snapshot_state(root: nn.Module, classes: Collection[type]) -> Restore:
     """Note what the files of a model hold, and have its functions remember apart; what undoes what is written after."""
     names = _files_near(root, classes)
     noted = _noted(names, classes)
     bound = _remember_apart(names)
 
-    def undo(is_own: Callable[[Any], bool], alone: bool) -> None:
+    def undo(is_own: IsOwn, alone: bool) -> None:
         for put_back in reversed(bound):
             put_back()
         for place in noted:
@@ -178,7 +175,7 @@ class _Place:
         else:
             self.content = dict(vars(holder)) if is_a(holder, type) else _held_in(holder)
 
-    def put_back(self, is_own: Callable[[Any], bool], alone: bool) -> None:
+    def put_back(self, is_own: IsOwn, alone: bool) -> None:
         """Give what was written to what it held: all of it, or where it came to hold something of the analysis."""
         if is_a(self.holder, CellType):
             now, then = content_of(self.holder), self.content[0]
@@ -200,7 +197,7 @@ class _Place:
                 base.clear(self.holder)
                 base.extend(self.holder, kept)
 
-    def _put_back_keys(self, now: Any, is_own: Callable[[Any], bool], alone: bool) -> None:
+    def _put_back_keys(self, now: Any, is_own: IsOwn, alone: bool) -> None:
         before = self.content
         if dict.__len__(now) == len(before) and all(map(operator.is_, dict.values(now), before.values())):
             return
@@ -285,7 +282,7 @@ def _noted(names: Collection[str], classes: Collection[type]) -> list[_Place]:
 _SIMPLE = frozenset({int, float, complex, bool, str, bytes, type(None), ModuleType, property})
 
 
-def _reaches(value: Any, is_own: Callable[[Any], bool]) -> bool:
+def _reaches(value: Any, is_own: IsOwn) -> bool:
     """Whether something of the analysis is held by a value, however deep."""
     waiting, seen = [value], {id(value)}
     while waiting and len(seen) < _MOST:

@@ -44,7 +44,7 @@ from graphflops.capture.folding import Folding
 from graphflops.capture.grad_functions import Histories, held_under, history_of
 from graphflops.capture.identical_blocks import alike_blocks
 from graphflops.capture.interception import intercept
-from graphflops.capture.isolation import Session, run_isolated, session
+from graphflops.capture.isolation import run_isolated
 from graphflops.capture.math_attention import ATTENTION, FUSED_BACKWARD, math_attention
 from graphflops.capture.module_attributes import module_attributes
 from graphflops.capture.outputs import no_gradient_warning, tensors_in
@@ -52,6 +52,7 @@ from graphflops.capture.reachable_modules import find_modules, positional_names,
 from graphflops.capture.recursion import recursion_limit_for, retry_with_deeper_recursion
 from graphflops.capture.replay import as_module, captured_from, remembered_modules, replayed
 from graphflops.capture.segments import Stretch
+from graphflops.capture.session import Session, session
 from graphflops.capture.signatures import signature_of
 from graphflops.capture.torchscript import written_graph_call
 from graphflops.capture.training_steps import Steps
@@ -482,7 +483,7 @@ class Tracer(fx.Tracer):
         """A module is a leaf if a rule speaks for its class, unless what it is called with is not what will run."""
         return not _is_transformed() and self.book.find(type(module)) is not None
 
-    def watched(self, module: nn.Module) -> Callable[..., Any]:
+    def call_of(self, module: nn.Module) -> Callable[..., Any]:
         """What is called in the place of a module's copy."""
         return MethodType(self._watched_call, module)
 
@@ -647,11 +648,11 @@ class Tracer(fx.Tracer):
         self.folding.written(module)
         remove(module, name)
 
-    def drew(self, name: str) -> None:
+    def on_random_draw(self, name: str) -> None:
         """A random number that a program draws by itself is one of the analysis's own, always the same ones."""
         self.values.assumed.setdefault(f"{self.line or user_line()}: {name} draws; taken from a seed of its own")
 
-    def saved(self) -> None:
+    def on_save(self) -> None:
         """A checkpoint of tensors without data would take the place of the user's own."""
         self.values.assumed.setdefault(f"{self.line or user_line()}: torch.save writes no file during an analysis")
 
