@@ -1,4 +1,4 @@
-"""Stage 5, attribute: costs split into phases and written into a ledger, entry by entry, under their module paths."""
+"""Attribution: the cost of each Op as entries, split into phases, under module paths."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from graphflops.analysis.costing import Prices, asked_about, offer
+from graphflops.analysis.costing import OpCosts, call_arguments, error_context
 from graphflops.core.costs import ZERO, Cost, Work, covers
 from graphflops.core.entries import Amount, Entry, Formula, Ledger, Phase, Range, deferred
-from graphflops.core.renaming import Likeness
+from graphflops.core.renaming import Renaming
 from graphflops.core.sizes import Spec
-from graphflops.graph.graph import Again, Op, OpGraph, every_op, ops, steps
+from graphflops.graph.op import Op
+from graphflops.graph.op_graph import OpGraph
 from graphflops.rules.formulas import formula
 from graphflops.rules.memo import Answers, is_plain
 from graphflops.rules.rule import Rule
@@ -32,7 +33,7 @@ class Update:
 
 def attribute(
     graph: OpGraph,
-    prices: Prices,
+    costs: OpCosts,
     modules: Collection[str],
     optimizer: Rule | None = None,
     options: Mapping[str, Any] | None = None,
@@ -59,14 +60,14 @@ def attribute(
     made: dict[str, tuple[Entry, ...]] = {}
     formulas = Answers(why_of)
     by_rule = Answers(lambda rule, offered: (rule.price(offered).forward, why_of(rule, offered)))
-    reached = {*reached, *(region for op in ops(graph) if op.needs_grad for region in op.reaches)}
-    for op in ops(graph):
+    reached = {*reached, *(region for op in graph.ops() if op.needs_grad for region in op.reaches)}
+    for op in graph.ops():
         entries: list[Entry] = []
-        if op.name in prices.costs:
-            rule, cost = prices.costs[op.name]
-            again = _Again.of(op, reached, prices.again.get(op.name, {}))
-            with asked_about(op):
-                why = formulas.of(rule, offer(op, options))
+        if op.name in costs.costs:
+            rule, cost = costs.costs[op.name]
+            again = _Again.of(op, reached, costs.recomputed.get(op.name, {}))
+            with error_context(op):
+                why = formulas.of(rule, call_arguments(op, options))
                 split = _split(op, rule, cost, options)
             entries += _entries(op, rule, cost, again, why, modules, split)
         entries += _fan_in(op)
@@ -75,28 +76,16 @@ def attribute(
         made[op.name] = tuple(entries)
     counted = [
         _update(op, update.rule, update.work, update.formula)
-        for op in (every_op(graph) if updates else ())
+        for op in (graph.every_op() if updates else ())
         if op.kind == "parameter" and (update := (updates or {}).get(op.name)) is not None
     ]
-    return Ledger((*_in_order(graph, made), *([(None, tuple(counted))] if counted else [])))
-
-
-def _in_order(
-    graph: OpGraph, made: Mapping[str, tuple[Entry, ...]]
-) -> Iterator[tuple[Likeness | None, tuple[Entry, ...]]]:
-    """The entries of all Ops, and again those of a block where another one repeats it."""
-    of_blocks: dict[tuple[str, ...], tuple[Entry, ...]] = {}
-    for step in steps(graph):
-        if isinstance(step, Again) and step.ops not in of_blocks:
-            of_blocks[step.ops] = tuple(entry for name in step.ops for entry in made[name])
-    inside = {name: block for block in of_blocks for name in block}
-    for step in steps(graph):
-        if isinstance(step, Again):
-            yield step.likeness, of_blocks[step.ops]
-        elif step.name not in inside:
-            yield None, made[step.name]
-        elif step.name == inside[step.name][0]:
-            yield None, of_blocks[inside[step.name]]
+    groups: dict[tuple[str, ...], tuple[Entry, ...]] = {}
+    parts: list[tuple[Renaming | None, tuple[Entry, ...]]] = []
+    for renaming, names in graph.placements():
+        if names not in groups:
+            groups[names] = tuple(entry for name in names for entry in made[name])
+        parts.append((renaming, groups[names]))
+    return Ledger([*parts, *([(None, tuple(counted))] if counted else [])])
 
 
 @dataclass(frozen=True)
@@ -120,11 +109,11 @@ Split: TypeAlias = "tuple[Work, Work]"
 
 def _split(op: Op, rule: Rule, cost: Cost, options: Mapping[str, Any] | None) -> Split | None:
     """What a call does for each kind of gradients, if it makes both."""
-    mask = op.offered.get("output_mask")
+    mask = op.arguments.get("output_mask")
     if op.phase != "dgrad" or not op.weight_results or mask is None or "output_mask" not in rule.asks_for():
         return None
     rest = tuple(asked and i not in op.weight_results for i, asked in enumerate(mask))
-    first = rule.price({**offer(op, options), "output_mask": rest}).forward
+    first = rule.price({**call_arguments(op, options), "output_mask": rest}).forward
     more = [whole - part for whole, part in zip(cost.forward.counts(), first.counts(), strict=True)]
     return (first, Work(*more)) if min(more) >= 0 else None
 
@@ -141,10 +130,10 @@ def _entries(
     """A composite cost has an entry for each of its parts; a part named after a submodule stands under its path."""
     for i, (name, part) in enumerate((cost.parts or {"": cost}).items()):
         again = again if i == 0 else replace(again, some=ZERO)
-        path = f"{op.owner}.{name}".lstrip(".")
+        path = f"{op.module_path}.{name}".lstrip(".")
         yield Entry(
             kind="call",
-            path=path if name and path in modules else op.owner,
+            path=path if name and path in modules else op.module_path,
             op=op.name,
             target=op.target,
             part=name,
@@ -158,7 +147,7 @@ def _entries(
             operands={each.name: _shape(each.spec) for each in op.operands},
             outputs=tuple(map(_shape, op.outputs)),
             useful=_phases(op, part.useful, again) if part.useful else {},
-            flags=tuple(name for name, value in op.offered.items() if value is True),
+            flags=tuple(name for name, value in op.arguments.items() if value is True),
             rate="by its rule" if part.full else "",
             ranges=_ranges(op, part, again),
             dtype=part.dtype or _dtype(op),
@@ -202,14 +191,14 @@ def _phases(op: Op, cost: Cost, again: _Again, split: Split | None = None) -> di
     if op.goes_back:
         gradients: dict[Phase, Work] = {"dgrad": dgrad, "wgrad": wgrad, "recompute": cost.recompute}
         return _nonzero(gradients if op.phase else {"forward": sum(gradients.values(), ZERO)})
-    ran, of_weights = split or (_added_up(cost.forward) if op.sums else cost.forward, ZERO)
+    ran, of_weights = split or (_added_up(cost.forward) if op.only_accumulates else cost.forward, ZERO)
     phases: dict[Phase, Work] = {
         "forward": ZERO,
         "dgrad": dgrad,
         "wgrad": wgrad + of_weights,
         "recompute": recompute,
     }
-    own: Phase = op.phase or "forward"
+    own: Phase = "forward" if op.phase == "" or op.phase == "backward" else op.phase
     phases[own] = phases.get(own, ZERO) + ran
     return _nonzero(phases)
 
@@ -228,7 +217,7 @@ def _fan_in(op: Op) -> Iterator[Entry]:
     meeting = " + ".join(f"({count} − 1)·{op.result(index).numel}" for index, count in op.fan_in.items() if count > 1)
     yield Entry(
         kind="fan-in",
-        path=op.owner,
+        path=op.module_path,
         op=op.name,
         target="gradient fan-in",
         part="",
@@ -244,7 +233,7 @@ def _fan_in(op: Op) -> Iterator[Entry]:
 def _update(op: Op, optimizer: Rule, work: Work, why: Formula) -> Entry:
     return Entry(
         kind="update",
-        path=op.owner,
+        path=op.module_path,
         op=op.call,
         target=str(optimizer.targets[0]),
         part="",

@@ -7,7 +7,7 @@ entry says so; what has none leaves the Op as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from graphflops.analysis import op_counter
-from graphflops.analysis.costing import Prices
+from graphflops.analysis.costing import OpCosts
 from graphflops.capture import spec_of
 from graphflops.capture.signatures import signature_of
 from graphflops.core.costs import Cost, Work
 from graphflops.core.errors import RuleError, Unpriced, UsageError
 from graphflops.core.torch_compat import tree_flatten, tree_map
-from graphflops.graph.graph import Op, OpGraph, calls
+from graphflops.graph.op import Op, TensorArgument
+from graphflops.graph.op_graph import OpGraph
 from graphflops.rules.book import RuleBook
 from graphflops.rules.rule import Rule
 from graphflops.rules.targets import dotted_name
@@ -34,11 +35,11 @@ SOURCE = Path(op_counter.__file__).parent
 
 def expand_ops(
     graph: OpGraph,
-    prices: Prices,
+    costs: OpCosts,
     which: bool | Iterable[str],
     book: RuleBook,
     options: Mapping[str, Any] | None = None,
-) -> tuple[Prices, tuple[str, ...]]:
+) -> tuple[OpCosts, tuple[str, ...]]:
     """The same prices, those of the chosen Ops counted; and what was not counted that should be, with its reason.
 
     ``which`` are patterns of targets as people write them (``aten.softmax*``, ``my.module.*``), or True for all.
@@ -47,29 +48,29 @@ def expand_ops(
         UsageError: a pattern is of nothing.
     """
     patterns = ["*"] if which is True else list(which or ())
-    costs, left = dict(prices.costs), {}
+    expanded, left = dict(costs.costs), {}
     made: dict[Any, tuple[Rule, Cost]] = {}
     idle = set(patterns)
-    for op in calls(graph):
+    for op in graph.calls():
         matching = {each for each in patterns if fnmatchcase(op.target, each)}
         idle -= matching
-        if not matching or "run" not in _meta(op):
+        if not matching or op.invocation is None:
             continue
         key = _alike(op)
         try:
             if key not in made:
                 made[key] = counted(op, book, options)
-            costs[op.name] = made[key]
+            expanded[op.name] = made[key]
         except Unpriced as error:
             left[op.name] = f"{op.target} cannot be expanded: {error}"
     if idle and which is not True:
-        raise UsageError(_nothing(min(idle), list(dict.fromkeys(op.target for op in calls(graph)))))
+        raise UsageError(_nothing(min(idle), list(dict.fromkeys(op.target for op in graph.calls()))))
     unknown = tuple(
         replace(each, why=left[each.op]) if each.op in left else each
-        for each in prices.unknown
-        if each.op in left or costs.get(each.op) == prices.costs.get(each.op)
+        for each in costs.unknown
+        if each.op in left or expanded.get(each.op) == costs.costs.get(each.op)
     )
-    return replace(prices, costs=costs, unknown=unknown), tuple(dict.fromkeys(left.values()))
+    return replace(costs, costs=expanded, unknown=unknown), tuple(dict.fromkeys(left.values()))
 
 
 def _nothing(pattern: str, targets: list[str]) -> str:
@@ -91,10 +92,10 @@ def counted(op: Op, book: RuleBook, options: Mapping[str, Any] | None = None) ->
     others = op.needs_grad - weights
 
     def run(wanted: frozenset[str]) -> op_counter.Executed:
-        args, kwargs = _arguments(op, wanted)
+        run_op, args, kwargs = _arguments(op, wanted)
         try:
             seen = op_counter.executed(
-                _meta(op)["run"],
+                run_op,
                 args,
                 kwargs,
                 training=bool(wanted),
@@ -155,54 +156,44 @@ class _ByRule:
         return work
 
 
-def _meta(op: Op) -> Mapping[str, Any]:
-    return op.node.meta if op.node is not None else {}
+def _arguments(op: Op, wanted: frozenset[str]) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
+    """Return the callable of an Op and its arguments, with a tensor of its own at each place that one stands in."""
+    assert op.invocation is not None
+    sources = {(operand.source, operand.index) for operand in op.operands if operand.name in wanted}
 
-
-def _arguments(op: Op, wanted: frozenset[str]) -> tuple[Any, dict[str, Any]]:
-    """The arguments of a call, with a tensor of its own for each place that one stands in."""
-    assert op.node is not None
-    nodes = {node for name, node in _named(op) if name in wanted}
-
-    def tensor(node: fx.Node) -> torch.Tensor:
-        value = node.meta["val"]
-        made = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
-        return made.requires_grad_(node in nodes)
-
-    def plain(value: Any) -> Any:
-        """A tensor for a node, and containers that may be written to for those of fx, which may not."""
+    def value_of(value: Any) -> Any:
+        if isinstance(value, TensorArgument):
+            dtype = getattr(torch, value.spec.dtype)
+            tensor = torch.empty_strided(value.spec.shape, value.stride, dtype=dtype, device="meta")
+            return tensor.requires_grad_(value.source in sources)
         if isinstance(value, dict):
-            return {key: plain(each) for key, each in value.items()}
+            return {key: value_of(item) for key, item in value.items()}
         if isinstance(value, list):
-            return [plain(each) for each in value]
-        if type(value) is tuple:
-            return tuple(map(plain, value))
-        return tensor(value) if isinstance(value, fx.Node) else fx.node.map_arg(value, tensor)
+            return [value_of(item) for item in value]
+        if isinstance(value, slice):
+            return slice(value_of(value.start), value_of(value.stop), value_of(value.step))
+        if isinstance(value, tuple):
+            items = [value_of(item) for item in value]
+            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        return value
 
-    return plain(op.node.args), plain(op.node.kwargs)
-
-
-def _named(op: Op) -> Iterator[tuple[str, fx.Node]]:
-    """The nodes that an Op reads, under the names of its operands."""
-    for name, value in _meta(op)["offered"].items():
-        leaves, structure = tree_flatten(value)
-        for i, leaf in enumerate(leaves):
-            if isinstance(leaf, fx.Node):
-                yield (name if structure.is_leaf() else f"{name}.{i}"), leaf
+    run, args, kwargs = op.invocation
+    return run, value_of(args), value_of(kwargs)
 
 
 def _alike(op: Op) -> Any:
-    """What two calls have in common that do the same."""
+    """Return a key that is the same for calls that do the same."""
 
     def plain(value: Any) -> Any:
-        if isinstance(value, fx.Node):
-            return spec_of(value.meta["val"])
+        if isinstance(value, TensorArgument):
+            return value.spec
         return repr(value) if isinstance(value, (int, float, complex, str, torch.dtype, type(None))) else id(value)
 
-    assert op.node is not None
-    module = getattr(_meta(op)["run"], "__self__", None)
-    leaves, structure = tree_flatten((op.node.args, dict(op.node.kwargs)))
-    weights = frozenset(each.name for each in op.operands if each.is_weight)
+    assert op.invocation is not None
+    run, args, kwargs = op.invocation
+    module = getattr(run, "__self__", None)
+    leaves, structure = tree_flatten((args, dict(kwargs)), is_leaf=lambda value: isinstance(value, TensorArgument))
+    weights = frozenset(operand.name for operand in op.operands if operand.is_weight)
     owner = id(module) if isinstance(module, nn.Module) else None
     return (
         op.target,

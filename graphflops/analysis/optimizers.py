@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import torch
 
 from graphflops.analysis.attribution import Update
-from graphflops.analysis.costing import price
+from graphflops.analysis.costing import apply_rules
 from graphflops.analysis.expansion import expand_ops
 from graphflops.capture import Trace, trace
 from graphflops.capture.constant_propagation import OPTIMIZER_STEPS_DONE
@@ -29,7 +29,9 @@ from graphflops.core.costs import ZERO
 from graphflops.core.entries import Unknown
 from graphflops.core.errors import CaptureError, UsageError
 from graphflops.core.messages import format_error, format_value
-from graphflops.graph.graph import Op, OpGraph, build, every_op
+from graphflops.graph.build import build
+from graphflops.graph.op import Op
+from graphflops.graph.op_graph import OpGraph
 from graphflops.rules.book import RuleBook
 from graphflops.rules.formulas import formula
 from graphflops.rules.rule import Rule
@@ -204,7 +206,7 @@ def updates_of(
         return Updates()
     if len(chosen) == 1 and chosen[0].rule is not None and chosen[0].held is None:
         return Updates(chosen[0].rule)
-    trained = [op for op in every_op(graph) if op.kind == "parameter" and op.fan_in]
+    trained = [op for op in graph.every_op() if op.kind == "parameter" and op.fan_in]
     tensors = {op.name: traced.held[op.call] for op in trained}
     if trained and not any(each.takes(tensor) for each in chosen for tensor in tensors.values()):
         raise UsageError(
@@ -270,13 +272,13 @@ class _Counted:
                 f"the update of {chosen.name} cannot be counted by its own step, on a parameter of shape "
                 f'{tuple(parameter.shape)}: {why}\nWrite a rule for it: @rule("optimizer.{chosen.name}")'
             ) from error
-        graph = build(traced)
-        prices = price(graph, self.book, self.options)
-        if prices.unknown:
-            prices, _ = expand_ops(graph, prices, {each.target for each in prices.unknown}, self.book, self.options)
-        work = sum((cost.forward for _, cost in prices.costs.values()), ZERO)
-        rule = _counting_rule(chosen, kind, [prices.costs[name][0].name for name in prices.costs], work)
-        missing = tuple(dict.fromkeys(each.target for each in prices.unknown))
+        graph = build(traced, invocations=True)
+        costs = apply_rules(graph, self.book, self.options)
+        if costs.unknown:
+            costs, _ = expand_ops(graph, costs, {each.target for each in costs.unknown}, self.book, self.options)
+        work = sum((cost.forward for _, cost in costs.costs.values()), ZERO)
+        rule = _counting_rule(chosen, kind, [rule.name for rule, _ in costs.costs.values()], work)
+        missing = tuple(dict.fromkeys(each.target for each in costs.unknown))
         return Update(rule, work, formula(rule, {}), missing, traced.assumed)
 
 
@@ -349,7 +351,7 @@ def _counting_rule(chosen: ChosenOptimizer, kind: Any, operators: Iterable[str],
 
 def _unknown(op: Op, name: str, why: str) -> Unknown:
     spec = tuple(map(str, op.outputs))
-    return Unknown(op.name, f"optimizer.{name}", op.owner, "", spec, spec, why, op.elements, op.nbytes)
+    return Unknown(op.name, f"optimizer.{name}", op.module_path, "", spec, spec, why, op.elements, op.nbytes)
 
 
 def optimizer_name(chosen: Sequence[ChosenOptimizer]) -> str | None:

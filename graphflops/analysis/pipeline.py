@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from graphflops.analysis.arguments import checked_inputs, checked_model, checked_options, checked_patterns, in_words
 from graphflops.analysis.attribution import attribute
-from graphflops.analysis.costing import everywhere, price
+from graphflops.analysis.costing import apply_rules, at_every_place
 from graphflops.analysis.expansion import expand_ops
 from graphflops.analysis.optimizers import OptimizerLike, chosen_optimizers, optimizer_name, updates_of
 from graphflops.analysis.rates.application import apply_rates
@@ -18,8 +18,8 @@ from graphflops.capture.isolation import run_isolated
 from graphflops.core.entries import missing_rules
 from graphflops.core.errors import CaptureError, MissingRules, UsageError
 from graphflops.core.messages import format_value
-from graphflops.graph.gradients import annotate
-from graphflops.graph.graph import build
+from graphflops.graph.build import build
+from graphflops.graph.passes import run_passes
 from graphflops.report.conventions import STANDARD, Convention, convention_named
 from graphflops.report.report import Report
 from graphflops.rules.loading import RuleSource, rulebook
@@ -117,16 +117,16 @@ def _analyzed(
     untrained = (traced.untrained,) if traced.untrained else ()
     if strict and untrained:
         raise CaptureError(traced.untrained)
-    graph = annotate(build(traced))
-    prices = price(graph, book, options, strict=strict)
-    prices, not_expanded = expand_ops(graph, prices, expand, book, options)
+    graph = run_passes(build(traced, invocations=bool(expand)))
+    costs = apply_rules(graph, book, options, strict=strict)
+    costs, not_expanded = expand_ops(graph, costs, expand, book, options)
     updates = updates_of(graph, traced, optimizers, book, options)
-    unknown = (*everywhere(graph, prices.unknown), *updates.unknown)
+    unknown = (*at_every_place(graph, costs.unknown), *updates.unknown)
     if strict and unknown:
         raise MissingRules(missing_rules(unknown), unknown)
     ledger = attribute(
         graph,
-        prices,
+        costs,
         traced.modules,
         updates.rule,
         options,

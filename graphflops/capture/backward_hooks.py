@@ -8,38 +8,17 @@ is an Op without a rule.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import fx, nn
 
+from graphflops.capture.record import Hook, record_of
 from graphflops.core.torch_compat import hooks_of_all_modules
 
 Like = Callable[[torch.Tensor], torch.Tensor]
 """a new tensor of the same shape and dtype"""
-
-
-@dataclass(frozen=True)
-class Hook:
-    """A hook: how it is run, on the gradients of which nodes' results, and where its work belongs."""
-
-    function: Callable[..., Any]
-    run: Callable[[], Any]
-    triggers: tuple[fx.Node, ...]
-    phase: Literal["dgrad", "wgrad"]
-    owner: str
-    tensor: torch.Tensor | None = None
-    """of a hook of a tensor, that tensor"""
-    gradients: frozenset[str] = frozenset()
-    """of what a Function's own backward runs, the operands whose gradients it is for; their phase is its own"""
-
-    @property
-    def line(self) -> str:
-        """Where it is written."""
-        code = getattr(self.function, "__code__", None)
-        return f"{code.co_filename}:{code.co_firstlineno}: {code.co_name}" if code else ""
 
 
 def has_hooks(tensor: Any) -> bool:
@@ -58,8 +37,7 @@ def are_on_all_modules() -> bool:
 
 def of_tensor(tensor: torch.Tensor, node: fx.Node, like: Like) -> Iterator[Hook]:
     """The hooks of a tensor."""
-    is_parameter = node.op == "get_attr" and bool(node.meta.get("parameter"))
-    owner: str = node.meta["owner"]
+    is_parameter, owner = record_of(node).is_parameter, record_of(node).module_path or ""
     before, after = _hooks_of(tensor)
     for function in (*(before or {}).values(), *(after or {}).values()):
         is_after = after is not None and function in after.values()

@@ -10,7 +10,7 @@ With *selective* checkpointing a region keeps the results of some operators, as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -108,9 +108,9 @@ class Place:
                 break
         return tuple(reached)
 
-    def runs_again(self) -> dict[int, tuple[tuple[Any, dict[str, Any]], ...] | None]:
+    def runs_again(self) -> dict[Hashable, tuple[tuple[Any, Mapping[str, Any]], ...] | None]:
         """The regions with which it runs again; where some of it was kept, the operators that do run."""
-        again: dict[int, tuple[tuple[Any, dict[str, Any]], ...] | None] = {}
+        again: dict[Hashable, tuple[tuple[Any, Mapping[str, Any]], ...] | None] = {}
         for region, saved in self.regions:
             if region.runs_again(saved):
                 again[id(region)] = None

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
-from graphflops.capture.backward_hooks import Hook
 from graphflops.capture.checkpoints import AtHand
 from graphflops.capture.fake_tensors import FoldingAborted
 from graphflops.capture.function_apply import materializes_grads
 from graphflops.capture.interception import intercept, intercept_functions, intercept_operators, is_interceptor
+from graphflops.capture.record import Hook, NodeRecord, record_of
 from graphflops.core.entries import BY_ITS_OWN_CODE
 from graphflops.core.messages import format_error, shortened
 from graphflops.core.torch_compat import (
@@ -140,7 +140,7 @@ class OwnCode:
             contexts = [each.grad_fn for each, does in zip(results, through, strict=True) if does]
             ctx = next((each for each in contexts if applied_by(each) is cls), None)
         if ctx is None:
-            node.meta["own_code"] = "its results are views that were written to, which have another history"
+            record_of(node).own_code = "its results are views that were written to, which have another history"
             return None
         zeros = materializes_grads(ctx)
         if zeros or sum(through) == 1:
@@ -180,7 +180,7 @@ class OwnCode:
                 raise
             except Exception:  # it needs data, or a device: it is unknown, and what did run of it is not counted
                 for node in nodes_after(tracer.graph, last):
-                    node.meta["hook"] = _NEVER
+                    record_of(node).hook = _NEVER
                 continue
             self._ran.append(op)
             tracer.described.setdefault(op, f"{tracer.name_of_call(op)}: {BY_ITS_OWN_CODE}")
@@ -216,12 +216,12 @@ class OwnCode:
         made = [tracer._as_nodes(each) for each in results if torch.is_tensor(each)]
         for each in made:
             flows.setdefault(each, False)
-        node.meta.update(
+        node.meta["record"] = NodeRecord(
             call=call,
-            offered={**operands, RESULT: made},
-            owner=tracer.owners[-1],
+            operands={**operands, RESULT: made},
+            module_path=tracer.owners[-1],
             line=tracer.line_now(),
-            flows=flows,
+            requires_grad=flows,
             own_code="",
             place=tracer.place_of_what_runs_nothing(),
         )
@@ -231,7 +231,7 @@ class OwnCode:
     def run_those_that_wait(self, outputs: Mapping[fx.Node, bool]) -> None:
         """Run the backward of each that does otherwise if no gradient comes to one of its results."""
         for node, run in reversed(self._waiting):
-            self.tracer.owners.append(node.meta["owner"])
+            self.tracer.owners.append(record_of(node).module_path or "")
             try:
                 run(_live(self.tracer.graph, outputs))
             finally:
@@ -271,7 +271,7 @@ class OwnCode:
             except FoldingAborted:
                 raise
             except Exception as error:  # what of it did run is counted
-                node.meta["own_code"] = shortened(format_error(error).splitlines()[0], 300)
+                record_of(node).own_code = shortened(format_error(error).splitlines()[0], 300)
             finally:
                 tracer.hook = None
                 into = accumulated()
@@ -290,7 +290,7 @@ class OwnCode:
             owner = tracer.owners[-1]
             name = ".".join(filter(None, (owner, node.name, f"gradient_{i}")))
             source = tracer._named_after("get_attr", name, (), {})
-            source.meta.update(owner=owner, parameter=False)
+            record_of(source).module_path = owner
             tracer._register(source, gradient)
             gradients.append(gradient)
         return gradients
@@ -304,7 +304,7 @@ class OwnCode:
         def leaves() -> Iterator[tuple[fx.Node, torch.Tensor]]:
             for op in ("get_attr", "placeholder"):
                 for node in tracer.graph.find_nodes(op=op, sort=False):
-                    value = node.meta.get("val")
+                    value = record_of(node).value
                     if torch.is_tensor(value) and value.is_leaf and value.requires_grad:
                         yield node, value
 
@@ -339,31 +339,33 @@ class OwnCode:
         accumulated: Mapping[fx.Node, Any],
     ) -> None:
         """Say of what ran in the backward which gradients it is for, and of which operands there are any."""
-        tracer, meta = self.tracer, node.meta
+        tracer, record = self.tracer, record_of(node)
         leads: dict[fx.Node, set[str]] = {}
+        flows = record.requires_grad
+        assert flows is not None
         for name, gradient in zip(names, returned, strict=False):
             if torch.is_tensor(gradient) and (made := tracer.nodes.get(id(gradient))) is not None:
                 leads.setdefault(made, set()).add(name)
         if accumulated:
-            meta["offered"][PARAMETERS] = list(accumulated)
+            record.operands[PARAMETERS] = list(accumulated)
         for i, (leaf, gradient) in enumerate(accumulated.items()):
             name = f"{PARAMETERS}.{i}"
-            meta["flows"][leaf] = True
+            flows[leaf] = True
             if (made := tracer.nodes.get(id(gradient))) is not None:
                 leads.setdefault(made, set()).add(name)
             if leaf in nodes:
                 node.prepend(leaf)  # it was first met in the backward
         for each in reversed(nodes):
             found = leads.get(each, set())
-            for read in (*each.all_input_nodes, *each.meta.get("flows", ())):
+            for read in (*each.all_input_nodes, *(record_of(each).requires_grad or ())):
                 leads.setdefault(read, set()).update(found)
-            if each.meta.get("hook") is hook:
-                each.meta["hook"] = replace(hook, gradients=frozenset(found))
-        if not meta["own_code"]:
+            if record_of(each).hook is hook:
+                record_of(each).hook = replace(hook, gradients=frozenset(found))
+        if not record.own_code:
             flowing = {each for each, gradient in zip(given, returned, strict=False) if gradient is not None}
-            for operand in meta["flows"]:
+            for operand in flows:
                 if operand not in flowing and operand not in accumulated:
-                    meta["flows"][operand] = False
+                    flows[operand] = False
 
 
 def _live(graph: fx.Graph, outputs: Mapping[fx.Node, bool]) -> set[fx.Node]:
@@ -371,13 +373,14 @@ def _live(graph: fx.Graph, outputs: Mapping[fx.Node, bool]) -> set[fx.Node]:
     live = {node for node, flows in outputs.items() if flows}
     of_repeat = False  # whether a result is live of the block that comes next, which repeats another one
     for node in reversed(graph.nodes):
-        if of_repeat and "repeat" in node.meta:
+        record = record_of(node)
+        if of_repeat and record.repeat is not None:
             of_repeat = False
-            live.update(each for each in node.meta["repeat"].inputs if each is not None)
+            live.update(each for each in record.repeat.inputs if each is not None)
         if node not in live:
             continue
-        of_repeat = of_repeat or "part_of" in node.meta
-        flows = node.meta.get("flows", dict.fromkeys(node.all_input_nodes, True))
+        of_repeat = of_repeat or record.part_of is not None
+        flows = dict.fromkeys(node.all_input_nodes, True) if record.requires_grad is None else record.requires_grad
         live.update(each for each, does in flows.items() if does)
     return live
 

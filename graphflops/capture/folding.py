@@ -8,7 +8,7 @@ something of one wakes it, so that it runs as any other module does. In doubt, n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,9 @@ from graphflops.capture.copying import object_dict
 from graphflops.capture.failures import user_line
 from graphflops.capture.fake_tensors import FoldingAborted, nnz_of
 from graphflops.capture.identical_blocks import OF_TORCH, PLAIN, Block
-from graphflops.core.renaming import Likeness, numbered
+from graphflops.capture.record import NodeRecord, record_of
+from graphflops.capture.repeats import Body, Repeat
+from graphflops.core.renaming import Renaming, numbered
 from graphflops.core.torch_compat import (
     DisableTorchFunction,
     last_node,
@@ -40,37 +42,6 @@ if TYPE_CHECKING:
 
 MOST_PATTERNS = 8
 """of blocks that are alike, but for what they read"""
-
-
-@dataclass(eq=False)
-class Body:
-    """What a pattern put into the graph."""
-
-    nodes: tuple[fx.Node, ...]
-    inputs: Sequence[fx.Node | None]
-    """the nodes of the tensors that it was called with; None of one that nobody read before"""
-    outputs: Sequence[Any]
-    """the leaves of what it returned, tensors as nodes"""
-    structure: Any
-    called: frozenset[str]
-    """paths of the modules that ran"""
-    kinds: Mapping[str, tuple[int, int]]
-    """kind of a call → its first number, and how many there are"""
-    looked_at: Sequence[tuple[torch.Tensor, int]]
-    """tensors from outside whose values it asked for, each at which version"""
-    pinned: Sequence[tuple[int, torch.Tensor]]
-    """which of its inputs were among them"""
-    line: str | None
-    """the user's line that called it, if something in it is written down under that line"""
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """What a node has in ``meta["repeat"]`` that stands for a whole block."""
-
-    body: Body
-    likeness: Likeness
-    inputs: Sequence[fx.Node | None]
 
 
 @dataclass(eq=False)
@@ -276,17 +247,17 @@ class Folding:
         for kind, (first, many) in body.kinds.items():
             shifts[kind] = counts[kind] - (first - 1)
             counts[kind] += many
-        likeness = Likeness(block.path, pattern.block.path, shifts)
-        tracer.called.update(map(likeness.of_path, body.called))
+        renaming = Renaming(block.path, pattern.block.path, shifts)
+        tracer.called.update(map(renaming.path, body.called))
         inputs = [tracer.nodes.get(id(each)) for each in call.tensors]
         tracer.read.update(each for each in inputs if each is not None)
         node = tracer.graph.create_node("call_function", _repeated, name=_NAME)
-        results = [self._like(each.meta["val"]) if isinstance(each, fx.Node) else each for each in body.outputs]
-        node.meta.update(val=tuple(results), owner=block.path, line="", repeat=Repeat(body, likeness, inputs))
+        results = [self._like(record_of(each).value) if isinstance(each, fx.Node) else each for each in body.outputs]
+        node.meta["record"] = NodeRecord(tuple(results), block.path, repeat=Repeat(body, renaming, inputs))
         for each, result in zip(body.outputs, results, strict=True):
             if isinstance(each, fx.Node):
                 part = tracer.graph.create_node("call_function", _part, name=_NAME)
-                part.meta.update(val=result, owner=block.path, line="", part_of=(likeness, each))
+                part.meta["record"] = NodeRecord(result, block.path, part_of=(renaming, each))
                 tracer.nodes[id(result)] = part
                 tracer.kept.append(result)
         return tree_unflatten(results, body.structure)
@@ -359,15 +330,15 @@ class Folding:
         own = [node for node in nodes if node.op != "get_attr" or _is_below(str(node.target), block.path)]
         inside = set(own)
         for node in nodes:
-            if node not in inside and "name" not in node.meta:
+            if node not in inside and record_of(node).name is None:
                 return None  # it has a number in the way of others
         for node in own:
-            meta = node.meta
-            if not _is_below(meta["owner"], block.path) or "repeat" in meta or has_hooks(meta.get("val")):
+            record = record_of(node)
+            if not _is_below(record.module_path or "", block.path) or record.repeat or has_hooks(record.value):
                 return None
             for each in _read_by(node):
                 held = each.op == "get_attr" and not _is_below(str(each.target), block.path)
-                if each not in inside and each not in inputs and not (held and each.meta["val"]._version == 0):
+                if each not in inside and each not in inputs and not (held and record_of(each).value._version == 0):
                     return None
         if not all(_is_below(path, block.path) for path in called):
             return None
@@ -395,7 +366,7 @@ class Folding:
             kinds=kinds,
             looked_at=[(each, each._version) for each in outside],
             pinned=[(places[id(each)], each) for each in outside if id(each) in places],
-            line=line if any(node.meta["line"] == line for node in own) else None,
+            line=line if any(record_of(node).line == line for node in own) else None,
         )
 
     def _kinds(self, nodes: list[fx.Node]) -> dict[str, tuple[int, int]] | None:
@@ -403,7 +374,7 @@ class Folding:
         counts = name_counts(self.tracer.graph)
         numbers: dict[str, list[int]] = {}
         for node in nodes:
-            if "name" not in node.meta:
+            if record_of(node).name is None:
                 kind, number = numbered(node.name)
                 numbers.setdefault(kind, []).append(number)
         for kind, each in numbers.items():
@@ -500,7 +471,7 @@ def _is_below(path: str, block: str) -> bool:
 def _read_by(node: fx.Node) -> Iterator[fx.Node]:
     """The nodes that one reads, as arguments or by what its rule is offered."""
     yield from node.all_input_nodes
-    yield from node.meta.get("flows", ())
+    yield from record_of(node).requires_grad or ()
 
 
 def _is_fresh(tensor: torch.Tensor, node: fx.Node) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import fx, nn
 
+from graphflops.capture.record import UNSET, record_of
 from graphflops.core.torch_compat import DisableTorchFunction
 
 History: TypeAlias = "tuple[Any, int]"
@@ -50,15 +51,15 @@ class Histories:
     def _known(self, tensor: torch.Tensor) -> fx.Node | None:
         wanted = history_of(tensor)
         for node in reversed(self._nodes.get(wanted, ())):
-            value = node.meta["val"]
+            value = record_of(node).value
             if value is not tensor and history_of(value) == wanted:
                 return node
         return None
 
     def _read_on(self) -> None:
         """Look at what was written since; what has no value yet is waited for."""
-        while (node := self._last._next) is not self._graph._root and "val" in node.meta:
-            self._last, value = node, node.meta["val"]
+        while (node := self._last._next) is not self._graph._root and (value := record_of(node).value) is not UNSET:
+            self._last = node
             if isinstance(value, torch.Tensor) and (history := history_of(value))[0] is not None:
                 self._nodes.setdefault(history, []).append(node)
 

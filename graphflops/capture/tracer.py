@@ -19,7 +19,7 @@ import torch.utils.checkpoint
 from torch import fx, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from graphflops.capture.backward_hooks import Hook, are_on_all_modules, of_module, of_tensor, together
+from graphflops.capture.backward_hooks import are_on_all_modules, of_module, of_tensor, together
 from graphflops.capture.checkpoints import Dispatched, Place, Region, Regions
 from graphflops.capture.constant_propagation import ConstantPropagation, retry_with_branches_flipped
 from graphflops.capture.custom_functions import OwnCode, arguments
@@ -49,6 +49,7 @@ from graphflops.capture.math_attention import ATTENTION, FUSED_BACKWARD, math_at
 from graphflops.capture.module_attributes import module_attributes
 from graphflops.capture.outputs import no_gradient_warning, tensors_in
 from graphflops.capture.reachable_modules import find_modules, positional_names, register_modules
+from graphflops.capture.record import Hook, NodeRecord, record_of
 from graphflops.capture.recursion import recursion_limit_for, retry_with_deeper_recursion
 from graphflops.capture.replay import as_module, captured_from, remembered_modules, replayed
 from graphflops.capture.segments import Stretch
@@ -251,6 +252,7 @@ class Tracer(fx.Tracer):
         values.where = lambda: self.line or user_line()
         self.regions = Regions()
         self.place = Place()  # of the last operator
+        self.recorded = self.graph._root  # the node of the last call
         self.ran: list[Dispatched] = []  # in selective regions, since the last call was written down
         self.failed_at: str | None = None
         self.recording = True
@@ -300,10 +302,10 @@ class Tracer(fx.Tracer):
                     key for key, each in self.values.not_given.items() if not each.is_floating_point()
                 )
                 raise CaptureError(failure(error, self.root, self.name, path, inputs, blank, asked)) from error
-            self.graph.output(self._as_nodes(outputs)).meta["flows"] = self._flows_out(outputs)
+            record_of(self.graph.output(self._as_nodes(outputs))).requires_grad = self._flows_out(outputs)
         if not self.steps.is_step:
             for node in self.graph.nodes:
-                node.meta.pop("phase", None)
+                record_of(node).phase = ""
         _drop_bookkeeping(self.graph, self.read)
         _close_regions(self.graph)
         return Trace(
@@ -376,10 +378,10 @@ class Tracer(fx.Tracer):
 
     def _run_backward_hooks(self) -> None:
         """Run the hooks of tensors and modules, so that their work is written down."""
-        held = {id(node.meta["val"]): node for node in self.graph.nodes if torch.is_tensor(node.meta.get("val"))}
+        values = ((record_of(node).value, node) for node in self.graph.nodes)
+        held = {id(value): (value, node) for value, node in values if torch.is_tensor(value)}
         hooks = list(self.hooks)
-        for node in held.values():
-            tensor = node.meta["val"]
+        for tensor, node in held.values():
             hooks += of_tensor(tensor, node, self._gradient_of)
         for hook in together(hooks, self._gradient_of):
             self.hook = hook
@@ -397,13 +399,13 @@ class Tracer(fx.Tracer):
         """Write down a hook that did not run, as a call that no rule names."""
         trigger = hook.triggers[0]
         node = self.create_node("call_function", hook.function, (trigger,), {}, "backward_hook")
-        node.meta.update(
-            val=trigger.meta["val"],
+        node.meta["record"] = NodeRecord(
+            value=record_of(trigger).value,
             call=hook.function,
-            offered={"gradient": trigger},
-            owner=hook.owner,
+            operands={"gradient": trigger},
+            module_path=hook.owner,
             line=hook.line,
-            flows={trigger: False},
+            requires_grad={trigger: False},
             hook=hook,
         )
 
@@ -443,7 +445,7 @@ class Tracer(fx.Tracer):
         placeholders = self.graph.find_nodes(op="placeholder")
         uses = Counter(node.target for node in placeholders)
         return {
-            str(node.target) if uses[node.target] == 1 else node.name: spec_of(node.meta["val"])
+            str(node.target) if uses[node.target] == 1 else node.name: spec_of(record_of(node).value)
             for node in placeholders
         }
 
@@ -468,11 +470,11 @@ class Tracer(fx.Tracer):
     def _parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
         """The root's parameters, used or not, and those that it used without holding them, as a function may."""
         own: dict[str, torch.Tensor] = dict(self.survey.parameters)
-        used = {str(each.target): each.meta for each in self.graph.find_nodes(op="get_attr")}
+        used = {str(node.target): record_of(node) for node in self.graph.find_nodes(op="get_attr")}
         if isinstance(self.root, _Function):  # which may reach what it does not use
             own = {name: each for name, each in own.items() if name in used or name.rpartition(".")[0] in self.called}
         yield from own.items()
-        yield from ((name, meta["val"]) for name, meta in used.items() if meta["parameter"] and name not in own)
+        yield from ((name, record.value) for name, record in used.items() if record.is_parameter and name not in own)
 
     def _placeholder(self, name: str, tensor: torch.Tensor) -> Any:
         return self._register(self.graph.placeholder(name), self.fakes.fake_for_input(tensor))
@@ -699,18 +701,19 @@ class Tracer(fx.Tracer):
         if op.overloadpacket is FUSED_BACKWARD and ATTENTION not in self.opened and torch.is_grad_enabled():
             self._open_if_trained(ATTENTION, args)
         resolved = self._is_resolved(op, args) or any(
-            "resolved" in self._node_of(offered[name]).meta
+            record_of(self._node_of(offered[name])).resolves_view
             for name in signature.written
             if torch.is_tensor(offered[name])
         )
         result = self._record("call_function", op, args, kwargs, op, offered, run, self.book.find(op))
-        if resolved and torch.is_tensor(result):
-            self.nodes[id(result)].meta["resolved"] = True
+        node, record = self.recorded, record_of(self.recorded)
+        record.resolves_view = resolved and torch.is_tensor(result)
         if op._opname in _OVERWRITING:
-            self.nodes[id(result)].meta["flows"][self.nodes[id(result)].args[0]] = False
+            written: Any = node.args[0]
+            record.requires_grad = {**(record.requires_grad or {}), written: False}
         if torch.is_tensor(mask := offered.get("attn_mask")):
             with self.paused():
-                self.nodes[id(result)].meta["stored"] = {"attn_mask": self.values.mask_nnz(mask)}
+                record.mask_nnz = {"attn_mask": self.values.mask_nnz(mask)}
         for name in signature.written:
             self.histories.are_old()
             self._written_through(offered[name])
@@ -740,14 +743,16 @@ class Tracer(fx.Tracer):
         base, op = tensor._base, torch.ops.aten.alias.default
         operands = {"self": self._node_of(base, may_open=False), "written": self._node_of(tensor)}
         node = self.create_node("call_function", op, (operands["self"],), {})
-        node.meta.update(
+        written = record_of(operands["written"])
+        node.meta["record"] = NodeRecord(
             call=op,
-            offered=operands,
-            owner=self.owners[-1],
+            operands=operands,
+            module_path=self.owners[-1],
             line=self.line or user_line(),
-            flows=dict.fromkeys(operands.values(), True),
+            requires_grad=dict.fromkeys(operands.values(), True),
+            is_gradient=written.is_gradient,
+            parameter_module=written.parameter_module,
         )
-        node.meta.update({key: each for key, each in operands["written"].meta.items() if key in _OF_GRADIENTS})
         self._register(node, base)
 
     def _record(
@@ -778,15 +783,16 @@ class Tracer(fx.Tracer):
             node = self._named_after(kind, target, self._as_nodes(now), self._as_nodes(named), self.calls[target])
         else:
             node = self.create_node(kind, target, self._as_nodes(now), self._as_nodes(named), name)
-        node.meta.update(
+        record = node.meta["record"] = NodeRecord(
             call=call,
-            offered=operands,
-            owner=self.owners[-1],
+            operands=operands,
+            module_path=self.owners[-1],
             line=self.line or user_line(),
-            flows=self._flows(offered),
+            requires_grad=self._flows(offered),
             run=run,
+            has_rule=rule is not None and not (isinstance(call, OpOverload) and call.namespace == "aten"),
+            name=record_of(node).name,
         )
-        node.meta["by_rule"] = rule is not None and not (isinstance(call, OpOverload) and call.namespace == "aten")
         below = run is call and isinstance(
             call, OpOverload
         )  # an operator seen below autograd, and not what it is a face of
@@ -802,9 +808,10 @@ class Tracer(fx.Tracer):
                 self.graph.erase_node(node)
                 node.meta.clear()
                 raise
-        node.meta.update(place=self._place_of_one_more(), hook=self.hook)
+        record.place, record.hook = self._place_of_one_more(), self.hook
         self._register(node, result)
         self.steps.wrote(node)
+        self.recorded = node
         return result
 
     @contextmanager
@@ -853,7 +860,7 @@ class Tracer(fx.Tracer):
 
     def _stepped(self) -> tuple[str, ...]:
         """The optimizers of a step; of what is written without one, that it is."""
-        updates = any(node.meta.get("phase") == "optimizer" for node in self.graph.nodes)
+        updates = any(record_of(node).phase == "optimizer" for node in self.graph.nodes)
         return tuple(self.steps.optimizers) or (("as written",) if updates else ())
 
     def _flows_out(self, outputs: Any) -> dict[fx.Node, bool]:
@@ -867,7 +874,7 @@ class Tracer(fx.Tracer):
     def _flows(self, operands: Any) -> dict[fx.Node, bool]:
         """Which operands require grad at this moment: an in-place operation may change that later."""
         nodes = [(self._node_of(each), each) for each in tensors_of(operands)]
-        return {node: each.requires_grad or "resolved" in node.meta for node, each in nodes}
+        return {node: each.requires_grad or record_of(node).resolves_view for node, each in nodes}
 
     def paused(self) -> AbstractContextManager[None]:
         """Nothing is written down while this is open."""
@@ -875,9 +882,10 @@ class Tracer(fx.Tracer):
 
     def _register(self, node: fx.Node, result: Any) -> Any:
         """Remember which node a result came from; the parts of a tuple or list become getitem nodes."""
-        node.meta["val"] = result
-        node.meta.setdefault("owner", self.owners[-1])
-        node.meta.setdefault("line", "")
+        record = record_of(node)
+        record.value = result
+        if record.module_path is None:
+            record.module_path = self.owners[-1]
         if torch.is_tensor(result):
             self.nodes[id(result)] = node
         elif isinstance(result, (tuple, list)):
@@ -897,7 +905,7 @@ class Tracer(fx.Tracer):
             return tuple(self.fakes.make(spec.shape, None, getattr(torch, spec.dtype)) for spec in specs)
 
         results = differentiable_results(made, self._gradient_of, tensors) if gradient else made()
-        node.meta["is_described"] = True
+        record_of(node).is_described = True
         if hasattr(specs, "_fields"):
             return type(specs)(*results)  # a named tuple stays one
         return results[0] if len(results) == 1 else results
@@ -939,7 +947,8 @@ class Tracer(fx.Tracer):
                 name = f"{'parameter' if is_parameter else 'constant'}_{self.unheld[is_parameter]}"
                 self.unheld[is_parameter] += 1
             node = self._named_after("get_attr", name, (), {})
-            node.meta.update(owner=name.rpartition(".")[0], parameter=is_parameter)
+            record = record_of(node)
+            record.module_path, record.is_parameter = name.rpartition(".")[0], is_parameter
             self._register(node, fake)
         return self.nodes[id(fake)]
 
@@ -950,11 +959,11 @@ class Tracer(fx.Tracer):
             after = [
                 (sequence_number(function), node)
                 for node in self.graph.nodes
-                if torch.is_tensor(value := node.meta.get("val"))
+                if torch.is_tensor(value := record_of(node).value)
                 and (function := history_of(value)[0]) is not None
                 and sequence_number(function) >= made
             ]
-        call = min(after, key=lambda each: each[0])[1].meta.get("call") if after else None
+        call = record_of(min(after, key=lambda each: each[0])[1]).call if after else None
         if call is not None and call in self._composites.values():
             raise CompositeExpanded(call)
 
@@ -967,7 +976,7 @@ class Tracer(fx.Tracer):
             self.folding.is_named(path)
             return self.create_node(kind, path, args, kwargs)
         node = self.create_node(kind, path, args, kwargs, "held")
-        node.meta["name"] = path if call == 1 else f"{path}:{call}"
+        record_of(node).name = path if call == 1 else f"{path}:{call}"
         return node
 
     def _converted_name(self, fake: torch.Tensor) -> str | None:
@@ -1004,8 +1013,9 @@ def _not_counted(pack: Any) -> str:
 def _close_regions(graph: fx.Graph) -> None:
     """Say of each node which checkpointed regions it reaches, and with which it runs again."""
     for node in graph.nodes:
-        place = node.meta.pop("place", _NOWHERE)
-        node.meta.update(reaches=place.reaches(), runs_again=place.runs_again())
+        record = record_of(node)
+        place, record.place = record.place or _NOWHERE, None
+        record.reaches, record.runs_again = place.reaches(), place.runs_again()
 
 
 def _specs(op: OpOverload, args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -1034,8 +1044,6 @@ _OF_SPARSE = {
     for name in ("mm", "addmm", "mv", "_sparse_addmm", "t", "transpose", "detach", "alias")
 }
 """what may be done with a sparse matrix: products by a dense one, and views"""
-
-_OF_GRADIENTS = ("is_gradient", "parameter_in")
 
 _UNSEEN = (
     "{where}: a tensor was made where no trace is, such as in a thread of the model's: what made it is not counted"

@@ -21,6 +21,7 @@ from torch import fx, nn
 from graphflops.capture.fake_tensors import FoldingAborted
 from graphflops.capture.faults import needs_data
 from graphflops.capture.interception import intercept_steps
+from graphflops.capture.record import NodeRecord, record_of
 from graphflops.capture.signatures import signature_of
 from graphflops.core.errors import CaptureError
 from graphflops.core.torch_compat import (
@@ -123,13 +124,13 @@ class Steps:
         Raises:
             CaptureError: such are asked for, of a call that does not run.
         """
-        meta = maker.meta
-        if creates and meta.get("is_described"):
+        record = record_of(maker)
+        if creates and record.is_described:
             raise CaptureError(
-                f"{self.tracer.name_of_call(meta['call'])} is not run, as its rule describes its outputs: it has no "
+                f"{self.tracer.name_of_call(record.call)} is not run, as its rule describes its outputs: it has no "
                 "gradients that have gradients of their own, which are asked for here"
             )
-        return bool(meta.get("by_rule")) and not creates
+        return record.has_rule and not creates
 
     def _entering(self, maker: fx.Node, went_back: dict[fx.Node, bool]) -> Callable[[Any], None]:
         """A hook that is told that autograd goes back through a call whose gradients its rule speaks of."""
@@ -143,10 +144,19 @@ class Steps:
 
     def _goes_back(self, maker: fx.Node) -> None:
         """Write down that autograd goes back through a call: what its rule says of gradients is done."""
-        meta = maker.meta
-        node = self.tracer.create_node("call_function", meta["call"], maker.args, dict(maker.kwargs))
-        node.meta.update({name: meta[name] for name in ("call", "offered", "owner", "line", "flows", "run")})
-        node.meta.update(val=(), goes_back=maker, phase="backward")
+        record = record_of(maker)
+        node = self.tracer.create_node("call_function", record.call, maker.args, dict(maker.kwargs))
+        node.meta["record"] = NodeRecord(
+            value=(),
+            call=record.call,
+            operands=record.operands,
+            module_path=record.module_path,
+            line=record.line,
+            requires_grad=record.requires_grad,
+            run=record.run,
+            goes_back=maker,
+            phase="backward",
+        )
 
     def _closing(self, node: Any, spent: set[Any]) -> Callable[[Any, Any], None]:
         """A hook that is told which gradients a formula has made."""
@@ -170,7 +180,7 @@ class Steps:
             tensors = self._tensors_of(function, index)
             _mark(known, tensors)
             for each in _slice(known, inside):
-                each.meta["gradients_of"] = (*each.meta.get("gradients_of", ()), *tensors)
+                record_of(each).gradients_of += tensors
             _mark_sums(known, inside)
 
     def _tensors_of(self, function: Any, index: int) -> tuple[fx.Node, ...]:
@@ -248,7 +258,7 @@ class Steps:
 
     def wrote(self, node: fx.Node) -> None:
         """A call was written down."""
-        tracer, meta = self.tracer, node.meta
+        tracer, record = self.tracer, record_of(node)
         if (number := _next_number()) > self._number:
             self._starts.append(self._number)
             self._makers.append(node)
@@ -258,35 +268,37 @@ class Steps:
         if in_backward():
             self._wrote_back(node)
         elif tracer.values.updating is not None:
-            meta["phase"] = "optimizer"
+            record.phase = "optimizer"
             self._find_parameter(node)
-        elif self.is_step and not (torch.is_grad_enabled() and any(meta["flows"].values())):
+        elif self.is_step and not (torch.is_grad_enabled() and any((record.requires_grad or {}).values())):
             kinds = {_kind(each) for each in node.all_input_nodes}
-            if kinds == {"parameter"} and getattr(meta["call"], "overloadpacket", None) in _MOVES:
-                meta.update(is_parameter=True, owner=next(iter(node.all_input_nodes)).meta["owner"])
+            if kinds == {"parameter"} and getattr(record.call, "overloadpacket", None) in _MOVES:
+                record.is_view_of_parameter = True
+                record.module_path = record_of(next(iter(node.all_input_nodes))).module_path
             elif "gradient" in kinds and ("" not in kinds or _writes_to_gradients(node)):
-                meta.update(phase="optimizer", is_gradient=True)
+                record.phase, record.is_gradient = "optimizer", True
                 self._find_parameter(node)
 
     def _wrote_back(self, node: fx.Node) -> None:
         """A call of the engine's: whose work it is, and whether the engine only adds up in it."""
-        meta = node.meta
+        record = record_of(node)
         current: Any = current_autograd_node()
-        meta["phase"] = "recompute" if _is_recomputing() else "backward"
-        if current is None or meta["phase"] == "recompute":
+        record.phase = "recompute" if _is_recomputing() else "backward"
+        if current is None or record.phase == "recompute":
             return
         if _is_leaf(current) or current is self._closed:
-            meta["sums"] = isinstance(meta["call"], OpOverload) and meta["call"].overloadpacket in _SUMS
+            record.only_accumulates = isinstance(record.call, OpOverload) and record.call.overloadpacket in _SUMS
             operands = node.all_input_nodes
-            tensors = {each: None for operand in operands for each in operand.meta.get("gradients_of", ())}
+            tensors = {each: None for operand in operands for each in record_of(operand).gradients_of}
             if _is_leaf(current):
                 tensors = {self.tracer.node_of(current.variable): None}
             _mark(node, tuple(tensors))
             if tensors:
-                meta["owner"] = next(iter(tensors)).meta["owner"]
+                record.module_path = record_of(next(iter(tensors))).module_path
         elif (maker := self._maker_of(current)) is not None:
-            meta.update(owner=maker.meta["owner"], line=maker.meta["line"] or meta["line"])
-            meta["is_ruled"] = maker in self._ruled
+            made_by = record_of(maker)
+            record.module_path, record.line = made_by.module_path, made_by.line or record.line
+            record.is_covered = maker in self._ruled
             self.reached.update(region for region in _reentrant_regions(maker))
 
     def _maker_of(self, function: Any) -> fx.Node | None:
@@ -298,17 +310,18 @@ class Steps:
         """Under which module the update of a parameter stands: that of the parameter."""
         owners: dict[str, None] = {}
         for operand in map(_whole, node.all_input_nodes):
-            meta = operand.meta
-            state = self._of_state.get(id(meta.get("val")))
-            if meta.get("is_parameter") or (operand.op == "get_attr" and meta.get("parameter")):
-                owners[meta["owner"]] = None
-            elif "parameter_in" in meta:
-                owners[meta["parameter_in"]] = None
+            record = record_of(operand)
+            state = self._of_state.get(id(record.value))
+            if record.is_view_of_parameter or record.is_parameter:
+                owners[record.module_path or ""] = None
+            elif record.parameter_module is not None:
+                owners[record.parameter_module] = None
             elif state is not None:
-                owners[self.tracer.node_of(state).meta["owner"]] = None
+                owners[record_of(self.tracer.node_of(state)).module_path or ""] = None
         if len(owners) == 1:
             (owner,) = owners
-            node.meta.update(owner=owner, parameter_in=owner)
+            record = record_of(node)
+            record.module_path = record.parameter_module = owner
 
 
 def update_one_by_one(optimizer: Any) -> None:
@@ -325,7 +338,7 @@ def needs_closure(optimizer: Any) -> bool:
 
 def _writes_to_gradients(node: fx.Node) -> bool:
     """Whether a call changes gradients in place, also by what is none, such as the scale of a loss."""
-    call, offered = node.meta["call"], node.meta["offered"]
+    call, offered = record_of(node).call, record_of(node).operands
     names = signature_of(call).written if isinstance(call, OpOverload) else ()
     written = [each for name in names for each in tree_leaves(offered[name]) if isinstance(each, fx.Node)]
     return any(_kind(each) == "gradient" for each in written)
@@ -334,11 +347,11 @@ def _writes_to_gradients(node: fx.Node) -> bool:
 def _kind(node: fx.Node) -> str:
     """Whether it is a gradient, or was computed of these alone, or a parameter, or something else."""
     node = _whole(node)
-    meta = node.meta
-    if meta.get("is_gradient"):
+    record = record_of(node)
+    if record.is_gradient:
         return "gradient"
-    held = node.op == "get_attr" and (meta.get("parameter") or _is_small(meta.get("val")))
-    return "parameter" if held or meta.get("is_parameter") else ""
+    held = node.op == "get_attr" and (record.is_parameter or _is_small(record.value))
+    return "parameter" if held or record.is_view_of_parameter else ""
 
 
 def _is_small(value: Any) -> bool:
@@ -347,18 +360,18 @@ def _is_small(value: Any) -> bool:
 
 def _whole(node: fx.Node) -> fx.Node:
     """The call that a part of its results is of; of the engine's, the part is what it is."""
-    if "call" in node.meta or node.op != "call_function" or not isinstance(maker := node.args[0], fx.Node):
+    if record_of(node).call is not None or node.op != "call_function" or not isinstance(maker := node.args[0], fx.Node):
         return node
-    return node if maker.meta.get("phase") == "backward" else _whole(maker)
+    return node if record_of(maker).phase == "backward" else _whole(maker)
 
 
 def _mark(gradient: fx.Node, tensors: Sequence[fx.Node]) -> None:
     """Say of a node that it is the gradient of some tensors; those of parameters are what optimizers work on."""
-    meta = gradient.meta
-    meta["gradients_of"] = (*dict.fromkeys((*meta.get("gradients_of", ()), *tensors)),)
-    parameters = [each for each in tensors if each.op == "get_attr" and each.meta.get("parameter")]
+    record = record_of(gradient)
+    record.gradients_of = (*dict.fromkeys((*record.gradients_of, *tensors)),)
+    parameters = [each for each in tensors if record_of(each).is_parameter]
     if parameters:
-        meta.update(is_gradient=True, parameter_in=parameters[0].meta["owner"])
+        record.is_gradient, record.parameter_module = True, record_of(parameters[0]).module_path
 
 
 def _mark_sums(gradient: fx.Node, inside: set[fx.Node]) -> None:
@@ -366,11 +379,11 @@ def _mark_sums(gradient: fx.Node, inside: set[fx.Node]) -> None:
     waiting = [gradient]
     while waiting:
         node = waiting.pop()
-        call = node.meta.get("call")
+        call = record_of(node).call
         if node not in inside or not isinstance(call, OpOverload):
             continue
         if call.overloadpacket is aten.sum:
-            node.meta["sums"] = True
+            record_of(node).only_accumulates = True
         elif call.overloadpacket in _MOVES:
             waiting += node.all_input_nodes
 
@@ -383,7 +396,7 @@ def _slice(node: fx.Node, inside: set[fx.Node]) -> Iterator[fx.Node]:
         if each in seen or each not in inside:
             continue
         seen.add(each)
-        if each.meta.get("phase") == "backward":
+        if record_of(each).phase == "backward":
             yield each
         waiting += each.all_input_nodes
 
@@ -422,7 +435,7 @@ def _is_recomputing() -> bool:
 
 
 def _reentrant_regions(node: fx.Node) -> Iterator[int]:
-    place = node.meta.get("place")
+    place = record_of(node).place
     for region, _ in place.regions if place is not None else ():
         if region.frame is None:
             yield id(region)

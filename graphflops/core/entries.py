@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args, overload
 
 from graphflops.core.costs import Work
-from graphflops.core.renaming import Likeness
+from graphflops.core.renaming import Renaming
 
 Phase: TypeAlias = Literal["forward", "dgrad", "wgrad", "recompute", "optimizer"]
 EntryKind: TypeAlias = Literal["call", "fan-in", "update"]
@@ -130,7 +130,7 @@ class Ledger(Sequence[Entry]):
     It is read as a tuple is. ``counted`` goes through it by what is different in it, which takes less time.
     """
 
-    def __init__(self, parts: Iterable[tuple[Likeness | None, tuple[Entry, ...]]]) -> None:
+    def __init__(self, parts: Iterable[tuple[Renaming | None, tuple[Entry, ...]]]) -> None:
         self.parts = tuple(parts)
         self._all: tuple[Entry, ...] | None = None
 
@@ -167,20 +167,20 @@ class Ledger(Sequence[Entry]):
     def _entries(self) -> tuple[Entry, ...]:
         if self._all is None:
             self._all = tuple(
-                entry if likeness is None else renamed_entry(entry, likeness)
-                for likeness, entries in self.parts
+                entry if renaming is None else renamed_entry(entry, renaming)
+                for renaming, entries in self.parts
                 for entry in entries
             )
         return self._all
 
 
-def renamed_entry(entry: Entry, likeness: Likeness) -> Entry:
+def renamed_entry(entry: Entry, renaming: Renaming) -> Entry:
     """The entry of the same call in another block."""
-    op = likeness.of_op(entry.op)
+    op = renaming.op(entry.op)
     formula = entry.formula
     if entry.kind == "fan-in":
-        formula = replace(formula, grads={likeness.of_op(name): text for name, text in formula.grads.items()})
-    return replace(entry, path=likeness.of_path(entry.path), op=op, formula=formula)
+        formula = replace(formula, grads={renaming.op(name): text for name, text in formula.grads.items()})
+    return replace(entry, path=renaming.path(entry.path), op=op, formula=formula)
 
 
 def counted(entries: Iterable[Entry]) -> Iterable[tuple[Entry, int]]:

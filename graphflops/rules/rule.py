@@ -150,9 +150,9 @@ def _wrong_output(described: Any, known: Collection[Any]) -> str:
 
 def source_of(file: str, line: int) -> str:
     """``file:line``, the file as people name it: the last two parts of its path."""
-    folder, name = Path(file).parts[-2:]
-    is_in_wheel = Path(file).parent == Path(__file__).with_name("shipped")
-    return f"{'rules' if is_in_wheel else folder}/{name}:{line}"
+    if Path(file).parent == Path(__file__).with_name("shipped"):  # in a wheel
+        return f"rules/{Path(file).name}:{line}"
+    return f"{'/'.join(Path(file).parts[-2:])}:{line}"
 
 
 def rule(*targets: Target, outputs: Outputs | None = None, example: Example | None = None) -> Mark:

@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphflops.analysis.costing import offer
+from graphflops.analysis.costing import call_arguments
 from graphflops.capture import trace
 from graphflops.core.costs import Cost, Work, covers
 from graphflops.core.errors import RuleError, RuleLoadError, Unpriced
 from graphflops.core.torch_compat import OpOverload, OpOverloadPacket
-from graphflops.graph.gradients import annotate
-from graphflops.graph.graph import Op, build, calls
+from graphflops.graph.build import build
+from graphflops.graph.op import Op
+from graphflops.graph.passes import run_passes
 from graphflops.rules.available_names import offerable, overloads
 from graphflops.rules.book import RuleBook
 from graphflops.rules.formulas import symbolic
@@ -165,7 +166,7 @@ def _nonzero(each: Comparison, add: Add) -> None:
 
 def _pure(rule: Rule, op: Op, add: Add) -> None:
     """The same question has the same answer, on integers as on symbols."""
-    offered = offer(op, OPTIONS)
+    offered = call_arguments(op, OPTIONS)
     try:
         cost = rule.price(offered)
         if rule.price(offered) != cost:
@@ -194,10 +195,10 @@ def _strays(rule: Rule, ops: Sequence[Op], add: Add) -> None:
     if not ops or any(each is None for each in known):
         return
     inputs = frozenset().union(*(each for each in known if each is not None))
-    inputs |= {name for op in ops for name in (*op.offered, *(each.name for each in op.operands))}
+    inputs |= {name for op in ops for name in (*op.arguments, *(each.name for each in op.operands))}
     for op in ops:
         try:
-            keys = rule.price(offer(op, OPTIONS)).grads
+            keys = rule.price(call_arguments(op, OPTIONS)).grads
         except RuleError:
             continue
         names = {name for key in keys for name in key.split("|")}
@@ -207,7 +208,7 @@ def _strays(rule: Rule, ops: Sequence[Op], add: Add) -> None:
 
 
 def _ops(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], book: RuleBook) -> Iterator[Op]:
-    yield from calls(annotate(build(trace(call, args, kwargs, book))))
+    yield from run_passes(build(trace(call, args, kwargs, book))).calls()
 
 
 # -- calls ---------------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def test_a_function_without_a_rule_is_what_it_executes(expand: bool | list[str])
 
 def test_its_entry_says_that_it_was_counted() -> None:
     (entry,) = analyze(SquaredReLU.apply, (X,), expand=["*SquaredReLU"]).entries
-    assert entry.rule.startswith("primitives (graphflops/primitives")
+    assert entry.rule.startswith("primitives (analysis/op_counter")
     assert entry.about.startswith("Counted: ")
     assert entry.formula.sizes == {}
 

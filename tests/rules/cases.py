@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphflops import Cost, spec
-from graphflops.analysis.costing import offer
+from graphflops.analysis.costing import call_arguments
 from graphflops.capture import trace
-from graphflops.graph.gradients import annotate
-from graphflops.graph.graph import Op, build, calls
+from graphflops.graph.build import build
+from graphflops.graph.op import Op
+from graphflops.graph.passes import run_passes
 from graphflops.models import BirmanSchwingerCore, BKCore, SparseMoE
 from graphflops.models.losses import with_loss
 from graphflops.models.mamba import selective_scan
@@ -954,7 +955,7 @@ OFFERED: Mapping[str, Mapping[str, Any]] = {
 @cache
 def ops_of(case: Case) -> tuple[Op, ...]:
     """The calls of a case, annotated."""
-    return tuple(calls(annotate(build(trace(case.run, case.inputs, {}, shipped())))))
+    return tuple(run_passes(build(trace(case.run, case.inputs, {}, shipped()))).calls())
 
 
 @cache
@@ -978,7 +979,7 @@ def _traced() -> Iterator[Priced]:
         for op in ops_of(case):
             rule = shipped().find(op.call)
             assert rule is not None, f"no rule for {op.target} in {case}"
-            yield Priced(case.name, rule, target_of(op), offer(op, OPTIONS), op)
+            yield Priced(case.name, rule, target_of(op), call_arguments(op, OPTIONS), op)
 
 
 def _offered() -> Iterator[Priced]:
@@ -995,7 +996,7 @@ def target_of(op: Op) -> str:
 def costs_of(run: Callable[..., Any], *inputs: Any, attention: str = "flash") -> list[Cost]:
     """The costs of a call, Op by Op."""
     found = [(op, shipped().find(op.call)) for op in ops_of(Case("", run, inputs))]
-    return [rule.price(offer(op, {"attention": attention})) for op, rule in found if rule is not None]
+    return [rule.price(call_arguments(op, {"attention": attention})) for op, rule in found if rule is not None]
 
 
 def cost_of(run: Callable[..., Any], *inputs: Any, attention: str = "flash") -> Cost:

@@ -11,7 +11,7 @@ from cases import GRADIENTS, Case, costs_of, gradient_of, meta, ops_of, reals
 from torch import Tensor, nn
 
 from graphflops import Work, analyze
-from graphflops.analysis.costing import offer
+from graphflops.analysis.costing import call_arguments
 from graphflops.analysis.mac_counter import dispatched
 from graphflops.rules.loading import shipped
 from graphflops.rules.templates import gradient
@@ -154,12 +154,12 @@ def test_a_gradient_run_by_itself_costs_what_the_rule_of_its_function_says(name:
     (op,) = ops_of(Case("", ONCE[name], (reals(4, 6),)))
     rule = shipped().find(op.call)
     assert rule is not None
-    claimed = gradient(rule.price(offer(op, {"attention": "flash"})), "self", "input")
+    claimed = gradient(rule.price(call_arguments(op, {"attention": "flash"})), "self", "input")
     taken = ops_of(Case("", gradient_of(ONCE[name], again=False), (reals(4, 6),)))
     (itself,) = (each for each in taken if "backward" in each.target)
     priced = shipped().find(itself.call)
     assert priced is not None
-    assert priced.price(offer(itself, {"attention": "flash"})).forward == claimed != Work()
+    assert priced.price(call_arguments(itself, {"attention": "flash"})).forward == claimed != Work()
 
 
 def test_attention_has_its_gradients_the_way_that_is_said() -> None:

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from graphflops.capture import trace
 from graphflops.capture.kernels import Kernels
+from graphflops.capture.record import record_of
 from graphflops.rules.loading import shipped
 
 aten = torch.ops.aten
@@ -124,7 +125,8 @@ def test_constants_keep_the_values_that_a_mode_knows() -> None:
 def test_in_a_trace_all_tensors_are_what_a_mode_makes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     def made() -> list[Any]:
         nodes = trace(case.run, case.inputs, {}, shipped()).graph.nodes
-        return [described(node.meta["val"]) for node in nodes if torch.is_tensor(node.meta.get("val"))]
+        values = (record_of(node).value for node in nodes)
+        return [described(value) for value in values if torch.is_tensor(value)]
 
     by_kernels = made()
     monkeypatch.setattr(Kernels, "run", lambda self, op, args, kwargs: op(*args, **kwargs))

@@ -28,11 +28,11 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 
 from graphflops import Work
-from graphflops.analysis.costing import price
+from graphflops.analysis.costing import apply_rules
 from graphflops.capture import trace
 from graphflops.core.costs import covers
-from graphflops.graph.gradients import annotate
-from graphflops.graph.graph import build
+from graphflops.graph.build import build
+from graphflops.graph.passes import run_passes
 from graphflops.models import BKCore, SparseMoE
 from graphflops.rules.loading import shipped
 
@@ -126,8 +126,8 @@ class TestGradientKeys:
 
     @pytest.mark.parametrize("case", CASES, ids=repr)
     def test_speak_of_every_operand_whose_gradient_autograd_computes(self, case: Case) -> None:
-        graph = annotate(build(trace(case.run, case.inputs, {}, shipped())))
-        assert not price(graph, shipped(), {"attention": "flash"}).unknown
+        graph = run_passes(build(trace(case.run, case.inputs, {}, shipped())))
+        assert not apply_rules(graph, shipped(), {"attention": "flash"}).unknown
 
     def test_of_a_layer_name_its_parameters(self) -> None:
         moe = SparseMoE(4, 3, 2)

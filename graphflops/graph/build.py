@@ -1,0 +1,219 @@
+"""Build the OpGraph of a capture: its records become Ops and repeated Regions, without tensors."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import fx
+from torch.fx.node import map_arg
+
+from graphflops.capture import Trace, spec_of
+from graphflops.capture.record import Hook, NodeRecord, record_of
+from graphflops.core.sizes import Spec
+from graphflops.core.torch_compat import tree_leaves
+from graphflops.graph.op import BackwardHook, Invocation, Kind, Op, Operand, Region, Source, TensorArgument
+from graphflops.graph.op_graph import OpGraph
+
+
+def build(trace: Trace, *, invocations: bool = False) -> OpGraph:
+    """Return the graph of what was captured, before any pass.
+
+    With ``invocations`` each call can be made again: its Op holds the callable and its arguments.
+    """
+    graph = OpGraph(modules=trace.modules)
+    blocks: dict[int, tuple[str, ...]] = {}
+    for node in trace.graph.nodes:
+        if _is_part(node):
+            continue  # an Operand has the index of a result
+        record = record_of(node)
+        if record.repeat is None:
+            graph.add_op(_op(node, record, invocations=invocations))
+            continue
+        body = record.repeat.body
+        if id(body) not in blocks:
+            blocks[id(body)] = tuple(name for name in map(_name, body.nodes) if name in graph)
+        graph.add_repeat(_repeat(node, record, blocks[id(body)]))
+    return graph
+
+
+def _op(node: fx.Node, record: NodeRecord, *, invocations: bool) -> Op:
+    requires_grad = record.requires_grad or {}
+    if node.op == "output":
+        operands = tuple(_operands("output", node.args[0], requires_grad))
+        return Op(node.name, "output", None, "", "", operands, {}, (), requires_grad=False)
+    source = record if record.goes_back is None else record_of(record.goes_back)
+    kind = _kind(node, record)
+    operands = tuple(
+        operand
+        for name, value in record.operands.items()
+        if isinstance(value, _CONTAINERS)
+        for operand in _operands(name, value, requires_grad)
+    )
+    results = _several(source.value)
+    goes_back = record.goes_back is not None
+    return Op(
+        name=_name(node),
+        kind=kind,
+        call=str(node.target) if kind == "parameter" else record.call,
+        module_path=record.module_path or "",
+        line=record.line or "",
+        operands=operands,
+        arguments={name: _with_specs(value) for name, value in record.operands.items()} | dict(_masks(record)),
+        out=_spec(source) if torch.is_tensor(source.value) else tuple(map(_spec_or_none, results)),
+        requires_grad=record.resolves_view
+        or any(_has_gradient(result, kind) for result in results if torch.is_tensor(result)),
+        reaches=record.reaches,
+        runs_again=record.runs_again,
+        hook=None if record.hook is None else _hook(record.hook),
+        own_code=record.own_code,
+        phase=record.phase,
+        gradients_of=dict(_gradients_of(node, record)),
+        goes_back=goes_back,
+        only_accumulates=record.only_accumulates,
+        invocation=_invocation(node, record) if invocations and record.run is not None else None,
+        needs_grad=frozenset(operand.name for operand in operands if operand.requires_grad and goes_back),
+        fan_in=_one_for_each(source.value) if goes_back else {},
+    )
+
+
+def _hook(hook: Hook) -> BackwardHook:
+    return BackwardHook(hook.phase, tuple(map(_origin, hook.triggers)), hook.gradients)
+
+
+def _kind(node: fx.Node, record: NodeRecord) -> Kind:
+    if node.op == "placeholder":
+        return "input"
+    if node.op == "get_attr":
+        return "parameter" if record.is_parameter else "constant"
+    return "idle" if record.is_covered else "call"
+
+
+def _one_for_each(results: Any) -> dict[int | None, int]:
+    """Return a gradient for each result that may have one."""
+    if torch.is_tensor(results):
+        return {None: 1}
+    return {i: 1 for i, each in enumerate(_several(results)) if torch.is_tensor(each) and each.is_floating_point()}
+
+
+def _gradients_of(node: fx.Node, record: NodeRecord) -> Iterator[tuple[int | None, tuple[Source, ...]]]:
+    """Yield the tensors that a call of a step's backward pass makes the gradients of: as a whole, and by result."""
+    if record.phase != "backward":
+        return
+    parts = {user: user.args[1] for user in node.users if _is_part(user) and isinstance(user.args[1], int)}
+    for gradient, index in {node: None, **parts}.items():
+        tensors = tuple(_origin(tensor) for tensor in record_of(gradient).gradients_of if tensor.meta)
+        if tensors:
+            yield index, tensors
+
+
+def _has_gradient(tensor: torch.Tensor, kind: Kind) -> bool:
+    """Whether a gradient comes to a result and goes on: one that was made a leaf is where it ends."""
+    try:
+        return tensor.requires_grad and (kind != "call" or not tensor.is_leaf)
+    except RuntimeError:  # a view whose base was written to in a way that PyTorch cannot follow
+        return True
+
+
+def _operands(name: str, value: Any, requires_grad: Mapping[fx.Node, bool]) -> Iterator[Operand]:
+    """Yield the tensors of one argument; those of a list are called ``name.0``, ``name.1``, …"""
+    is_tensor = isinstance(value, fx.Node)
+    for i, leaf in enumerate([value] if is_tensor else tree_leaves(value)):
+        if isinstance(leaf, fx.Node):
+            source, index = _origin(leaf)
+            yield Operand(
+                name=name if is_tensor else f"{name}.{i}",
+                source=source,
+                index=index,
+                spec=_spec(record_of(leaf)),
+                requires_grad=requires_grad[leaf],
+            )
+
+
+_CONTAINERS = (fx.Node, tuple, list, dict)
+
+
+def _repeat(node: fx.Node, record: NodeRecord, names: tuple[str, ...]) -> Region:
+    repeat = record.repeat
+    assert repeat is not None
+    sources = {
+        _origin(source): _origin(own)
+        for source, own in zip(repeat.body.inputs, repeat.inputs, strict=True)
+        if source is not None and own is not None
+    }
+    read = {_origin(output)[0] for output in repeat.body.outputs if isinstance(output, fx.Node)}
+    results = {name: repeat.renaming.op(name) for name in sorted(read, key=names.index)}
+    return Region("repeat", node.name, record.module_path or "", "", names, repeat.renaming, sources, results)
+
+
+def _invocation(node: fx.Node, record: NodeRecord) -> Invocation:
+    def value_of(value: Any) -> Any:
+        """A tensor as its description, and containers that may be written to for those of fx, which may not."""
+        if isinstance(value, fx.Node):
+            tensor = record_of(value).value
+            return TensorArgument(_origin(value), spec_of(tensor), tuple(tensor.stride()))
+        if isinstance(value, dict):
+            return {key: value_of(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [value_of(each) for each in value]
+        if type(value) is tuple:
+            return tuple(map(value_of, value))
+        return map_arg(value, value_of)
+
+    assert record.run is not None
+    return Invocation(record.run, value_of(node.args), value_of(dict(node.kwargs)))
+
+
+def _name(node: fx.Node) -> str:
+    """Return the name of an Op: of what a module holds, its path."""
+    return record_of(node).name or node.name
+
+
+def _is_part(node: fx.Node) -> bool:
+    record = record_of(node)
+    return record.part_of is not None or (node.target is operator.getitem and record.call is None)
+
+
+def _origin(node: fx.Node) -> Source:
+    """Return the name of the Op that made a value, and which of its results the value is."""
+    record = record_of(node)
+    if record.part_of is not None:
+        renaming, original = record.part_of
+        name, index = _origin(original)
+        return renaming.op(name), index
+    if not _is_part(node):
+        return _name(node), None
+    maker, result = node.args
+    assert isinstance(maker, fx.Node)
+    assert isinstance(result, int)
+    return _name(maker), result
+
+
+def _masks(record: NodeRecord) -> Iterator[tuple[str, Spec]]:
+    """Yield the operands that are attention masks, with the number of elements that they let through."""
+    for name, nnz in record.mask_nnz.items():
+        yield name, replace(_spec(record_of(record.operands[name])), stored=nnz)
+
+
+def _with_specs(value: Any) -> Any:
+    """Return an argument with the Spec of each node in its place."""
+    to_spec: Any = lambda node: _spec(record_of(node))  # noqa: E731
+    return map_arg(value, to_spec)
+
+
+def _spec(record: NodeRecord) -> Spec:
+    """Return the Spec of a node with one result."""
+    if record.spec is None:
+        record.spec = spec_of(record.value)
+    return record.spec
+
+
+def _spec_or_none(value: Any) -> Spec:
+    return spec_of(value) if torch.is_tensor(value) else Spec((0,), "none")
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)

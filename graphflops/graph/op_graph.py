@@ -1,0 +1,161 @@
+"""OpGraph: a networkx.DiGraph whose nodes are Ops and repeated Regions, and whose edges are tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import networkx as nx
+
+from graphflops.core.renaming import Renaming
+from graphflops.graph.op import Op, Operand, Read, Region, RegionKind, Source
+
+if TYPE_CHECKING:
+    DiGraph: TypeAlias = nx.DiGraph[str]
+else:
+    DiGraph = nx.DiGraph
+
+
+class OpGraph(DiGraph):  # type: ignore[misc]
+    """The graph of a captured model; nodes stand in the order in which their calls ran.
+
+    A node has the name of its Op, and the Op as its attribute ``op``. A node that stands for a block that repeats
+    another one has a Region as its attribute ``region`` instead; its Ops are not nodes.
+
+    An edge runs from the maker of tensors to their reader. Its attribute ``reads`` is a tuple of ``Read``: the reader's
+    operand, the index of the maker's result, and the Spec.
+    """
+
+    def add_op(self, op: Op) -> None:
+        """Add an Op, and edges from the makers of the tensors that it reads."""
+        self.add_node(op.name, op=op)
+        for operand in op.operands:
+            self._connect((operand.source, operand.index), op.name, operand)
+
+    def add_repeat(self, region: Region) -> None:
+        """Add a block that repeats another one, and edges from the makers of the tensors that it reads."""
+        self.add_node(region.name, region=region)
+        inside = {*region.ops}
+        for op in map(self.op, region.ops):
+            for operand in op.operands:
+                if operand.source not in inside:
+                    source = operand.source, operand.index
+                    self._connect(region.sources.get(source, source), region.name, operand)
+        self._makers.update(dict.fromkeys(region.results.values(), region.name))
+
+    def _connect(self, source: Source, reader: str, operand: Operand) -> None:
+        maker = self._makers.get(source[0], source[0])
+        reads = (Read(operand.name, source[1], operand.spec),)
+        if self.has_edge(maker, reader):
+            reads = (*self.edges[maker, reader]["reads"], *reads)
+        self.add_edge(maker, reader, reads=reads)
+
+    @property
+    def _makers(self) -> dict[str, str]:
+        """The result of a repeat, as its readers name it → the node of the repeat."""
+        makers: dict[str, str] = self.graph.setdefault("makers", {})
+        return makers
+
+    def op(self, name: str) -> Op:
+        """Return the Op of a node."""
+        op: Op = self.nodes[name]["op"]
+        return op
+
+    def steps(self) -> Iterator[Op | Region]:
+        """Yield the Op or the repeat of each node, in the order in which they ran."""
+        return (attributes.get("op") or attributes["region"] for _, attributes in self.nodes(data=True))
+
+    def ops(self) -> Iterator[Op]:
+        """Yield the Ops in the order in which they ran, without those of repeats."""
+        return (attributes["op"] for _, attributes in self.nodes(data=True) if "op" in attributes)
+
+    def calls(self) -> Iterator[Op]:
+        """Yield the Ops that call something: no inputs, parameters, constants and outputs."""
+        return (op for op in self.ops() if op.kind == "call")
+
+    def every_op(self) -> Iterator[Op]:
+        """Yield the Ops in the order in which they ran, those of repeats too."""
+        for step in self.steps():
+            if isinstance(step, Region):
+                yield from self.ops_of(step)
+            else:
+                yield step
+
+    def repeats(self) -> list[Region]:
+        """Return the blocks that repeat another one."""
+        return [step for step in self.steps() if isinstance(step, Region)]
+
+    def ops_of(self, repeat: Region) -> Iterator[Op]:
+        """Yield the Ops of a block that repeats another one, under their own names."""
+        renaming, inside = repeat.renaming, {*repeat.ops}
+        assert renaming is not None
+
+        def own(source: Source) -> Source:
+            if source[0] in inside:
+                return renaming.op(source[0]), source[1]
+            return repeat.sources.get(source, source)
+
+        def own_operand(operand: Operand) -> Operand:
+            source, index = own((operand.source, operand.index))
+            return replace(operand, source=source, index=index)
+
+        for op in map(self.op, repeat.ops):
+            yield replace(
+                op,
+                name=renaming.op(op.name),
+                call=renaming.path(op.call) if op.kind == "parameter" else op.call,
+                module_path=renaming.path(op.module_path),
+                operands=tuple(map(own_operand, op.operands)),
+                reaches=tuple((repeat.name, region) for region in op.reaches),
+                runs_again={(repeat.name, region): part for region, part in op.runs_again.items()},
+                hook=op.hook and replace(op.hook, triggers=tuple(map(own, op.hook.triggers))),
+            )
+
+    def placements(self) -> Iterator[tuple[Renaming | None, tuple[str, ...]]]:
+        """Yield groups of Ops in the order in which they ran, each with the renaming of its names at this place.
+
+        A block that others repeat is one group at each of its places. So a stage looks at each Op once, and counts it
+        as often as its group is there.
+        """
+        blocks = {name: repeat.ops for repeat in self.repeats() for name in repeat.ops}
+        for step in self.steps():
+            if isinstance(step, Region):
+                yield step.renaming, step.ops
+            elif step.name not in blocks:
+                yield None, (step.name,)
+            elif step.name == blocks[step.name][0]:
+                yield None, blocks[step.name]
+
+    def regions(self, kind: RegionKind | None = None) -> Iterator[Region]:
+        """Yield the regions of a kind, or of all: modules, checkpointed regions, and repeats.
+
+        The Ops of a module are those that ran while it was called, those of its submodules included.
+        """
+        if kind in (None, "module"):
+            yield from self._modules()
+        if kind in (None, "checkpoint"):
+            yield from self._checkpoints()
+        if kind in (None, "repeat"):
+            yield from self.repeats()
+
+    def _modules(self) -> Iterator[Region]:
+        inside: dict[str, list[str]] = {}
+        for op in self.every_op():
+            if op.kind in ("call", "parameter"):
+                path = op.module_path
+                inside.setdefault("", []).append(op.name)
+                for end in (*(i for i, character in enumerate(path) if character == "."), len(path)):
+                    if path:
+                        inside.setdefault(path[:end], []).append(op.name)
+        classes: Mapping[str, str] = self.graph.get("modules", {})
+        for path, names in inside.items():
+            yield Region("module", path, path, classes.get(path, ""), tuple(names))
+
+    def _checkpoints(self) -> Iterator[Region]:
+        inside: dict[object, list[Op]] = {}
+        for op in self.every_op():
+            for region in op.runs_again:
+                inside.setdefault(region, []).append(op)
+        for number, ops in enumerate(inside.values()):
+            yield Region("checkpoint", f"checkpoint_{number}", ops[0].module_path, "", tuple(op.name for op in ops))

@@ -1,0 +1,25 @@
+"""The passes, in the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+import networkx as nx
+
+from graphflops.graph.gradients import mark_gradients, mark_weights
+from graphflops.graph.op_graph import OpGraph
+from graphflops.graph.repeats import split_repeats
+
+Pass: TypeAlias = Callable[[OpGraph], OpGraph]
+"""takes the graph, and returns it with annotations, or another one"""
+
+PASSES: tuple[Pass, ...] = (split_repeats, mark_weights, mark_gradients)
+
+
+def run_passes(graph: OpGraph, passes: Iterable[Pass] = PASSES) -> OpGraph:
+    """Return the graph after all passes, frozen: nobody adds a node to it later."""
+    for each in passes:
+        graph = each(graph)
+    frozen: OpGraph = nx.freeze(graph)
+    return frozen
