@@ -1,83 +1,66 @@
-"""FLOPsCount and Amount: what a step costs in a few numbers, which add, subtract and scale."""
+"""PhaseCounts: the FLOPs of a step by phase, which add, subtract and scale."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass, replace
 
 from graphflops.report.report import Report
 
 
 @dataclass(frozen=True)
-class FLOPsCount:
+class PhaseCounts:
     """FLOPs of a step, or of a part of it; counts add, and scale by a number of steps.
 
-    >>> (FLOPsCount(10, 20, 3) * 1000 + FLOPsCount(forward=7)).total
+    >>> (PhaseCounts(10, 20, 3) * 1000 + PhaseCounts(forward=7)).total
     33007
     """
 
     forward: int = 0
     backward: int = 0
     optimizer: int = 0
+    integer: int = 0
+    """operations on integers, which are no FLOPs and in no total"""
 
     @property
     def total(self) -> int:
         """forward + backward + optimizer"""
         return self.forward + self.backward + self.optimizer
 
-    def __add__(self, other: FLOPsCount) -> FLOPsCount:
-        if not isinstance(other, FLOPsCount):
-            return NotImplemented
-        return FLOPsCount(
-            self.forward + other.forward, self.backward + other.backward, self.optimizer + other.optimizer
-        )
+    @property
+    def flops(self) -> PhaseCounts:
+        """The FLOPs alone, without operations on integers."""
+        return replace(self, integer=0)
 
-    def __sub__(self, other: FLOPsCount) -> FLOPsCount:
-        return self + -1 * other if isinstance(other, FLOPsCount) else NotImplemented
+    def __add__(self, other: PhaseCounts) -> PhaseCounts:
+        if not isinstance(other, PhaseCounts):
+            return NotImplemented
+        return PhaseCounts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+    def __radd__(self, other: int) -> PhaseCounts:
+        return self if other == 0 else NotImplemented  # so that sum() works
+
+    def __sub__(self, other: PhaseCounts) -> PhaseCounts:
+        return self + -1 * other if isinstance(other, PhaseCounts) else NotImplemented
+
+    def __mul__(self, times: int) -> PhaseCounts:
+        return PhaseCounts(*(count * times for count in astuple(self)))
+
+    __rmul__ = __mul__
 
     def __getitem__(self, phase: str) -> int:
         return self.to_dict()[phase]
 
-    def __radd__(self, other: int) -> FLOPsCount:
-        return self if other == 0 else NotImplemented  # so that sum() works
-
-    def __mul__(self, times: int) -> FLOPsCount:
-        return FLOPsCount(self.forward * times, self.backward * times, self.optimizer * times)
-
-    __rmul__ = __mul__
-
-    def to_dict(self) -> dict[str, int]:
-        """forward, backward, optimizer and total, as plain ints."""
-        return {**asdict(self), "total": self.total}
+    def to_dict(self, *, integer: bool = False) -> dict[str, int]:
+        """forward, backward, optimizer and total, and on request integer, as plain ints."""
+        counts = {phase: getattr(self, phase) for phase in ("forward", "backward", "optimizer", "total")}
+        return {**counts, "integer": self.integer} if integer else counts
 
     @classmethod
-    def of(cls, report: Report) -> FLOPsCount:
-        """The FLOPs of a report; what is recomputed is part of the backward pass."""
-        return cls(report.forward, report.backward + report.recompute, report.optimizer)
+    def of(cls, report: Report, *, integer: bool = False) -> PhaseCounts:
+        """The FLOPs of a report, and on request its operations on integers; recompute is part of backward."""
+        integers = int(report.work("total").integer) if integer else 0
+        return cls(report.forward, report.backward + report.recompute, report.optimizer, integers)
 
 
-@dataclass(frozen=True)
-class Amount:
-    """FLOPs by phase, and beside them the operations on integers, which are no FLOPs."""
-
-    flops: FLOPsCount = FLOPsCount()
-    integer: int = 0
-
-    @classmethod
-    def of(cls, report: Report) -> Amount:
-        """What a report says of the whole step."""
-        return cls(FLOPsCount.of(report), int(report.work("total").integer))
-
-    def __add__(self, other: Amount) -> Amount:
-        return Amount(self.flops + other.flops, self.integer + other.integer)
-
-    def __sub__(self, other: Amount) -> Amount:
-        return Amount(self.flops - other.flops, self.integer - other.integer)
-
-    def __mul__(self, times: int) -> Amount:
-        return Amount(self.flops * times, self.integer * times)
-
-    __rmul__ = __mul__
-
-    def to_dict(self) -> dict[str, int]:
-        """forward, backward, optimizer, total and integer, as plain ints."""
-        return {**self.flops.to_dict(), "integer": self.integer}
+FLOPsCount = PhaseCounts
+"""its name in the quick reference of ResNet-BK"""

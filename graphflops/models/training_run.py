@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from graphflops.core.errors import UsageError
-from graphflops.models.flops_count import Amount, FLOPsCount
+from graphflops.models.flops_count import PhaseCounts
 from graphflops.report.report import Report
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def step_report(config: ResNetBKConfig, batch_size: int, **options: Any) -> Repo
 
 def run_amount(
     config: ResNetBKConfig, steps: int, batch_size: int, *, pool: int = POOL, reuse: int = REUSE, **options: Any
-) -> Amount:
+) -> PhaseCounts:
     """What so many steps cost together, exactly.
 
     - ``use_curriculum_learning``: the steps are made on the lengths that ``graphflops.models.curriculum`` says.
@@ -49,11 +49,11 @@ def run_amount(
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise UsageError(f"{name} must be a positive integer, not {number!r}")
     options = _fitting(config, options)
-    model, total, done = _model(config), Amount(), 0
+    model, total, done = _model(config), PhaseCounts(), 0
     for length, count in _stages(config, steps):
         gradients = _multiples(done, done + count, reuse) if config.use_gradient_caching else count
-        step = Amount.of(_analyzed(model, batch_size, length, options))
-        update = Amount(FLOPsCount(optimizer=step.flops.optimizer))
+        step = PhaseCounts.of(_analyzed(model, batch_size, length, options), integer=True)
+        update = PhaseCounts(optimizer=step.optimizer)
         total += gradients * (step - update) + count * update
         if config.use_active_learning:
             total += gradients * _choosing(model, pool * batch_size, length, options)
@@ -83,7 +83,7 @@ def _multiples(first: int, end: int, of: int) -> int:
     return -(-end // of) - -(-first // of)
 
 
-def _choosing(model: ConfigurableResNetBK, candidates: int, length: int, options: dict[str, Any]) -> Amount:
+def _choosing(model: ConfigurableResNetBK, candidates: int, length: int, options: dict[str, Any]) -> PhaseCounts:
     from graphflops.models.active_learning import Uncertainty
 
     model.eval()
@@ -92,7 +92,7 @@ def _choosing(model: ConfigurableResNetBK, candidates: int, length: int, options
         report = _analyzed(Uncertainty(model), candidates, length, {**options, "rates": rates, "training": False})
     finally:
         model.train()
-    return Amount.of(report)
+    return PhaseCounts.of(report, integer=True)
 
 
 def _model(config: ResNetBKConfig) -> ConfigurableResNetBK:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graphflops.core.characters import in_line
 from graphflops.core.errors import UsageError
 from graphflops.core.units import in_step, percent, step_of, unit
-from graphflops.models.flops_count import Amount, FLOPsCount
+from graphflops.models.flops_count import PhaseCounts
 from graphflops.models.training_run import OF_A_RUN, run_amount, step_report
 from graphflops.report.conventions import Convention, convention_named
 from graphflops.report.data import is_of_training
@@ -32,7 +32,7 @@ class Step:
     """One bar of a waterfall: what changed, and by how much; less than 0 is saved."""
 
     name: str
-    change: Amount
+    change: PhaseCounts
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Waterfall:
 
     first: str
     second: str
-    start: Amount
+    start: PhaseCounts
     steps: tuple[Step, ...]
-    end: Amount
+    end: PhaseCounts
     convention: str = "standard"
     unit: str = "FLOP"
     of: str = "a step"
@@ -55,7 +55,7 @@ class Waterfall:
         assert sum((each.change for each in self.steps), self.start) == self.end, "the steps are not the difference"
 
     @property
-    def difference(self) -> Amount:
+    def difference(self) -> PhaseCounts:
         """What the second has more than the first."""
         return self.end - self.start
 
@@ -66,10 +66,10 @@ class Waterfall:
             "unit": self.unit,
             "convention": self.convention,
             "of": self.of,
-            "first": {"name": self.first, **self.start.to_dict()},
-            "steps": [{"name": each.name, **each.change.to_dict()} for each in self.steps],
-            "second": {"name": self.second, **self.end.to_dict()},
-            "difference": self.difference.to_dict(),
+            "first": {"name": self.first, **self.start.to_dict(integer=True)},
+            "steps": [{"name": each.name, **each.change.to_dict(integer=True)} for each in self.steps],
+            "second": {"name": self.second, **self.end.to_dict(integer=True)},
+            "difference": self.difference.to_dict(integer=True),
             **({"notes": list(self.notes)} if self.notes else {}),
         }
 
@@ -116,14 +116,14 @@ def waterfall(
             "rates are of the layers that use_adaptive_computation skips, and neither configuration has it"
         )
 
-    known: dict[str, Amount] = {}
+    known: dict[str, PhaseCounts] = {}
 
-    def amount_of(config: ResNetBKConfig) -> Amount:
+    def amount_of(config: ResNetBKConfig) -> PhaseCounts:
         if steps is not None:
             return run_amount(config, steps, batch_size, **options)
         key = repr(replace(config, **dict.fromkeys(OF_A_RUN, False)))  # what these change is a run, and no step
         if key not in known:
-            known[key] = Amount.of(step_report(config, batch_size, **options))
+            known[key] = PhaseCounts.of(step_report(config, batch_size, **options), integer=True)
         return known[key]
 
     convention = convention_named(options.get("convention", "standard"))
@@ -182,15 +182,15 @@ def difference(first: Report, second: Report, *, names: tuple[str, str] | None =
     refuse_other_phases(first, second, chosen)
     parts = [_by_component(each) for each in (first, second)]
     steps = [
-        Step(name, parts[1].get(name, Amount()) - parts[0].get(name, Amount()))
+        Step(name, parts[1].get(name, PhaseCounts()) - parts[0].get(name, PhaseCounts()))
         for name in dict.fromkeys([*parts[0], *parts[1]])
     ]
     convention: Convention = first.convention
     return Waterfall(
         *chosen,
-        Amount.of(first),
+        PhaseCounts.of(first, integer=True),
         tuple(steps),
-        Amount.of(second),
+        PhaseCounts.of(second, integer=True),
         convention.name,
         convention.unit,
         of="a step" if is_of_training(first) or is_of_training(second) else "a forward pass",
@@ -236,7 +236,7 @@ def _inputs(report: Report) -> str:
 
 def print_waterfall(between: Waterfall, console: Console) -> None:
     """The bars as a table, in one unit."""
-    step = step_of(max(between.start.flops.total, between.end.flops.total))
+    step = step_of(max(between.start.total, between.end.total))
     console.print(
         f"from {between.first} to {between.second}, {unit(step, between.unit)}s of {between.of}",
         soft_wrap=True,
@@ -267,9 +267,9 @@ def _table(between: Waterfall, step: int) -> Table:
     for heading in ("forward", "backward", "optimizer", "total", "of first", *(["integer"] if integers else [])):
         table.add_column(heading, justify="right", no_wrap=True)
 
-    def row(name: str, amount: Amount, shown: Any, style: str | None = None) -> None:
-        flops = amount.flops.to_dict()
-        share = _share(flops["total"], between.start.flops.total, signed=shown is _signed)
+    def row(name: str, amount: PhaseCounts, shown: Any, style: str | None = None) -> None:
+        flops = amount.to_dict()
+        share = _share(flops["total"], between.start.total, signed=shown is _signed)
         beside = [shown(amount.integer, step)] if integers else []
         table.add_row(name, *(shown(each, step) for each in flops.values()), share, *beside, style=style)
 
@@ -308,11 +308,11 @@ def _changes(start: ResNetBKConfig, end: ResNetBKConfig) -> dict[str, dict[str, 
     return {**({", ".join(sizes): sizes} if sizes else {}), **flags}
 
 
-def _by_component(report: Report) -> dict[str, Amount]:
+def _by_component(report: Report) -> dict[str, PhaseCounts]:
     forward, backward, optimizer = (report.by_component(phase) for phase in ("forward", "backward", "optimizer"))
     again = report.by_component("recompute")
     integers = replace(report, convention=_INTEGERS).by_component("total")
     return {
-        name: Amount(FLOPsCount(forward[name], backward[name] + again[name], optimizer[name]), integers[name])
+        name: PhaseCounts(forward[name], backward[name] + again[name], optimizer[name], integers[name])
         for name in forward
     }
