@@ -12,10 +12,11 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from graphflops.capture.copying import Copier, object_dict
+from graphflops.capture.copying import Copier
 from graphflops.capture.distributed import check_no_flat_parameters, is_distributed, replicated_values
 from graphflops.capture.module_state import snapshot_state
 from graphflops.capture.module_tree import survey_model
+from graphflops.capture.object_state import object_dict
 from graphflops.capture.session import session, tracing
 from graphflops.core.errors import CaptureError
 from graphflops.core.sizes import Spec, as_size

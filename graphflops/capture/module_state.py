@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from graphflops.capture.copying import NOTHING, content_of, is_a, is_plain, object_dict
+from graphflops.capture.code_names import MISSING, cell_content
+from graphflops.capture.object_state import is_a, is_plain, object_dict
 from graphflops.capture.random_numbers import with_own_generator
 from graphflops.capture.session import IsOwn, Restore, in_analysis
 from graphflops.core.messages import try_getattr
@@ -129,7 +130,7 @@ def _remember_apart(names: Collection[str]) -> list[Callable[[], None]]:
 
     def replace_within(function: FunctionType) -> None:
         for cell in function.__closure__ or ():
-            if (apart_one := other(held := content_of(cell))) is not None:
+            if (apart_one := other(held := cell_content(cell))) is not None:
                 replace(functools.partial(setattr, cell, "cell_contents"), held, apart_one)
         named = function.__kwdefaults__ or {}
         for name, value in [*named.items()]:
@@ -171,14 +172,14 @@ class _Place:
         self.is_named = is_named
         self.content: Any
         if is_a(holder, CellType):
-            self.content = (content_of(holder),)
+            self.content = (cell_content(holder),)
         else:
             self.content = dict(vars(holder)) if is_a(holder, type) else _held_in(holder)
 
     def put_back(self, is_own: IsOwn, alone: bool) -> None:
         """Give what was written to what it held: all of it, or where it came to hold something of the analysis."""
         if is_a(self.holder, CellType):
-            now, then = content_of(self.holder), self.content[0]
+            now, then = cell_content(self.holder), self.content[0]
             if now is not then and (alone or _reaches(now, is_own)):
                 self.holder.cell_contents = then
         elif is_a(self.content, dict):
@@ -201,12 +202,12 @@ class _Place:
         before = self.content
         if dict.__len__(now) == len(before) and all(map(operator.is_, dict.values(now), before.values())):
             return
-        for key in [key for key, value in dict.items(now) if before.get(key, NOTHING) is not value]:
+        for key in [key for key, value in dict.items(now) if before.get(key, MISSING) is not value]:
             value = dict.__getitem__(now, key)
             if self.is_named and (is_a(value, _OPAQUE[:3]) or (is_a(key, str) and key.startswith("__"))):
                 continue  # what was imported or defined meanwhile
             if alone or _reaches(value, is_own):
-                self._put(key, before.get(key, NOTHING))
+                self._put(key, before.get(key, MISSING))
         if alone and not self.is_named:
             for key, value in before.items():
                 if not dict.__contains__(now, key):
@@ -214,8 +215,8 @@ class _Place:
 
     def _put(self, key: Any, value: Any) -> None:
         if is_a(self.holder, type):
-            type.__delattr__(self.holder, key) if value is NOTHING else type.__setattr__(self.holder, key, value)
-        elif value is NOTHING:
+            type.__delattr__(self.holder, key) if value is MISSING else type.__setattr__(self.holder, key, value)
+        elif value is MISSING:
             dict.__delitem__(self.holder, key)
         else:
             dict.__setitem__(self.holder, key, value)

@@ -16,7 +16,8 @@ from typing import Any
 
 from torch import nn
 
-from graphflops.capture.copying import NOTHING, content_of, files_named, is_a, is_plain, names_in, object_dict
+from graphflops.capture.code_names import MISSING, cell_content, names_in, user_modules_named
+from graphflops.capture.object_state import is_a, is_plain, object_dict
 
 DEEPEST = 4
 """attributes and members, one in the other, that are looked through"""
@@ -71,11 +72,11 @@ def _members(name: str, value: Any) -> Iterable[tuple[str, Any]]:
     """What there is to look into next, each with its name."""
     if is_a(value, types.FunctionType):
         code = value.__code__
-        enclosed = zip(code.co_freevars, filter(_is_there, map(content_of, value.__closure__ or ())), strict=False)
+        enclosed = zip(code.co_freevars, filter(_is_there, map(cell_content, value.__closure__ or ())), strict=False)
         named = ((each, value.__globals__[each]) for each in names_in(code) if each in value.__globals__)
         for each, content in (*enclosed, *named):
             if is_a(content, types.ModuleType):
-                yield from itertools.chain.from_iterable(found for _, found in files_named(content, code))
+                yield from itertools.chain.from_iterable(found for _, found in user_modules_named(content, code))
             else:
                 yield each, content
         defaults = value.__defaults__ or ()
@@ -116,7 +117,7 @@ def _joined(name: str, member: str) -> str:
 
 
 def _is_there(content: Any) -> bool:
-    return content is not NOTHING
+    return content is not MISSING
 
 
 def register_modules(holder: nn.Module, reached: Mapping[str, nn.Module]) -> None:
