@@ -118,7 +118,7 @@ def prelu(self: Spec, weight: Spec, out: Spec) -> Cost:
 
 
 @rule(aten._prelu_kernel_backward)
-def prelu_backward(grad_output: Spec, flowing: frozenset[int]) -> Cost:
+def prelu_backward(grad_output: Spec, grad_outputs: frozenset[int]) -> Cost:
     """Both gradients of ``prelu``, run by themselves: a comparison and a product each.
 
     Their own: upstream a comparison, and a product for each that is used, which are added; a comparison and a product
@@ -126,13 +126,13 @@ def prelu_backward(grad_output: Spec, flowing: frozenset[int]) -> Cost:
     """
     n = grad_output.numel
     each = Work(elementwise=2 * n)
-    upstream = Work(elementwise=2 * len(flowing) * n)
+    upstream = Work(elementwise=2 * len(grad_outputs) * n)
     return Cost(
         2 * each,
         {
             "grad_output": upstream,
-            "self": each if 1 in flowing else ZERO,
-            "weight": each if 0 in flowing else ZERO,
+            "self": each if 1 in grad_outputs else ZERO,
+            "weight": each if 0 in grad_outputs else ZERO,
         },
     )
 

@@ -35,13 +35,13 @@ def convolution_backward(
     transposed: bool,
     groups: Size,
     output_mask: tuple[bool, ...],
-    flowing: frozenset[int],
+    grad_outputs: frozenset[int],
 ) -> Cost:
     """The gradients of a convolution, run by themselves: each that is asked for is as much as forward.
 
-    The gradients of those in ``flowing`` are convolutions again; PyTorch runs all of them if it needs one. Of that of
-    the input: the incoming gradient's convolution with the weight, and the weight's gradient, a convolution
-    whose kernel is the output; what its result has beyond the kernel, where the stride leaves a rest, is computed and
+    The gradients of those in ``grad_outputs`` are convolutions again; PyTorch runs all of them if it needs one. Of that
+    of the input: the incoming gradient's convolution with the weight, and the weight's gradient, a convolution whose
+    kernel is the output; what its result has beyond the kernel, where the stride leaves a rest, is computed and
     thrown away. Of that of the weight: the convolution of the input, and the gradient of the input.
     """
     first = convolution(input, weight, transposed, grad_output)
@@ -49,7 +49,7 @@ def convolution_backward(
     names = operands_in_mask(("input", "weight", "bias"), output_mask)
     n = additions(grad_output.numel, grad_output).elementwise
     second, met = ZERO, 0
-    if _INPUT in flowing:
+    if _INPUT in grad_outputs:
         (batch, channels, *image), (_, filters, *positions) = input.shape, grad_output.shape
         if transposed:
             image, positions = positions, image
@@ -58,9 +58,9 @@ def convolution_backward(
         taps = [(image[i] + 2 * padding[i] - stride[i] * (positions[i] - 1) - 1) // dilation[i] + 1 for i in axes]
         by_weight = batch * channels * filters * prod(positions) * prod(taps) // groups
         second, met = macs + multiply_adds(by_weight, grad_output), 1
-    if _WEIGHT in flowing:
+    if _WEIGHT in grad_outputs:
         second, met = second + 2 * macs, met + 1
-    if _BIAS in flowing:
+    if _BIAS in grad_outputs:
         met = met + 1
     return Cost(
         gradient(first, *names),

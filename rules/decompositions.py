@@ -3,7 +3,7 @@
 What a decomposition does inside are single operations, so it stands in elementwise; macs are the matrix products that
 PyTorch runs as such, which are those of gradients. A complex operation counts as four.
 
-What the gradient of a decomposition costs depends on which of its results are used: ``flowing`` has the indices of
+What the gradient of a decomposition costs depends on which of its results are used: ``grad_outputs`` has the indices of
 those through which a gradient comes back. Its matrix products are exact; of the rest, triangular systems are counted,
 and what is done once an element is left out. The formulas are autograd's: Giles, An extended collection of matrix
 derivative results (2008); Walter & Lehmann, Algorithmic differentiation of the QR decomposition (2010).
@@ -24,7 +24,7 @@ _L, _U = 1, 2
 
 
 @rule(aten.linalg_lu)
-def lu(A: Spec, flowing: frozenset[int], pivot: bool = True) -> Cost:
+def lu(A: Spec, grad_outputs: frozenset[int], pivot: bool = True) -> Cost:
     """P·A = L·U by elimination: 2/3·n³; of m × n with k = min(m, n), 2·m·n·k − (m + n)·k² + 2/3·k³.
 
     Backward P·L⁻ᴴ·(tril(Lᴴ·gL) + triu(gU·Uᴴ))·U⁻ᴴ: a product for each of L and U that is used, one with P if rows were
@@ -33,9 +33,9 @@ def lu(A: Spec, flowing: frozenset[int], pivot: bool = True) -> Cost:
     m, n = A.shape[-2:]
     k = size_min(m, n)
     products: Size = m * m * n if pivot else 0
-    if _L in flowing:
+    if _L in grad_outputs:
         products = products + m * k**2
-    if _U in flowing:
+    if _U in grad_outputs:
         products = products + n * k**2
     return Cost(_eliminated(A), {"A": _products(A, products) + _each(A, (m + n) * k**2)})
 
@@ -128,7 +128,7 @@ def cholesky_inverse(self: Spec) -> Cost:
 
 
 @rule(aten.linalg_qr)
-def qr(A: Spec, mode: str, flowing: frozenset[int]) -> Cost:
+def qr(A: Spec, mode: str, grad_outputs: frozenset[int]) -> Cost:
     """Householder reflections, 2·m·n² − 2/3·n³ for m ≥ n, else the same of Aᵀ; then Q is made of them.
 
     With c columns Q costs 4·m·c·k − 2·(m + c)·k² + 4/3·k³, which is once more the first term if Q has but k columns.
@@ -142,9 +142,9 @@ def qr(A: Spec, mode: str, flowing: frozenset[int]) -> Cost:
     if mode == "r":
         return Cost(reflections)
     products: Size = m * k**2
-    if _Q in flowing:
+    if _Q in grad_outputs:
         products = products + m * k**2
-    if _R in flowing:
+    if _R in grad_outputs:
         products = products + n * k**2 + _is_positive(n - k) * m * k * n
     c = m if mode == "complete" else k
     made = _each(A, 4 * m * c * k - 2 * (m + c) * k**2 + 4 * k**3 // 3)
@@ -152,7 +152,7 @@ def qr(A: Spec, mode: str, flowing: frozenset[int]) -> Cost:
 
 
 @rule(aten._linalg_svd)
-def svd(A: Spec, compute_uv: bool, flowing: frozenset[int]) -> Cost:
+def svd(A: Spec, compute_uv: bool, grad_outputs: frozenset[int]) -> Cost:
     """Golub & Reinsch, m ≥ n: 14·m·n² + 8·n³ with the vectors, 4·m·n² − 4/3·n³ for the values alone.
 
     Backward U·(…)·Vᴴ: one product of m·n·k if only the values are used. Else Uᴴ·gU and Vᴴ·gV, as far as they are used,
@@ -163,34 +163,34 @@ def svd(A: Spec, compute_uv: bool, flowing: frozenset[int]) -> Cost:
     longer = m + n - k
     forward = _each(A, 14 * longer * k**2 + 8 * k**3 if compute_uv else 4 * longer * k**2 - 4 * k**3 // 3)
     products: Size = m * n * k
-    if flowing & {_U_OF_SVD, _VH}:
+    if grad_outputs & {_U_OF_SVD, _VH}:
         products = products + k**3
-    if _U_OF_SVD in flowing:
+    if _U_OF_SVD in grad_outputs:
         products = products + m * k**2 + _is_positive(m - k) * (3 * m - k) * k**2
-    if _VH in flowing:
+    if _VH in grad_outputs:
         products = products + n * k**2 + _is_positive(n - k) * (3 * n - k) * k**2
     return Cost(forward, {"A": _products(A, products)})
 
 
 @rule(aten._linalg_eigh)
-def eigh(A: Spec, compute_v: bool, flowing: frozenset[int]) -> Cost:
+def eigh(A: Spec, compute_v: bool, grad_outputs: frozenset[int]) -> Cost:
     """The symmetric QR algorithm: 9·n³ with the vectors, 4/3·n³ for the values alone.
 
     Backward V·diag(g)·Vᴴ, one product, if only the values are used; with the vectors V·(Vᴴ·gV …)·Vᴴ, three.
     """
     n = A.shape[-1]
-    products = 3 * n**3 if _VECTORS in flowing else n**3
+    products = 3 * n**3 if _VECTORS in grad_outputs else n**3
     return Cost(_each(A, 9 * n**3 if compute_v else 4 * n**3 // 3), {"A": _products(A, products)})
 
 
 @rule(aten.linalg_eig)
-def eig(self: Spec, out: tuple[Spec, ...], flowing: frozenset[int]) -> Cost:
+def eig(self: Spec, out: tuple[Spec, ...], grad_outputs: frozenset[int]) -> Cost:
     """The QR algorithm with the vectors: 25·n³.
 
     Backward V⁻ᴴ·(…)·Vᴴ in complex numbers: a system of n columns, and three products if the vectors are used.
     """
     n, vectors = self.shape[-1], out[_VECTORS]
-    products = _products(vectors, 3 * n**3) if _VECTORS in flowing else ZERO
+    products = _products(vectors, 3 * n**3) if _VECTORS in grad_outputs else ZERO
     solved = _eliminated(vectors) + _each(vectors, 2 * n**3)
     return Cost(_each(self, 25 * n**3), {"self": products + solved})
 

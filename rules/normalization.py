@@ -68,17 +68,17 @@ _INPUT, _WEIGHT, _BIAS = range(3)
 
 @rule(aten.native_layer_norm_backward)
 def layer_norm_backward(
-    input: Spec, output_mask: tuple[bool, ...], flowing: frozenset[int], weight: Spec | None = None
+    input: Spec, output_mask: tuple[bool, ...], grad_outputs: frozenset[int], weight: Spec | None = None
 ) -> Cost:
     """The gradients of ``layer_norm`` that are asked for, run by themselves.
 
-    Their own, of which ``flowing`` says the ones that are used. Upstream, the derivative of the norm is applied to the
-    gradient of the gradient of x, at 4, w multiplies it, and those of w and b are a product and a sum. For x the
+    Their own, of which ``grad_outputs`` says the ones that are used. Upstream, the derivative of the norm is applied to
+    the gradient of the gradient of x, at 4, w multiplies it, and those of w and b are a product and a sum. For x the
     sums of g, G, g·x̂, G·x̂ and g·G, and what they are put together with: 14; if the gradient of w is used the
     derivative once more. For w a product. PyTorch runs more, x̂ computed again and powers of the deviation among it.
     """
     first = gradient(layer_norm(input, weight), *operands_in_mask(_OPERANDS, output_mask))
-    return Cost(first, {**_norm_again(input, flowing), "bias": ZERO})
+    return Cost(first, {**_norm_again(input, grad_outputs), "bias": ZERO})
 
 
 @rule(aten.native_group_norm_backward)
@@ -90,7 +90,7 @@ def group_norm_backward(input: Spec, output_mask: tuple[bool, ...]) -> Cost:
 
 
 @rule(aten.native_batch_norm_backward)
-def batch_norm_backward(input: Spec, train: bool, output_mask: tuple[bool, ...], flowing: frozenset[int]) -> Cost:
+def batch_norm_backward(input: Spec, train: bool, output_mask: tuple[bool, ...], grad_outputs: frozenset[int]) -> Cost:
     """The gradients of ``batch_norm`` that are asked for, run by themselves; their own as of ``layer_norm_backward``.
 
     In eval mode their own are G·s upstream, 2 for what comes from the gradient of w, as much for x, and
@@ -98,12 +98,12 @@ def batch_norm_backward(input: Spec, train: bool, output_mask: tuple[bool, ...],
     """
     first = gradient(batch_norm(input, train), *operands_in_mask(_OPERANDS, output_mask))
     if train:
-        return Cost(first, _norm_again(input, flowing))
+        return Cost(first, _norm_again(input, grad_outputs))
     n = input.numel
-    of_input = n if _INPUT in flowing else 0
-    of_weight = 2 * n if _WEIGHT in flowing else 0
+    of_input = n if _INPUT in grad_outputs else 0
+    of_weight = 2 * n if _WEIGHT in grad_outputs else 0
     grads = {
-        "grad_out": Work(elementwise=of_input + of_weight, accumulate=_met(flowing) * n),
+        "grad_out": Work(elementwise=of_input + of_weight, accumulate=_met(grad_outputs) * n),
         "input": Work(elementwise=of_weight),
         "weight": Work(elementwise=2 * of_input, accumulate=of_input),
     }
@@ -111,29 +111,29 @@ def batch_norm_backward(input: Spec, train: bool, output_mask: tuple[bool, ...],
 
 
 @rule(aten.batch_norm_backward, aten.cudnn_batch_norm_backward, aten.miopen_batch_norm_backward)
-def batch_norm_backward_on_device(input: Spec, flowing: frozenset[int]) -> Cost:
+def batch_norm_backward_on_device(input: Spec, grad_outputs: frozenset[int]) -> Cost:
     """All gradients of ``batch_norm`` in training, run by themselves; their own as of ``layer_norm_backward``."""
-    again = _norm_again(input, flowing)
+    again = _norm_again(input, grad_outputs)
     upstream = {"grad_out|grad_output": again["grad_out"]}
     return Cost(gradient(batch_norm(input, True), *_OPERANDS), again | upstream)
 
 
-def _norm_again(input: Spec, flowing: frozenset[int]) -> dict[str, Work]:
-    """The gradients of a norm's gradients, those of ``flowing`` being used."""
+def _norm_again(input: Spec, grad_outputs: frozenset[int]) -> dict[str, Work]:
+    """The gradients of a norm's gradients, those of ``grad_outputs`` being used."""
     n = input.numel
-    of_input = n if _INPUT in flowing else 0
-    of_weight = n if _WEIGHT in flowing else 0
+    of_input = n if _INPUT in grad_outputs else 0
+    of_weight = n if _WEIGHT in grad_outputs else 0
     return {
         "grad_out|weight": Work(elementwise=4 * of_input),
-        "grad_out": Work(elementwise=of_input + of_weight, accumulate=_met(flowing) * n),
+        "grad_out": Work(elementwise=of_input + of_weight, accumulate=_met(grad_outputs) * n),
         "input": Work(elementwise=14 * of_input + 5 * of_weight),
         "weight": Work(elementwise=of_input, accumulate=of_input),
     }
 
 
-def _met(flowing: frozenset[int]) -> int:
+def _met(grad_outputs: frozenset[int]) -> int:
     """How many sums put together what comes from several gradients."""
-    return max(len(flowing) - 1, 0)
+    return max(len(grad_outputs) - 1, 0)
 
 
 @rule(aten.rms_norm, aten._fused_rms_norm)

@@ -62,9 +62,9 @@ def extremum(self: Spec) -> Cost:
 
 
 @rule(aten.aminmax)
-def extrema(self: Spec, flowing: frozenset[int]) -> Cost:
+def extrema(self: Spec, grad_outputs: frozenset[int]) -> Cost:
     """Two comparisons an element; backward one selection an element for each that is used."""
-    return Cost(additions(2 * self.numel, self), {"self": Work(elementwise=len(flowing) * self.numel)})
+    return Cost(additions(2 * self.numel, self), {"self": Work(elementwise=len(grad_outputs) * self.numel)})
 
 
 @rule(aten.histogram)
@@ -284,23 +284,23 @@ def cumulative_extremum(self: Spec) -> Cost:
 
 
 @rule(aten.var_mean)
-def var_mean(self: Spec, out: tuple[Spec, Spec], flowing: frozenset[int]) -> Cost:
+def var_mean(self: Spec, out: tuple[Spec, Spec], grad_outputs: frozenset[int]) -> Cost:
     """The variance, as ``var``, and the mean it takes on its way, whose gradient is a division an element."""
     spread = var(self, out[0])
-    return Cost(spread.forward, {"self": _of_both(spread.grads["self"], self, flowing)})
+    return Cost(spread.forward, {"self": _of_both(spread.grads["self"], self, grad_outputs)})
 
 
 @rule(aten.std_mean)
-def std_mean(self: Spec, out: tuple[Spec, Spec], flowing: frozenset[int]) -> Cost:
+def std_mean(self: Spec, out: tuple[Spec, Spec], grad_outputs: frozenset[int]) -> Cost:
     """As ``std``, and the mean it takes on its way."""
     spread = std(self, out[0])
-    return Cost(spread.forward, {"self": _of_both(spread.grads["self"], self, flowing)})
+    return Cost(spread.forward, {"self": _of_both(spread.grads["self"], self, grad_outputs)})
 
 
-def _of_both(spread: Work, self: Spec, flowing: frozenset[int]) -> Work:
+def _of_both(spread: Work, self: Spec, grad_outputs: frozenset[int]) -> Work:
     """The gradient through the spread, the mean, or both, which are added."""
-    both = {0, 1} <= flowing
-    through = (spread if 0 in flowing else ZERO) + (Work(division=self.numel) if 1 in flowing else ZERO)
+    both = {0, 1} <= grad_outputs
+    through = (spread if 0 in grad_outputs else ZERO) + (Work(division=self.numel) if 1 in grad_outputs else ZERO)
     return through + (Work(elementwise=self.numel) if both else ZERO)
 
 

@@ -168,7 +168,7 @@ def grid_sampler_backward(
     grid: Spec,
     interpolation_mode: int,
     output_mask: tuple[bool, ...],
-    flowing: frozenset[int],
+    grad_outputs: frozenset[int],
 ) -> Cost:
     """The gradients of ``grid_sampler`` that are asked for, run by themselves.
 
@@ -177,11 +177,11 @@ def grid_sampler_backward(
     """
     sampled = grid_sampler(input, grid, grad_output, interpolation_mode)
     first = {name: gradient(sampled, name) for name in ("input", "grid")}
-    upstream = (sampled.forward if 0 in flowing else ZERO) + (first["grid"] if 1 in flowing else ZERO)
+    upstream = (sampled.forward if 0 in grad_outputs else ZERO) + (first["grid"] if 1 in grad_outputs else ZERO)
     grads = {
         "grad_output": upstream,
-        "input": first["input"] if 1 in flowing else ZERO,
-        "grid": len(flowing) * first["grid"],
+        "input": first["input"] if 1 in grad_outputs else ZERO,
+        "grid": len(grad_outputs) * first["grid"],
     }
     return Cost(gradient(sampled, *operands_in_mask(("input", "grid"), output_mask)), grads)
 

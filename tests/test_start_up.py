@@ -11,7 +11,7 @@ import graphflops.models  # noqa: F401  # which registers operators that shipped
 from graphflops import analyze
 from graphflops.core.names import aten
 from graphflops.rules.loading import shipped
-from graphflops.rules.targets import key_of, resolved
+from graphflops.rules.targets import registry_key, resolve
 
 
 def output_without_torch(code: str) -> str:
@@ -74,13 +74,13 @@ class TestShippedRules:
 
     def test_stand_under_the_same_keys_with_torch_and_without(self) -> None:
         listed = "from graphflops.rules.loading import shipped; print(*shipped().rules, sep='\\n')"
-        assert set(output_without_torch(listed).splitlines()) == {key_of(target) for target in targets()}
+        assert set(output_without_torch(listed).splitlines()) == {registry_key(target) for target in targets()}
 
     def test_name_operators_that_there_are(self) -> None:
         named = [target for target in targets() if target.startswith("aten.") and target not in OF_OTHER_VERSIONS]
         assert named
-        assert not [target for target in named if resolved(target) is target]
-        assert all(key_of(target) == key_of(resolved(target)) for target in named)
+        assert not [target for target in named if resolve(target) is target]
+        assert all(registry_key(target) == registry_key(resolve(target)) for target in named)
 
 
 VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
@@ -95,5 +95,5 @@ def targets() -> set[str]:
 
 @pytest.mark.parametrize("spelling", ["aten.mm", "aten::mm", "torch.ops.aten.mm", aten.mm, torch.ops.aten.mm])
 def test_all_spellings_of_an_operator_are_one_target(spelling: object) -> None:
-    assert key_of(spelling) == "aten::mm"
-    assert shipped().find(torch.ops.aten.mm.default) is shipped().rules[key_of(spelling)]
+    assert registry_key(spelling) == "aten::mm"
+    assert shipped().find(torch.ops.aten.mm.default) is shipped().rules[registry_key(spelling)]

@@ -14,7 +14,7 @@ from graphflops.core.sizes import Spec
 from graphflops.graph.op import Op
 from graphflops.graph.op_graph import OpGraph
 from graphflops.rules.formulas import formula
-from graphflops.rules.memo import Answers, is_plain
+from graphflops.rules.memo import RuleCache, is_cacheable
 from graphflops.rules.rule import Rule
 
 
@@ -52,14 +52,14 @@ def attribute(
     """
 
     def why_of(rule: Rule, offered: Mapping[str, Any]) -> Formula:
-        if not is_proved(rule) or not is_plain(rule, offered):
+        if not is_proved(rule) or not is_cacheable(rule, offered):
             return formula(rule, offered)
-        asked = {name: offered[name] for name in rule.asks_for() if name in offered}
+        asked = {name: offered[name] for name in rule.requested_names() if name in offered}
         return deferred(lambda: formula(rule, asked))
 
     made: dict[str, tuple[Entry, ...]] = {}
-    formulas = Answers(why_of)
-    by_rule = Answers(lambda rule, offered: (rule.price(offered).forward, why_of(rule, offered)))
+    formulas = RuleCache(why_of)
+    by_rule = RuleCache(lambda rule, offered: (rule.evaluate(offered).forward, why_of(rule, offered)))
     reached = {*reached, *(region for op in graph.ops() if op.needs_grad for region in op.reaches)}
     for op in graph.ops():
         entries: list[Entry] = []
@@ -110,10 +110,10 @@ Split: TypeAlias = "tuple[Work, Work]"
 def _split(op: Op, rule: Rule, cost: Cost, options: Mapping[str, Any] | None) -> Split | None:
     """What a call does for each kind of gradients, if it makes both."""
     mask = op.arguments.get("output_mask")
-    if op.phase != "dgrad" or not op.weight_results or mask is None or "output_mask" not in rule.asks_for():
+    if op.phase != "dgrad" or not op.weight_results or mask is None or "output_mask" not in rule.requested_names():
         return None
     rest = tuple(asked and i not in op.weight_results for i, asked in enumerate(mask))
-    first = rule.price({**call_arguments(op, options), "output_mask": rest}).forward
+    first = rule.evaluate({**call_arguments(op, options), "output_mask": rest}).forward
     more = [whole - part for whole, part in zip(cost.forward.counts(), first.counts(), strict=True)]
     return (first, Work(*more)) if min(more) >= 0 else None
 

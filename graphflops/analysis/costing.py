@@ -15,7 +15,7 @@ from graphflops.graph.op_graph import OpGraph
 from graphflops.rules.book import RuleBook
 from graphflops.rules.fallback import OF_ITS_OWN_CODE
 from graphflops.rules.formulas import symbolic
-from graphflops.rules.memo import Answers
+from graphflops.rules.memo import RuleCache
 from graphflops.rules.rule import Rule
 
 
@@ -41,7 +41,7 @@ def apply_rules(
     costs: dict[str, tuple[Rule, Cost]] = {}
     unknown: list[Unknown] = []
     recomputed: dict[str, dict[Hashable, Work]] = {}
-    answers = Answers(lambda rule, offered: rule.price(offered))
+    answers = RuleCache(lambda rule, offered: rule.evaluate(offered))
     for op in graph.calls():
         rule = OF_ITS_OWN_CODE if op.own_code is not None else book.find(op.call)
         if op.own_code and op.needs_grad:
@@ -49,7 +49,7 @@ def apply_rules(
         if rule is None:
             unknown.append(_unknown(op, "no rule names it"))
             continue
-        package = book.announced_by(rule)
+        package = book.plugin_of(rule)
         try:
             with error_context(op):
                 cost = answers.of(rule, call_arguments(op, options))
@@ -83,8 +83,10 @@ def _recomputed(op: Op, book: RuleBook, options: Mapping[str, Any]) -> Iterator[
             continue
         with suppress(RuleError):
             priced = zip(rules, only, strict=True)
-            offers = [(rule, {**options, "flowing": frozenset(), **offered}) for rule, (_, offered) in priced if rule]
-            yield region, sum((rule.price(offered).forward for rule, offered in offers), ZERO)
+            offers = [
+                (rule, {**options, "grad_outputs": frozenset(), **offered}) for rule, (_, offered) in priced if rule
+            ]
+            yield region, sum((rule.evaluate(offered).forward for rule, offered in offers), ZERO)
 
 
 def at_every_place(graph: OpGraph, unknown: Sequence[Unknown]) -> tuple[Unknown, ...]:
@@ -128,12 +130,12 @@ def _check_gradient_keys(op: Op, rule: Rule, cost: Cost, missing: Sequence[str])
 
 
 def call_arguments(op: Op, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return everything that a rule may name: operands, parameters, attributes, options, ``out`` and ``flowing``.
+    """Return everything that a rule may name: operands, parameters, attributes, options, ``out`` and ``grad_outputs``.
 
-    ``flowing`` are the indices of the results through which a gradient comes back.
+    ``grad_outputs`` are the indices of the results through which a gradient comes back.
     """
-    flowing = frozenset(index or 0 for index in op.fan_in)
-    return {**(options or {}), "flowing": flowing, **op.arguments, "out": op.out}
+    grad_outputs = frozenset(index or 0 for index in op.fan_in)
+    return {**(options or {}), "grad_outputs": grad_outputs, **op.arguments, "out": op.out}
 
 
 def describe(op: Op) -> str:

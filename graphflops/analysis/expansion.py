@@ -28,7 +28,7 @@ from graphflops.graph.op import Op, TensorArgument
 from graphflops.graph.op_graph import OpGraph
 from graphflops.rules.book import RuleBook
 from graphflops.rules.rule import Rule
-from graphflops.rules.targets import dotted_name
+from graphflops.rules.targets import qualified_name
 
 SOURCE = Path(op_counter.__file__).parent
 
@@ -91,10 +91,10 @@ def counted(op: Op, book: RuleBook, options: Mapping[str, Any] | None = None) ->
     weights = {each.name for each in op.operands if each.is_weight} & op.needs_grad
     others = op.needs_grad - weights
 
-    def run(wanted: frozenset[str]) -> op_counter.Executed:
+    def run(wanted: frozenset[str]) -> op_counter.ScalarOpCount:
         run_op, args, kwargs = _arguments(op, wanted)
         try:
-            seen = op_counter.executed(
+            seen = op_counter.count_scalar_ops(
                 run_op,
                 args,
                 kwargs,
@@ -105,8 +105,8 @@ def counted(op: Op, book: RuleBook, options: Mapping[str, Any] | None = None) ->
             )
         except Exception as error:
             raise Unpriced(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
-        if seen.unresolved:
-            raise Unpriced(f"{', '.join(sorted(seen.unresolved))} can be neither taken apart nor priced by a rule")
+        if seen.undecomposed:
+            raise Unpriced(f"{', '.join(sorted(seen.undecomposed))} can be neither taken apart nor priced by a rule")
         return seen
 
     whole = run(op.needs_grad)
@@ -149,10 +149,10 @@ class _ByRule:
         offered = {name: tree_map(_spec_if_tensor, value) for name, value in given.items()}
         out = tuple(map(_spec_if_tensor, result)) if isinstance(result, (tuple, list)) else _spec_if_tensor(result)
         try:
-            work = rule.price({**self.options, "flowing": frozenset(), **offered, "out": out}).forward
+            work = rule.evaluate({**self.options, "grad_outputs": frozenset(), **offered, "out": out}).forward
         except (RuleError, Unpriced):
             return None
-        self.found.add(dotted_name(op))
+        self.found.add(qualified_name(op))
         return work
 
 

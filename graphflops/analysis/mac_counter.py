@@ -5,9 +5,9 @@ and reads every dispatched operator's multiply-adds off the shapes of its operan
 What data decides it takes as capture does (``graphflops.capture.constant_propagation``): no fake tensor has a value.
 
     >>> import torch
-    >>> from graphflops.analysis.mac_counter import dispatched
-    >>> dispatched(torch.nn.Linear(4, 8), (torch.zeros(2, 4),))
-    Dispatched(forward=64, backward=64)
+    >>> from graphflops.analysis.mac_counter import count_macs
+    >>> count_macs(torch.nn.Linear(4, 8), (torch.zeros(2, 4),))
+    MacCount(forward=64, backward=64)
 
 ``torch.utils.flop_counter.FlopCounterMode`` is the well-known one. Where this differs, it mends it: attention by its
 mathematics on every device, no fused encoder layers, and the backward of a convolution with groups, of which it
@@ -41,59 +41,59 @@ aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
-class Dispatched:
+class MacCount:
     """Multiply-adds that were dispatched, those of integers too; a complex one is the 4 real ones that it is."""
 
     forward: int
     backward: int
 
 
-def dispatched(
+def count_macs(
     model: Callable[..., Any],
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     training: bool = True,
-) -> Dispatched:
+) -> MacCount:
     """Run a model forward, and backward from all its outputs to whatever requires grad, on fake tensors.
 
     Anything that the model raises on fake tensors is raised here too; the model is never written to.
     """
-    return dispatched_assuming(model, args, kwargs, training=training)[0]
+    return macs_and_assumptions(model, args, kwargs, training=training)[0]
 
 
-def dispatched_assuming(
+def macs_and_assumptions(
     model: Callable[..., Any],
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     training: bool = True,
-) -> tuple[Dispatched, tuple[str, ...]]:
+) -> tuple[MacCount, tuple[str, ...]]:
     """The same, and what was taken as given where data decides."""
     return run_isolated(lambda: _dispatched(model, args, kwargs or {}, training=training))
 
 
 def _dispatched(
     model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, training: bool
-) -> tuple[Dispatched, tuple[str, ...]]:
+) -> tuple[MacCount, tuple[str, ...]]:
     model = as_module(model)
     root = model if isinstance(model, nn.Module) else nn.Module()
 
-    def attempt(values: ConstantPropagation) -> tuple[Dispatched, tuple[str, ...]]:
+    def attempt(values: ConstantPropagation) -> tuple[MacCount, tuple[str, ...]]:
         fakes = values.fakes
         copied = fakes.copier.copy
-        with fakes.fake_mode(), torch.set_grad_enabled(training), Described(values):
+        with fakes.fake_mode(), torch.set_grad_enabled(training), FakeImpls(values):
             with DisableTorchFunction():
                 for each in tensors_in((args, dict(kwargs))):
                     fakes.fake_for_input(each)  # what is given has no values, whatever it holds
                 program, fake_args, fake_kwargs = copied(model), copied(tuple(args)), copied(dict(kwargs))
-            with mathematics(values), Products() as forward:
+            with math_attention_mode(values), MacCounterMode() as forward:
                 result = program(*fake_args, **fake_kwargs)
                 ends = [each for each in tensors_in(result) if each.requires_grad]
-            with mathematics(values), Products() as backward:
+            with math_attention_mode(values), MacCounterMode() as backward:
                 if ends:
                     torch.autograd.backward(ends, [torch.ones_like(each) for each in ends])
-        return Dispatched(forward.macs, backward.macs), tuple(values.assumed)
+        return MacCount(forward.macs, backward.macs), tuple(values.assumed)
 
     return retry_with_branches_flipped(
         lambda flipped: ConstantPropagation(FakeTensors(root), flipped, by_mode=True), attempt, Exception
@@ -101,7 +101,7 @@ def _dispatched(
 
 
 @contextmanager
-def mathematics(values: ConstantPropagation) -> Iterator[None]:
+def math_attention_mode(values: ConstantPropagation) -> Iterator[None]:
     """Everything plain, and attention by its formula, on every device."""
     with MathAttention(), eager_reference_mode(values, values.decide):
         yield
@@ -159,7 +159,7 @@ _KERNELS: dict[Any, Any] = {
 """kernels of attention that are called by their names: each gives the result first, and then what its backward needs"""
 
 
-class Described(TorchDispatchMode):
+class FakeImpls(TorchDispatchMode):
     """Says what operators return of which PyTorch does not say it on fake tensors.
 
     A grouped product is described there only in bfloat16, and only for sizes that one kernel likes. What depends on
@@ -184,7 +184,7 @@ def _of_groups(left: Any, right: Any, offs: Any = None, bias: Any = None, out_dt
     return left.new_empty((*groups, left.shape[-2], right.shape[-1]), dtype=out_dtype or left.dtype)
 
 
-class Products(TorchDispatchMode):
+class MacCounterMode(TorchDispatchMode):
     """Counts the multiply-adds of whatever is dispatched while it is on."""
 
     def __init__(self) -> None:
@@ -193,7 +193,7 @@ class Products(TorchDispatchMode):
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = op(*args, **(kwargs or {}))
-        count = PRODUCTS.get(_out_of_place(op))
+        count = MAC_FORMULAS.get(_out_of_place(op))
         if count is not None:
             self.macs += count(out, *args) * (4 if any(each.is_complex() for each in tensors_in(args)) else 1)
         return out
@@ -257,7 +257,7 @@ def _trilinear(out: Any, one: Any, two: Any, three: Any, *expanded: Any) -> int:
     return prod(sizes.values())
 
 
-PRODUCTS: Mapping[Any, Callable[..., int]] = {
+MAC_FORMULAS: Mapping[Any, Callable[..., int]] = {
     aten.mm: _pair(0),
     aten.bmm: _pair(0),
     aten.mv: _pair(0),

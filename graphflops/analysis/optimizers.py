@@ -256,7 +256,7 @@ class _Counted:
 
     def _by_rule(self, rule: Rule, op: Op) -> Update:
         offered = {"param": op.out}
-        return Update(rule, rule.price(offered).forward, formula(rule, offered))
+        return Update(rule, rule.evaluate(offered).forward, formula(rule, offered))
 
     def _by_step(self, chosen: ChosenOptimizer, parameter: torch.Tensor) -> Update | str:
         outcome = _Outcome()

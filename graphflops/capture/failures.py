@@ -14,7 +14,7 @@ from graphflops.capture.faults import NOT_THE_USERS, OF_DISTRIBUTED, Fault, faul
 from graphflops.core.errors import CaptureError
 from graphflops.core.messages import bug_report, format_error, shortened
 from graphflops.core.sizes import Spec
-from graphflops.rules.targets import dotted_name
+from graphflops.rules.targets import qualified_name
 
 _OPAQUE = "; opaque:"
 _WITHOUT_DATA = re.compile(r"Could not run '(?P<op>[\w:.]+)' with arguments from the '(?P<backend>\w+)' backend")
@@ -120,7 +120,7 @@ def _tried(root: nn.Module, module: nn.Module, path: str) -> str:
     """What each way to a graph had to say, in their order."""
     given = "a given graph, replayed" if isinstance(root, fx.GraphModule) else "no graph was given"
     whole = "the function" if _is_function(root) else "the whole model"
-    of = dotted_name(type(module)) if path else whole
+    of = qualified_name(type(module)) if path else whole
     return f"{given}; run on fake tensors: stopped here{_OPAQUE} no rule describes the outputs of {of}"
 
 
@@ -132,7 +132,7 @@ def _stub(module: nn.Module) -> str:
         [
             "from graphflops import Cost, Unpriced, Work, rule",
             "",
-            f'@rule("{dotted_name(cls)}", outputs=lambda {first}: {first})  # outputs: as {first}; mend if not',
+            f'@rule("{qualified_name(cls)}", outputs=lambda {first}: {first})  # outputs: as {first}; mend if not',
             f"def {cls.__name__.lower()}({first}):",
             '    """Say the formula here, and what it leaves out."""',
             f"    raise Unpriced(\"fill in: return Cost(Work(macs=…), grads={{'{first}': …, '*': …}})\")",

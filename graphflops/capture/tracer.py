@@ -78,7 +78,7 @@ from graphflops.core.torch_compat import (
 )
 from graphflops.rules.book import RuleBook
 from graphflops.rules.rule import Rule
-from graphflops.rules.targets import dotted_name
+from graphflops.rules.targets import qualified_name
 
 
 @dataclass(frozen=True)
@@ -536,7 +536,7 @@ class Tracer(fx.Tracer):
         bound = inspect.signature(forward).bind(*args, **kwargs)
         bound.apply_defaults()
         parameters = dict(module.named_parameters())
-        attributes = {name: getattr(module, name) for name in rule.asks_for() if hasattr(module, name)}
+        attributes = {name: getattr(module, name) for name in rule.requested_names() if hasattr(module, name)}
         offered = {**attributes, **parameters, **bound.arguments}
         return self._record("call_module", self.owners[-1], args, kwargs, type(module), offered, forward, rule)
 
@@ -800,7 +800,9 @@ class Tracer(fx.Tracer):
         with self.paused():
             try:
                 if rule is not None and rule.outputs is not None:
-                    self.described[call] = f"{dotted_name(call)} is not run: its outputs are as its rule describes them"
+                    self.described[call] = (
+                        f"{qualified_name(call)} is not run: its outputs are as its rule describes them"
+                    )
                     result = self._described(node, rule, offered, history=not below)
                 else:
                     result = self._run(call, args, kwargs) if below else run(*args, **kwargs)
@@ -848,11 +850,11 @@ class Tracer(fx.Tracer):
 
     def name_of_call(self, call: Any) -> str:
         """How people write what is called."""
-        return dotted_name(call)
+        return qualified_name(call)
 
     def is_whole(self, call: Any) -> bool:
         """Whether a Function is one node although no rule names it, because it is to be expanded."""
-        return any(fnmatchcase(dotted_name(call), each) for each in self.whole)
+        return any(fnmatchcase(qualified_name(call), each) for each in self.whole)
 
     def region(self) -> Region | None:
         """The innermost checkpointed region that is open now."""
@@ -897,7 +899,9 @@ class Tracer(fx.Tracer):
     def _described(self, node: fx.Node, rule: Rule | None, offered: Mapping[str, Any], *, history: bool) -> Any:
         """The outputs of a leaf that is not run, as its rule describes them."""
         assert rule is not None
-        specs = rule.describe(tree_map(lambda each: spec_of(each) if torch.is_tensor(each) else each, dict(offered)))
+        specs = rule.output_specs(
+            tree_map(lambda each: spec_of(each) if torch.is_tensor(each) else each, dict(offered))
+        )
         tensors = tensors_of(offered)
         gradient = history and torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
 

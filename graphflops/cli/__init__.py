@@ -15,11 +15,11 @@ from typing import Annotated
 import typer
 
 from graphflops.cli import analyze, compare, rules, scale, verify
-from graphflops.core.errors import CaptureError, Contradicted, GraphflopsError, MissingRules, UsageError
+from graphflops.core.errors import CaptureError, GraphflopsError, MissingRules, UsageError, VerificationFailed
 from graphflops.core.messages import bug_report, format_error, location_of, shortened
 from graphflops.report import terminal
 
-EXIT_CODES: dict[type[GraphflopsError], int] = {MissingRules: 2, Contradicted: 4}
+EXIT_CODES: dict[type[GraphflopsError], int] = {MissingRules: 2, VerificationFailed: 4}
 INTERRUPTED = 130
 
 app = typer.Typer(

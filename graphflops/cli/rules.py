@@ -40,7 +40,7 @@ def list_rules(
         said = (target, rule.name, rule.source, layer.origin)
         if wanted is None or any(fnmatch(each, wanted) for each in said):
             hidden = ", ".join(f"{each.source} ({where.origin})" for where, each in shadowed)
-            source = rule.source + (f" (adapted from {rule.adapted})" if rule.adapted else "")
+            source = rule.source + (f" (adapted from {rule.adapted_from})" if rule.adapted_from else "")
             lines.append(tuple(map(in_line, (target, source, layer.origin, hidden))))
     if not lines:
         say(f"no target, rule or source has {pattern!r} in it")
@@ -68,9 +68,9 @@ def show_rule(
     strict: Strict = False,
 ) -> None:
     """Show the rule of a target: its formula in symbols, its source, what it asks for and what it shadows."""
-    from graphflops.rules.pages import shown
+    from graphflops.rules.pages import describe_rule
 
-    say(shown(_book(rules, strict), target))
+    say(describe_rule(_book(rules, strict), target))
 
 
 @app.command("stub")
@@ -105,19 +105,19 @@ def check_rules(
     Exit code 4 if anything is found, 1 if a file does not load. An operator's calls are made up from its schema; of
     anything else a rule brings one, with example=.
     """
-    from graphflops.core.errors import Contradicted, RuleLoadError
+    from graphflops.core.errors import RuleLoadError, VerificationFailed
     from graphflops.verify.rule_lint import check_file, check_shipped, place
 
     found = [check_file(each) for each in files] if files else [check_shipped()]
-    for finding in (finding for each in found for finding in each.findings):
-        say(str(finding))
-    for rule in (rule for each in found for rule in each.unheld if files):
+    for problem in (problem for each in found for problem in each.problems):
+        say(str(problem))
+    for rule in (rule for each in found for rule in each.untested if files):
         say(f"{place(rule)}: rule {rule.name} was not called: give it @rule(…, example=…)")
-    total = sum(len(each.findings) for each in found)
-    rules, held = sum(each.rules for each in found), sum(each.held for each in found)
+    total = sum(len(each.problems) for each in found)
+    rules, tested = sum(each.rules for each in found), sum(each.tested for each in found)
     many = "" if rules == 1 else "s", "" if total == 1 else "s"
-    say(f"{rules} rule{many[0]}, {held} held to what runs, {total or 'no'} finding{many[1]}")
+    say(f"{rules} rule{many[0]}, {tested} held to what runs, {total or 'no'} finding{many[1]}")
     if not all(each.loaded for each in found):
         raise RuleLoadError("rules that are above do not load, and were not checked")
     if total:
-        raise Contradicted("the rules above are not what their targets do")
+        raise VerificationFailed("the rules above are not what their targets do")

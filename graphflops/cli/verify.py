@@ -32,7 +32,7 @@ def verify(
     Exit code 4 if multiply-adds differ; a difference in other classes is printed with what the rule says of it.
     """
     from graphflops.cli import targets
-    from graphflops.core.errors import Contradicted
+    from graphflops.core.errors import VerificationFailed
     from graphflops.models import published
     from graphflops.verify import rule_check
 
@@ -44,8 +44,10 @@ def verify(
         say(line)
     if target is None:
         console.print(_laws(published.PUBLISHED))
-    if not found.holds:
-        raise Contradicted("multiply-adds of the rules are not those that autograd dispatches: see the last lines")
+    if not found.passed:
+        raise VerificationFailed(
+            "multiply-adds of the rules are not those that autograd dispatches: see the last lines"
+        )
 
 
 def _table(found: Verification) -> Table:
@@ -55,14 +57,14 @@ def _table(found: Verification) -> Table:
     table = _new_table("operation", "", "class of work")
     for name in ("rule", "primitives", "difference"):
         table.add_column(name, justify="right", no_wrap=True)
-    for each in found.comparisons:
+    for each in found.checks:
         first = True
         for way in DIRECTIONS:
             for kind in WORK_CLASSES:
-                claimed, counted = int(getattr(each.claimed[way], kind)), int(getattr(each.counted[way], kind))
-                if claimed or counted:
+                rule_work, measured = int(getattr(each.rule_work[way], kind)), int(getattr(each.measured[way], kind))
+                if rule_work or measured:
                     name = f"{each.calls}× {each.target}" if first else ""
-                    table.add_row(name, way, kind, f"{claimed:,}", f"{counted:,}", _difference(counted - claimed))
+                    table.add_row(name, way, kind, f"{rule_work:,}", f"{measured:,}", _difference(measured - rule_work))
                     first = False
     return table
 
@@ -82,7 +84,7 @@ def _difference(amount: int) -> str:
 
 def _remarks(found: Verification) -> Iterator[str]:
     """What rules say of themselves where they differ; what is in no number; the products of the whole model."""
-    differing = [each for each in found.comparisons if not each.agrees]
+    differing = [each for each in found.checks if not each.agrees]
     if differing:
         yield ""
         yield "where they differ, the rule says:"
@@ -94,9 +96,9 @@ def _remarks(found: Verification) -> Iterator[str]:
     for missing in found.unknown:
         yield f"unknown: {missing.target}, {missing.why}"
     yield ""
-    for way, (claimed, seen) in found.macs.items():
-        verdict = "the same" if claimed == seen else f"differs by {_difference(seen - claimed)}"
-        yield f"multiply-adds {way}: rules {claimed:,}, dispatched by autograd {seen:,}: {verdict}"
+    for way, (rule_work, seen) in found.macs.items():
+        verdict = "the same" if rule_work == seen else f"differs by {_difference(seen - rule_work)}"
+        yield f"multiply-adds {way}: rules {rule_work:,}, dispatched by autograd {seen:,}: {verdict}"
     yield ""
 
 
@@ -120,10 +122,10 @@ def _law(published: Published, way: Direction) -> Iterator[str]:
 
     law = executed_law(published, way)
     size = sympy.Symbol(published.size, integer=True, positive=True)
-    claimed = getattr(published, way) * size
+    rule_work = getattr(published, way) * size
     weighed = sum(each * STANDARD.flops(Work(**{name: 1})) for name, each in law.items())
     classes = ", ".join(f"{name} {_written(each)}" for name, each in law.items())
-    return map(str, (_written(claimed), _written(weighed), _written(sympy.expand(weighed - claimed)), classes))
+    return map(str, (_written(rule_work), _written(weighed), _written(sympy.expand(weighed - rule_work)), classes))
 
 
 def _written(law: object) -> str:

@@ -48,7 +48,7 @@ class MissingRules(GraphflopsError):
         self.ops = tuple(ops)
 
 
-class Contradicted(GraphflopsError):
+class VerificationFailed(GraphflopsError):
     """A witness counts something else than a rule claims, or a check of rules found something."""
 
 

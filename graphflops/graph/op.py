@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from graphflops.core.renaming import Renaming
 from graphflops.core.sizes import Spec
-from graphflops.rules.targets import dotted_name
+from graphflops.rules.targets import qualified_name
 
 Source: TypeAlias = "tuple[str, int | None]"
 """the name of an Op, and the index of one of its results; None if it has a single one"""
@@ -120,7 +120,7 @@ class Op:
     @property
     def target(self) -> str:
         """The qualified name of the callable."""
-        return dotted_name(self.call) if self.kind == "call" else self.kind
+        return qualified_name(self.call) if self.kind == "call" else self.kind
 
     @property
     def outputs(self) -> tuple[Spec, ...]:

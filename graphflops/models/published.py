@@ -10,7 +10,7 @@ import sympy
 import torch
 from torch.nn import functional as F
 
-from graphflops.analysis.op_counter import executed
+from graphflops.analysis.op_counter import count_scalar_ops
 from graphflops.core.costs import WORK_CLASSES
 from graphflops.models.bk_core import bk_core
 from graphflops.verify.rule_check import Direction
@@ -65,9 +65,9 @@ def executed_law(published: Published, direction: Direction) -> dict[str, sympy.
     works = {}
     for n in SIZES:
         call, args = published.run(n)
-        seen = executed(call, args)
-        if seen.unresolved:
-            raise ValueError(f"{', '.join(sorted(seen.unresolved))} cannot be taken apart")
+        seen = count_scalar_ops(call, args)
+        if seen.undecomposed:
+            raise ValueError(f"{', '.join(sorted(seen.undecomposed))} cannot be taken apart")
         works[n] = seen.forward if direction == "forward" else seen.backward
     columns = {name: {n: int(getattr(work, name)) for n, work in works.items()} for name in WORK_CLASSES}
     return {name: polynomial(column, size) for name, column in columns.items() if any(column.values())}

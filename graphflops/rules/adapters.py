@@ -34,9 +34,9 @@ from graphflops.core.costs import WORK_CLASSES, Cost, Work
 from graphflops.core.errors import Unpriced, UsageError
 from graphflops.core.sizes import Size, Spec, prod
 from graphflops.core.torch_compat import CustomOpDef, OpOverload, OpOverloadPacket
-from graphflops.rules.available_names import offerable, overloads
+from graphflops.rules.available_names import available_names, overloads
 from graphflops.rules.rule import Rule, source_of
-from graphflops.rules.targets import Target, resolved
+from graphflops.rules.targets import Target, resolve
 
 Foreign: TypeAlias = Callable[..., Any]
 """a formula of another counter"""
@@ -159,13 +159,13 @@ def module_hook(
     Raises:
         UsageError: the target is no module class, or ``counts`` no class of work.
     """
-    cls = resolved(target)
+    cls = resolve(target)
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise UsageError(
             f"{target!r} is no module class that is imported: a hook is of one, torch.nn.Linear for example"
         )
     inputs = list(inspect.signature(cls.forward).parameters)[1:]
-    known = offerable(cls)
+    known = available_names(cls)
     read = dict.fromkeys([*_attributes_read(hook), *attributes])
     own = [name for name in read if name not in _COUNTERS and (known is None or name in known)]
 
@@ -251,11 +251,11 @@ def _rule(
         where = f" ({source_of(file, line)})"
         file, line = frame.f_code.co_filename, frame.f_lineno
     about = f"Adapted from {origin}: {name}{where}. {said}".strip()
-    return Rule(f"{name} (adapted from {origin})", (target,), cost, file, line, about, adapted=origin)
+    return Rule(f"{name} (adapted from {origin})", (target,), cost, file, line, about, adapted_from=origin)
 
 
 def _operator(target: Target) -> OpOverload | OpOverloadPacket:
-    found = resolved(target)
+    found = resolve(target)
     if isinstance(found, CustomOpDef):
         return found._opoverload
     if not isinstance(found, (OpOverload, OpOverloadPacket)):

@@ -15,43 +15,43 @@ from torch import nn
 
 from graphflops.core.torch_compat import CustomOpDef, OpOverload, OpOverloadPacket
 from graphflops.rules.rule import Rule
-from graphflops.rules.targets import Target, dotted_name, key_of, resolved
+from graphflops.rules.targets import Target, qualified_name, registry_key, resolve
 
 OPTIONS = frozenset({"attention"})
 """what an analysis offers beside the operands"""
 
 
-def never_offered(rule: Rule) -> str:
+def check_signature(rule: Rule) -> str:
     """What is wrong with the names that a rule asks for, as a sentence; empty if nothing is known to be.
 
     A name without a default must be offered by every target, one with a default by at least one of them.
     """
-    known = {target: names for target in rule.targets if (names := offerable(target)) is not None}
+    known = {target: names for target in rule.targets if (names := available_names(target)) is not None}
     asked = rule.signature.parameters
     for target, names in known.items():
         missing = [name for name, each in asked.items() if each.default is each.empty and name not in names]
         if missing:
-            listed = f"asks for {', '.join(missing)}, but {dotted_name(target)} offers {_listed(target, names)}"
+            listed = f"asks for {', '.join(missing)}, but {qualified_name(target)} offers {_listed(target, names)}"
             return listed + _called_otherwise(target, missing)
     if len(known) == len(rule.targets) and known:
         names = frozenset().union(*known.values())
         if stray := [name for name in asked if name not in names]:
             listed = "; ".join(
-                f"{dotted_name(target)} offers {_listed(target, names)}" for target, names in known.items()
+                f"{qualified_name(target)} offers {_listed(target, names)}" for target, names in known.items()
             )
             return f"asks for {', '.join(stray)}, which nothing offers: {listed}"
     return ""
 
 
-def offerable(target: Target) -> frozenset[str] | None:
+def available_names(target: Target) -> frozenset[str] | None:
     """The names that calls of a target may offer; None where that shows only in a call.
 
     Of an operator its schema's, of a function its signature's, of a module class what its source and its bases' name.
     """
     if isinstance(target, str) and target.startswith("optimizer."):
         return frozenset({"param"})
-    target = resolved(target)
-    target = resolved(key_of(target)) if isinstance(target, (BuiltinFunctionType, CustomOpDef)) else target
+    target = resolve(target)
+    target = resolve(registry_key(target)) if isinstance(target, (BuiltinFunctionType, CustomOpDef)) else target
     names: frozenset[str] | None = None
     if isinstance(target, (OpOverload, OpOverloadPacket)):
         names = frozenset(each.name for op in overloads(target) for each in op._schema.arguments)
@@ -61,7 +61,7 @@ def offerable(target: Target) -> frozenset[str] | None:
         names = _of_module(target)
     elif inspect.isfunction(target):
         names = _arguments(target)
-    return None if names is None else names | OPTIONS | {"out", "flowing"}
+    return None if names is None else names | OPTIONS | {"out", "grad_outputs"}
 
 
 def overloads(op: OpOverload | OpOverloadPacket) -> list[OpOverload]:
@@ -82,12 +82,12 @@ def overrides_setup(function: Any) -> bool:
 
 def _called_otherwise(target: Target, asked: list[str]) -> str:
     """What to ask for instead of names that the documentation of a builtin function uses, and its operator does not."""
-    function = resolved(target)
+    function = resolve(target)
     if not isinstance(function, BuiltinFunctionType):
         return ""
     signature = re.match(rf"\s*{function.__name__}\(([^)]*)\)", function.__doc__ or "")
     documented = re.findall(r"(?:^|,)\s*(\w+)", signature[1]) if signature else []
-    operator = resolved(key_of(function))
+    operator = resolve(registry_key(function))
     schema = overloads(operator)[0]._schema.arguments if isinstance(operator, (OpOverload, OpOverloadPacket)) else []
     named = dict(zip(documented, (each.name for each in schema), strict=False))
     instead = [f"{named[name]} for {name}" for name in asked if named.get(name, name) != name]
@@ -139,7 +139,7 @@ def _names_in(tree: ast.AST) -> Iterator[str]:
 
 def _listed(target: Target, names: frozenset[str]) -> str:
     """What to say that a target offers; of a module class what its code is most likely to mean."""
-    cls = resolved(target)
+    cls = resolve(target)
     if isinstance(cls, type) and issubclass(cls, nn.Module):
         annotated = {name for base in cls.__mro__[:-2] for name in getattr(base, "__annotations__", ())}
         named = _arguments(cls.forward, skip=True) or frozenset()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from graphflops.core.errors import DuplicateRule
 from graphflops.core.messages import try_getattr
 from graphflops.rules.rule import Rule
-from graphflops.rules.targets import Target, dotted_name, is_pattern, key_of, spelled
+from graphflops.rules.targets import Target, canonical_name, is_pattern, qualified_name, registry_key
 
 if TYPE_CHECKING:
     from graphflops.core.torch_compat import OpOverload, OpOverloadPacket
@@ -35,11 +35,11 @@ class Layer:
 
 def _fits(rule: Rule, cls: type) -> bool:
     """Whether calls of a class offer all that a rule cannot do without, as far as that is known."""
-    from graphflops.rules.available_names import offerable
+    from graphflops.rules.available_names import available_names
 
-    names = offerable(cls)
-    asked = rule.signature.parameters.values()
-    return names is None or all(each.name in names for each in asked if each.default is each.empty)
+    names = available_names(cls)
+    queried = rule.signature.parameters.values()
+    return names is None or all(each.name in names for each in queried if each.default is each.empty)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class RuleBook:
     """Which rule speaks for which target: layers, of which the later speaks. ``a | b``: those of a, then those of b."""
 
     layers: tuple[Layer, ...] = ()
-    beyond: Callable[[RuleBook, OpOverload | OpOverloadPacket], Rule | None] | None = None
+    fallback: Callable[[RuleBook, OpOverload | OpOverloadPacket], Rule | None] | None = None
     """who is asked about an operator that no rule names"""
     warnings: tuple[str, ...] = ()
     """what was left out, and why"""
@@ -63,20 +63,20 @@ class RuleBook:
         spellings: dict[str, object] = {}
         for each in rules:
             for target in each.targets:
-                key = key_of(target)
-                before = spellings.get(spelled(key), key)
+                key = registry_key(target)
+                before = spellings.get(canonical_name(key), key)
                 if before in layer and (key == before or isinstance(key, str) or isinstance(before, str)):
                     other = layer[before]
                     raise DuplicateRule(
-                        f"two rules for {dotted_name(target)}: {other.name} at {other.file}:{other.line} "
+                        f"two rules for {qualified_name(target)}: {other.name} at {other.file}:{other.line} "
                         f"and {each.name} at {each.file}:{each.line}; keep one of them"
                     )
                 layer[key] = each
-                spellings[spelled(key)] = key
+                spellings[canonical_name(key)] = key
         return cls((Layer(origin, MappingProxyType(layer)),))
 
     def __or__(self, other: RuleBook) -> RuleBook:
-        return RuleBook(self.layers + other.layers, other.beyond or self.beyond, self.warnings + other.warnings)
+        return RuleBook(self.layers + other.layers, other.fallback or self.fallback, self.warnings + other.warnings)
 
     @cached_property
     def rules(self) -> Mapping[object, Rule]:
@@ -86,7 +86,7 @@ class RuleBook:
     def __iter__(self) -> Iterator[tuple[object, Rule]]:
         return iter(self.rules.items())
 
-    def announced_by(self, rule: Rule) -> str:
+    def plugin_of(self, rule: Rule) -> str:
         """The installed package that a rule comes from; empty for rules shipped or given."""
         if self.is_shipped(rule):
             return ""
@@ -107,7 +107,7 @@ class RuleBook:
         found: dict[str, list[tuple[Layer, Rule]]] = {}
         for layer in reversed(self.layers):
             for key, rule in layer.rules.items():
-                found.setdefault(spelled(key), []).append((layer, rule))
+                found.setdefault(canonical_name(key), []).append((layer, rule))
         return found
 
     def find(self, target: Target) -> Rule | None:
@@ -117,7 +117,7 @@ class RuleBook:
         return self._found[target]
 
     @property
-    def asked(self) -> Mapping[Target, Rule | None]:
+    def queried(self) -> Mapping[Target, Rule | None]:
         """Every target that was asked about so far, and the rule that speaks for it."""
         return self._found
 
@@ -132,8 +132,8 @@ class RuleBook:
         from graphflops.core.torch_compat import OpOverload, OpOverloadPacket
 
         if isinstance(target, (OpOverload, OpOverloadPacket)):
-            return self._for_operator(target) or (self.beyond(self, target) if self.beyond else None)
-        return self._first(key_of(target), dotted_name(target))
+            return self._for_operator(target) or (self.fallback(self, target) if self.fallback else None)
+        return self._first(registry_key(target), qualified_name(target))
 
     def _first(self, *keys: object) -> Rule | None:
         """The later layer before the earlier, and in one layer the first of the keys."""
@@ -159,7 +159,7 @@ class RuleBook:
 
     def _of_class(self, cls: type) -> Rule | None:
         """The later layer before the earlier, and in one layer what names a class before a pattern of it."""
-        name = dotted_name(cls)
+        name = qualified_name(cls)
         for layer in reversed(self.layers):
             for key in (cls, name):
                 if key in layer.rules:
@@ -174,4 +174,4 @@ class RuleBook:
         from graphflops.core.torch_compat import OpOverload
 
         name = op._schema.name if isinstance(op, OpOverload) else op._qualified_op_name
-        return self._first(key_of(op), dotted_name(op), name, name.replace("::", "."), name.removesuffix("_"))
+        return self._first(registry_key(op), qualified_name(op), name, name.replace("::", "."), name.removesuffix("_"))

@@ -36,7 +36,7 @@ _COMPLEX = 6
 """real operations of one on complex numbers: those of a product"""
 
 
-def beyond(book: RuleBook, op: OpOverload | OpOverloadPacket) -> Rule | None:
+def fallback_rule(book: RuleBook, op: OpOverload | OpOverloadPacket) -> Rule | None:
     """For an operator that no rule names: the rule of what it is a copying variant of, else a generic one."""
     if isinstance(op, OpOverloadPacket):
         return None

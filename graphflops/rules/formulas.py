@@ -48,7 +48,7 @@ def symbolic(rule: Rule, offered: Mapping[str, Any]) -> tuple[Cost, dict[Any, Si
         if name in offered
     }
     try:
-        return rule.price({**offered, **asked}), sizes
+        return rule.evaluate({**offered, **asked}), sizes
     except RuleError as error:
         raise RuleError(
             f"{error}\n    when it was called with symbols for sizes: a rule uses + − × // and ** on sizes, "
@@ -56,7 +56,7 @@ def symbolic(rule: Rule, offered: Mapping[str, Any]) -> tuple[Cost, dict[Any, Si
         ) from error
 
 
-def sample(rule: Rule) -> tuple[Formula, dict[str, str]] | None:
+def symbolic_example(rule: Rule) -> tuple[Formula, dict[str, str]] | None:
     """The formula of a rule without a call of its own, and the shapes it is written for; None if no call was found.
 
     Calls are made up from the names that the rule asks for, everything optional given, until it prices one.
@@ -104,7 +104,7 @@ def _rewritten(cost: Cost, whole: list[tuple[Any, Any]]) -> Cost:
 _OF_IMAGES = {"stride", "padding", "dilation", "kernel_size", "output_size", "groups", "scale_factors", "transposed"}
 _OPTIONS = {
     "attention": "flash",
-    "flowing": frozenset((0, 1, 2)),
+    "grad_outputs": frozenset((0, 1, 2)),
     "mode": "reduced",
     "output_mask": (True, True, True),
     "training": True,
@@ -170,12 +170,12 @@ def formula(rule: Rule, offered: Mapping[str, Any]) -> Formula:
     try:
         cost, sizes = symbolic(rule, offered)
     except RuleError:
-        if not rule.adapted:
+        if not rule.adapted_from:
             raise
         cost, sizes = Cost(), {}
-    if rule.adapted and not _gives(cost, sizes, number := rule.price(offered)):
+    if rule.adapted_from and not _gives(cost, sizes, number := rule.evaluate(offered)):
         text = _written(number, {})
-        why = f" (a number, not a formula: what is adapted from {rule.adapted} does not work on symbols)"
+        why = f" (a number, not a formula: what is adapted from {rule.adapted_from} does not work on symbols)"
         return replace(text, forward=text.forward + why)
     return _written(cost, sizes)
 

@@ -21,7 +21,7 @@ import graphflops.rules.shipped
 from graphflops.core.errors import DuplicateRule, RuleError, RuleLoadError, UsageError
 from graphflops.core.messages import USER_EXCEPTIONS, format_error, format_value, location_of
 from graphflops.rules.book import RuleBook
-from graphflops.rules.rule import Mark, Rule, refuse_unused_marks, rules_made, rules_of
+from graphflops.rules.rule import Rule, RuleDecorator, check_decorators, collect_rules, rules_of
 
 if TYPE_CHECKING:
     from graphflops.core.torch_compat import OpOverload, OpOverloadPacket
@@ -39,13 +39,13 @@ def shipped() -> RuleBook:
     names = sorted(each.name for each in pkgutil.iter_modules(graphflops.rules.shipped.__path__))
     modules = [importlib.import_module(f"graphflops.rules.shipped.{name}") for name in names]
     book = RuleBook.of((rule for module in modules for rule in rules_of(module)), "shipped")
-    return replace(book, beyond=_beyond)
+    return replace(book, fallback=_fallback)
 
 
-def _beyond(book: RuleBook, op: OpOverload | OpOverloadPacket) -> Rule | None:
-    from graphflops.rules.fallback import beyond
+def _fallback(book: RuleBook, op: OpOverload | OpOverloadPacket) -> Rule | None:
+    from graphflops.rules.fallback import fallback_rule
 
-    return beyond(book, op)
+    return fallback_rule(book, op)
 
 
 def installed(*, strict: bool = False) -> RuleBook:
@@ -60,7 +60,7 @@ def installed(*, strict: bool = False) -> RuleBook:
     for point in sorted(_announced(_searched()), key=lambda each: each.name):
         owner = f"{point.dist.name} {point.dist.version}" if point.dist else "of unknown name"
         try:
-            with rules_made() as made:
+            with collect_rules() as made:
                 module = point.load()
             if not isinstance(module, ModuleType):
                 raise RuleLoadError(f"{point.value} is a {type(module).__name__}, not a module that holds rules")
@@ -127,10 +127,10 @@ def rulebook(rules: Iterable[RuleSource] | None = None, *, strict: bool = False)
         UsageError: it is no list.
         RuleError: what is given here is wrong; strict, what is installed or in a folder is as well.
     """
-    if isinstance(rules, (str, Path, Rule, ModuleType, Mark)) or not isinstance(rules, Iterable | None):
+    if isinstance(rules, (str, Path, Rule, ModuleType, RuleDecorator)) or not isinstance(rules, Iterable | None):
         raise UsageError(f"rules must be a list, as in rules=['my_rules.py'], not a {type(rules).__name__}")
     given = list(rules or ())
-    refuse_unused_marks(given)
+    check_decorators(given)
     book = shipped() | installed(strict=strict)
     for each in given:
         if isinstance(each, (str, Path)) and str(each) == REGISTERED:
@@ -140,12 +140,12 @@ def rulebook(rules: Iterable[RuleSource] | None = None, *, strict: bool = False)
         elif isinstance(each, (str, Path)):
             book = book | local(each, strict=strict)
         elif isinstance(each, ModuleType):
-            refuse_unused_marks(vars(each).values())
+            check_decorators(vars(each).values())
             book = book | RuleBook.of(_checked(rules_of(each)), str(each.__file__))
     single = [each for each in given if isinstance(each, Rule)]
     unusable = [each for each in given if not isinstance(each, (str, Path, ModuleType, Rule))]
     if unusable:
-        what = "@rule without brackets" if isinstance(unusable[0], Mark) else format_value(unusable[0])
+        what = "@rule without brackets" if isinstance(unusable[0], RuleDecorator) else format_value(unusable[0])
         raise RuleLoadError(
             f"{what} is not a rule: give a path, a module, or a function marked with @graphflops.rule(TARGET)"
         )
@@ -162,9 +162,9 @@ def _checked(rules: Iterable[Rule]) -> list[Rule]:
     """
     checked = list(rules)
     for rule in checked:
-        from graphflops.rules.available_names import never_offered
+        from graphflops.rules.available_names import check_signature
 
-        if wrong := never_offered(rule):
+        if wrong := check_signature(rule):
             raise RuleLoadError(f"{rule.file}:{rule.line}: rule {rule.name} {wrong}")
     return checked
 
@@ -177,7 +177,7 @@ def _load(file: Path) -> list[Rule]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that dataclasses and string annotations of the file resolve
     try:
-        with rules_made() as made:
+        with collect_rules() as made:
             spec.loader.exec_module(module)
     except USER_EXCEPTIONS as error:
         raise RuleLoadError(f"could not load the rule file {_where(file, error)}") from error
@@ -189,7 +189,7 @@ def _load(file: Path) -> list[Rule]:
 
 def _refuse_lost(module: ModuleType, made: Iterable[Rule]) -> None:
     """Of two rules under one name Python keeps the second alone; the first would be gone without a word."""
-    refuse_unused_marks(vars(module).values())
+    check_decorators(vars(module).values())
     kept = {id(each): name for name, each in vars(module).items()}
     for rule in made:
         if rule.file == module.__file__ and id(rule) not in kept:

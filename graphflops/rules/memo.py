@@ -14,7 +14,7 @@ _PLAIN = (int, float, complex, str, bytes, Spec)
 """kinds of values that are what they look like; of anything else, such as a module, nothing is kept"""
 
 
-class Answers(Generic[Answer]):
+class RuleCache(Generic[Answer]):
     """What rules said for the time of an analysis, by rule and by all that the rule asks for."""
 
     def __init__(self, ask: Callable[[Rule, Mapping[str, Any]], Answer]) -> None:
@@ -31,7 +31,7 @@ class Answers(Generic[Answer]):
         return self._kept[question]
 
 
-def is_plain(rule: Rule, offered: Mapping[str, Any]) -> bool:
+def is_cacheable(rule: Rule, offered: Mapping[str, Any]) -> bool:
     """Whether all that a rule asks for is what it looks like, so that it may be asked later."""
     return _question(rule, offered) is not None
 

@@ -23,15 +23,15 @@ from graphflops.core.torch_compat import CustomOpDef, OpOverload, OpOverloadPack
 from graphflops.report.files import write_whole
 from graphflops.rules.available_names import overloads
 from graphflops.rules.book import RuleBook
-from graphflops.rules.formulas import sample
+from graphflops.rules.formulas import symbolic_example
 from graphflops.rules.loading import shipped
 from graphflops.rules.rule import Rule
-from graphflops.rules.targets import dotted_name, key_of, resolved, spelled
+from graphflops.rules.targets import canonical_name, qualified_name, registry_key, resolve
 
 # -- one rule, on a terminal --------------------------------------------------------------------------------------
 
 
-def shown(book: RuleBook, target: str) -> str:
+def describe_rule(book: RuleBook, target: str) -> str:
     """What the rule of a target says: its formula in symbols, its source, what it asks for and what it shadows.
 
     A module class that no rule names is shown by the functions that its code calls, and a composite function by the
@@ -40,13 +40,13 @@ def shown(book: RuleBook, target: str) -> str:
     Raises:
         UsageError: nothing is known of such a target; the message has near ones.
     """
-    found = resolved(target)
+    found = resolve(target)
     if (rule := _find(book, target)) is not None:
         return "\n".join(_shown(book, target, rule))
     is_module = isinstance(found, type) and issubclass(found, nn.Module)
     called = list(_functions_of(found, book) if is_module else _priced_by(target, book))
     if called:
-        lines = [f"{dotted_name(found)}: no rule names it, so what it does is traced, and priced as follows."]
+        lines = [f"{qualified_name(found)}: no rule names it, so what it does is traced, and priced as follows."]
         for name, each in called:
             lines += ["", *_shown(book, name, each)]
         return "\n".join(lines)
@@ -65,10 +65,10 @@ def shown(book: RuleBook, target: str) -> str:
 
 
 def _find(book: RuleBook, target: str) -> Rule | None:
-    found = resolved(target)
+    found = resolve(target)
     if isinstance(found, str):
-        return book.rules.get(key_of(found)) or book.rules.get(spelled(found))
-    found = resolved(key_of(found)) if isinstance(found, (BuiltinFunctionType, CustomOpDef)) else found
+        return book.rules.get(registry_key(found)) or book.rules.get(canonical_name(found))
+    found = resolve(registry_key(found)) if isinstance(found, (BuiltinFunctionType, CustomOpDef)) else found
     calls = [found, *(overloads(found) if isinstance(found, OpOverloadPacket) else ())]
     return next((rule for each in calls if (rule := book.find(each)) is not None), None)
 
@@ -94,7 +94,7 @@ def _in_the_code_of(function: FunctionType, book: RuleBook) -> Iterator[tuple[st
         return
     called = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
     for name in dict.fromkeys(called):
-        if name.startswith(("F.", "torch.")) and resolved(name) is not function:
+        if name.startswith(("F.", "torch.")) and resolve(name) is not function:
             yield from _priced_by(name, book)
 
 
@@ -103,15 +103,15 @@ def _priced_by(name: str, book: RuleBook) -> Iterator[tuple[str, Rule]]:
 
     What is free, as views are, is left out.
     """
-    function = resolved(name)
-    operator = resolved(key_of(function))
+    function = resolve(name)
+    operator = resolve(registry_key(function))
     if (rule := _find(book, name)) is not None:
         if not rule.about.startswith("zero"):
-            yield spelled(key_of(function)), rule
+            yield canonical_name(registry_key(function)), rule
     elif isinstance(operator, (OpOverload, OpOverloadPacket)):
         for each in _runs(operator):
             if (rule := book.find(each)) is not None and not rule.about.startswith("zero"):
-                yield f"{dotted_name(operator)} runs {dotted_name(each)}", rule
+                yield f"{qualified_name(operator)} runs {qualified_name(each)}", rule
     elif isinstance(function, FunctionType) and function.__module__ == "torch.nn.functional":
         yield from _in_the_code_of(function, book)
 
@@ -148,7 +148,7 @@ def _runs(operator: OpOverload | OpOverloadPacket) -> list[Any]:
 
 
 def _shown(book: RuleBook, target: str, rule: Rule) -> Iterator[str]:
-    names = {spelled(key_of(each)) for each in rule.targets}
+    names = {canonical_name(registry_key(each)) for each in rule.targets}
     speakers = next((book.by_target()[name] for name in sorted(names) if name in book.by_target()), [])
     origin = next((layer.origin for layer, each in speakers if each is rule), "generic")
     yield f"{target}: rule {rule.name} ({rule.source}), {origin}"
@@ -158,9 +158,9 @@ def _shown(book: RuleBook, target: str, rule: Rule) -> Iterator[str]:
     yield from _paragraph("asks for", ", ".join(_asked(rule)) or "nothing")
     if rule.outputs is not None:
         yield from _paragraph("outputs", "described by the rule, so that a call need not run")
-    sampled = sample(rule)
-    if sampled is None and rule.adapted:
-        yield from _paragraph("formula", f"none: what is adapted from {rule.adapted} may work on numbers alone")
+    sampled = symbolic_example(rule)
+    if sampled is None and rule.adapted_from:
+        yield from _paragraph("formula", f"none: what is adapted from {rule.adapted_from} may work on numbers alone")
     else:
         yield from (f"    {line}" for line in _formula_lines(sampled))
     for layer, each in speakers:
@@ -255,12 +255,12 @@ def _page(name: str, rules: list[Rule]) -> Iterator[str]:
         yield ""
         yield f"## {rule.name}"
         yield ""
-        yield ", ".join(f"`{spelled(key_of(each))}`" for each in rule.targets)
+        yield ", ".join(f"`{canonical_name(registry_key(each))}`" for each in rule.targets)
         yield ""
         yield rule.about
         yield ""
         yield "```text"
-        yield from _formula_lines(sample(rule))
+        yield from _formula_lines(symbolic_example(rule))
         yield "```"
 
 

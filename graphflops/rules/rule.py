@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +20,7 @@ from graphflops.core.errors import RuleError, RuleLoadError, Unpriced
 from graphflops.core.messages import USER_EXCEPTIONS, format_error
 from graphflops.core.sizes import Spec
 from graphflops.rules.exactness import Inexact, count, exact, symbols_in
-from graphflops.rules.targets import Target, invalid_target, written_target
+from graphflops.rules.targets import Target, invalid_target, short_repr
 
 Outputs: TypeAlias = Callable[..., "Spec | tuple[Spec, ...]"]
 
@@ -29,7 +31,7 @@ _MADE: ContextVar[list[Rule] | None] = ContextVar("rules made while a file loads
 
 
 @contextmanager
-def rules_made() -> Iterator[list[Rule]]:
+def collect_rules() -> Iterator[list[Rule]]:
     """Collect the rules made while this is open: two under one name in a file would leave only the second."""
     made: list[Rule] = []
     token = _MADE.set(made)
@@ -50,7 +52,7 @@ class Rule:
     line: int
     about: str
     outputs: Outputs | None = None
-    adapted: str = ""
+    adapted_from: str = ""
     """which counter's formula it is, if one was taken in by an adapter"""
     example: Example | None = None
     """makes the arguments of a call that ``rules check`` can hold the rule to"""
@@ -71,16 +73,13 @@ class Rule:
     @cached_property
     def signature(self) -> inspect.Signature:
         """What the rule asks for, annotations evaluated where they can be."""
-        try:
-            return inspect.signature(self.cost, eval_str=True)
-        except NameError:
-            return inspect.signature(self.cost)
+        return _signature(self.cost)
 
-    def asks_for(self) -> tuple[str, ...]:
+    def requested_names(self) -> tuple[str, ...]:
         """The names a call must or may offer for this rule to speak."""
         return tuple(self.signature.parameters)
 
-    def price(self, offered: Mapping[str, Any]) -> Cost:
+    def evaluate(self, offered: Mapping[str, Any]) -> Cost:
         """The cost of a call that offers these operands, parameters and attributes.
 
         Raises:
@@ -93,11 +92,11 @@ class Rule:
         except Inexact as error:
             raise RuleError(f"{self.source}: rule {self.name} gave {error}") from None
 
-    def describe(self, offered: Mapping[str, Any]) -> tuple[Spec, ...]:
+    def output_specs(self, offered: Mapping[str, Any]) -> tuple[Spec, ...]:
         """The outputs of such a call, for what is not to be traced.
 
         Raises:
-            RuleError: as in ``price``.
+            RuleError: as in ``evaluate``.
         """
         assert self.outputs is not None
         described = self._apply(self.outputs, inspect.signature(self.outputs), offered, (Spec, tuple))
@@ -155,7 +154,7 @@ def source_of(file: str, line: int) -> str:
     return f"{'/'.join(Path(file).parts[-2:])}:{line}"
 
 
-def rule(*targets: Target, outputs: Outputs | None = None, example: Example | None = None) -> Mark:
+def rule(*targets: Target, outputs: Outputs | None = None, example: Example | None = None) -> RuleDecorator:
     """Mark a formula as the rule of its targets. It only marks: a RuleBook collects.
 
     A target is what is called, or its dotted name; of a class the name may be a pattern, ``"*.BKCoreFunction"``, which
@@ -177,10 +176,10 @@ def rule(*targets: Target, outputs: Outputs | None = None, example: Example | No
     for name, given in (("outputs", outputs), ("example", example)):
         if given is not None and not callable(given):
             raise RuleLoadError(f"{name}= is a function, not {given!r}")
-    return Mark(targets, outputs, example)
+    return RuleDecorator(targets, outputs, example)
 
 
-class Mark:
+class RuleDecorator:
     """``@rule(…)`` before it has a formula. One that never gets any is ``@rule`` without brackets."""
 
     def __init__(self, targets: tuple[Target, ...], outputs: Outputs | None, example: Example | None) -> None:
@@ -194,25 +193,25 @@ class Mark:
             RuleLoadError: it is no function, or there is no target.
         """
         if not isinstance(formula, FunctionType):
-            raise RuleLoadError(f"@rule marks a function, not {written_target(formula)}")
+            raise RuleLoadError(f"@rule marks a function, not {short_repr(formula)}")
         if not self.targets:
             raise RuleLoadError(
                 f"rule {formula.__name__} has no target: write @rule(torch.nn.Linear), or whatever it is of"
             )
         self.is_used = True
-        code = formula.__code__
+        code, formula = formula.__code__, _with_current_arguments(formula)
         place = code.co_filename, code.co_firstlineno
         about = _about(formula)
         return Rule(formula.__name__, self.targets, formula, *place, about, self.outputs, example=self.example)
 
     @property
-    def fault(self) -> str:
+    def problem(self) -> str:
         """What is wrong with one that has no formula, with file and line where it is known; empty if it has one."""
         if self.is_used:
             return ""
         functions = [each for each in self.targets if isinstance(each, FunctionType)]
         if len(functions) != 1 or len(self.targets) != 1:
-            return f"@rule({', '.join(map(written_target, self.targets))}) marks no function: put it above one"
+            return f"@rule({', '.join(map(short_repr, self.targets))}) marks no function: put it above one"
         code = functions[0].__code__
         return (
             f"{code.co_filename}:{code.co_firstlineno}: @rule without brackets makes no rule of "
@@ -220,15 +219,48 @@ class Mark:
         )
 
 
-def refuse_unused_marks(values: Iterable[Any]) -> None:
+_RENAMED_ARGUMENTS = {"flowing": "grad_outputs"}
+
+
+def _with_current_arguments(formula: Callable[..., Cost]) -> Callable[..., Cost]:
+    """A formula whose arguments have the names of this version; a name of the last one warns."""
+    signature = _signature(formula)
+    retired = [name for name in signature.parameters if name in _RENAMED_ARGUMENTS]
+    for name in retired:
+        message = f"rule {formula.__name__}: the argument {name} is called {_RENAMED_ARGUMENTS[name]} now"
+        warnings.warn(message, DeprecationWarning, stacklevel=3)
+    if not retired:
+        return formula
+
+    @functools.wraps(formula)
+    def renamed(*args: Any, **kwargs: Any) -> Cost:
+        for name in retired:
+            if _RENAMED_ARGUMENTS[name] in kwargs:
+                kwargs[name] = kwargs.pop(_RENAMED_ARGUMENTS[name])
+        return formula(*args, **kwargs)
+
+    parameters = [each.replace(name=_RENAMED_ARGUMENTS.get(name, name)) for name, each in signature.parameters.items()]
+    renamed.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return renamed
+
+
+def _signature(formula: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a formula, with its annotations evaluated where they can be."""
+    try:
+        return inspect.signature(formula, eval_str=True)
+    except NameError:
+        return inspect.signature(formula)
+
+
+def check_decorators(values: Iterable[Any]) -> None:
     """``@rule`` without brackets makes no rule, and says nothing by itself.
 
     Raises:
         RuleLoadError: there is one; the message names file and line.
     """
     for each in values:
-        if issubclass(type(each), Mark) and each.fault:
-            raise RuleLoadError(each.fault)
+        if issubclass(type(each), RuleDecorator) and each.problem:
+            raise RuleLoadError(each.problem)
 
 
 def template(name: str, about: str, targets: tuple[Target, ...], formula: Callable[..., Cost]) -> Rule:

@@ -15,7 +15,7 @@ from graphflops.core.errors import UsageError
 from graphflops.core.messages import USER_EXCEPTIONS
 from graphflops.core.torch_compat import CustomOpDef, OpOverload, OpOverloadPacket
 from graphflops.rules.available_names import overloads, overrides_setup
-from graphflops.rules.targets import key_of, spelled
+from graphflops.rules.targets import canonical_name, registry_key
 
 
 def stub(target: Any) -> str:
@@ -25,7 +25,9 @@ def stub(target: Any) -> str:
         UsageError: it is none of these, or its arguments have no names.
     """
     arguments, parameters = _arguments(target), _parameters(target)
-    name = spelled(key_of(target._opoverload if isinstance(target, CustomOpDef) else target)).removesuffix(".default")
+    name = canonical_name(registry_key(target._opoverload if isinstance(target, CustomOpDef) else target)).removesuffix(
+        ".default"
+    )
     if not all(part.isidentifier() or part == "<locals>" for part in name.split(".")):
         raise UsageError(f"{name!r} is no name that a rule can be written for")
     tensors = [each for each, default in arguments.items() if default is _TENSOR or default is _OPTIONAL]

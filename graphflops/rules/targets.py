@@ -27,11 +27,9 @@ def invalid_target(target: Any) -> str:
     try:
         hash(target)
     except TypeError:
-        return f"{written_target(target)} is no target: give each by itself, as in @rule(aten.mm, aten.bmm)"
+        return f"{short_repr(target)} is no target: give each by itself, as in @rule(aten.mm, aten.bmm)"
     if not callable(target):
-        return (
-            f"{written_target(target)} is no target: give a module class, a function, an operator, or its dotted name"
-        )
+        return f"{short_repr(target)} is no target: give a module class, a function, an operator, or its dotted name"
     return ""
 
 
@@ -51,13 +49,13 @@ def _invalid_pattern(target: str) -> str:
     return ""
 
 
-def written_target(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value as an error message shows it: short, without an address in memory."""
     text = repr(value) if isinstance(value, (str, int, float, tuple, list, dict, set, type(None))) else ""
     return text if 0 < len(text) <= 80 else getattr(value, "__qualname__", f"a {type(value).__name__}")
 
 
-def key_of(target: Target) -> object:
+def registry_key(target: Target) -> object:
     """What a target is filed under: operators by their qualified name, everything else as it is."""
     if isinstance(target, str):
         return _key_of_name(target)
@@ -80,14 +78,14 @@ def _key_of_name(name: str) -> object:
     """The same, whatever is imported by now: an ATen operator is known by its prefix, without torch."""
     if aten := _ATEN.fullmatch(name):
         return f"aten::{aten[1]}"
-    found = resolved(name)
-    key = spelled(found) if found is name or isinstance(found, (type, FunctionType)) else key_of(found)
-    return key if str(key).startswith("aten::") else spelled(key)
+    found = resolve(name)
+    key = canonical_name(found) if found is name or isinstance(found, (type, FunctionType)) else registry_key(found)
+    return key if str(key).startswith("aten::") else canonical_name(key)
 
 
-def dotted_name(target: Target) -> str:
+def qualified_name(target: Target) -> str:
     """How people write a target: ``torch.nn.modules.linear.Linear``, ``aten.linear``."""
-    key = key_of(target)
+    key = registry_key(target)
     if isinstance(key, str):
         return key.replace("::", ".").removesuffix(".default")
     module = try_getattr(target, "__module__")
@@ -95,9 +93,9 @@ def dotted_name(target: Target) -> str:
     return f"{module}.{name}" if module else name
 
 
-def spelled(key: object) -> str:
+def canonical_name(key: object) -> str:
     """A key as people write it; two spellings of one target are equal so."""
-    return key.replace("::", ".") if isinstance(key, str) else dotted_name(key)
+    return key.replace("::", ".") if isinstance(key, str) else qualified_name(key)
 
 
 _NAME = re.compile(r"[^\W\d][\w<>]*(?:(?:\.|::)[\w<>]+)*")
@@ -106,7 +104,7 @@ _ATEN = re.compile(r"(?:torch\.ops\.)?aten(?:\.|::)(\w+(?:\.\w+)?)")
 _SHORT = {"F": "torch.nn.functional", "nn": "torch.nn", "aten": "torch.ops.aten"}
 
 
-def resolved(target: Target) -> Target:
+def resolve(target: Target) -> Target:
     """What a name names, as far as it is imported: ``torch.nn.Linear``, ``F.gelu``, ``aten.gelu``, ``mylib.scan``.
 
     What is no name, or names nothing yet, is given back as it is.

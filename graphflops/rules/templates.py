@@ -16,7 +16,7 @@ from graphflops.core.costs import ZERO, Cost, Work, covers
 from graphflops.core.errors import Unpriced
 from graphflops.core.sizes import Size, Spec
 from graphflops.rules.rule import Rule, template
-from graphflops.rules.targets import Target, dotted_name
+from graphflops.rules.targets import Target, qualified_name
 
 ALL_OPERANDS = "*"
 """the key of ``Cost.grads`` that speaks of every operand"""
@@ -72,7 +72,7 @@ def unary(
         forward, backward = each, grad
         if self.is_complex:
             if on_complex is None:
-                raise Unpriced(f"{dotted_name(targets[0])} of complex numbers has no price")
+                raise Unpriced(f"{qualified_name(targets[0])} of complex numbers has no price")
             forward, backward = on_complex
         if not (self.is_floating or forward.transcendental or forward.division):
             forward = Work(integer=sum(forward.counts()))
@@ -108,7 +108,7 @@ def gradient(cost: Cost, *operands: str) -> Work:
 def operands_in_mask(names: tuple[str, ...], output_mask: Sequence[bool]) -> tuple[str, ...]:
     """The operands whose gradients an operator is asked for.
 
-    >>> wanted(("input", "weight", "bias"), (True, False, True))
+    >>> operands_in_mask(("input", "weight", "bias"), (True, False, True))
     ('input', 'bias')
     """
     return tuple(name for name, asked in zip(names, output_mask, strict=False) if asked)
@@ -156,4 +156,4 @@ def _noted(about: str, note: str) -> str:
 
 
 def _name(targets: tuple[Target, ...]) -> str:
-    return dotted_name(targets[0]).split(".")[-1]
+    return qualified_name(targets[0]).split(".")[-1]

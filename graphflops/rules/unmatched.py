@@ -14,7 +14,7 @@ from difflib import get_close_matches
 
 from graphflops.rules.book import Layer, RuleBook
 from graphflops.rules.rule import Rule
-from graphflops.rules.targets import dotted_name, is_pattern, resolved, spelled
+from graphflops.rules.targets import canonical_name, is_pattern, qualified_name, resolve
 
 MOST = 3
 """rules of one file that are named one by one"""
@@ -25,8 +25,8 @@ def unmatched(book: RuleBook) -> tuple[str, ...]:
 
     The book knows what it was asked about: it is that of one analysis, and has priced it.
     """
-    used = {id(rule) for rule in book.asked.values() if rule is not None}
-    names = sorted({spelled(target) for target in book.asked})
+    used = {id(rule) for rule in book.queried.values() if rule is not None}
+    names = sorted({canonical_name(target) for target in book.queried})
     lines: list[str] = []
     for layer in book.layers:
         if layer.origin == "shipped" or layer.origin.startswith("package "):
@@ -71,7 +71,7 @@ def _targets(rule: Rule) -> str:
 
 
 def _written(target: object) -> str:
-    return target if isinstance(target, str) else dotted_name(target)
+    return target if isinstance(target, str) else qualified_name(target)
 
 
 def _nearest(rule: Rule, names: Sequence[str]) -> str:
@@ -89,7 +89,7 @@ def _exists(target: object) -> bool:
     """Whether there is what a target names; of what is installed and not imported nobody asks."""
     if not isinstance(target, str) or is_pattern(target):
         return True
-    if not isinstance(resolved(target), str):
+    if not isinstance(resolve(target), str):
         return True
     from graphflops.core.torch_compat import schemas_of
 

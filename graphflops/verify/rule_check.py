@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from graphflops.analysis.arguments import in_words
-from graphflops.analysis.mac_counter import dispatched_assuming
+from graphflops.analysis.mac_counter import macs_and_assumptions
 from graphflops.analysis.pipeline import analyze
 from graphflops.capture.constant_propagation import NONE_ASSUMED
 from graphflops.core.costs import ZERO, Work
@@ -24,7 +24,7 @@ DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class RuleCheck:
     """What the rule of an operation claims of all its calls, and what they execute."""
 
     target: str
@@ -35,20 +35,20 @@ class Comparison:
     calls: int
     elements: int
     """how many elements all calls have as their results"""
-    claimed: Mapping[Direction, Work]
-    counted: Mapping[Direction, Work]
+    rule_work: Mapping[Direction, Work]
+    measured: Mapping[Direction, Work]
 
     @property
     def agrees(self) -> bool:
         """Whether it is the same in every class, both ways."""
-        return self.claimed == self.counted
+        return self.rule_work == self.measured
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
     """Rules beside witnesses, for one model."""
 
-    comparisons: tuple[Comparison, ...]
+    checks: tuple[RuleCheck, ...]
     macs: Mapping[Direction, tuple[int, int]]
     """of the whole model: what rules claim, and what autograd dispatches"""
     unknown: tuple[Unknown, ...]
@@ -56,9 +56,9 @@ class Verification:
     """what the primitives could not be counted of, with the reason"""
 
     @property
-    def holds(self) -> bool:
+    def passed(self) -> bool:
         """Whether the multiply-adds are those that autograd dispatches."""
-        return all(claimed == seen for claimed, seen in self.macs.values())
+        return all(rule_work == seen for rule_work, seen in self.macs.values())
 
 
 @in_words
@@ -80,7 +80,7 @@ def verify(
     given = list(rules or ())
     report = analyze(model, args, kwargs, optimizer=None, rules=given, attention="math")
     opened = analyze(model, args, kwargs, optimizer=None, rules=given, attention="math", expand=True)
-    seen, assumed = dispatched_assuming(model, args, kwargs)
+    seen, assumed = macs_and_assumptions(model, args, kwargs)
     if any(NONE_ASSUMED in each for each in assumed) and not any(NONE_ASSUMED in each for each in report.assumed):
         raise CaptureError(
             f"{report.model} has a layer that a rule prices as a whole, for any data, and inside of which data decides "
@@ -104,35 +104,35 @@ def _work(entry: Entry, direction: Direction) -> Work:
     return sum((work for phase, work in entry.work.items() if phase in phases), ZERO)
 
 
-def _compared(claims: Iterable[Entry], counts: Iterable[Entry]) -> Iterable[Comparison]:
-    counted: dict[str, Entry] = {each.op: each for each in counts if each.kind == "call"}
+def _compared(claims: Iterable[Entry], counts: Iterable[Entry]) -> Iterable[RuleCheck]:
+    measured: dict[str, Entry] = {each.op: each for each in counts if each.kind == "call"}
     groups: dict[tuple[str, str], list[Entry]] = {}
     for each in claims:
         if each.kind == "call":
             groups.setdefault((each.target, each.rule), []).append(each)
     priced = {each.op for members in groups.values() for each in members}
     unpriced: dict[str, list[str]] = {}
-    for op, each in counted.items():
+    for op, each in measured.items():
         if op not in priced:
             unpriced.setdefault(each.target, []).append(op)
     for target, names in unpriced.items():
-        yield Comparison(
+        yield RuleCheck(
             target=target,
             rule="",
             about="No rule names it.",
             calls=len(names),
-            elements=sum(counted[op].elements for op in names),
-            claimed=dict.fromkeys(DIRECTIONS, ZERO),
-            counted={way: sum((_work(counted[op], way) for op in names), ZERO) for way in DIRECTIONS},
+            elements=sum(measured[op].elements for op in names),
+            rule_work=dict.fromkeys(DIRECTIONS, ZERO),
+            measured={way: sum((_work(measured[op], way) for op in names), ZERO) for way in DIRECTIONS},
         )
     for (target, rule), members in groups.items():
         ops = list(dict.fromkeys(each.op for each in members))
-        yield Comparison(
+        yield RuleCheck(
             target=target,
             rule=rule,
             about=members[0].about,
             calls=len(ops),
-            elements=sum(counted[op].elements for op in ops),
-            claimed={way: sum((_work(each, way) for each in members), ZERO) for way in DIRECTIONS},
-            counted={way: sum((_work(counted[op], way) for op in ops), ZERO) for way in DIRECTIONS},
+            elements=sum(measured[op].elements for op in ops),
+            rule_work={way: sum((_work(each, way) for each in members), ZERO) for way in DIRECTIONS},
+            measured={way: sum((_work(measured[op], way) for op in ops), ZERO) for way in DIRECTIONS},
         )

@@ -26,13 +26,13 @@ from graphflops.core.torch_compat import OpOverload, OpOverloadPacket
 from graphflops.graph.build import build
 from graphflops.graph.op import Op
 from graphflops.graph.passes import run_passes
-from graphflops.rules.available_names import offerable, overloads
+from graphflops.rules.available_names import available_names, overloads
 from graphflops.rules.book import RuleBook
 from graphflops.rules.formulas import symbolic
 from graphflops.rules.loading import RuleSource, local, rulebook, shipped
 from graphflops.rules.rule import Rule
-from graphflops.rules.targets import is_pattern, resolved
-from graphflops.verify.rule_check import DIRECTIONS, Comparison, Verification, verify
+from graphflops.rules.targets import is_pattern, resolve
+from graphflops.verify.rule_check import DIRECTIONS, RuleCheck, Verification, verify
 
 ROUNDS = 3
 """how many sizes each rule is called at"""
@@ -46,16 +46,16 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Problem:
     """Something that is wrong with a rule: where, what, and what to do."""
 
     place: str
     """``file:line``"""
     what: str
-    todo: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.what}\n    {self.todo}"
+        return f"{self.place}: {self.what}\n    {self.fix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,9 @@ class Checked:
     """What came of a check: how many rules, how many of them were held to the witnesses, and what was found."""
 
     rules: int
-    held: int
-    findings: tuple[Finding, ...]
-    unheld: tuple[Rule, ...] = ()
+    tested: int
+    problems: tuple[Problem, ...]
+    untested: tuple[Rule, ...] = ()
     """those of which no call was given or could be made up"""
     loaded: bool = True
 
@@ -75,8 +75,8 @@ def check_file(path: str | Path) -> Checked:
     try:
         book = local(path, strict=True)
     except RuleError as error:
-        finding = Finding(str(path), str(error), "Mend this first; nothing else was checked.")
-        return Checked(0, 0, (finding,), loaded=not isinstance(error, RuleLoadError))
+        problem = Problem(str(path), str(error), "Mend this first; nothing else was checked.")
+        return Checked(0, 0, (problem,), loaded=not isinstance(error, RuleLoadError))
     return check(book, list({id(each): each for _, each in book}.values()))
 
 
@@ -89,30 +89,30 @@ def check(book: RuleBook, given: Sequence[RuleSource]) -> Checked:
     """Check rules; ``given`` is how an analysis is given them."""
     rules = list({id(each): each for _, each in book}.values())
     speaking = rulebook(given)
-    findings: list[Finding] = []
-    unheld: list[Rule] = []
+    problems: list[Problem] = []
+    untested: list[Rule] = []
     for rule in rules:
-        chance = random.Random(rule.name)  # so that a check says the same twice
-        made = [list(_calls_of(rule, target, speaking, chance)) for target in rule.targets]
-        wrong, held = check_rule(rule, [each for calls_of in made for each in calls_of], given)
-        findings += wrong
-        if not held:
-            unheld.append(rule)
-    return Checked(len(rules), len(rules) - len(unheld), tuple(findings), tuple(unheld))
+        rng = random.Random(rule.name)  # so that a check says the same twice
+        made = [list(_calls_of(rule, target, speaking, rng)) for target in rule.targets]
+        wrong, tested = check_rule(rule, [each for calls_of in made for each in calls_of], given)
+        problems += wrong
+        if not tested:
+            untested.append(rule)
+    return Checked(len(rules), len(rules) - len(untested), tuple(problems), tuple(untested))
 
 
-def check_rule(rule: Rule, examples: Iterable[Call], given: Sequence[RuleSource] = ()) -> tuple[list[Finding], bool]:
+def check_rule(rule: Rule, examples: Iterable[Call], given: Sequence[RuleSource] = ()) -> tuple[list[Problem], bool]:
     """What is wrong with a rule as far as these calls show it, each kind of thing once; and whether any showed it."""
-    found: dict[tuple[str, str], Finding] = {}
+    found: dict[tuple[str, str], Problem] = {}
     book = rulebook(given)
 
-    def add(what: str, todo: str, kind: str) -> None:
-        found.setdefault((kind, todo), Finding(place(rule), f"rule {rule.name} {what}", todo))
+    def add(what: str, fix: str, kind: str) -> None:
+        found.setdefault((kind, fix), Problem(place(rule), f"rule {rule.name} {what}", fix))
 
     if not rule.about:
         add("does not say what it prices", "Write its formula, and what it leaves out, as its docstring.", "about")
     ops: list[Op] = []
-    held = False
+    tested = False
     for call, args, kwargs in examples:
         try:
             ops += [op for op in _ops(call, args, kwargs, book) if book.find(op.call) is rule]
@@ -124,8 +124,8 @@ def check_rule(rule: Rule, examples: Iterable[Call], given: Sequence[RuleSource]
             continue
         except Exception:
             continue  # the operator itself refuses it, forward or backward
-        mine = [each for each in found_by.comparisons if each.rule == f"{rule.name} ({rule.source})"]
-        held = held or bool(mine)
+        mine = [each for each in found_by.checks if each.rule == f"{rule.name} ({rule.source})"]
+        tested = tested or bool(mine)
         if mine:
             _exact(found_by, add)
         for each in mine:
@@ -133,7 +133,7 @@ def check_rule(rule: Rule, examples: Iterable[Call], given: Sequence[RuleSource]
     for op in ops:
         _pure(rule, op, add)
     _strays(rule, ops, add)
-    return list(found.values()), held
+    return list(found.values()), tested
 
 
 def place(rule: Rule) -> str:
@@ -147,20 +147,20 @@ Add = Callable[[str, str, str], None]
 
 def _exact(found: Verification, add: Add) -> None:
     """Multiply-adds are those that autograd dispatches."""
-    for way, (claimed, seen) in found.macs.items():
-        if claimed != seen:
-            names = ", ".join(each.target for each in found.comparisons)
-            what = f"claims {claimed:,} multiply-adds {way} of {names}, and autograd dispatches {seen:,}"
+    for way, (rule_work, seen) in found.macs.items():
+        if rule_work != seen:
+            names = ", ".join(each.target for each in found.checks)
+            what = f"claims {rule_work:,} multiply-adds {way} of {names}, and autograd dispatches {seen:,}"
             add(what, "Multiply-adds have to be exact: matrix products and convolutions, both ways.", f"macs {way}")
 
 
-def _nonzero(each: Comparison, add: Add) -> None:
+def _nonzero(each: RuleCheck, add: Add) -> None:
     """What computes with each element is not claimed to cost nothing."""
     for way in DIRECTIONS:
-        claimed, counted = each.claimed[way], each.counted[way]
-        computed = counted.elementwise + counted.division + counted.transcendental
-        if not claimed and not counted.macs and computed >= max(each.elements, 1):
-            what = f"claims that {each.target} costs nothing {way}, and it runs {counted}"
+        rule_work, measured = each.rule_work[way], each.measured[way]
+        computed = measured.elementwise + measured.division + measured.transcendental
+        if not rule_work and not measured.macs and computed >= max(each.elements, 1):
+            what = f"claims that {each.target} costs nothing {way}, and it runs {measured}"
             add(what, "A zero needs a reason: nothing may run that computes.", f"zero {way}")
 
 
@@ -168,8 +168,8 @@ def _pure(rule: Rule, op: Op, add: Add) -> None:
     """The same question has the same answer, on integers as on symbols."""
     offered = call_arguments(op, OPTIONS)
     try:
-        cost = rule.price(offered)
-        if rule.price(offered) != cost:
+        cost = rule.evaluate(offered)
+        if rule.evaluate(offered) != cost:
             add("does not say the same twice", "A rule depends on what it is offered, and on nothing else.", "twice")
         general, sizes = symbolic(rule, offered)
     except Unpriced:
@@ -191,14 +191,14 @@ def _at(cost: Cost, sizes: Any) -> list[Any]:
 
 def _strays(rule: Rule, ops: Sequence[Op], add: Add) -> None:
     """Gradients are of what calls can offer."""
-    known = [offerable(target) for target in rule.targets]
+    known = [available_names(target) for target in rule.targets]
     if not ops or any(each is None for each in known):
         return
     inputs = frozenset().union(*(each for each in known if each is not None))
     inputs |= {name for op in ops for name in (*op.arguments, *(each.name for each in op.operands))}
     for op in ops:
         try:
-            keys = rule.price(call_arguments(op, OPTIONS)).grads
+            keys = rule.evaluate(call_arguments(op, OPTIONS)).grads
         except RuleError:
             continue
         names = {name for key in keys for name in key.split("|")}
@@ -214,12 +214,12 @@ def _ops(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 # -- calls ---------------------------------------------------------------------------------------------------------
 
 
-def _calls_of(rule: Rule, target: Any, book: RuleBook, chance: random.Random) -> Iterator[Call]:
+def _calls_of(rule: Rule, target: Any, book: RuleBook, rng: random.Random) -> Iterator[Call]:
     """Calls of a target: those that the rule's example makes, else those made up."""
     if rule.example is not None:
         for _ in range(ROUNDS):
             args, kwargs = rule.example()
-            found = resolved(target)  # what the example imports may be what the target names
+            found = resolve(target)  # what the example imports may be what the target names
             if is_pattern(target) or (isinstance(found, type) and issubclass(found, nn.Module)):
                 yield args[0], tuple(args[1:]), kwargs
             else:
@@ -227,18 +227,18 @@ def _calls_of(rule: Rule, target: Any, book: RuleBook, chance: random.Random) ->
                 if callable(call):
                     yield call, tuple(args), kwargs
         return
-    found = resolved(target)
+    found = resolve(target)
     if isinstance(found, (OpOverload, OpOverloadPacket)):
-        yield from _made_up(rule, overloads(found), book, chance)
+        yield from _made_up(rule, overloads(found), book, rng)
 
 
-def _made_up(rule: Rule, ops: Iterable[OpOverload], book: RuleBook, chance: random.Random) -> Iterator[Call]:
+def _made_up(rule: Rule, ops: Iterable[OpOverload], book: RuleBook, rng: random.Random) -> Iterator[Call]:
     """Calls of the first overload that takes made-up tensors, each time of other sizes."""
     for op in ops:
         if op._schema.is_mutable or not any(str(each.type) == "Tensor" for each in op._schema.arguments):
             continue
         for shapes in SHAPES:
-            tries = [_call(op, shapes, chance) for _ in range(ROUNDS)]
+            tries = [_call(op, shapes, rng) for _ in range(ROUNDS)]
             good = [each for each in tries if each is not None and _reaches(rule, each, book)]
             if good:
                 yield from good
@@ -261,9 +261,9 @@ SHAPES = (
 """shapes of tensors, one after the other, a letter for a size; of more tensors than there are the last is repeated"""
 
 
-def _call(op: OpOverload, shapes: str, chance: random.Random) -> Call | None:
+def _call(op: OpOverload, shapes: str, rng: random.Random) -> Call | None:
     """A call of an operator on tensors of these shapes; None if it asks for something that is not made up."""
-    sizes = {letter: chance.randint(2, 7) for letter in "abcdxyz"}
+    sizes = {letter: rng.randint(2, 7) for letter in "abcdxyz"}
     kinds = [tuple(sizes[letter] for letter in shape) for shape in shapes.split()]
     args: list[Any] = []
     tensors = 0

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from graphflops import CaptureError, Cost, MissingRules, UsageError, Work, analyze, rule
-from graphflops.analysis.mac_counter import Products
-from graphflops.analysis.op_counter import executed
+from graphflops.analysis.mac_counter import MacCounterMode
+from graphflops.analysis.op_counter import count_scalar_ops
 from graphflops.cli import main
 from graphflops.report.report import Report
 
@@ -95,7 +95,7 @@ class TestByStep:
         def step() -> None:
             optimizer.step()
 
-        seen = executed(step, (), training=False).forward
+        seen = count_scalar_ops(step, (), training=False).forward
         (entry,) = [
             each
             for each in analyze(nn.Linear(A, B, bias=False), (torch.zeros(1, A),), optimizer=name).entries
@@ -109,7 +109,7 @@ class TestByStep:
         trained = model()
         optimizer = torch.optim.Muon(trained.parameters())
         trained(torch.randn(ROWS, A)).sum().backward()
-        with Products() as products:
+        with MacCounterMode() as products:
             optimizer.step()
         report = analyze(model(), X, optimizer="Muon")
         assert sum(each.work["optimizer"].macs for each in report.entries if each.kind == "update") == products.macs > 0

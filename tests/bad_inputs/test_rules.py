@@ -150,7 +150,7 @@ class TestAnswers:
         assert f"raised {type(error).__name__}" in refused(of_linear(ends))
 
     def test_whole_numbers_of_sympy_are_numbers(self) -> None:
-        cost = of_linear(lambda: Cost(Work(macs=sympy.Max(3, 4)), span=sympy.Integer(2))).price(OFFERED)
+        cost = of_linear(lambda: Cost(Work(macs=sympy.Max(3, 4)), span=sympy.Integer(2))).evaluate(OFFERED)
         assert cost == Cost(Work(macs=4), span=2)
         assert type(cost.forward.macs) is int
 
@@ -161,10 +161,10 @@ class TestAnswers:
         def doubled(out) -> Cost:
             return Cost(Work(macs=2 * out.numel))
 
-        assert doubled.price({"out": spec(n, m)}).forward == Work(macs=2 * n * m)
+        assert doubled.evaluate({"out": spec(n, m)}).forward == Work(macs=2 * n * m)
 
     def test_numbers_of_any_length_are_exact(self) -> None:
-        assert of_linear(lambda: Cost(Work(macs=2**80 + 1))).price(OFFERED).forward.macs == 2**80 + 1
+        assert of_linear(lambda: Cost(Work(macs=2**80 + 1))).evaluate(OFFERED).forward.macs == 2**80 + 1
 
     def test_not_this_case_stays_unknown(self) -> None:
         def declines() -> Cost:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphflops import CaptureError, analyze
-from graphflops.analysis.mac_counter import Dispatched, dispatched
+from graphflops.analysis.mac_counter import MacCount, count_macs
 from graphflops.capture import trace
 from graphflops.rules.loading import rulebook
 
@@ -75,8 +75,8 @@ class TestExpertsInALoop:
 
     def test_agree_with_the_witness_forward_and_backward(self, make: type[Masks]) -> None:
         report = analyze(make(), (torch.zeros(TOKENS, WIDTH),))
-        ours = Dispatched(int(report.work("forward").macs), int(report.work("backward").macs))
-        assert ours == dispatched(make(), (torch.zeros(TOKENS, WIDTH),))
+        ours = MacCount(int(report.work("forward").macs), int(report.work("backward").macs))
+        assert ours == count_macs(make(), (torch.zeros(TOKENS, WIDTH),))
 
     def test_are_reported_with_the_line_that_asks(self, make: type[Masks]) -> None:
         traced = trace(make(), (torch.zeros(TOKENS, WIDTH),), {}, rulebook())

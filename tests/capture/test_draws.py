@@ -11,7 +11,7 @@ from really import Program, analysed, really_dispatched, reported
 from torch import Tensor, nn
 
 from graphflops import analyze
-from graphflops.analysis.mac_counter import dispatched
+from graphflops.analysis.mac_counter import count_macs
 from graphflops.capture.random_numbers import Draws
 
 X = torch.zeros(12, 8)
@@ -43,7 +43,7 @@ def test_a_draw_that_python_reads_is_drawn_and_said(name: str) -> None:
 
 
 def dispatched_of(model: nn.Module) -> tuple[int, int]:
-    seen = dispatched(model, (X,))
+    seen = count_macs(model, (X,))
     return seen.forward, seen.backward
 
 
@@ -68,7 +68,7 @@ def test_layers_that_are_seldom_dropped_are_not_in_the_one_step_that_is_seen() -
 
 def test_others_are_dropped_the_same_way_every_time_also_by_the_witness() -> None:
     macs = {analyze(Dropping(0.5), (X,), training=False).macs for _ in range(3)}
-    assert macs == {dispatched(Dropping(0.5), (X,), training=False).forward}
+    assert macs == {count_macs(Dropping(0.5), (X,), training=False).forward}
     assert 0 < macs.pop() < 24 * 12 * 64
 
 

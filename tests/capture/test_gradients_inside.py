@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from graphflops import analyze
-from graphflops.analysis.mac_counter import Products, dispatched
+from graphflops.analysis.mac_counter import MacCounterMode, count_macs
 
 Program = Callable[..., Any]
 
@@ -97,7 +97,7 @@ def reported(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[int, int]:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_is_what_autograd_runs(name: str) -> None:
     program, make, inputs = PROGRAMS[name]
-    seen = dispatched(Run(program, make()), inputs)
+    seen = count_macs(Run(program, make()), inputs)
     assert reported(Run(program, make()), inputs) == (seen.forward, seen.backward)
 
 
@@ -128,8 +128,8 @@ def test_is_what_a_real_run_runs(name: str) -> None:
     """Where fake tensors cannot be differentiated forward, and where the kernel matters: on small real ones."""
     program, make, x = FORWARD_MODE[name]
     model = Run(program, make())
-    with Products() as forward:
+    with MacCounterMode() as forward:
         result = model(x)
-    with Products() as backward:
+    with MacCounterMode() as backward:
         result.sum().backward()
     assert reported(Run(program, make()), (x,)) == (forward.macs, backward.macs)

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from graphflops import Cost, Report, Work, analyze, rule
-from graphflops.analysis.mac_counter import dispatched
+from graphflops.analysis.mac_counter import count_macs
 
 D, ROWS = 8, 12
 PRODUCT = ROWS * D * D
@@ -340,7 +340,7 @@ def products(report: Report) -> tuple[int, int]:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_it_is_what_autograd_dispatches(name: str) -> None:
-    report, seen = analyze(Net(PROGRAMS[name]), (X,)), dispatched(Net(PROGRAMS[name]), (X,))
+    report, seen = analyze(Net(PROGRAMS[name]), (X,)), count_macs(Net(PROGRAMS[name]), (X,))
     assert report.unsupported_ops() == {}
     assert products(report) == (seen.forward, seen.backward)
 
@@ -407,7 +407,7 @@ def test_in_blocks_that_are_alike(function: Any, trained: bool) -> None:
     """The last of them, and the first if its input needs no gradient, are not as those between."""
     net = nn.Sequential(*(Block(function) for _ in range(5)))
     x = torch.zeros(ROWS, D, requires_grad=trained)
-    report, seen = analyze(net, (x,)), dispatched(net, (x,))
+    report, seen = analyze(net, (x,)), count_macs(net, (x,))
     assert products(report) == (seen.forward, seen.backward)
     assert report == analyze(net, (x,), fold=False)
 
@@ -446,7 +446,7 @@ def test_only_gradients_that_come_are_there_where_it_asks_for_that() -> None:
 
     for which in (lambda both: both[0], lambda both: both[1], lambda both: both[0] + both[1]):
         net = Net(lambda net, x, which=which: which(Either.apply(x, net.layers[0].weight)))
-        seen = dispatched(net, (X,))
+        seen = count_macs(net, (X,))
         assert products(analyze(net, (X,))) == (seen.forward, seen.backward)
 
 
@@ -466,5 +466,5 @@ def test_a_checkpoint_keeps_nothing_of_it() -> None:
             return (grad * y + (grad * y).T) @ x
 
     net = Net(lambda net, x: checkpoint(lambda x: Keeps.apply(x) @ x, x, use_reentrant=False))
-    seen = dispatched(net, (X,))
+    seen = count_macs(net, (X,))
     assert products(analyze(net, (X,))) == (seen.forward, seen.backward)

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from graphflops import CaptureError, Cost, Work, analyze, rule
-from graphflops.analysis.mac_counter import Products
+from graphflops.analysis.mac_counter import MacCounterMode
 from graphflops.capture import constant_propagation
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
 from graphflops.report.report import Report
@@ -51,8 +51,8 @@ def macs(report: Report) -> dict[str, int]:
     return {phase: count for phase, count in found.items() if count}
 
 
-def dispatched(step: Callable[..., Any], *args: Any) -> int:
-    with Products() as products:
+def count_macs(step: Callable[..., Any], *args: Any) -> int:
+    with MacCounterMode() as products:
         step(*args)
     return products.macs
 
@@ -158,7 +158,7 @@ def test_a_step_costs_what_its_model_does_and_its_optimizer_apart(form: str) -> 
     assert report.optimizer > 0
     assert report.optimizer_name == "AdamW"
     assert not report.unknown
-    assert sum(macs(report).values()) == dispatched(step, X, Y)
+    assert sum(macs(report).values()) == count_macs(step, X, Y)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -210,7 +210,7 @@ def test_muon_in_a_step() -> None:
         optimizer.step()
 
     report = analyze(step, (X,))
-    assert macs(report)["optimizer"] == dispatched(step, X) - 2 * ROWS * A * B
+    assert macs(report)["optimizer"] == count_macs(step, X) - 2 * ROWS * A * B
     assert report.optimizer == analyze(model, (X,), optimizer="Muon").optimizer
 
 
@@ -254,7 +254,7 @@ class TestSeveral:
             "dgrad": 3 * head + conv,  # to what the convolution made; and in the maker's turn to the image
             "wgrad": 3 * (conv + head) + made,
         }
-        assert sum(macs(report).values()) == dispatched(step, *args)
+        assert sum(macs(report).values()) == count_macs(step, *args)
         assert report.optimizer_name == "RMSprop + Adam"
         assert report.by_component("optimizer")["maker"] > 0 < report.by_component("optimizer")["judge"]
 
@@ -275,7 +275,7 @@ class TestSeveral:
         args = torch.randn(ROWS, 3, 8, 8), torch.randn(ROWS, 3, 8, 8)
         report = analyze(step, args)
         assert macs(report)["forward"] == 3 * (ROWS * 8 * 16 * 27 + ROWS * 128), "gradients in it are backward"
-        assert sum(macs(report).values()) == dispatched(step, *args)
+        assert sum(macs(report).values()) == count_macs(step, *args)
         assert not report.unknown
 
     @pytest.mark.parametrize("second_order", [True, False])
@@ -299,7 +299,7 @@ class TestSeveral:
 
         report = analyze(step, (X, Y))
         assert macs(report)["forward"] == 3 * ROWS * (A * B + B * C)
-        assert sum(macs(report).values()) == dispatched(step, X, Y)
+        assert sum(macs(report).values()) == count_macs(step, X, Y)
         assert not report.unknown
 
     def test_gradients_that_are_accumulated(self) -> None:
@@ -375,7 +375,7 @@ class TestGradientsThatAreAskedFor:
             return torch.autograd.grad(model(x).sum(), x)[0]
 
         report = analyze(saliency, (X,), training=True)
-        assert macs(report) == {"forward": dispatched(saliency, X)}
+        assert macs(report) == {"forward": count_macs(saliency, X)}
 
 
 class TestWhatIsTrainedAfterwards:
@@ -416,7 +416,7 @@ class TestCheckpoints:
         x = torch.randn(2, 5, 8)
         report = analyze(step, (x,))
         assert macs(report)["recompute"] > 0
-        assert sum(macs(report).values()) == dispatched(step, x)
+        assert sum(macs(report).values()) == count_macs(step, x)
 
 
 READ: dict[str, Callable[[torch.Tensor, torch.Tensor], Any]] = {
@@ -460,7 +460,7 @@ class TestWhatAStepLogs:
     def test_is_what_runs_all_the_same(self, read: Any, first: bool) -> None:
         step = self.step(read, first=first)
         report = analyze(step, (X, Y), strict=True)
-        assert sum(macs(report).values()) == dispatched(step, X, Y)
+        assert sum(macs(report).values()) == count_macs(step, X, Y)
 
     def test_the_report_says_where(self) -> None:
         report = analyze(self.step(READ["float"], first=False), (X, Y))
@@ -488,7 +488,7 @@ class TestWhatAStepDecides:
             optimizer.step()
 
         report = analyze(step, (X, Y), strict=True)
-        assert sum(macs(report).values()) == dispatched(step, X, Y)
+        assert sum(macs(report).values()) == count_macs(step, X, Y)
         assert any("whether; taken as False" in each for each in report.assumed)
 
     def test_a_loop_that_waits_for_it_ends_in_words(self) -> None:
@@ -523,7 +523,7 @@ class TestEvaluation:
             return "%.3f %.1f%% %s" % (loss / 2, 100.0 * hits / 6, loss < 1.0)  # noqa: UP031
 
         report = analyze(evaluate, (), strict=True, training=False)
-        assert sum(macs(report).values()) == dispatched(evaluate) == 2 * ROWS * (A * B + B * C)
+        assert sum(macs(report).values()) == count_macs(evaluate) == 2 * ROWS * (A * B + B * C)
         assert any("taken as ½" in each for each in report.assumed)
 
     def test_in_the_forward_of_a_module_a_number_is_still_refused(self) -> None:
@@ -582,7 +582,7 @@ class TestDeepCopies:
                 best.append(copy.deepcopy(model.state_dict()))
 
         report = analyze(step, (X, Y), strict=True)
-        assert sum(macs(report).values()) == dispatched(step, X, Y)
+        assert sum(macs(report).values()) == count_macs(step, X, Y)
 
     def test_of_a_model_that_is_trained(self) -> None:
         model = mlp()
@@ -597,7 +597,7 @@ class TestDeepCopies:
             return own
 
         report = analyze(step, (X, Y), strict=True)
-        assert sum(macs(report).values()) == dispatched(step, X, Y)
+        assert sum(macs(report).values()) == count_macs(step, X, Y)
 
     def test_of_a_result_is_refused_as_pytorch_does(self) -> None:
         with pytest.raises(CaptureError, match="deepcopy"):
@@ -627,7 +627,7 @@ class TestPolicies:
             return actions
 
         report = analyze(step, (X,), strict=True)
-        assert sum(macs(report).values()) == dispatched(step, X)
+        assert sum(macs(report).values()) == count_macs(step, X)
 
 
 class TestScaledLosses:
@@ -657,7 +657,7 @@ class TestScaledLosses:
         step = self.step(scaler, clips=clips)
         report = analyze(step, (X, Y), strict=True)
         assert any("taken as finite" in each for each in report.assumed)
-        assert sum(macs(report).values()) == dispatched(step, X, Y)
+        assert sum(macs(report).values()) == count_macs(step, X, Y)
         without = analyze(self.step(torch.amp.GradScaler("cpu", enabled=False), clips=clips), (X, Y), strict=True)
         assert macs(report) == macs(without)
         unscaled = [each for each in report.entries if "non_finite_check" in each.target]

@@ -33,7 +33,7 @@ def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) ->
     from state import differences, state_of
 
     from graphflops import analyze
-    from graphflops.analysis.mac_counter import dispatched
+    from graphflops.analysis.mac_counter import count_macs
     from graphflops.report.json_format import dumps
 
     row: Row = {"family": entry.family, "name": entry.name}
@@ -65,7 +65,7 @@ def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) ->
         row["capture"] = list(report.capture)
         row["assumed"] = len(report.assumed)
         stage = "witness"
-        seen = dispatched(case.model, case.args, case.kwargs)
+        seen = count_macs(case.model, case.args, case.kwargs)
         # a checkpoint's recomputed forward is dispatched during backward
         backward = report.work("backward") + report.work("recompute")
         row["forward"] = [int(report.work("forward").macs), seen.forward]

@@ -932,10 +932,10 @@ OFFERED: Mapping[str, Mapping[str, Any]] = {
     "aten::convolution_backward_overrideable": {
         "grad_output": spec(2, 6, 4, 4), "input": spec(2, 4, 9, 8), "weight": spec(6, 2, 3, 3), "stride": (2, 2),
         "padding": (0, 0), "dilation": (1, 1), "transposed": False, "groups": 2, "output_mask": (True, True, True),
-        "flowing": frozenset((0, 1, 2)),
+        "grad_outputs": frozenset((0, 1, 2)),
     },
     **{
-        f"aten::{name}": {"input": spec(4, 6, 3), "flowing": frozenset((0, 1, 2))}
+        f"aten::{name}": {"input": spec(4, 6, 3), "grad_outputs": frozenset((0, 1, 2))}
         for name in ("batch_norm_backward", "cudnn_batch_norm_backward", "miopen_batch_norm_backward")
     },
     "aten::_linalg_eigvals": {"self": spec(2, 5, 5)},
@@ -969,7 +969,7 @@ def asked_once() -> tuple[Priced, ...]:
     """The same without those that ask a rule what another one has asked it, as views do in many cases."""
     calls: dict[Any, Priced] = {}
     for call in priced():
-        asked = {name: call.offered[name] for name in call.rule.asks_for() if name in call.offered}
+        asked = {name: call.offered[name] for name in call.rule.requested_names() if name in call.offered}
         calls.setdefault((id(call.rule), repr(asked)), call)
     return tuple(calls.values())
 
@@ -996,7 +996,7 @@ def target_of(op: Op) -> str:
 def costs_of(run: Callable[..., Any], *inputs: Any, attention: str = "flash") -> list[Cost]:
     """The costs of a call, Op by Op."""
     found = [(op, shipped().find(op.call)) for op in ops_of(Case("", run, inputs))]
-    return [rule.price(call_arguments(op, {"attention": attention})) for op, rule in found if rule is not None]
+    return [rule.evaluate(call_arguments(op, {"attention": attention})) for op, rule in found if rule is not None]
 
 
 def cost_of(run: Callable[..., Any], *inputs: Any, attention: str = "flash") -> Cost:

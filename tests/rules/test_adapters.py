@@ -15,7 +15,7 @@ from graphflops import Report, UsageError, analyze
 from graphflops.cli import main
 from graphflops.rules import adapters
 from graphflops.rules.loading import rulebook
-from graphflops.rules.pages import shown
+from graphflops.rules.pages import describe_rule
 
 
 @torch.library.custom_op("adapted::matmul", mutates_args=())
@@ -229,7 +229,7 @@ class TestMarked:
         assert ("macs = 192 (a number, not a formula: what is adapted from torch" in text) is not symbols
 
     def test_in_what_is_shown(self) -> None:
-        text = " ".join(shown(rulebook([adapters.torch_formula(OP, of_shapes)]), "adapted.matmul").split())
+        text = " ".join(describe_rule(rulebook([adapters.torch_formula(OP, of_shapes)]), "adapted.matmul").split())
         assert "rule of_shapes (adapted from torch)" in text
         assert (
             f"Adapted from torch: of_shapes (authoring/test_adapters.py:{of_shapes.__code__.co_firstlineno})."
@@ -247,7 +247,7 @@ class TestMarked:
         assert "forward: macs = 4 (a number, not a formula" in report.explanation()
 
     def test_one_of_numbers_alone_has_no_formula_to_show(self) -> None:
-        text = shown(rulebook([adapters.torch_formula(OP, of_numbers)]), "adapted.matmul")
+        text = describe_rule(rulebook([adapters.torch_formula(OP, of_numbers)]), "adapted.matmul")
         assert "formula   none: what is adapted from torch may work on numbers alone" in text
 
     def test_in_the_list_and_on_the_command_line(self, registry, capsys, monkeypatch, tmp_path) -> None:

@@ -13,7 +13,7 @@ from graphflops.rules.loading import shipped
 
 
 def cost_of(name: str, **offered: Any) -> Cost:
-    return shipped().rules[f"torchvision.{name}"].price(offered)
+    return shipped().rules[f"torchvision.{name}"].evaluate(offered)
 
 
 def larger(a: Any, b: Any) -> Any:

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphflops import Cost, Work, analyze, rule, spec
+from graphflops import Cost, Spec, Work, analyze, rule, spec
 from graphflops.core.errors import DuplicateRule, RuleError, RuleLoadError
-from graphflops.rules.available_names import never_offered
+from graphflops.rules.available_names import check_signature
 from graphflops.rules.book import RuleBook
 from graphflops.rules.loading import local, rulebook, shipped
 from graphflops.rules.rule import Rule
@@ -56,16 +56,16 @@ class TestWhenItIsAsked:
         with pytest.raises(
             RuleError, match=here(asks_too_much) + r" asks for wieght, but the call offers input, out, weight"
         ):
-            asks_too_much.price(self.OFFERED)
+            asks_too_much.evaluate(self.OFFERED)
 
     def test_and_raises(self) -> None:
         with pytest.raises(RuleError, match=here(raises) + r" raised AttributeError: .*no_such_size") as refusal:
-            raises.price(self.OFFERED)
+            raises.evaluate(self.OFFERED)
         assert isinstance(refusal.value.__cause__, AttributeError)
 
     def test_and_does_not_answer_with_a_cost(self) -> None:
         with pytest.raises(RuleError, match=here(returns_a_number) + " returned int, not a Cost"):
-            returns_a_number.price(self.OFFERED)
+            returns_a_number.evaluate(self.OFFERED)
 
     @pytest.mark.parametrize("wrong", [raises, returns_a_number, misspells], ids=lambda each: each.name)
     def test_the_report_says_in_which_call(self, wrong: Rule) -> None:
@@ -92,7 +92,7 @@ class TestWhenItIsAsked:
             return Cost(span=0.5)  # type: ignore[arg-type]
 
         with pytest.raises(RuleError, match=r"half gave 0\.5"):
-            half.price(self.OFFERED)
+            half.evaluate(self.OFFERED)
 
 
 class Gated(nn.Module):
@@ -173,7 +173,7 @@ class TestNamesThatAreNeverOffered:
             local(file)
 
     def test_no_shipped_rule_asks_so(self) -> None:
-        found = [wrong for _, each in shipped() if (wrong := never_offered(each))]
+        found = [wrong for _, each in shipped() if (wrong := check_signature(each))]
         assert not [each for each in found if SINCE_2_9 or "aten._fused_rms_norm offers" not in each]  # renamed
 
 
@@ -281,3 +281,15 @@ def test_no_shipped_file_gives_one_name_twice(file: Path) -> None:
         )
     ]
     assert len(names) == len(set(names))
+
+
+def test_an_argument_of_its_former_name_warns() -> None:
+    with pytest.warns(DeprecationWarning, match="the argument flowing is called grad_outputs now"):
+
+        @rule("aten.mm")
+        def product(self: Spec, flowing: frozenset[int]) -> Cost:
+            """As many as gradients flow back."""
+            return Cost(Work(macs=len(flowing)))
+
+    assert product.requested_names() == ("self", "grad_outputs")
+    assert product.evaluate({"self": spec(2, 2), "grad_outputs": frozenset((0, 1))}).forward == Work(macs=2)

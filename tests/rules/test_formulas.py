@@ -424,7 +424,7 @@ class TestOptimizers:
             optimizer.step()
         found, tally = tallied(update, *map(Real, (before, 0.3, *kept)))
         assert float(found) == pytest.approx(parameter.item(), rel=1e-5)
-        cost = shipped().rules[f"optimizer.{name}"].price({"param": spec(4, 6)})
+        cost = shipped().rules[f"optimizer.{name}"].evaluate({"param": spec(4, 6)})
         assert claimed(cost.forward) == times(4 * 6, tally)
         assert STANDARD.flops(cost.forward) == EXACT.flops(cost.forward) == published * 4 * 6
 

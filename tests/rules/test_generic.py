@@ -24,7 +24,7 @@ def generic(op: Any) -> Rule:
 
 
 def price(op: Any, **offered: Any) -> Cost:
-    return generic(op).price(offered)
+    return generic(op).evaluate(offered)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_the_schema_says_is_free(op: Any, kind: str) -> None:
     found = generic(op)
     assert found.name == f"generic {kind}"
     assert found.about.startswith("generic")
-    cost = found.price({"out": spec(2)})
+    cost = found.evaluate({"out": spec(2)})
     assert not cost.forward
     assert not any(cost.grads.values())
 

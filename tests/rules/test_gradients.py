@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from graphflops import Work, analyze
 from graphflops.analysis.costing import call_arguments
-from graphflops.analysis.mac_counter import dispatched
+from graphflops.analysis.mac_counter import count_macs
 from graphflops.rules.loading import shipped
 from graphflops.rules.templates import gradient
 
@@ -123,7 +123,7 @@ class Trained(nn.Module):
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_penalty_on_the_gradient_is_what_autograd_runs(name: str) -> None:
     make, shape = LAYERS[name]
-    seen = dispatched(Penalized(make()), (reals(*shape),))
+    seen = count_macs(Penalized(make()), (reals(*shape),))
     assert macs_of(Penalized(make()), reals(*shape)) == (seen.forward, seen.backward)
 
 
@@ -131,7 +131,7 @@ def test_a_penalty_on_the_gradient_is_what_autograd_runs(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, (make, _) in LAYERS.items() if list(make().parameters())])
 def test_a_step_on_the_weights_is_what_autograd_runs(name: str, again: bool) -> None:
     make, shape = LAYERS[name]
-    seen = dispatched(Trained(make(), again=again), (reals(*shape),))
+    seen = count_macs(Trained(make(), again=again), (reals(*shape),))
     assert macs_of(Trained(make(), again=again), reals(*shape)) == (seen.forward, seen.backward)
 
 
@@ -154,12 +154,12 @@ def test_a_gradient_run_by_itself_costs_what_the_rule_of_its_function_says(name:
     (op,) = ops_of(Case("", ONCE[name], (reals(4, 6),)))
     rule = shipped().find(op.call)
     assert rule is not None
-    claimed = gradient(rule.price(call_arguments(op, {"attention": "flash"})), "self", "input")
+    claimed = gradient(rule.evaluate(call_arguments(op, {"attention": "flash"})), "self", "input")
     taken = ops_of(Case("", gradient_of(ONCE[name], again=False), (reals(4, 6),)))
     (itself,) = (each for each in taken if "backward" in each.target)
     priced = shipped().find(itself.call)
     assert priced is not None
-    assert priced.price(call_arguments(itself, {"attention": "flash"})).forward == claimed != Work()
+    assert priced.evaluate(call_arguments(itself, {"attention": "flash"})).forward == claimed != Work()
 
 
 def test_attention_has_its_gradients_the_way_that_is_said() -> None:
@@ -183,6 +183,6 @@ def test_samples_have_their_gradients_by_a_transformation() -> None:
         return torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, x)
 
     x = meta(5, 2, 6, 6)
-    seen = dispatched(per_sample, (x,))
+    seen = count_macs(per_sample, (x,))
     assert macs_of(per_sample, x) == (seen.forward, seen.backward)
     assert seen.forward == 2 * 5 * 3 * 16 * 18

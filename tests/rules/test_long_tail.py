@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from graphflops import Work, analyze, spec
-from graphflops.analysis.mac_counter import Dispatched, dispatched
+from graphflops.analysis.mac_counter import MacCount, count_macs
 from graphflops.rules.loading import shipped
 from graphflops.rules.templates import ceil_log2, least
 
@@ -27,10 +27,10 @@ def agree(run: Callable[..., Any], *inputs: Any) -> None:
     report = analyze(run, inputs)
     assert report.coverage.unknown == 0, report.unsupported_ops()
     backward = report.work("dgrad").macs + report.work("wgrad").macs
-    assert Dispatched(report.work("forward").macs, backward) == dispatched(run, inputs)
+    assert MacCount(report.work("forward").macs, backward) == count_macs(run, inputs)
 
 
-PRODUCTS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
+MAC_FORMULAS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "addbmm": (torch.addbmm, ((4, 5), (2, 4, 6), (2, 6, 5))),
     "addbmm scaled": (partial(torch.addbmm, alpha=2, beta=3), ((4, 5), (2, 4, 6), (2, 6, 5))),
     "addr": (torch.addr, ((4, 5), (4,), (5,))),
@@ -47,10 +47,10 @@ PRODUCTS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
 }
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("name", MAC_FORMULAS)
 @pytest.mark.parametrize("frozen", [None, 0, 1, 2])
 def test_really_dispatched(name: str, frozen: int | None) -> None:
-    run, shapes = PRODUCTS[name]
+    run, shapes = MAC_FORMULAS[name]
     agree(run, *(meta(*each, requires_grad=i != frozen) for i, each in enumerate(shapes)))
 
 
@@ -84,7 +84,7 @@ def test_what_is_split_among_groups_is_one_product_in_all(
 
 
 def test_the_outputs_of_a_grouped_product() -> None:
-    describe = shipped().rules["aten::_grouped_mm"].describe
+    describe = shipped().rules["aten::_grouped_mm"].output_specs
     rows, batch, ends = spec(8, 6), spec(3, 6, 4), spec(3, dtype="int32")
     assert describe({"self": rows, "mat2": batch, "offs": ends}) == (spec(8, 4),)
     assert describe({"self": rows, "mat2": spec(6, 4), "offs": ends}) == (spec(3, 8, 4),)

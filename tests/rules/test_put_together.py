@@ -207,7 +207,7 @@ def test_numbers_are_rounded_to_what_an_integer_holds() -> None:
 
 
 def test_what_is_counted_is_integer_and_what_is_weighed_is_not() -> None:
-    price = shipped().rules["aten::bincount"].price
+    price = shipped().rules["aten::bincount"].evaluate
     numbers = spec(9, dtype="int64")
     assert price({"self": numbers}).forward == Work(integer=9)
     assert price({"self": numbers, "weights": spec(9)}).forward == Work(elementwise=9)

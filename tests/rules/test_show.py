@@ -11,9 +11,9 @@ from torch import nn
 from graphflops import Cost, Spec, Work, analyze, rule
 from graphflops.cli import main
 from graphflops.core.errors import UsageError
-from graphflops.rules.formulas import sample
+from graphflops.rules.formulas import symbolic_example
 from graphflops.rules.loading import rulebook, shipped
-from graphflops.rules.pages import pages, shown
+from graphflops.rules.pages import describe_rule, pages
 
 PAGES = Path(__file__).parents[2] / "docs" / "rules"
 
@@ -34,10 +34,10 @@ class TestShow:
         "target", ["F.gelu", "torch.nn.functional.gelu", "aten.gelu", "aten::gelu", "torch.nn.GELU"]
     )
     def test_finds_a_target_under_each_of_its_names(self, target: str) -> None:
-        assert "rule gelu (rules/activations.py:" in shown(shipped(), target)
+        assert "rule gelu (rules/activations.py:" in describe_rule(shipped(), target)
 
     def test_a_module_without_a_rule_is_shown_by_what_its_code_calls(self) -> None:
-        text = shown(shipped(), "torch.nn.Linear")
+        text = describe_rule(shipped(), "torch.nn.Linear")
         assert "no rule names it" in text
         assert "aten.linear: rule linear" in text
         assert "aten.empty" not in text, "what its construction calls is no work of a call"
@@ -52,10 +52,10 @@ class TestShow:
         ],
     )
     def test_what_is_composite_is_shown_by_the_operators_that_it_runs(self, target, operator, named) -> None:
-        assert re.search(rf"^aten\..*{operator}: rule {named} ", shown(shipped(), target), flags=re.MULTILINE)
+        assert re.search(rf"^aten\..*{operator}: rule {named} ", describe_rule(shipped(), target), flags=re.MULTILINE)
 
     def test_the_formula_is_the_number_of_a_call(self) -> None:
-        text = shown(shipped(), "aten.linear")
+        text = describe_rule(shipped(), "aten.linear")
         (count,) = re.findall(r"forward +macs = (.*)", text)
         assert count == "out.numel·weight₁"
         out, weight = (4, 16), (16, 8)
@@ -63,9 +63,9 @@ class TestShow:
         assert report.macs == math.prod(out) * weight[1]
 
     def test_a_rule_of_ones_own_with_its_source_span_and_what_it_asks_for(self) -> None:
-        text = shown(rulebook([halved]), f"{__name__}.Halve")
+        text = describe_rule(rulebook([halved]), f"{__name__}.Halve")
         for part in (
-            f"rule halved (authoring/test_show.py:{halved.line}), given",
+            f"rule halved (rules/test_show.py:{halved.line}), given",
             "says      Half of each.",
             "asks for  x, out",
             "forward   division = out.numel",
@@ -80,10 +80,10 @@ class TestShow:
         def mine(self: Spec) -> Cost:
             return Cost()
 
-        assert "shadows   gelu (rules/activations.py:" in shown(rulebook([mine]), "aten.gelu")
+        assert "shadows   gelu (rules/activations.py:" in describe_rule(rulebook([mine]), "aten.gelu")
 
     def test_a_generic_rule_says_that_it_is(self) -> None:
-        assert "generic pointwise" in shown(shipped(), "aten.special_bessel_j0").splitlines()[0]
+        assert "generic pointwise" in describe_rule(shipped(), "aten.special_bessel_j0").splitlines()[0]
 
     @pytest.mark.parametrize(
         ("target", "near"),
@@ -95,7 +95,7 @@ class TestShow:
     )
     def test_an_unknown_target_is_told_near_ones(self, target: str, near: str) -> None:
         with pytest.raises(UsageError, match=f"no rule names '{target}'; did you mean .*{near}"):
-            shown(shipped(), target)
+            describe_rule(shipped(), target)
 
     def test_the_command(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["rules", "show", "optimizer.adamw"]) == 0
@@ -119,7 +119,7 @@ class TestPages:
 
     def test_nearly_every_formula_is_written_out(self) -> None:
         rules = {id(each): each for _, each in shipped()}.values()
-        assert {each.name for each in rules if sample(each) is None} <= {
+        assert {each.name for each in rules if symbolic_example(each) is None} <= {
             "trilinear",
             "vector_norm",
             "adaptive_log_softmax_with_loss",

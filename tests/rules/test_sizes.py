@@ -54,7 +54,7 @@ def _at(value: Any, sizes: Mapping[Any, int]) -> Any:
 def at_any(call: Priced, other: Mapping[str, Any]) -> Cost:
     """The bare formula: shapes that no tensors could have together may give counts that a book would refuse."""
     offered = {**call.offered, **other}
-    return call.rule.cost(**{name: offered[name] for name in call.rule.asks_for() if name in offered})
+    return call.rule.cost(**{name: offered[name] for name in call.rule.requested_names() if name in offered})
 
 
 def asked_in_symbols(call: Priced) -> tuple[Cost, dict[Any, Size], dict[str, Any]]:
@@ -72,7 +72,7 @@ def asked_in_symbols(call: Priced) -> tuple[Cost, dict[Any, Size], dict[str, Any
 
 @each_call
 def test_counts_are_whole_numbers_and_not_negative(call: Priced) -> None:
-    for name, count in counts(call.rule.price(call.offered)).items():
+    for name, count in counts(call.rule.evaluate(call.offered)).items():
         assert type(count) is int, name
         assert count >= 0, name
 
@@ -80,7 +80,7 @@ def test_counts_are_whole_numbers_and_not_negative(call: Priced) -> None:
 @each_call
 def test_the_law_gives_the_number(call: Priced) -> None:
     cost, sizes, _ = asked_in_symbols(call)
-    assert at(cost, sizes) == counts(call.rule.price(call.offered))
+    assert at(cost, sizes) == counts(call.rule.evaluate(call.offered))
 
 
 @each_call

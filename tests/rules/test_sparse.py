@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphflops import CaptureError, Cost, Spec, Work, analyze, rule
-from graphflops.analysis.mac_counter import Dispatched, dispatched
+from graphflops.analysis.mac_counter import MacCount, count_macs
 
 DENSE = torch.zeros(4, 3)
 LAYOUTS = [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc]
@@ -18,7 +18,7 @@ LAYOUTS = [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc]
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse C.. tensor support", "ignore:The PyTorch API of nested tensors")
 
 
-PRODUCTS: dict[str, Callable[..., Any]] = {
+MAC_FORMULAS: dict[str, Callable[..., Any]] = {
     "operator": lambda a, b: a @ b,
     "sparse.mm": torch.sparse.mm,
     "addmm": lambda a, b: torch.addmm(torch.zeros(4, 3), a, b),
@@ -28,7 +28,7 @@ PRODUCTS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("product", PRODUCTS.values(), ids=PRODUCTS)
+@pytest.mark.parametrize("product", MAC_FORMULAS.values(), ids=MAC_FORMULAS)
 def test_a_product_by_a_dense_matrix_multiplies_the_numbers_that_are_there(
     layout: torch.layout, product: Callable[..., Any]
 ) -> None:
@@ -36,7 +36,7 @@ def test_a_product_by_a_dense_matrix_multiplies_the_numbers_that_are_there(
     dense = torch.zeros(4, 3, requires_grad=True)
     report = analyze(product, (sparse, dense), strict=True)
     assert report.macs == report.work("backward").macs == 4 * 3
-    assert dispatched(product, (sparse, dense)) == Dispatched(4 * 3, 4 * 3)
+    assert count_macs(product, (sparse, dense)) == MacCount(4 * 3, 4 * 3)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -67,4 +67,4 @@ def test_comparisons_and_searches_have_no_gradient() -> None:
     found = [each for each in priced() if each.target in answers]
     assert {each.target for each in found} == answers
     for each in found:
-        assert not any(each.rule.price(each.offered).grads.values()), each
+        assert not any(each.rule.evaluate(each.offered).grads.values()), each

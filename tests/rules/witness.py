@@ -55,7 +55,7 @@ def math_kernels() -> Any:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def dispatched(run: Callable[..., Any], inputs: Iterable[Any]) -> Counter[str]:
+def count_macs(run: Callable[..., Any], inputs: Iterable[Any]) -> Counter[str]:
     """Multiply-adds of a real run: forward, and backward from all outputs to whatever requires grad."""
     inputs = tuple(inputs)
     with math_kernels():

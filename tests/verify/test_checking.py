@@ -28,8 +28,8 @@ def checked(wrong: Rule) -> Checked:
 
 
 def what_is_found(wrong: Rule) -> str:
-    (finding,) = checked(wrong).findings
-    return finding.what
+    (problem,) = checked(wrong).problems
+    return problem.what
 
 
 def test_a_right_rule_passes() -> None:
@@ -40,7 +40,7 @@ def test_a_right_rule_passes() -> None:
         return Cost(macs, {"self": macs, "mat2": macs})
 
     seen = checked(product)
-    assert (seen.held, seen.findings) == (1, ())
+    assert (seen.tested, seen.problems) == (1, ())
 
 
 def test_multiply_adds_that_autograd_does_not_dispatch() -> None:
@@ -90,7 +90,7 @@ def test_a_rule_that_remembers() -> None:
         calls.append(1)
         return Cost(Work(transcendental=len(calls) * self.numel), {"self": Work(elementwise=self.numel)})
 
-    assert any("the same twice" in each.what for each in checked(remembering).findings)
+    assert any("the same twice" in each.what for each in checked(remembering).problems)
 
 
 def test_a_gradient_of_what_is_no_input() -> None:
@@ -99,9 +99,9 @@ def test_a_gradient_of_what_is_no_input() -> None:
         """a·b, with a gradient of what it calls x."""
         return Cost(Work(elementwise=out.numel), {"self|other": Work(elementwise=2 * out.numel), "x": Work()})
 
-    seen = checked(misspelled).findings
+    seen = checked(misspelled).problems
     assert [each.what for each in seen] == ["rule misspelled gives a gradient of x, which is no input"]
-    assert "other, self" in seen[0].todo
+    assert "other, self" in seen[0].fix
 
 
 def test_a_rule_without_a_word() -> None:
@@ -144,10 +144,10 @@ def test_an_example_is_how_anything_else_is_called(target: Any, example: Callabl
         """Said to be for nothing."""
         return Cost(grads={"*": Work()})
 
-    assert checked(rule(target)(free)).held == 0
+    assert checked(rule(target)(free)).tested == 0
     seen = checked(rule(target, example=example)(free))
-    assert seen.held == 1
-    assert seen.findings
+    assert seen.tested == 1
+    assert seen.problems
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -204,4 +204,4 @@ def test_two_rules_for_one_target_are_found(tmp_path: Path, capsys: pytest.Captu
 def test_the_rules_of_the_home_model_bring_a_call_of_their_own(target: str) -> None:
     (one,) = [each for key, each in shipped() if str(key).replace("::", ".") == target.replace("::", ".")]
     seen = check(RuleBook.of([one]), [])
-    assert (seen.held, seen.findings) == (1, ())
+    assert (seen.tested, seen.problems) == (1, ())

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from graphflops import Cost, Spec, Work, rule
-from graphflops.analysis.op_counter import executed
+from graphflops.analysis.op_counter import count_scalar_ops
 from graphflops.cli import main
 from graphflops.models.published import PUBLISHED, executed_law, polynomial
 from graphflops.verify.rule_check import verify
@@ -19,17 +19,17 @@ X = torch.zeros(4, 6, requires_grad=True)
 
 
 def test_the_textbook_rule_of_softmax_leaves_out_the_maximum() -> None:
-    (softmax,) = verify(lambda x: x.softmax(-1), (X,)).comparisons
+    (softmax,) = verify(lambda x: x.softmax(-1), (X,)).checks
     assert not softmax.agrees
-    assert softmax.counted["forward"].elementwise - softmax.claimed["forward"].elementwise == 2 * X.numel()
-    assert softmax.counted["backward"] == softmax.claimed["backward"]
+    assert softmax.measured["forward"].elementwise - softmax.rule_work["forward"].elementwise == 2 * X.numel()
+    assert softmax.measured["backward"] == softmax.rule_work["backward"]
     assert "maximum" in softmax.about
 
 
 def test_a_model_of_matrix_products_agrees_in_everything() -> None:
     found = verify(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)), (X,))
-    assert all(each.agrees for each in found.comparisons)
-    assert found.holds
+    assert all(each.agrees for each in found.checks)
+    assert found.passed
 
 
 def test_a_rule_that_leaves_out_a_product_is_contradicted() -> None:
@@ -41,7 +41,7 @@ def test_a_rule_that_leaves_out_a_product_is_contradicted() -> None:
     found = verify(nn.Linear(6, 8), (X,), rules=[half])
     product = 4 * 6 * 8
     assert found.macs == {"forward": (product, product), "backward": (0, 2 * product)}
-    assert not found.holds
+    assert not found.passed
 
 
 def test_what_bk_core_executes_is_linear_in_its_length() -> None:
@@ -52,7 +52,7 @@ def test_what_bk_core_executes_is_linear_in_its_length() -> None:
         assert all(sympy.degree(each, N) == 1 for each in law.values())
         for length in (29, 40):
             call, args = published.run(length)
-            seen = getattr(executed(call, args), way)
+            seen = getattr(count_scalar_ops(call, args), way)
             assert {name: law[name].subs(N, length) for name in law} == dict(seen.items())
 
 

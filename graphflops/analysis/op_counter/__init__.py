@@ -5,8 +5,8 @@ by PyTorch's own decompositions, or by a custom operator's own Python, again and
 left. It knows nothing of rules.
 
     >>> import torch
-    >>> from graphflops.analysis.op_counter import executed
-    >>> executed(torch.nn.Linear(4, 8), (torch.zeros(2, 4),)).forward
+    >>> from graphflops.analysis.op_counter import count_scalar_ops
+    >>> count_scalar_ops(torch.nn.Linear(4, 8), (torch.zeros(2, 4),)).forward
     Work(macs=64)
 
 What is counted is what the results need: a decomposition that makes all gradients where one is asked for, or one mean
@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphflops.analysis.mac_counter import Described, mathematics
-from graphflops.analysis.op_counter.operations import adds_up, functional, single_operations
+from graphflops.analysis.mac_counter import FakeImpls, math_attention_mode
+from graphflops.analysis.op_counter.operations import functional, is_reduction, single_operations
 from graphflops.capture.constant_propagation import ConstantPropagation, retry_with_branches_flipped
 from graphflops.capture.fake_tensors import FakeTensors
 from graphflops.capture.isolation import run_isolated
@@ -55,20 +55,20 @@ Known = Callable[[OpOverload, tuple[Any, ...], Mapping[str, Any], Any], "Work | 
 
 
 @dataclass(frozen=True)
-class Executed:
+class ScalarOpCount:
     """Single operations of a call, as a whole and for each operator that was dispatched.
 
-    ``unresolved`` names the operators that could be neither taken apart nor counted: they are in no number.
+    ``undecomposed`` names the operators that could be neither taken apart nor counted: they are in no number.
     """
 
     forward: Work
     backward: Work
     forward_by_operator: Mapping[str, Work] = field(default_factory=dict)
     backward_by_operator: Mapping[str, Work] = field(default_factory=dict)
-    unresolved: frozenset[str] = frozenset()
+    undecomposed: frozenset[str] = frozenset()
 
 
-def executed(
+def count_scalar_ops(
     call: Callable[..., Any],
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
@@ -77,7 +77,7 @@ def executed(
     frozen: bool = False,
     through: Collection[int] | None = None,
     known: Known | None = None,
-) -> Executed:
+) -> ScalarOpCount:
     """Run a call forward, and backward from all its outputs to whatever requires grad, on fake tensors.
 
     A sum of n numbers counts n additions, the first of them into zero. Complex work is given in real operations.
@@ -98,16 +98,16 @@ def _executed(
     frozen: bool,
     through: Collection[int] | None,
     known: Known | None,
-) -> Executed:
+) -> ScalarOpCount:
     call = as_module(call)
     owner = getattr(call, "__self__", None)
     modules = [each for each in (call, owner, *tree_leaves(given)) if isinstance(each, nn.Module)]
     root = call if isinstance(call, nn.Module) and len(modules) == 1 else nn.ModuleList(modules)
 
-    def attempt(values: ConstantPropagation) -> Executed:
+    def attempt(values: ConstantPropagation) -> ScalarOpCount:
         fakes = values.fakes
         copied = fakes.copier.copy
-        with fakes.fake_mode(), torch.set_grad_enabled(training), Described(values):
+        with fakes.fake_mode(), torch.set_grad_enabled(training), FakeImpls(values):
             with DisableTorchFunction():
                 program, inner = copied(call), copied(root)
             for parameter in inner.parameters():
@@ -122,20 +122,20 @@ def _executed(
             made: dict[int, Any] = {}
             fake_args, fake_kwargs = tree_map(lambda each: made.setdefault(id(each), fake(each)), given)
             forward, backward = _Primitives(known), _Primitives(known, backward=True)
-            with mathematics(values), forward:
+            with math_attention_mode(values), forward:
                 result = program(*fake_args, **fake_kwargs)
             results = result if isinstance(result, (tuple, list)) else (result,)
             used = result if through is None else [each for i, each in enumerate(results) if i in through]
             ends = [each for each in tensors_in(used) if each.requires_grad]
-            with mathematics(values), backward, _formulas(backward):
+            with math_attention_mode(values), backward, _formulas(backward):
                 if ends:
                     torch.autograd.backward(ends, [torch.ones_like(each) for each in ends])
-        return Executed(
+        return ScalarOpCount(
             forward=sum(forward.table.values(), ZERO),
             backward=sum(backward.table.values(), ZERO),
             forward_by_operator=forward.table,
             backward_by_operator=backward.table,
-            unresolved=frozenset(forward.unresolved | backward.unresolved),
+            undecomposed=frozenset(forward.undecomposed | backward.undecomposed),
         )
 
     return retry_with_branches_flipped(
@@ -165,7 +165,7 @@ class _Primitives(TorchDispatchMode):
         self.known = known
         self.backward = backward
         self.table: dict[str, Work] = {}
-        self.unresolved: set[str] = set()
+        self.undecomposed: set[str] = set()
         self.operator = ""  # the one that was dispatched, while it is taken apart
         self.steps: list[_Step] = []  # of that one
         self.formulas: list[list[_Step]] = []  # of the gradient formulas that run now, one inside of the other
@@ -208,7 +208,7 @@ class _Primitives(TorchDispatchMode):
         self.kept.append((args, kwargs, result))
         work = single_operations(op, args, kwargs, result)
         if work is not None:
-            self._step(_memories((result, _written(op, args))), _memories((args, kwargs)), work, sums=adds_up(op))
+            self._step(_memories((result, _written(op, args))), _memories((args, kwargs)), work, sums=is_reduction(op))
             return None
         try:
             parts = self._parts(op, args, kwargs)
@@ -219,7 +219,7 @@ class _Primitives(TorchDispatchMode):
             return parts
         work = self.known(op, args, kwargs, result) if self.known else None
         if work is None:
-            self.unresolved.add(str(op) if str(op) == self.operator else f"{op} in {self.operator}")
+            self.undecomposed.add(str(op) if str(op) == self.operator else f"{op} in {self.operator}")
         self._step(_memories((result, _written(op, args))), _memories((args, kwargs)), work or ZERO)
         return None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from graphflops.analysis.mac_counter import PRODUCTS
+from graphflops.analysis.mac_counter import MAC_FORMULAS
 from graphflops.core.costs import ZERO, Work
 from graphflops.core.torch_compat import tree_leaves
 
@@ -34,7 +34,7 @@ def _looked_up(op: Any) -> Any:
 
 def single_operations(op: Any, args: Any, kwargs: Any, result: Any) -> Work | None:
     """The work of a single operation, or of one that moves data; None for what is to be taken apart."""
-    if op.overloadpacket in PRODUCTS:
+    if op.overloadpacket in MAC_FORMULAS:
         return _product(op, args, kwargs, result)
     op = functional(op)
     name = _name(op)
@@ -66,7 +66,7 @@ def single_operations(op: Any, args: Any, kwargs: Any, result: Any) -> Work | No
 def _product(op: Any, args: Any, kwargs: Any, result: Any) -> Work:
     """Multiply-adds, a complex one as four; the gradient of a convolution's bias is a sum."""
     factors = [each for each in tree_leaves(args) if torch.is_tensor(each)]
-    count = PRODUCTS[op.overloadpacket](result, *args)
+    count = MAC_FORMULAS[op.overloadpacket](result, *args)
     in_reals = 4 if any(each.is_complex() for each in factors) else 1
     if op is aten.convolution_backward.default and args[-1][2]:
         return Work(macs=in_reals * count, accumulate=args[0].numel())
@@ -86,7 +86,7 @@ def _on(count: int, tensor: Any, in_reals: int, kind: str = "elementwise") -> Wo
     return Work(**{kind: count})
 
 
-def adds_up(op: Any) -> bool:
+def is_reduction(op: Any) -> bool:
     """Whether an operator only adds numbers up."""
     return op.overloadpacket in (aten.sum, prims.sum, *_SCATTERED)
 
