@@ -224,7 +224,7 @@ class TestMarked:
     def test_in_the_ledger_and_its_explanation(self, formula: Any, symbols: bool) -> None:
         report: Report = analyze(matmul, (X, WEIGHT), rules=[adapters.torch_formula(OP, formula)], training=False)
         text = report.explanation()
-        assert f"{formula.__name__} (adapted from torch) (authoring/test_adapters.py:" in text
+        assert f"{formula.__name__} (adapted from torch) (rules/test_adapters.py:" in text
         assert ("macs = weight₁·x₀·x₁" in text) is symbols
         assert ("macs = 192 (a number, not a formula: what is adapted from torch" in text) is not symbols
 
@@ -232,7 +232,7 @@ class TestMarked:
         text = " ".join(describe_rule(rulebook([adapters.torch_formula(OP, of_shapes)]), "adapted.matmul").split())
         assert "rule of_shapes (adapted from torch)" in text
         assert (
-            f"Adapted from torch: of_shapes (authoring/test_adapters.py:{of_shapes.__code__.co_firstlineno})."
+            f"Adapted from torch: of_shapes (rules/test_adapters.py:{of_shapes.__code__.co_firstlineno})."
             in " ".join(text.split())
         )
         assert "Two for each multiply-add." in text
