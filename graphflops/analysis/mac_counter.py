@@ -93,7 +93,7 @@ def _dispatched(
             with math_attention_mode(values), MacCounterMode() as backward:
                 if ends:
                     torch.autograd.backward(ends, [torch.ones_like(each) for each in ends])
-        return MacCount(forward.macs, backward.macs), tuple(values.assumed)
+        return MacCount(forward.macs, backward.macs), tuple(values.assumptions.notes)
 
     return retry_with_branches_flipped(
         lambda flipped: ConstantPropagation(FakeTensors(root), flipped, by_mode=True), attempt, Exception
@@ -174,7 +174,7 @@ class FakeImpls(TorchDispatchMode):
         kwargs = kwargs or {}
         if op.overloadpacket is aten._grouped_mm:
             return _of_groups(*args, **kwargs)
-        return self.values.run(op, args, kwargs, str)
+        return self.values.run(op, args, kwargs)
 
 
 def _of_groups(left: Any, right: Any, offs: Any = None, bias: Any = None, out_dtype: Any = None) -> Any:

@@ -22,8 +22,8 @@ from graphflops.analysis.attribution import Update
 from graphflops.analysis.costing import apply_rules
 from graphflops.analysis.expansion import expand_ops
 from graphflops.capture import Trace, trace
-from graphflops.capture.constant_propagation import OPTIMIZER_STEPS_DONE
 from graphflops.capture.handlers import call_handler
+from graphflops.capture.python_numbers import OPTIMIZER_STEPS_DONE
 from graphflops.capture.training_steps import needs_closure, update_one_by_one
 from graphflops.core.costs import ZERO
 from graphflops.core.entries import Unknown

@@ -162,8 +162,8 @@ class _EagerReferenceMode(TorchFunctionMode):
         """A copy of what a tensor holds, if that is known and nothing was assumed of it, but in a step."""
         with DisableTorchFunction():
             value = self.values.read(tensor)
-        is_logged = value is None and tensor.is_floating_point() and self.values.reads_numbers()
-        number = self.values.assumed_number(self.values.where) if is_logged else None
+        is_logged = value is None and tensor.is_floating_point() and self.values.numbers.may_log()
+        number = self.values.numbers.assume_logged() if is_logged else None
         with no_dispatch_modes(), DisableTorchFunction():
             if number is not None:  # one element in memory, whatever the shape
                 return torch.full((), number, dtype=tensor.dtype).expand(tensor.shape)

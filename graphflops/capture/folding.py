@@ -201,7 +201,7 @@ class Folding:
             if isinstance(each, torch.Tensor):
                 if not self.tracer.fakes.is_fake(each) or nnz_of(each) is not None:
                     return None
-                if self.tracer.values.routing.knows(each):
+                if self.tracer.values.routing.is_routed(each):
                     return None
                 place = places.setdefault(id(each), len(tensors))
                 key.append(place)
@@ -272,7 +272,7 @@ class Folding:
             made = stock.pop()
         else:
             made = fakes.make(*spec)
-        self.tracer.values.mark_unknown(made)
+        self.tracer.values.evaluator.mark_unknown(made)
         return made
 
     def _run(self, run: Callable[[], Any], block: Block, call: _Call) -> Any:
@@ -286,7 +286,7 @@ class Folding:
         held = [_held_by(each) for each in copies]
         line = self._line()
         called, tracer.called = tracer.called, set()
-        tracer.values.value_reads.clear()
+        tracer.values.evaluator.value_reads.clear()
         try:
             with self.running(pattern):
                 result = run()
@@ -308,12 +308,11 @@ class Folding:
 
     def _state(self, call: _Call) -> Any:
         """What a pattern leaves as it was."""
-        values = self.tracer.values
         return (
             [(each._version, id(self.tracer.nodes.get(id(each)))) for each in call.tensors],
-            (len(values.assumed), values.branch_count, len(values.missing_buffer_values), values.routing.seen),
+            self.tracer.values.state(),
             surroundings(),
-            (self.tracer.session.draws, values.draws.count),
+            self.tracer.session.draws,
         )
 
     def _body(
@@ -352,7 +351,7 @@ class Folding:
                 return None
             outputs.append(leaf if made is None else made)
         kinds = self._kinds(own)
-        looked_at = list(self.tracer.values.value_reads.values())
+        looked_at = list(self.tracer.values.evaluator.value_reads.values())
         if kinds is None or any(_is_below(self.tracer.fakes.name_of(each) or "-", block.path) for each in looked_at):
             return None
         outside = [each for each in looked_at if self.tracer.nodes.get(id(each)) not in inside]

@@ -1,4 +1,4 @@
-"""Origins: how each tensor of a trace was made, and what was written to its memory since."""
+"""Provenance: which call made each tensor of a trace, and which calls wrote to its memory since."""
 
 from __future__ import annotations
 
@@ -16,53 +16,54 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Call:
-    """A call of an operator that made a tensor, or wrote to it; kept with the tensor, so that its id stays its own."""
+    """A call of an operator that made a tensor, or wrote to it; kept with the tensor, so that its id stays unique."""
 
     tensor: torch.Tensor
     op: OpOverload
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     index: int
-    """which of its results the tensor is"""
+    """position of the tensor among the results"""
     ordinal: int
-    """how many calls there were before it, and one"""
+    """position of the call in the trace, from 1"""
 
 
-class Origins:
-    """The calls of one trace, by what they made and what they wrote to."""
+class Provenance:
+    """The calls of one trace, by the tensors that they made and the memory that they wrote to."""
 
     def __init__(self) -> None:
         self.ordinal = 0
-        """how many calls there were"""
-        self._made: dict[int, Call] = {}
+        """number of calls so far"""
+        self._producers: dict[int, Call] = {}
         self._writes: dict[int, list[Call]] = {}
 
-    def remember(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
-        """An operator ran on these arguments."""
+    def record(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
+        """Record a call of an operator."""
         self.ordinal += 1
-        written = list(written_by(op, args, kwargs))
-        for each in written:
-            self._writes.setdefault(memory_of(each), []).append(Call(each, op, args, kwargs, 0, self.ordinal))
-        for index, each in enumerate(result if isinstance(result, (tuple, list)) else (result,)):
-            if not isinstance(each, FakeTensor) or id(each) in self._made or any(each is other for other in written):
+        mutated = list(mutated_tensors(op, args, kwargs))
+        for tensor in mutated:
+            self._writes.setdefault(memory_of(tensor), []).append(Call(tensor, op, args, kwargs, 0, self.ordinal))
+        for index, tensor in enumerate(result if isinstance(result, (tuple, list)) else (result,)):
+            if not isinstance(tensor, FakeTensor) or id(tensor) in self._producers:
                 continue
-            self._made[id(each)] = Call(each, op, args, kwargs, index, self.ordinal)
+            if not any(tensor is operand for operand in mutated):
+                self._producers[id(tensor)] = Call(tensor, op, args, kwargs, index, self.ordinal)
 
-    def given(self, tensor: torch.Tensor) -> None:
-        """A tensor was there before; without arguments, its call says nothing of it."""
-        self._made.setdefault(id(tensor), Call(tensor, aten.alias.default, (), {}, 0, self.ordinal))
+    def record_external(self, tensor: torch.Tensor) -> None:
+        """Record a tensor that no call made; its producer is a call without arguments."""
+        self._producers.setdefault(id(tensor), Call(tensor, aten.alias.default, (), {}, 0, self.ordinal))
 
-    def of(self, tensor: torch.Tensor) -> Call | None:
+    def producer(self, tensor: torch.Tensor) -> Call | None:
         """The call that made a tensor, if one did."""
-        return self._made.get(id(tensor))
+        return self._producers.get(id(tensor))
 
-    def made_by(self, tensor: torch.Tensor) -> Call | None:
-        """The call whose one result a tensor still is, on operands that are still what they were."""
-        made = self._made.get(id(tensor))
-        if made is None or not made.args or made.index or self.last_write(tensor) >= made.ordinal:
+    def current_producer(self, tensor: torch.Tensor) -> Call | None:
+        """The call of which a tensor is the first result, if neither it nor an operand was written to since."""
+        call = self._producers.get(id(tensor))
+        if call is None or not call.args or call.index or self.last_write(tensor) >= call.ordinal:
             return None
-        operands = (each for each in tree_leaves(made.args) if torch.is_tensor(each))
-        return None if any(self.last_write(each) >= made.ordinal for each in operands) else made
+        operands = (operand for operand in tree_leaves(call.args) if torch.is_tensor(operand))
+        return None if any(self.last_write(operand) >= call.ordinal for operand in operands) else call
 
     def last_write(self, tensor: torch.Tensor) -> int:
         """The ordinal of the last call that wrote to the memory of a tensor; -1 if none did."""
@@ -70,17 +71,18 @@ class Origins:
         return writes[-1].ordinal if writes else -1
 
     def writes(self, tensor: torch.Tensor, before: int | None = None) -> list[Call]:
-        """The calls that wrote to the memory of a tensor, in order; those before a call alone, if one is named."""
+        """The calls that wrote to the memory of a tensor, in order, or those of them before the call ``before``."""
         writes = self._writes.get(memory_of(tensor)) if self._writes else None
         if not writes:
             return []
-        return writes if before is None else [each for each in writes if each.ordinal < before]
+        return writes if before is None else [call for call in writes if call.ordinal < before]
 
-    def root_of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor whose memory it was made a view of; itself, if it has its own."""
+    def base_of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor of whose memory a tensor is a view; the tensor itself, if it is no view."""
         memory = memory_of(tensor)
-        while (made := self._made.get(id(tensor))) is not None:
-            base = next((each for each in tree_leaves(made.args) if _shares(each, memory)), None)
+        while (call := self._producers.get(id(tensor))) is not None:
+            operands = (operand for operand in tree_leaves(call.args) if torch.is_tensor(operand))
+            base = next((operand for operand in operands if memory_of(operand) == memory), None)
             if base is None or base is tensor:
                 break
             tensor = base
@@ -88,19 +90,15 @@ class Origins:
 
 
 def memory_of(tensor: torch.Tensor) -> int:
-    """A number that is the same for all views of the same memory."""
+    """A number that identifies the memory of a tensor, the same for all of its views."""
     return int(tensor.untyped_storage()._cdata) if not tensor.is_sparse else id(tensor)
 
 
-def _shares(value: Any, memory: int) -> bool:
-    return torch.is_tensor(value) and memory_of(value) == memory
-
-
-def written_by(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[torch.Tensor]:
+def mutated_tensors(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[torch.Tensor]:
     """The tensors that a call writes to."""
     signature = signature_of(op)
     if not signature.written:
         return
-    for name, each in (*zip(signature.names, args, strict=False), *kwargs.items()):
+    for name, argument in (*zip(signature.names, args, strict=False), *kwargs.items()):
         if name in signature.written:
-            yield from (part for part in tree_leaves(each) if torch.is_tensor(part))
+            yield from (leaf for leaf in tree_leaves(argument) if torch.is_tensor(leaf))

@@ -1,8 +1,8 @@
-"""Which modules are given rows that data chose, and what share of the rows a trace took these to be.
+"""Routing: which modules are called on rows that data selected, and on what share of the rows in the trace.
 
-``expert(x[rows])`` with ``rows`` from a mask is routed work: how many rows there are is decided by data. A trace
-takes them to be as many as ``graphflops.capture.constant_propagation`` says; here it is followed which tensors hold
-such rows, up to the module that is called with them.
+``expert(x[rows])`` with ``rows`` from a mask is routed work: data decides the number of rows. The trace assumes one
+(``graphflops.capture.constant_propagation``); here the tensors that hold selected rows are followed up to the module
+that is called on them.
 """
 
 from __future__ import annotations
@@ -18,73 +18,75 @@ from graphflops.core.torch_compat import OpOverload, tree_leaves
 
 aten = torch.ops.aten
 
-_CHOOSING = {aten.index.Tensor: 1, aten._unsafe_index.Tensor: 1, aten.index_select.default: 2}
-"""operators that choose rows of their first operand, and where in the call the choice stands"""
+_SELECTIONS = {aten.index.Tensor: 1, aten._unsafe_index.Tensor: 1, aten.index_select.default: 2}
+"""operator that selects rows of its first operand → position of the selection among its arguments"""
 
 
 @dataclass(frozen=True)
-class _Chosen:
-    """Rows that data chose: as a tensor holds them, as they were chosen, and of how many elements."""
+class _SelectedRows:
+    """Rows that data selected: the tensor that holds them, the selected rows, and the elements selected from."""
 
     tensor: torch.Tensor
-    choice: torch.Tensor
-    of: int
+    selection: torch.Tensor
+    candidates: int
 
 
 class Routing:
-    """What one trace has seen of rows that data chose. Tensors are kept, so that their ids stay their own."""
+    """The tensors of one trace that hold rows that data selected, kept so that their ids stay unique."""
 
     def __init__(self) -> None:
-        self._decided: dict[int, torch.Tensor] = {}
-        self._chosen: dict[int, _Chosen] = {}
-        self._given: dict[str, list[_Chosen]] = {}
+        self._positions: dict[int, torch.Tensor] = {}
+        self._selected: dict[int, _SelectedRows] = {}
+        self._inputs: dict[str, list[_SelectedRows]] = {}
 
     @property
-    def seen(self) -> tuple[int, int, int]:
-        """How much has been seen so far."""
-        return len(self._decided), len(self._chosen), sum(map(len, self._given.values()))
+    def sizes(self) -> tuple[int, int, int]:
+        """The numbers of tensors of positions, tensors of selected rows, and calls on selected rows so far."""
+        return len(self._positions), len(self._selected), sum(map(len, self._inputs.values()))
 
-    def knows(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor holds rows that data chose, or positions."""
-        return id(tensor) in self._decided or id(tensor) in self._chosen
+    def is_routed(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor holds rows that data selected, or their positions."""
+        return id(tensor) in self._positions or id(tensor) in self._selected
 
-    def decided(self, result: Any) -> None:
-        """These positions are as many as data says."""
-        for each in tree_leaves(result):
-            if torch.is_tensor(each):
-                self._decided[id(each)] = each
+    def record_positions(self, result: Any) -> None:
+        """Record that data decides how many positions the tensors in a result hold."""
+        for leaf in tree_leaves(result):
+            if torch.is_tensor(leaf):
+                self._positions[id(leaf)] = leaf
 
-    def ran(self, op: OpOverload, args: tuple[Any, ...], result: Any) -> None:
-        """An operator ran: what it makes of chosen rows, or of positions, are chosen rows and positions."""
+    def record_call(self, op: OpOverload, args: tuple[Any, ...], result: Any) -> None:
+        """Record a call of an operator: its results hold selected rows, or positions, if its first operand does."""
         first = args[0] if args else None
-        if not torch.is_tensor(first) or not (self._decided or self._chosen):
+        if not torch.is_tensor(first) or not (self._positions or self._selected):
             return
-        place = _CHOOSING.get(op)
-        if place is not None and any(id(each) in self._decided for each in tree_leaves(args[place])):
+        argument = _SELECTIONS.get(op)
+        if argument is not None and any(id(leaf) in self._positions for leaf in tree_leaves(args[argument])):
             if 0 <= result.numel() <= first.numel() > 0:
-                self._chosen[id(result)] = _Chosen(result, result, first.numel())
+                self._selected[id(result)] = _SelectedRows(result, result, first.numel())
             return
-        if id(first) in self._decided:
+        if id(first) in self._positions:
             rows = max(first.shape, default=0) if first.dim() < 2 else first.shape[0]
-            self.decided([each for each in tree_leaves(result) if torch.is_tensor(each) and rows in each.shape])
-        elif id(first) in self._chosen and torch.is_tensor(result) and result.numel() == first.numel():
-            self._chosen[id(result)] = replace(self._chosen[id(first)], tensor=result)
+            tensors = [leaf for leaf in tree_leaves(result) if torch.is_tensor(leaf)]
+            self.record_positions([tensor for tensor in tensors if rows in tensor.shape])
+        elif id(first) in self._selected and torch.is_tensor(result) and result.numel() == first.numel():
+            self._selected[id(result)] = replace(self._selected[id(first)], tensor=result)
 
-    def called(self, path: str, around: Iterable[str], inputs: Any) -> None:
-        """A module is called: whether it is given chosen rows, and not one that it is in was given the same."""
-        if not self._chosen:
+    def record_module_call(self, path: str, parents: Iterable[str], inputs: Any) -> None:
+        """Record a call of a module on selected rows, unless one of its parents was called on the same."""
+        if not self._selected:
             return
-        found = next((self._chosen[id(each)] for each in tree_leaves(inputs) if id(each) in self._chosen), None)
-        if found is None:
+        leaves = tree_leaves(inputs)
+        rows = next((self._selected[id(leaf)] for leaf in leaves if id(leaf) in self._selected), None)
+        if rows is None:
             return
-        outer = (each for other in around if other != path for each in self._given.get(other, ()))
-        if not any(each.choice is found.choice for each in outer):
-            self._given.setdefault(path, []).append(found)
+        outer = (call for parent in parents if parent != path for call in self._inputs.get(parent, ()))
+        if not any(call.selection is rows.selection for call in outer):
+            self._inputs.setdefault(path, []).append(rows)
 
     @property
     def shares(self) -> Mapping[str, Fraction]:
-        """Module path → the share of the rows that the module was given, for those that data chose."""
+        """Module path → the share of the rows that the module was called on, for modules with selected rows."""
         return {
-            path: Fraction(sum(each.choice.numel() for each in given), sum(each.of for each in given))
-            for path, given in self._given.items()
+            path: Fraction(sum(call.selection.numel() for call in calls), sum(call.candidates for call in calls))
+            for path, calls in self._inputs.items()
         }

@@ -1,4 +1,7 @@
-"""What an operator's schema says of its arguments, read once: PyTorch makes it anew whenever it is asked."""
+"""Signatures of operators: the names, defaults and mutated arguments of a schema, read once per operator.
+
+PyTorch makes the arguments of a schema anew whenever they are read.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,15 @@ class Signature:
 
     names: tuple[str, ...]
     defaults: Mapping[str, Any]
-    needed: frozenset[str]
-    """those without a default"""
+    required: frozenset[str]
+    """arguments without a default"""
     written: tuple[str, ...]
-    """those that the operator writes to"""
+    """arguments that the operator writes to"""
 
-    def fits(self, args: Any, kwargs: Mapping[str, Any]) -> bool:
-        """Whether a call is of this overload: of torch.where, ``aten.where.default`` takes the condition alone."""
-        given = {*self.names[: len(args)], *kwargs}
-        return len(args) <= len(self.names) and self.needed <= given <= {*self.names}
+    def accepts(self, args: Any, kwargs: Mapping[str, Any]) -> bool:
+        """Whether a call fits this overload: ``aten.where.default``, for one, takes the condition alone."""
+        names = {*self.names[: len(args)], *kwargs}
+        return len(args) <= len(self.names) and self.required <= names <= {*self.names}
 
 
 @weakly_cached
@@ -32,8 +35,8 @@ def signature_of(op: OpOverload) -> Signature:
     """The signature of an operator."""
     arguments = op._schema.arguments
     return Signature(
-        names=tuple(each.name for each in arguments),
-        defaults={each.name: each.default_value for each in arguments if each.has_default_value()},
-        needed=frozenset(each.name for each in arguments if not each.has_default_value()),
-        written=tuple(each.name for each in arguments if each.alias_info is not None and each.alias_info.is_write),
+        names=tuple(argument.name for argument in arguments),
+        defaults={argument.name: argument.default_value for argument in arguments if argument.has_default_value()},
+        required=frozenset(argument.name for argument in arguments if not argument.has_default_value()),
+        written=tuple(argument.name for argument in arguments if argument.alias_info and argument.alias_info.is_write),
     )

@@ -240,7 +240,7 @@ class Tracer(fx.Tracer):
         self.histories = Histories(self.graph)
         self.steps = Steps(self)
         self.copier.on_optimizer_copied = self.steps.watch
-        values.reads_numbers = self._reads_numbers
+        values.numbers.may_log = self._reads_numbers
         self.survey = fakes.survey
         self.paths: dict[int, str] = {}  # id of a module's copy → its path
         self.nodes: dict[int, fx.Node] = {}  # id of a fake tensor → the node that made it
@@ -249,7 +249,7 @@ class Tracer(fx.Tracer):
         self.owners = [""]
         self.called: set[str] = set()
         self.line = ""  # where a given graph says that its node comes from
-        values.where = lambda: self.line or user_line()
+        values.assumptions.line = lambda: self.line or user_line()
         self.regions = Regions()
         self.place = Place()  # of the last operator
         self.recorded = self.graph._root  # the node of the last call
@@ -297,9 +297,11 @@ class Tracer(fx.Tracer):
                 raise
             except Exception as error:
                 inputs = [spec_of(each) for each in tree_leaves((args, dict(kwargs))) if torch.is_tensor(each)]
-                path, blank = self.failed_at or "", list(self.values.missing_buffer_values)
+                path, blank = self.failed_at or "", list(self.values.evaluator.missing_buffer_values)
                 asked = self._names_of(
-                    key for key, each in self.values.not_given.items() if not each.is_floating_point()
+                    key
+                    for key, each in self.values.evaluator.inputs_without_values.items()
+                    if not each.is_floating_point()
                 )
                 raise CaptureError(failure(error, self.root, self.name, path, inputs, blank, asked)) from error
             record_of(self.graph.output(self._as_nodes(outputs))).requires_grad = self._flows_out(outputs)
@@ -322,7 +324,7 @@ class Tracer(fx.Tracer):
                 *distribution_note(self.survey.modules, self.survey.parameters),
                 *self.described.values(),
             ),
-            assumed=(*self.values.assumed, *self._used()),
+            assumed=(*self.values.assumptions.notes, *self._used()),
             routed=self.values.routing.shares,
             untrained=untrained,
             is_step=self.steps.is_step,
@@ -338,14 +340,14 @@ class Tracer(fx.Tracer):
 
     def _used(self) -> Iterator[str]:
         """What is said of inputs whose values decide."""
-        if names := self._names_of(self.values.given):
+        if names := self._names_of(self.values.evaluator.inputs_read):
             yield f"the values of {', '.join(names)} are used as they were given"
 
     def release(self) -> None:
         """Let go of all tensors, those in the graph included."""
         for node in self.graph.nodes:
             node.meta.clear()
-        vars(self.values).clear()
+        self.values.release()
         vars(self).clear()
 
     def _note_hooks(self, module: nn.Module, path: str, args: Any, result: Any) -> None:
@@ -495,7 +497,7 @@ class Tracer(fx.Tracer):
             return call(module, *args, **kwargs)
         path = self.paths.get(id(module), self.owners[-1])
         self.called.add(path)
-        self.values.routing.called(path, self.owners, (args, kwargs))
+        self.values.routing.record_module_call(path, self.owners, (args, kwargs))
         self.owners.append(path)
         try:
             if self.is_leaf_module(module, path):
@@ -631,7 +633,7 @@ class Tracer(fx.Tracer):
 
     def _run(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
         """An operator's result on stand-ins, also where data decides its shape or its value."""
-        result = self.values.run(op, args, kwargs, self.values.where)
+        result = self.values.run(op, args, kwargs)
         if self.ran and self.ran[-1].op is op:
             self.ran[-1].offered["out"] = tree_map(_spec_if_tensor, result)
         return result
@@ -652,15 +654,15 @@ class Tracer(fx.Tracer):
 
     def on_random_draw(self, name: str) -> None:
         """A random number that a program draws by itself is one of the analysis's own, always the same ones."""
-        self.values.assumed.setdefault(f"{self.line or user_line()}: {name} draws; taken from a seed of its own")
+        self.values.assumptions.note(f"random number of {name}; drawn with a fixed seed")
 
     def on_save(self) -> None:
         """A checkpoint of tensors without data would take the place of the user's own."""
-        self.values.assumed.setdefault(f"{self.line or user_line()}: torch.save writes no file during an analysis")
+        self.values.assumptions.note("torch.save writes no file during an analysis")
 
     def decide(self, truth: torch.Tensor) -> bool:
         """A program branches on a truth value."""
-        return self.values.decide(truth, self.values.where)
+        return self.values.decide(truth)
 
     def _composite(self, function: Any, args: Any, kwargs: Mapping[str, Any]) -> OpOverload | None:
         """The ATen operator that a function is a face of, if it is composite and a rule prices it as one piece."""
@@ -670,7 +672,7 @@ class Tracer(fx.Tracer):
             priced = whole and self.book.find(op) is not None
             self._composites[function] = op if priced else None
         op = self._composites[function]
-        return op if op is not None and signature_of(op).fits(args, kwargs) else None
+        return op if op is not None and signature_of(op).accepts(args, kwargs) else None
 
     def _reads_numbers(self) -> bool:
         """Whether a program may read numbers, to log them: a step, or a function, outside of modules that it calls."""
@@ -694,7 +696,7 @@ class Tracer(fx.Tracer):
     def _record_operator(self, op: OpOverload, args: Any, kwargs: Any, run: Callable[..., Any]) -> Any:
         """One operator call, its operands named as the operator's schema names them."""
         signature = signature_of(op)
-        assert signature.fits(args, kwargs), f"{op} does not take {len(args)} arguments and {', '.join(kwargs)}"
+        assert signature.accepts(args, kwargs), f"{op} does not take {len(args)} arguments and {', '.join(kwargs)}"
         offered = dict(zip(signature.names, args, strict=False)) | kwargs
         for name, value in signature.defaults.items():
             offered.setdefault(name, value)
@@ -713,7 +715,7 @@ class Tracer(fx.Tracer):
             record.requires_grad = {**(record.requires_grad or {}), written: False}
         if torch.is_tensor(mask := offered.get("attn_mask")):
             with self.paused():
-                record.mask_nnz = {"attn_mask": self.values.mask_nnz(mask)}
+                record.mask_nnz = {"attn_mask": self.values.evaluator.mask_nnz(mask)}
         for name in signature.written:
             self.histories.are_old()
             self._written_through(offered[name])
@@ -819,11 +821,11 @@ class Tracer(fx.Tracer):
     @contextmanager
     def updating(self, optimizer: Any) -> Iterator[None]:
         """An optimizer steps while this is open; none does in the closure that it calls."""
-        before, self.values.updating = self.values.updating, optimizer
+        before, self.values.numbers.optimizer = self.values.numbers.optimizer, optimizer
         try:
             yield
         finally:
-            self.values.updating = before
+            self.values.numbers.optimizer = before
 
     def _place_of_one_more(self) -> Place:
         """Where a call ran, as to checkpointed regions.

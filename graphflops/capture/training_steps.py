@@ -267,7 +267,7 @@ class Steps:
             return
         if in_backward():
             self._wrote_back(node)
-        elif tracer.values.updating is not None:
+        elif tracer.values.numbers.optimizer is not None:
             record.phase = "optimizer"
             self._find_parameter(node)
         elif self.is_step and not (torch.is_grad_enabled() and any((record.requires_grad or {}).values())):

@@ -1,7 +1,7 @@
-"""Where a program asks for a truth, and whether it stopped because of the answer.
+"""Value reads: where a program reads the value of a tensor, and whether an error followed from the value.
 
 ``if (variance < 0).any(): raise`` is a check: an answer by which the program stops right there is not the one that a
-run on right data gets. Nothing else that a program stops by says anything about an answer.
+run on valid data gets. Any other error says nothing about an answer.
 """
 
 from __future__ import annotations
@@ -15,20 +15,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
+from typing import TypeAlias
 
 import torch
 
 _TORCH, _PACKAGE = os.path.dirname(torch.__file__), str(Path(__file__).parents[1])
 _DISTRIBUTIONS = os.path.join(_TORCH, "distributions", "")
-_BETWEEN = re.compile(
+_INTERNAL_FILES = re.compile(
     rf"{re.escape(_TORCH)}/(_(?!_init__\.py)|utils/_|overrides\.py|fx/)|{re.escape(_PACKAGE)}/(?!models/)|<(frozen|string)"
 )
-"""files of functions that stand between a program and its answer"""
+"""files of the functions that are called between the program's line and the operator that reads the value"""
+
+LineRange: TypeAlias = "tuple[int, int]"
+"""first and last line"""
 
 
 @dataclass(frozen=True)
-class Place:
-    """One question in a program: two in one line are two."""
+class CodeLocation:
+    """One instruction of a program: two reads in one line have two locations."""
 
     file: str
     line: int
@@ -36,29 +40,30 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Question:
-    """A question as it was asked: where, by which call of the function, and after how many operators."""
+class ValueRead:
+    """One read of a value: where, in which call of the function, and after how many operators."""
 
-    place: Place
-    call: int
+    location: CodeLocation
+    frame: int
+    """id of the frame of the function"""
     ordinal: int
     answers: int = 2
-    """how many there are to try"""
+    """number of possible answers"""
 
     @property
     def is_check(self) -> bool:
-        """Whether a program asks in order to raise: in an ``assert``, or an ``if`` of which one branch only raises."""
-        return bool(_raises(self.place.file, self.place.line))
+        """Whether the program reads the value in order to raise: in an ``assert``, or an ``if`` that only raises."""
+        return bool(_raising_lines(self.location.file, self.location.line))
 
     @property
-    def is_of_distributions(self) -> bool:
-        """Whether torch.distributions asks, to validate what it was given."""
-        return self.place.file.startswith(_DISTRIBUTIONS)
+    def is_in_distributions(self) -> bool:
+        """Whether torch.distributions validates its arguments."""
+        return self.location.file.startswith(_DISTRIBUTIONS)
 
-    def is_answered_by(self, error: BaseException, ordinal: int) -> bool:
-        """Whether an error was raised by the very function that asked, because of the answer.
+    def caused(self, error: BaseException, ordinal: int) -> bool:
+        """Whether the function that read the value raised an error because of it, after ``ordinal`` operators.
 
-        Either no operator ran in between, or the branch that was taken can do nothing else but raise.
+        Either no operator ran in between, or the branch that was taken only raises.
         """
         traceback = error.__traceback__
         if traceback is None:
@@ -66,58 +71,56 @@ class Question:
         while traceback.tb_next is not None:
             traceback = traceback.tb_next
         frame = traceback.tb_frame
-        if id(frame) != self.call or frame.f_code.co_filename != self.place.file:
+        if id(frame) != self.frame or frame.f_code.co_filename != self.location.file:
             return False
         if ordinal == self.ordinal:
             return True
-        return any(first <= traceback.tb_lineno <= last for first, last in _raises(self.place.file, self.place.line))
+        branches = _raising_lines(self.location.file, self.location.line)
+        return any(first <= traceback.tb_lineno <= last for first, last in branches)
 
 
-def asked(ordinal: int) -> Question:
-    """The question that is being asked: that of the innermost function of a program."""
+def current_read(ordinal: int) -> ValueRead:
+    """The value read that is under way, by the innermost function of the program."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and (_BETWEEN.match(frame.f_code.co_filename) or _is_of_a_symbol(frame)):
+    while frame is not None and (_INTERNAL_FILES.match(frame.f_code.co_filename) or _is_bool_of_symbol(frame)):
         frame = frame.f_back
     if frame is None:
-        return Question(Place("", 0, 0), 0, ordinal)
-    return Question(Place(frame.f_code.co_filename, frame.f_lineno, frame.f_lasti), id(frame), ordinal)
+        return ValueRead(CodeLocation("", 0, 0), 0, ordinal)
+    return ValueRead(CodeLocation(frame.f_code.co_filename, frame.f_lineno, frame.f_lasti), id(frame), ordinal)
 
 
-def _is_of_a_symbol(frame: FrameType) -> bool:
-    """Whether a frame is that of a symbol of PyTorch's, which is asked whether it is true."""
+def _is_bool_of_symbol(frame: FrameType) -> bool:
+    """Whether a frame is that of ``__bool__`` of a symbolic number of PyTorch."""
     return frame.f_code.co_name == "__bool__" and frame.f_code.co_filename == torch.__file__
 
 
-def _raises(file: str, line: int) -> list[tuple[int, int]]:
-    """The lines of what is raised for an answer to the question in that line."""
-    found: list[tuple[int, int]] = []
+def _raising_lines(file: str, line: int) -> list[LineRange]:
+    """The lines of the statements that raise for an answer to the condition in a line."""
+    raising: list[LineRange] = []
     innermost = 0
-    for first, last, raised in _checks(file, tuple(linecache.getlines(file))):
+    for first, last, branches in _conditions(file, tuple(linecache.getlines(file))):
         if first <= line <= last and first >= innermost:
-            innermost, found = first, list(raised)
-    return found
+            innermost, raising = first, list(branches)
+    return raising
 
 
 @lru_cache(maxsize=64)
-def _checks(file: str, lines: tuple[str, ...]) -> list[tuple[int, int, tuple[tuple[int, int], ...]]]:
+def _conditions(file: str, lines: tuple[str, ...]) -> list[tuple[int, int, tuple[LineRange, ...]]]:
     """Every condition of a file: its first and last line, and those of the statements that only raise."""
     try:
         tree = ast.parse("".join(lines), file)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
-    found: list[tuple[int, int, tuple[tuple[int, int], ...]]] = []
+    conditions: list[tuple[int, int, tuple[LineRange, ...]]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Assert):
-            found.append((node.lineno, _end(node.test), ((node.lineno, _end(node)),)))
+            conditions.append((node.lineno, _end(node.test), ((node.lineno, _end(node)),)))
         elif isinstance(node, (ast.If, ast.While, ast.IfExp)):
             branches = (node.body, node.orelse) if isinstance(node, ast.If) else ()
-            raised = tuple((each.lineno, _end(each)) for branch in branches for each in branch if _is_raise(each))
-            found.append((node.test.lineno, _end(node.test), raised))
-    return found
-
-
-def _is_raise(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Raise)
+            statements = [statement for branch in branches for statement in branch if isinstance(statement, ast.Raise)]
+            raising = tuple((statement.lineno, _end(statement)) for statement in statements)
+            conditions.append((node.test.lineno, _end(node.test), raising))
+    return conditions
 
 
 def _end(node: ast.expr | ast.stmt) -> int:

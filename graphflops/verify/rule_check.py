@@ -13,7 +13,7 @@ from typing import Any, Literal
 from graphflops.analysis.arguments import in_words
 from graphflops.analysis.mac_counter import macs_and_assumptions
 from graphflops.analysis.pipeline import analyze
-from graphflops.capture.constant_propagation import NONE_ASSUMED
+from graphflops.capture.assumptions import NONE_ASSUMED
 from graphflops.core.costs import ZERO, Work
 from graphflops.core.entries import Entry, Unknown
 from graphflops.core.errors import CaptureError

@@ -15,7 +15,7 @@ from really import Program, analysed, really_dispatched, reported
 from torch import Tensor
 
 from graphflops import CaptureError, analyze
-from graphflops.capture.constant_propagation import DISTRIBUTIONS_VALID
+from graphflops.capture.assumptions import DISTRIBUTIONS_VALID
 
 X = torch.ones(12, 8)
 
@@ -83,7 +83,7 @@ def test_a_check_of_given_values_is_one_of_these_values() -> None:
     with pytest.raises(CaptureError, match="too large"):
         analyze(Program(checked), (X, bad))
     without = reported(Program(checked), X, good.to("meta"))
-    assert [each.partition(": ")[2] for each in without.assumed] == ["data decides whether; taken as True"]
+    assert [each.partition(": ")[2] for each in without.assumed] == ["data-dependent branch; took the True branch"]
 
 
 @pytest.mark.parametrize("line", ["y = y if y.sum() > 0 else -y", "y = y if y.sum().item() > 0 else -y"])

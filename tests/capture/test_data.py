@@ -82,7 +82,9 @@ class TestExpertsInALoop:
         traced = trace(make(), (torch.zeros(TOKENS, WIDTH),), {}, rulebook())
         assert traced.assumed
         assert all(__file__ in each for each in traced.assumed)
-        assert "data decides which; taken evenly" in assumed(make(), torch.zeros(TOKENS, WIDTH))
+        assert "data-dependent selection (topk, argmax, sort or sampling); balanced selection assumed" in assumed(
+            make(), torch.zeros(TOKENS, WIDTH)
+        )
 
 
 class TestConstants:
@@ -143,15 +145,15 @@ class TestAssumptions:
 
         assert analyze(chosen, (torch.zeros(5, 7),)).macs == 5 * 7 * 5
         assert assumed(chosen, torch.zeros(5, 7)) == (
-            "data decides whether; taken as True",
-            "data decides how many; taken as all",
+            "data-dependent branch; took the True branch",
+            "data-dependent mask; all elements assumed True",
         )
 
     def test_a_check_that_raises_is_passed(self) -> None:
         x, target, variance = torch.zeros(4, 8), torch.zeros(4, 8), torch.zeros(4, 8)
         model = nn.GaussianNLLLoss()
         assert analyze(model, (x, target, variance)).forward > 0
-        assert assumed(model, x, target, variance) == ("data decides whether; taken as False",)
+        assert assumed(model, x, target, variance) == ("data-dependent branch; took the False branch",)
 
     def test_what_bincount_counts_lies_below_the_least_length(self) -> None:
         def load(x: Tensor, chosen: Tensor) -> Tensor:
@@ -159,7 +161,7 @@ class TestAssumptions:
 
         chosen = torch.zeros(9, dtype=torch.int64, device="meta")
         assert analyze(load, (torch.zeros(3, 4), chosen)).macs == 12
-        assert assumed(load, torch.zeros(3, 4), chosen) == ("data decides up to where; taken as the least length",)
+        assert assumed(load, torch.zeros(3, 4), chosen) == ("data-dependent length of bincount; minlength assumed",)
         with pytest.raises(CaptureError, match="only data can tell"):
             analyze(lambda chosen: chosen.bincount(), (chosen,))
 

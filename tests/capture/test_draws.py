@@ -15,7 +15,7 @@ from graphflops.analysis.mac_counter import count_macs
 from graphflops.capture.random_numbers import Draws
 
 X = torch.zeros(12, 8)
-SAID = "a random number decides; drawn from a seed of the analysis's own"
+SAID = "random number read; drawn with a fixed seed"
 
 PROGRAMS: dict[str, Callable[..., Any]] = {
     "rand": lambda m, x: m.linear(x) if torch.rand(1) < 2 else x,

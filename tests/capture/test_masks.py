@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from graphflops import CaptureError, analyze
 from graphflops.analysis.mac_counter import MacCount, count_macs
-from graphflops.capture.masks import Condition, Region
+from graphflops.capture.masks import Condition, NumberRange
 
 ROWS, WIDTH = 6, 4
 EVERY_OTHER = torch.tensor([True, False] * (ROWS // 2))
@@ -94,8 +94,8 @@ class TestComplements:
     def test_have_no_more_rows_than_there_are(self, name: str) -> None:
         report = analyze(Halves(COMPLEMENTS[name]), (torch.randn(ROWS, WIDTH),))
         assert report.macs == ROWS * WIDTH * WIDTH
-        assert any("how many; taken as all" in each for each in report.assumed)
-        assert any("how many; taken as none, as others are taken as all" in each for each in report.assumed)
+        assert any("all elements assumed True" in each for each in report.assumed)
+        assert any("no element assumed True" in each for each in report.assumed)
 
     def test_agree_with_the_witness(self, name: str) -> None:
         model, x = Halves(COMPLEMENTS[name]), torch.randn(ROWS, WIDTH)
@@ -170,25 +170,25 @@ def test_masks_of_other_numbers_are_other_masks() -> None:
     assert analyze(two, (x, x + 1, w)).macs == 2 * ROWS * WIDTH * 5
 
 
-class TestRegions:
-    def of(self, name: str, bound: float, *, whole: bool = False) -> Region:
-        return Condition((), name, bound, whole).region
+class TestRanges:
+    def range_of(self, name: str, bound: float, *, is_integer: bool = False) -> NumberRange:
+        return Condition((), name, bound, is_integer).range
 
     @pytest.mark.parametrize("name", ["gt", "ge", "lt", "le", "eq", "ne"])
-    @pytest.mark.parametrize("whole", [False, True])
+    @pytest.mark.parametrize("is_integer", [False, True])
     @pytest.mark.parametrize("bound", [-1.0, 0.0, 2.0])
-    def test_a_number_is_in_a_region_or_in_that_of_the_opposite(self, name: str, whole: bool, bound: float) -> None:
-        condition = Condition((), name, bound, whole)
-        assert (condition.region & condition.negated.region).is_empty
+    def test_a_number_is_in_a_range_or_in_that_of_the_opposite(self, name: str, is_integer: bool, bound: float) -> None:
+        condition = Condition((), name, bound, is_integer)
+        assert (condition.range & condition.negated.range).is_empty
         compare = getattr(torch, name)
         for number in (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0):
             really = bool(compare(torch.tensor(number), bound))
-            assert (number in condition.region) is really
-            assert (number in condition.negated.region) is not really
+            assert (number in condition.range) is really
+            assert (number in condition.negated.range) is not really
 
-    def test_whole_numbers_leave_nothing_between(self) -> None:
-        assert (self.of("gt", 0, whole=True) & self.of("lt", 1, whole=True)).is_empty
-        assert not (self.of("gt", 0) & self.of("lt", 1)).is_empty
+    def test_integers_leave_nothing_between(self) -> None:
+        assert (self.range_of("gt", 0, is_integer=True) & self.range_of("lt", 1, is_integer=True)).is_empty
+        assert not (self.range_of("gt", 0) & self.range_of("lt", 1)).is_empty
 
 
 class Branches(nn.Module):
@@ -262,7 +262,7 @@ class TestAnswers:
         assert report.macs == really_dispatched(model, x)
         assert report.work("wgrad").macs == ROWS * WIDTH * WIDTH
         assert count_macs(model, (x,)) == MacCount(report.macs, int(report.work("backward").macs))
-        assert report.assumed[0].endswith("data decides whether; taken as True")
+        assert report.assumed[0].endswith("data-dependent branch; took the True branch")
 
     def test_a_shape_that_is_wrong_in_a_branch_is_no_check(self) -> None:
         def wrong(x: Tensor, w: Tensor) -> Tensor:
@@ -293,4 +293,4 @@ class TestAnswers:
         model = nn.Sequential(*(Checked(3, 3) for _ in range(20)))
         report = analyze(model, (torch.rand(2, 3),))
         assert report.macs == 20 * 2 * 3 * 3
-        assert [each.partition(": ")[2] for each in report.assumed] == ["data decides whether; taken as False"]
+        assert [each.partition(": ")[2] for each in report.assumed] == ["data-dependent branch; took the False branch"]
