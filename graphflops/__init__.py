@@ -11,6 +11,7 @@ from graphflops.core.retired import install, retired_names
 
 if TYPE_CHECKING:
     from graphflops.analysis.pipeline import analyze as analyze
+    from graphflops.analysis.pipeline import capture as capture
     from graphflops.analysis.scaling import Law as Law
     from graphflops.analysis.scaling import law as law
     from graphflops.analysis.scaling import multiples as multiples
@@ -44,7 +45,7 @@ warnings.filterwarnings("ignore", message="Failed to initialize NumPy", category
 
 _HOMES = {
     "models.act_counter": ["ACTFLOPsCounter", "measure_act_flops"],
-    "analysis.pipeline": ["analyze"],
+    "analysis.pipeline": ["analyze", "capture"],
     "report.conventions": ["Convention"],
     "core.costs": ["Cost", "Work"],
     "models.counter": ["FLOPsCounter", "compare_models"],

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from graphflops.analysis.costing import OpCosts, call_arguments, error_context
 from graphflops.core.costs import ZERO, Cost, Work, covers
-from graphflops.core.entries import Amount, Entry, Formula, Ledger, Phase, Range, deferred
+from graphflops.core.entries import PHASES, Amount, Entry, Formula, Ledger, Phase, Range, Unknown, deferred
 from graphflops.core.renaming import Renaming
 from graphflops.core.sizes import Spec
 from graphflops.graph.op import Op
 from graphflops.graph.op_graph import OpGraph
+from graphflops.report.conventions import Convention
 from graphflops.rules.formulas import formula
 from graphflops.rules.memo import RuleCache, is_cacheable
 from graphflops.rules.rule import Rule
@@ -31,36 +32,42 @@ class Update:
     """what was taken as given in it"""
 
 
+@dataclass(frozen=True)
+class Updates:
+    """The updates of a model's parameters: one rule for all, or what was counted for each."""
+
+    rule: Rule | None = None
+    by_parameter: Mapping[str, Update] = field(default_factory=dict)
+    unknown: tuple[Unknown, ...] = ()
+    notes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+
+
 def attribute(
     graph: OpGraph,
     costs: OpCosts,
-    modules: Collection[str],
-    optimizer: Rule | None = None,
+    updates: Updates,
     options: Mapping[str, Any] | None = None,
     *,
-    updates: Mapping[str, Update] | None = None,
-    reached: Collection[Hashable] = (),
-    is_proved: Callable[[Rule], bool] = lambda rule: False,
+    is_builtin: Callable[[Rule], bool] = lambda rule: False,
 ) -> Ledger:
-    """The ledger of a priced graph; its entries sum to the total, phase by phase.
+    """Return the entries of a graph; they sum to the total, phase by phase.
 
-    Every parameter with a gradient is updated by the rule of an optimizer, or as ``updates`` say of it by its name.
-    ``reached`` are checkpointed regions that the program itself goes back to.
-
-    The formulas of rules that ``is_proved`` are written when they are read, and those of others now: one of them may
-    work on numbers alone, and that is an error.
+    The formula of a rule that ``is_builtin`` is written when it is read, and that of another one now: the rule may work
+    on numbers alone, which is an error.
     """
 
-    def why_of(rule: Rule, offered: Mapping[str, Any]) -> Formula:
-        if not is_proved(rule) or not is_cacheable(rule, offered):
-            return formula(rule, offered)
-        asked = {name: offered[name] for name in rule.requested_names() if name in offered}
-        return deferred(lambda: formula(rule, asked))
+    def formula_of(rule: Rule, arguments: Mapping[str, Any]) -> Formula:
+        if not is_builtin(rule) or not is_cacheable(rule, arguments):
+            return formula(rule, arguments)
+        requested = {name: arguments[name] for name in rule.requested_names() if name in arguments}
+        return deferred(lambda: formula(rule, requested))
 
+    modules, optimizer = graph.trace.modules, updates.rule
     made: dict[str, tuple[Entry, ...]] = {}
-    formulas = RuleCache(why_of)
-    by_rule = RuleCache(lambda rule, offered: (rule.evaluate(offered).forward, why_of(rule, offered)))
-    reached = {*reached, *(region for op in graph.ops() if op.needs_grad for region in op.reaches)}
+    formulas = RuleCache(formula_of)
+    by_rule = RuleCache(lambda rule, offered: (rule.evaluate(offered).forward, formula_of(rule, offered)))
+    reached = {*graph.trace.reached, *(region for op in graph.ops() if op.needs_grad for region in op.reaches)}
     for op in graph.ops():
         entries: list[Entry] = []
         if op.name in costs.costs:
@@ -76,8 +83,8 @@ def attribute(
         made[op.name] = tuple(entries)
     counted = [
         _update(op, update.rule, update.work, update.formula)
-        for op in (graph.every_op() if updates else ())
-        if op.kind == "parameter" and (update := (updates or {}).get(op.name)) is not None
+        for op in (graph.every_op() if updates.by_parameter else ())
+        if op.kind == "parameter" and (update := updates.by_parameter.get(op.name)) is not None
     ]
     groups: dict[tuple[str, ...], tuple[Entry, ...]] = {}
     parts: list[tuple[Renaming | None, tuple[Entry, ...]]] = []
@@ -86,6 +93,19 @@ def attribute(
             groups[names] = tuple(entry for name in names for entry in made[name])
         parts.append((renaming, groups[names]))
     return Ledger([*parts, *([(None, tuple(counted))] if counted else [])])
+
+
+def flops_by_op(
+    entries: Iterable[Entry], convention: Convention, modules: Mapping[str, str]
+) -> dict[str, dict[Phase, int]]:
+    """Return the FLOPs of each Op in each phase in which it has any; of one that is free, an empty dict."""
+    flops: dict[str, dict[Phase, int]] = {}
+    for entry in entries:
+        phases = flops.setdefault(entry.op, {})
+        for phase in PHASES:
+            if number := convention.of(entry, (phase,), modules.get(entry.path, "")):
+                phases[phase] = phases.get(phase, 0) + number
+    return flops
 
 
 @dataclass(frozen=True)

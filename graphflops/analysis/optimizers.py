@@ -13,15 +13,15 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 
-from graphflops.analysis.attribution import Update
+from graphflops.analysis.attribution import Update, Updates
 from graphflops.analysis.costing import apply_rules
 from graphflops.analysis.expansion import expand_ops
-from graphflops.capture import Trace, trace
+from graphflops.capture import trace
 from graphflops.capture.handlers import call_handler
 from graphflops.capture.python_numbers import OPTIMIZER_STEPS_DONE
 from graphflops.capture.training_steps import needs_closure, update_one_by_one
@@ -58,17 +58,6 @@ class ChosenOptimizer:
     def takes(self, parameter: torch.Tensor) -> bool:
         """Whether this is how a parameter is updated, as far as that is known before it is tried."""
         return self.held is None or id(parameter) in self.groups
-
-
-@dataclass(frozen=True)
-class Updates:
-    """The updates of a model's parameters: one rule for all, or what was counted for each."""
-
-    rule: Rule | None = None
-    by_parameter: Mapping[str, Update] = field(default_factory=dict)
-    unknown: tuple[Unknown, ...] = ()
-    notes: tuple[str, ...] = ()
-    assumed: tuple[str, ...] = ()
 
 
 # -- which optimizers ----------------------------------------------------------------------------------------------
@@ -194,7 +183,7 @@ def _shipped_rule(book: RuleBook, kind: Any, group: Mapping[str, Any]) -> Rule |
 
 
 def updates_of(
-    graph: OpGraph, traced: Trace, chosen: Sequence[ChosenOptimizer], book: RuleBook, options: Mapping[str, Any]
+    graph: OpGraph, chosen: Sequence[ChosenOptimizer], book: RuleBook, options: Mapping[str, Any]
 ) -> Updates:
     """The updates of all parameters that have a gradient.
 
@@ -207,7 +196,7 @@ def updates_of(
     if len(chosen) == 1 and chosen[0].rule is not None and chosen[0].held is None:
         return Updates(chosen[0].rule)
     trained = [op for op in graph.every_op() if op.kind == "parameter" and op.fan_in]
-    tensors = {op.name: traced.held[op.call] for op in trained}
+    tensors = {op.name: graph.trace.held[op.call] for op in trained}
     if trained and not any(each.takes(tensor) for each in chosen for tensor in tensors.values()):
         raise UsageError(
             f"{_names(chosen)} holds none of this model's parameters: give the optimizer of this model, or its class, "

@@ -1,4 +1,4 @@
-"""analyze: the six stages, composed."""
+"""capture and analyze: the stages, composed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from graphflops.analysis.arguments import checked_inputs, checked_model, checked_options, checked_patterns, in_words
-from graphflops.analysis.attribution import attribute
+from graphflops.analysis.attribution import Updates, attribute, flops_by_op
 from graphflops.analysis.costing import apply_rules, at_every_place
 from graphflops.analysis.expansion import expand_ops
 from graphflops.analysis.optimizers import OptimizerLike, chosen_optimizers, optimizer_name, updates_of
@@ -19,16 +19,19 @@ from graphflops.core.entries import missing_rules
 from graphflops.core.errors import CaptureError, MissingRules, UsageError
 from graphflops.core.messages import format_value
 from graphflops.graph.build import build
-from graphflops.graph.passes import run_passes
+from graphflops.graph.op_graph import OpGraph
+from graphflops.graph.passes import PASSES, Pass, run_passes
+from graphflops.graph.runnable import runnable
 from graphflops.report.conventions import STANDARD, Convention, convention_named
 from graphflops.report.report import Report
+from graphflops.rules.book import RuleBook
 from graphflops.rules.loading import RuleSource, rulebook
 from graphflops.rules.unmatched import unmatched
 
 
 @in_words
 def analyze(
-    model: Callable[..., Any],
+    model: Callable[..., Any] | OpGraph,
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -42,11 +45,11 @@ def analyze(
     rates: Mapping[str, RateLike] | None = None,
     fold: bool = True,
 ) -> Report:
-    """What one step of a model costs: traced on fake tensors, priced by rules, nothing executed, nothing changed.
+    """Count the FLOPs of one step of a model: forward, backward and optimizer. Nothing is executed or changed.
 
     Args:
         model: a module, or any function of tensors; one that runs ``backward()`` and optimizers by itself is a step,
-            which is split by what runs.
+            which is split by what runs. Or a graph that ``capture`` returned, without inputs.
         args: the positional inputs, as for ``torch.export.export``; tensors may be real, meta or fake.
         kwargs: the keyword inputs.
         optimizer: ``"adamw"``, ``"adam"``, ``"sgd"``, ``"sgd_momentum"``, or a rule's ``optimizer.NAME``; one of
@@ -72,7 +75,8 @@ def analyze(
         RuleError: a rule is wrong, or does not load.
         UsageError: an argument is not one of those above.
     """
-    checked_model(model)
+    if not isinstance(model, OpGraph):
+        checked_model(model)
     args, kwargs = checked_inputs(args, kwargs)
     checked_options(
         optimizer=optimizer,
@@ -91,8 +95,75 @@ def analyze(
     )
 
 
-def _analyzed(
+@in_words
+def capture(
     model: Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    training: bool = True,
+    rules: Iterable[RuleSource] | None = None,
+    convention: str | Path | Convention = "standard",
+    attention: Literal["flash", "math"] = "flash",
+    passes: Iterable[Pass] = (),
+) -> OpGraph:
+    """Return the graph of the operators that a model calls, after the passes; nothing is executed.
+
+    It is a ``networkx.DiGraph``. A node has the attribute ``op``, an ``Op``, and ``flops``, its FLOPs by phase, unless
+    it has no rule; an edge has ``reads``, the tensors that its one end makes and the other reads. ``analyze`` takes
+    such a graph in the place of the model.
+
+    Args:
+        model: a module or a function, as for ``analyze``.
+        args: the positional inputs.
+        kwargs: the keyword inputs.
+        training: follow gradients too.
+        rules: rules of your own: a composite operator or a module that a rule names is one node.
+        convention: how work becomes FLOPs, as for ``analyze``.
+        attention: the backward of attention, as for ``analyze``.
+        passes: passes of your own, that run after the others: each takes the graph and returns it.
+
+    Raises:
+        CaptureError: the model could not be traced on these inputs.
+        RuleError: a rule is wrong, or does not load.
+        UsageError: an argument is not one of those above.
+    """
+    checked_model(model)
+    args, kwargs = checked_inputs(args, kwargs)
+    checked_options(training=training, rules=rules, convention=convention)
+    _check_attention(attention)
+    options, chosen, own = {"attention": attention}, convention_named(convention), tuple(passes)
+
+    def with_costs(graph: OpGraph, book: RuleBook) -> OpGraph:
+        entries = attribute(graph, apply_rules(graph, book, options), Updates(), options, is_builtin=book.is_shipped)
+        for name, flops in flops_by_op(entries, chosen, graph.trace.modules).items():
+            graph.nodes[name]["flops"] = flops
+        return graph
+
+    def captured() -> OpGraph:
+        book = rulebook(rules)
+        traced = trace(model, args, kwargs, book, grad=training)
+        graph = build(traced)
+        graph.graph["graph_module"] = runnable(traced, model)
+        return run_passes(graph, (*PASSES, lambda graph: with_costs(graph, book), *own))
+
+    return run_isolated(captured)
+
+
+def _check_graph(args: tuple[Any, ...], kwargs: Mapping[str, Any], expand: bool | Iterable[str]) -> None:
+    if args or kwargs:
+        raise UsageError("a captured graph has its inputs already: give none")
+    if expand:
+        raise UsageError("the Ops of a captured graph cannot be expanded: analyze the model itself")
+
+
+def _check_attention(attention: str) -> None:
+    if attention not in ("flash", "math"):
+        raise UsageError(f"attention must be 'flash' or 'math', not {format_value(attention)}")
+
+
+def _analyzed(
+    model: Callable[..., Any] | OpGraph,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     optimizer: OptimizerLike | None,
@@ -107,52 +178,47 @@ def _analyzed(
 ) -> Report:
     chosen = convention_named(convention)
     book = rulebook(rules, strict=strict)
-    if attention not in ("flash", "math"):
-        raise UsageError(f"attention must be 'flash' or 'math', not {format_value(attention)}")
+    _check_attention(attention)
     optimizers = chosen_optimizers(book, optimizer) if training else ()
     options = {"attention": attention}
 
-    whole = () if isinstance(expand, bool) else tuple(each for each in expand if each != "*")
-    traced = trace(model, args, kwargs, book, grad=training, fold=fold, whole=whole)
-    untrained = (traced.untrained,) if traced.untrained else ()
+    if isinstance(model, OpGraph):
+        graph = model
+        _check_graph(args, kwargs, expand)
+    else:
+        opaque = () if isinstance(expand, bool) else tuple(pattern for pattern in expand if pattern != "*")
+        traced = trace(model, args, kwargs, book, grad=training, fold=fold, whole=opaque)
+        graph = run_passes(build(traced, invocations=bool(expand)))
+    facts = graph.trace
+    untrained = (facts.untrained,) if facts.untrained else ()
     if strict and untrained:
-        raise CaptureError(traced.untrained)
-    graph = run_passes(build(traced, invocations=bool(expand)))
+        raise CaptureError(facts.untrained)
     costs = apply_rules(graph, book, options, strict=strict)
     costs, not_expanded = expand_ops(graph, costs, expand, book, options)
-    updates = updates_of(graph, traced, optimizers, book, options)
+    updates = updates_of(graph, optimizers, book, options)
     unknown = (*at_every_place(graph, costs.unknown), *updates.unknown)
     if strict and unknown:
         raise MissingRules(missing_rules(unknown), unknown)
-    ledger = attribute(
-        graph,
-        costs,
-        traced.modules,
-        updates.rule,
-        options,
-        updates=updates.by_parameter,
-        reached=traced.reached,
-        is_proved=book.is_shipped,
-    )
-    given = resolve_rates(rates or {}, traced.modules, traced.called, ledger, traced.attributes)
-    entries = apply_rates(ledger, traced.modules, given, traced.routed)
+    ledger = attribute(graph, costs, updates, options, is_builtin=book.is_shipped)
+    resolved = resolve_rates(rates or {}, facts.modules, facts.called, ledger, facts.attributes)
+    entries = apply_rates(ledger, facts.modules, resolved, facts.routed)
     return Report(
-        model=traced.name,
-        inputs={name: str(spec) for name, spec in traced.inputs.items()},
-        parameters=traced.parameters,
-        trainable=traced.trainable,
-        optimizer_name=(" + ".join(traced.stepped) or None) if traced.is_step else optimizer_name(optimizers),
+        model=facts.name,
+        inputs={name: str(spec) for name, spec in facts.inputs.items()},
+        parameters=facts.parameters,
+        trainable=facts.trainable,
+        optimizer_name=(" + ".join(facts.stepped) or None) if facts.is_step else optimizer_name(optimizers),
         convention=STANDARD,
-        modules=traced.modules,
-        called=traced.called,
+        modules=facts.modules,
+        called=facts.called,
         entries=entries,
         unknown=unknown,
         warnings=(
-            *(*book.warnings, *unmatched(book), *untrained, *traced.warnings, *not_expanded, *updates.notes),
-            *unused_rates(given, entries),
+            *(*book.warnings, *unmatched(book), *untrained, *facts.warnings, *not_expanded, *updates.notes),
+            *unused_rates(resolved, entries),
         ),
-        capture=traced.capture,
-        assumed=(*traced.assumed, *updates.assumed),
-        rates={**given.modules, **given.operators},
-        routed=traced.routed,
+        capture=facts.capture,
+        assumed=(*facts.assumed, *updates.assumed),
+        rates={**resolved.modules, **resolved.operators},
+        routed=facts.routed,
     ).under(chosen)

@@ -83,13 +83,7 @@ from graphflops.rules.targets import qualified_name
 
 @dataclass(frozen=True)
 class Trace:
-    """What tracing hands on: the graph, and what the model is made of.
-
-    Each node's ``meta`` has ``val`` (fake tensor, or a tuple of them), ``owner`` (module path), ``line`` (the user's
-    source line) and, for calls, ``call`` (what a rule may name), ``run`` (what was called with the node's arguments),
-    ``offered`` (its operands by name, as nodes) and ``flows`` (which of them required grad when it was called);
-    ``reaches`` and ``runs_again`` tell of checkpointing, ``stored`` of operands that are masks, what they let through.
-    """
+    """The result of a capture: the calls as an fx graph, each node with its ``NodeRecord``, and facts of the model."""
 
     graph: fx.Graph
     modules: Mapping[str, str]
@@ -102,6 +96,8 @@ class Trace:
     """name → number of elements, of every parameter of the model, whether it is used or not"""
     held: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """name → the user's own parameter, which is only looked at"""
+    constants: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """name → the user's own tensor, of the buffers and other tensors that were read"""
     trainable: frozenset[str] = frozenset()
     """names of the parameters that require grad"""
     capture: tuple[str, ...] = ()
@@ -318,6 +314,7 @@ class Tracer(fx.Tracer):
             inputs=self._inputs(),
             parameters={name: each.numel() for name, each in self._parameters()},
             held={name: self.fakes.original_of(each) for name, each in self._parameters()},
+            constants=dict(self._constants()),
             trainable=frozenset(name for name, each in self._parameters() if each.requires_grad),
             capture=(
                 captured_from(self.root),
@@ -477,6 +474,13 @@ class Tracer(fx.Tracer):
             own = {name: each for name, each in own.items() if name in used or name.rpartition(".")[0] in self.called}
         yield from own.items()
         yield from ((name, record.value) for name, record in used.items() if record.is_parameter and name not in own)
+
+    def _constants(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The user's own tensors that were read and are no parameters."""
+        for node in self.graph.find_nodes(op="get_attr"):
+            fake: Any = record_of(node).value
+            if not record_of(node).is_parameter and (original := self.fakes.original_of(fake)) is not fake:
+                yield str(node.target), original
 
     def _placeholder(self, name: str, tensor: torch.Tensor) -> Any:
         return self._register(self.graph.placeholder(name), self.fakes.fake_for_input(tensor))

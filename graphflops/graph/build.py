@@ -24,7 +24,7 @@ def build(trace: Trace, *, invocations: bool = False) -> OpGraph:
 
     With ``invocations`` each call can be made again: its Op holds the callable and its arguments.
     """
-    graph = OpGraph(modules=trace.modules)
+    graph = OpGraph(trace=replace(trace, graph=fx.Graph()))
     blocks: dict[int, tuple[str, ...]] = {}
     for node in trace.graph.nodes:
         if _is_part(node):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import networkx as nx
+from torch import fx
 
+from graphflops.capture import Trace
+from graphflops.core.errors import UsageError
 from graphflops.core.renaming import Renaming
 from graphflops.graph.op import Op, Operand, Read, Region, RegionKind, Source
 
@@ -50,6 +53,26 @@ class OpGraph(DiGraph):  # type: ignore[misc]
         if self.has_edge(maker, reader):
             reads = (*self.edges[maker, reader]["reads"], *reads)
         self.add_edge(maker, reader, reads=reads)
+
+    @property
+    def graph_module(self) -> fx.GraphModule:
+        """The forward calls as a module that can be run on the input tensors, in order.
+
+        It shares the model's parameters and buffers. It is there if the graph comes from ``graphflops.capture``.
+
+        Raises:
+            UsageError: they cannot be run; the message says why.
+        """
+        module = self.graph.get("graph_module", "an analysis keeps no tensors: use graphflops.capture")
+        if isinstance(module, str):
+            raise UsageError(f"the graph cannot be run: {module}")
+        return module  # type: ignore[no-any-return]
+
+    @property
+    def trace(self) -> Trace:
+        """The facts of the model: its modules, inputs and parameters, and the assumptions of the capture."""
+        trace: Trace = self.graph["trace"]
+        return trace
 
     @property
     def _makers(self) -> dict[str, str]:
@@ -148,7 +171,7 @@ class OpGraph(DiGraph):  # type: ignore[misc]
                 for end in (*(i for i, character in enumerate(path) if character == "."), len(path)):
                     if path:
                         inside.setdefault(path[:end], []).append(op.name)
-        classes: Mapping[str, str] = self.graph.get("modules", {})
+        classes = self.trace.modules
         for path, names in inside.items():
             yield Region("module", path, path, classes.get(path, ""), tuple(names))
 

@@ -62,7 +62,7 @@ class _Border:
 def _rewritten(graph: OpGraph, different: Mapping[str, Hashable]) -> OpGraph:
     """Return the graph with the first repeat of each key written out; the others repeat it."""
     first: dict[Hashable, Region] = {}
-    rewritten = OpGraph(modules=graph.graph.get("modules", {}))
+    rewritten = OpGraph(trace=graph.trace)
     for step in graph.steps():
         if isinstance(step, Op):
             rewritten.add_op(step)

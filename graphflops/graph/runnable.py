@@ -1,0 +1,59 @@
+"""The captured calls as a torch.fx.GraphModule that can be run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx.node import map_arg
+
+from graphflops.capture import Trace
+from graphflops.capture.record import NodeRecord, record_of
+
+
+def runnable(trace: Trace, model: Any) -> fx.GraphModule | str:
+    """Return the forward calls of a capture as a module that takes the input tensors in order; or why there is none.
+
+    It shares the model's parameters, buffers and modules, as ``torch.fx.symbolic_trace`` does.
+    """
+    if trace.is_step:
+        return "the program runs backward or an optimizer by itself"
+    held = {**trace.held, **trace.constants}
+    graph, holder = fx.Graph(), nn.Module()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in trace.graph.nodes:
+        record = record_of(node)
+        if record.hook is not None or record.goes_back is not None:
+            continue  # it is of the backward pass
+        if (reason := _reason(node, record)) is not None:
+            return reason
+        target: Any = node.target
+        if node.op == "get_attr":
+            if (tensor := held.get(str(target))) is None:
+                return f"{target} is a tensor whose values are not known"
+            target = f"tensor_{len(copies)}"
+            _register(holder, target, tensor)
+        elif node.op == "call_module":
+            if not isinstance(model, nn.Module):
+                return f"{target} is a module of a function"
+            target = f"module_{len(copies)}"
+            holder.add_module(target, model.get_submodule(str(node.target)))
+        args, kwargs = map_arg((node.args, dict(node.kwargs)), copies.__getitem__)
+        copies[node] = graph.create_node(node.op, target, args, kwargs)
+    return fx.GraphModule(holder, graph, trace.name)
+
+
+def _reason(node: fx.Node, record: NodeRecord) -> str | None:
+    if record.repeat is not None or record.part_of is not None:
+        return "it was captured with equal blocks folded"
+    if record.is_described:
+        return f"{node.target} is not run: its rule describes its outputs"
+    return None
+
+
+def _register(module: nn.Module, name: str, tensor: torch.Tensor) -> None:
+    if isinstance(tensor, nn.Parameter):
+        module.register_parameter(name, tensor)
+    else:
+        module.register_buffer(name, tensor)
