@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from graphflops.core.errors import GraphflopsError as GraphflopsError
     from graphflops.core.errors import LawError as LawError
     from graphflops.core.errors import MissingRules as MissingRules
+    from graphflops.core.errors import NotSupported as NotSupported
     from graphflops.core.errors import RuleError as RuleError
     from graphflops.core.errors import RuleLoadError as RuleLoadError
-    from graphflops.core.errors import Unpriced as Unpriced
     from graphflops.core.errors import UsageError as UsageError
     from graphflops.core.names import aten as aten
     from graphflops.core.sizes import Spec as Spec
@@ -58,7 +58,7 @@ _HOMES = {
         "MissingRules",
         "RuleError",
         "RuleLoadError",
-        "Unpriced",
+        "NotSupported",
         "UsageError",
     ],
     "report.data": ["Coverage"],

@@ -7,7 +7,7 @@ computed once for a row or a column of a region is left out.
 from __future__ import annotations
 
 from graphflops.core.costs import ZERO, Cost, Work
-from graphflops.core.errors import Unpriced
+from graphflops.core.errors import NotSupported
 from graphflops.core.sizes import Size, Spec, prod
 from graphflops.rules.rule import rule
 from graphflops.rules.templates import ALL_OPERANDS, multiply_adds
@@ -47,7 +47,9 @@ def ps_roi_align(rois: Spec, out: tuple[Spec, Spec], sampling_ratio: int) -> Cos
 
 def _aligned(rois: Spec, out: Spec, ratio: int) -> Cost:
     if ratio <= 0:
-        raise Unpriced("with sampling_ratio ≤ 0 as many points as a region is large are read: give a sampling_ratio")
+        raise NotSupported(
+            "with sampling_ratio ≤ 0 as many points as a region is large are read: give a sampling_ratio"
+        )
     n, points = out.numel * ratio**2, rois.shape[0] * prod(out.shape[2:]) * ratio**2
     forward = Work(elementwise=WEIGHTS * points + 2 * CORNERS * n, division=out.numel)
     back = Work(elementwise=CORNERS * n, accumulate=CORNERS * n, division=out.numel)

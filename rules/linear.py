@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphflops.core.costs import ZERO, Cost, Work
-from graphflops.core.errors import Unpriced
+from graphflops.core.errors import NotSupported
 from graphflops.core.names import aten
 from graphflops.core.sizes import Size, Spec, prod
 from graphflops.rules.rule import rule
@@ -228,7 +228,7 @@ def embedding_bag(weight: Spec, indices: Spec, per_sample_weights: Spec | None =
 def _met(left: Spec, right: Spec) -> Size:
     """How many pairs of numbers a product of matrices multiplies."""
     if left.stored is not None and right.stored is not None:
-        raise Unpriced("a product of two sparse matrices depends on where their numbers are")
+        raise NotSupported("a product of two sparse matrices depends on where their numbers are")
     if right.stored is not None:
         return left.shape[-2] * right.stored
     return left.held * right.shape[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphflops.core.costs import ZERO, Cost, Work
-from graphflops.core.errors import Unpriced
+from graphflops.core.errors import NotSupported
 from graphflops.core.names import aten
 from graphflops.core.sizes import Size, Spec, size_min
 from graphflops.rules.rule import rule
@@ -205,7 +205,7 @@ def pdist_backward(self: Spec, pdist: Spec, p: float = 2.0) -> Cost:
 
 def _distances(out: Spec, d: Size, p: float, operands: tuple[str, ...]) -> Cost:
     if p not in (1, 2, float("inf")):
-        raise Unpriced(f"distances of order {p} have no price")
+        raise NotSupported(f"distances of order {p} have no price")
     n = out.numel
     forward, backward = Work(elementwise=3 * d * n), Work(elementwise=4 * d * n)
     if p == 2:
@@ -311,7 +311,7 @@ def renorm(self: Spec, dim: int = 0, p: float = 2) -> Cost:
     PyTorch computes both cases, and chooses.
     """
     if p != 2:
-        raise Unpriced(f"renorm of order {p} has no price")
+        raise NotSupported(f"renorm of order {p} has no price")
     n, rows = self.numel, self.shape[dim]
     forward = Work(elementwise=3 * n + 3 * rows, division=2 * rows)
     return Cost(forward, {"self": Work(elementwise=5 * n + rows, division=2 * rows)})

@@ -33,7 +33,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_rules_are_written_with() -> None:
-    output_without_torch("from graphflops import Cost, Report, Spec, Unpriced, Work, rule, spec")
+    output_without_torch("from graphflops import Cost, Report, Spec, NotSupported, Work, rule, spec")
 
 
 def test_every_public_name_is_listed_before_it_is_imported() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from graphflops.core.costs import ZERO, Cost, Work, covers
 from graphflops.core.entries import Unknown
-from graphflops.core.errors import RuleError, Unpriced
+from graphflops.core.errors import NotSupported, RuleError
 from graphflops.graph.op import Op
 from graphflops.graph.op_graph import OpGraph
 from graphflops.rules.book import RuleBook
@@ -55,7 +55,7 @@ def apply_rules(
                 cost = answers.of(rule, call_arguments(op, options))
                 if package:
                     symbolic(rule, call_arguments(op, options))  # an impure rule is found now, not as a formula
-        except Unpriced as error:
+        except NotSupported as error:
             unknown.append(_unknown(op, str(error)))
             continue
         except RuleError as error:
@@ -111,7 +111,7 @@ def error_context(op: Op) -> Iterator[None]:
     """Add the Op to the message of a RuleError."""
     try:
         yield
-    except Unpriced:
+    except NotSupported:
         raise
     except RuleError as error:
         raise RuleError(f"{error}\n    while applying it to {describe(op)}") from error

@@ -22,7 +22,7 @@ from graphflops.analysis.costing import OpCosts
 from graphflops.capture import spec_of
 from graphflops.capture.signatures import signature_of
 from graphflops.core.costs import Cost, Work
-from graphflops.core.errors import RuleError, Unpriced, UsageError
+from graphflops.core.errors import NotSupported, RuleError, UsageError
 from graphflops.core.torch_compat import tree_flatten, tree_map
 from graphflops.graph.op import Op, TensorArgument
 from graphflops.graph.op_graph import OpGraph
@@ -61,7 +61,7 @@ def expand_ops(
             if key not in made:
                 made[key] = counted(op, book, options)
             expanded[op.name] = made[key]
-        except Unpriced as error:
+        except NotSupported as error:
             left[op.name] = f"{op.target} cannot be expanded: {error}"
     if idle and which is not True:
         raise UsageError(_nothing(min(idle), list(dict.fromkeys(op.target for op in graph.calls()))))
@@ -85,7 +85,7 @@ def counted(op: Op, book: RuleBook, options: Mapping[str, Any] | None = None) ->
     The gradients of activations have a key, and what those of weights add to it has another.
 
     Raises:
-        Unpriced: it does not run on stand-ins, or something in it can be neither taken apart nor priced by a rule.
+        NotSupported: it does not run on stand-ins, or something in it can be neither taken apart nor priced by a rule.
     """
     asked = _ByRule(book, options or {})
     weights = {each.name for each in op.operands if each.is_weight} & op.needs_grad
@@ -104,9 +104,11 @@ def counted(op: Op, book: RuleBook, options: Mapping[str, Any] | None = None) ->
                 known=asked,
             )
         except Exception as error:
-            raise Unpriced(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+            raise NotSupported(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
         if seen.undecomposed:
-            raise Unpriced(f"{', '.join(sorted(seen.undecomposed))} can be neither taken apart nor priced by a rule")
+            raise NotSupported(
+                f"{', '.join(sorted(seen.undecomposed))} can be neither taken apart nor priced by a rule"
+            )
         return seen
 
     whole = run(op.needs_grad)
@@ -150,7 +152,7 @@ class _ByRule:
         out = tuple(map(_spec_if_tensor, result)) if isinstance(result, (tuple, list)) else _spec_if_tensor(result)
         try:
             work = rule.evaluate({**self.options, "grad_outputs": frozenset(), **offered, "out": out}).forward
-        except (RuleError, Unpriced):
+        except (RuleError, NotSupported):
             return None
         self.found.add(qualified_name(op))
         return work

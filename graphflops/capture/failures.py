@@ -13,6 +13,7 @@ from graphflops.capture.fake_tensors import LARGEST_GIVEN
 from graphflops.capture.faults import NOT_THE_USERS, OF_DISTRIBUTED, Fault, fault_of, is_users, missing_attribute
 from graphflops.core.errors import CaptureError
 from graphflops.core.messages import bug_report, format_error, shortened
+from graphflops.core.rule_stub import rule_stub
 from graphflops.core.sizes import Spec
 from graphflops.rules.targets import qualified_name
 
@@ -125,18 +126,10 @@ def _tried(root: nn.Module, module: nn.Module, path: str) -> str:
 
 
 def _stub(module: nn.Module) -> str:
-    """A rule for a module's class, ready to paste: the Op is unknown, and not zero, until it is filled in."""
-    cls = type(module)
-    first = next(iter(inspect.signature(module.forward).parameters), "input")
-    return "\n".join(
-        [
-            "from graphflops import Cost, Unpriced, Work, rule",
-            "",
-            f'@rule("{qualified_name(cls)}", outputs=lambda {first}: {first})  # outputs: as {first}; mend if not',
-            f"def {cls.__name__.lower()}({first}):",
-            '    """Say the formula here, and what it leaves out."""',
-            f"    raise Unpriced(\"fill in: return Cost(Work(macs=…), grads={{'{first}': …, '*': …}})\")",
-        ]
+    """A rule for a module's class that describes its output, ready to paste."""
+    operand = next(iter(inspect.signature(module.forward).parameters), "input")
+    return rule_stub(
+        qualified_name(type(module)), [f"{operand}: Any"], {operand: "Work(…)", "*": "Work()"}, outputs=operand
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args, overload
 
 from graphflops.core.costs import Work
 from graphflops.core.renaming import Renaming
+from graphflops.core.rule_stub import rule_stub
 
 Phase: TypeAlias = Literal["forward", "dgrad", "wgrad", "recompute", "optimizer"]
 EntryKind: TypeAlias = Literal["call", "fan-in", "update"]
@@ -229,23 +230,9 @@ def missing_rules(unknown: Sequence[Unknown]) -> str:
         lines += ["    and of little weight, having no floating-point result:"]
         lines += [f"    {len(each)}×  {each[0].target}, first at {each[0].line}" for each in light]
     lines += ["", "A cost left out makes the totals too small. Write a rule in a file of your own:", ""]
-    lines += [f"    {line}" for line in rule_stub((heavy or light)[0][0]).splitlines()]
+    lines += [f"    {line}" for line in rule_stub((heavy or light)[0][0].target).splitlines()]
     lines += ["", "then analyse with --rules my_rules.py, or rules=['my_rules.py'] in Python."]
     return "\n".join(lines)
-
-
-def rule_stub(unknown: Unknown) -> str:
-    """A rule for an unknown target, ready to paste: the Op stays unknown, and is not zero, until it is filled in."""
-    return "\n".join(
-        [
-            "from graphflops import Cost, Unpriced, Work, rule",
-            "",
-            f'@rule("{unknown.target}")',
-            "def my_rule(out):",
-            '    """Say the formula here, and what it leaves out."""',
-            '    raise Unpriced("fill in")  # return Cost(Work(macs=…), grads={"*": Work(macs=…)})',
-        ]
-    )
 
 
 def _arrow(unknown: Unknown) -> str:

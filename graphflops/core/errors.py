@@ -5,11 +5,11 @@ GraphflopsError
   UnsupportedTorch  this version of PyTorch lacks what the analysis reads
   CaptureError    the model could not be traced
   MissingRules    strict, and Ops that no rule names
-  Contradicted    a witness counts something else than a rule claims
+  VerificationFailed  a reference count differs from a rule
   LawError        no law in the sizes holds at every point that was looked at
   RuleError       a rule is wrong, or asks for what the call does not offer
     RuleLoadError   a rule file does not load
-    Unpriced        what a rule raises to say "not this case": the Op is unknown then, with the reason
+    NotSupported    raised by a rule that does not cover this call: the Op is unknown then, with the reason
     DuplicateRule   two rules of one layer for one target
 """
 
@@ -49,7 +49,7 @@ class MissingRules(GraphflopsError):
 
 
 class VerificationFailed(GraphflopsError):
-    """A witness counts something else than a rule claims, or a check of rules found something."""
+    """A reference count differs from a rule, or a check of rules found a problem."""
 
 
 class LawError(GraphflopsError):
@@ -76,5 +76,5 @@ class DuplicateRule(RuleError):
     """Two rules of one layer speak for one target."""
 
 
-class Unpriced(RuleError):
-    """A rule's answer that it does not price this case; the Op is reported as unknown, with the reason."""
+class NotSupported(RuleError):
+    """Raised by a rule that does not cover this call; the Op is reported as unknown, with the reason."""

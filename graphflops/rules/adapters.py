@@ -31,7 +31,7 @@ from torch import nn
 from torch.utils import flop_counter
 
 from graphflops.core.costs import WORK_CLASSES, Cost, Work
-from graphflops.core.errors import Unpriced, UsageError
+from graphflops.core.errors import NotSupported, UsageError
 from graphflops.core.sizes import Size, Spec, prod
 from graphflops.core.torch_compat import CustomOpDef, OpOverload, OpOverloadPacket
 from graphflops.rules.available_names import available_names, overloads
@@ -189,7 +189,7 @@ class _Module:
     def __getattr__(self, name: str) -> Any:
         if name in self._asked or (self._known is not None and name not in self._known):
             raise AttributeError(f"the module has no {name}")
-        raise Unpriced(f"the hook reads {name} of the module in code that is not its own: name it in attributes=")
+        raise NotSupported(f"the hook reads {name} of the module in code that is not its own: name it in attributes=")
 
 
 def _attributes_read(hook: Foreign) -> Iterator[str]:
@@ -232,10 +232,12 @@ def _rule(
     def work(one: Foreign, offered: Mapping[str, Any]) -> Work:
         try:
             return Work(**{counts: called(one, offered)})
-        except Unpriced:
+        except NotSupported:
             raise
         except Exception as error:
-            raise Unpriced(f"{_name_of(one)}, adapted from {origin}, raised {type(error).__name__}: {error}") from error
+            raise NotSupported(
+                f"{_name_of(one)}, adapted from {origin}, raised {type(error).__name__}: {error}"
+            ) from error
 
     def cost(out: Any, **operands: Any) -> Cost:
         offered = {**operands, "out": out}
@@ -342,7 +344,7 @@ def _exact(count: Any) -> Size:
     """A count as an exact number or a formula, however the other counter holds its numbers.
 
     Raises:
-        Unpriced: it is a fraction, or not a number.
+        NotSupported: it is a fraction, or not a number.
     """
     if hasattr(count, "free_symbols"):
         symbolic: Size = count
@@ -354,19 +356,19 @@ def _exact(count: Any) -> Size:
     try:
         return operator.index(count)
     except TypeError:
-        raise Unpriced(f"it gave {count!r}, which is no whole number") from None
+        raise NotSupported(f"it gave {count!r}, which is no whole number") from None
 
 
 def _shared(count: Size, by: int) -> Size:
     """FLOPs of which so many are one of the class.
 
     Raises:
-        Unpriced: they are not.
+        NotSupported: they are not.
     """
     if not isinstance(count, int):
         return count / by
     if count % by:
-        raise Unpriced(
+        raise NotSupported(
             f"it gave {count}, which is odd: these are no multiply-adds at 2. Say what they are with counts="
         )
     return count // by

@@ -16,7 +16,7 @@ from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
 
 from graphflops.core.costs import Cost
-from graphflops.core.errors import RuleError, RuleLoadError, Unpriced
+from graphflops.core.errors import NotSupported, RuleError, RuleLoadError
 from graphflops.core.messages import USER_EXCEPTIONS, format_error
 from graphflops.core.sizes import Spec
 from graphflops.rules.exactness import Inexact, count, exact, symbols_in
@@ -118,7 +118,7 @@ class Rule:
             )
         try:
             answer = function(**{name: offered[name] for name in asked if name in offered})
-        except Unpriced:
+        except NotSupported:
             raise
         except Inexact as error:
             raise RuleError(f"{self.source}: rule {self.name} gave {error}") from None

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from graphflops.core.costs import ZERO, Cost, Work, covers
-from graphflops.core.errors import Unpriced
+from graphflops.core.errors import NotSupported
 from graphflops.core.sizes import Size, Spec
 from graphflops.rules.rule import Rule, template
 from graphflops.rules.targets import Target, qualified_name
@@ -72,7 +72,7 @@ def unary(
         forward, backward = each, grad
         if self.is_complex:
             if on_complex is None:
-                raise Unpriced(f"{qualified_name(targets[0])} of complex numbers has no price")
+                raise NotSupported(f"{qualified_name(targets[0])} of complex numbers has no price")
             forward, backward = on_complex
         if not (self.is_floating or forward.transcendental or forward.division):
             forward = Work(integer=sum(forward.counts()))

@@ -21,7 +21,7 @@ from torch import nn
 from graphflops.analysis.costing import call_arguments
 from graphflops.capture import trace
 from graphflops.core.costs import Cost, Work, covers
-from graphflops.core.errors import RuleError, RuleLoadError, Unpriced
+from graphflops.core.errors import NotSupported, RuleError, RuleLoadError
 from graphflops.core.torch_compat import OpOverload, OpOverloadPacket
 from graphflops.graph.build import build
 from graphflops.graph.op import Op
@@ -38,8 +38,8 @@ ROUNDS = 3
 """how many sizes each rule is called at"""
 OPTIONS = {"attention": "math"}
 FAILS = (
-    "It has to price every call of its target, or raise Unpriced: with + − × // and ** on sizes, and branches on what "
-    "is there, never on a size."
+    "A rule covers every call of its target or raises NotSupported. It uses + − × // and ** on sizes, and branches on "
+    "which arguments are present, never on a size."
 )
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -117,7 +117,7 @@ def check_rule(rule: Rule, examples: Iterable[Call], given: Sequence[RuleSource]
         try:
             ops += [op for op in _ops(call, args, kwargs, book) if book.find(op.call) is rule]
             found_by = verify(call, args, kwargs, rules=given)
-        except Unpriced:
+        except NotSupported:
             continue
         except RuleError as error:
             add(f"fails: {error}", FAILS, "error")
@@ -172,7 +172,7 @@ def _pure(rule: Rule, op: Op, add: Add) -> None:
         if rule.evaluate(offered) != cost:
             add("does not say the same twice", "A rule depends on what it is offered, and on nothing else.", "twice")
         general, sizes = symbolic(rule, offered)
-    except Unpriced:
+    except NotSupported:
         return
     except RuleError as error:
         add(f"fails: {error}", FAILS, "error")

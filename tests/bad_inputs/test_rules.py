@@ -14,7 +14,7 @@ import sympy
 import torch
 from torch import Tensor, nn
 
-from graphflops import Cost, Spec, Unpriced, Work, analyze, rule, spec
+from graphflops import Cost, NotSupported, Spec, Work, analyze, rule, spec
 from graphflops.cli import main
 from graphflops.core.errors import GraphflopsError, RuleError, RuleLoadError, UsageError
 from graphflops.rules.loading import local, rulebook
@@ -168,7 +168,7 @@ class TestAnswers:
 
     def test_not_this_case_stays_unknown(self) -> None:
         def declines() -> Cost:
-            raise Unpriced("not this one")
+            raise NotSupported("not this one")
 
         report = analyze(nn.Linear(3, 4), (torch.empty(2, 3),), rules=[of_linear(declines)])
         assert [each.why for each in report.unknown] == ["not this one"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from graphflops import Cost, FLOPsCount, FLOPsCounter, Unpriced, UsageError, analyze, compare_models, rule
+from graphflops import Cost, FLOPsCount, FLOPsCounter, NotSupported, UsageError, analyze, compare_models, rule
 from graphflops.analysis.rates import measure
 from graphflops.cli import main
 from graphflops.models import BASELINE_CONFIG, FULL_CONFIG, ConfigurableResNetBK, ResNetBKConfig, TransformerLM
@@ -325,7 +325,7 @@ class TestWhatDoesNotCompare:
     def test_a_lower_bound_is_called_one(self) -> None:
         @rule(nn.ReLU)
         def relu(input) -> Cost:
-            raise Unpriced("not this one")
+            raise NotSupported("not this one")
 
         unknown = self.report(training=False, rules=[relu])
         between = difference(self.report(training=False), unknown, names=("first", "second"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from counted import Real, claimed, tallied
 
-from graphflops import Cost, Unpriced, Work, analyze, spec
+from graphflops import Cost, NotSupported, Work, analyze, spec
 from graphflops.rules.loading import shipped
 
 
@@ -84,7 +84,7 @@ def test_regions_and_bins_are_all_alike() -> None:
 @pytest.mark.parametrize("name", ["roi_align", "ps_roi_align"])
 def test_as_many_points_as_a_region_is_large_are_unknown(name: str) -> None:
     out = spec(5, 8, 2, 2)
-    with pytest.raises(Unpriced, match="give a sampling_ratio"):
+    with pytest.raises(NotSupported, match="give a sampling_ratio"):
         cost_of(name, rois=spec(5, 5), out=(out, out) if name.startswith("ps") else out, sampling_ratio=-1)
 
 
