@@ -29,9 +29,10 @@ from torch.nn import functional as F
 
 from graphflops.capture.constant_propagation import ConstantPropagation, retry_with_branches_flipped
 from graphflops.capture.eager_only import eager_reference_mode
-from graphflops.capture.fake_tensors import FakeTensors, nnz_of
+from graphflops.capture.fake_tensors import FakeTensors
 from graphflops.capture.interception import FunctionBodyMode
 from graphflops.capture.isolation import run_isolated
+from graphflops.capture.layouts import nnz_of
 from graphflops.capture.math_attention import math_attention
 from graphflops.capture.outputs import tensors_in
 from graphflops.capture.replay import as_module

@@ -11,7 +11,7 @@ So Python that depends on shapes works, and Python that depends on data is refus
 the model runs (``copying``), in a thread of its own (``isolation``): the user's own is only read.
 """
 
-from graphflops.capture.fake_tensors import spec_of
+from graphflops.capture.layouts import spec_of
 from graphflops.capture.tracer import Trace, trace
 
 __all__ = ["Trace", "spec_of", "trace"]

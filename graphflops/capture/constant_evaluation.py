@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
-from graphflops.capture.fake_tensors import FakeTensors, FoldingAborted, propagate_nnz
+from graphflops.capture.aborts import FoldingAborted
+from graphflops.capture.fake_tensors import FakeTensors
+from graphflops.capture.layouts import propagate_nnz
 from graphflops.capture.masks import MaskAssumptions
 from graphflops.capture.operator_values import (
     MAX_ELEMENTS,

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
+from graphflops.capture.aborts import FoldingAborted
 from graphflops.capture.checkpoints import AtHand
-from graphflops.capture.fake_tensors import FoldingAborted
 from graphflops.capture.function_apply import materializes_grads
 from graphflops.capture.interception import intercept, intercept_functions, intercept_operators, is_interceptor
 from graphflops.capture.record import Hook, NodeRecord, record_of

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import fx, nn
 
-from graphflops.capture.fake_tensors import LARGEST_GIVEN
+from graphflops.capture.fake_tensors import MAX_INPUT_ELEMENTS
 from graphflops.capture.faults import NOT_THE_USERS, OF_DISTRIBUTED, Fault, fault_of, is_users, missing_attribute
 from graphflops.core.errors import CaptureError
 from graphflops.core.messages import bug_report, format_error, shortened
@@ -69,7 +69,7 @@ def _of_inputs(names: Sequence[str]) -> list[str]:
     verb = "is" if len(names) == 1 else "are"
     return [
         f"It asked for values of {', '.join(names)}, which {verb} not known: give integers and booleans as real "
-        f"tensors, of at most {LARGEST_GIVEN:,} elements, and their values are used.",
+        f"tensors, of at most {MAX_INPUT_ELEMENTS:,} elements, and their values are used.",
         "",
     ]
 

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
+from graphflops.capture.aborts import FoldingAborted
 from graphflops.capture.backward_hooks import has_hooks
 from graphflops.capture.checkpoints import Region
 from graphflops.capture.failures import user_line
-from graphflops.capture.fake_tensors import FoldingAborted, nnz_of
 from graphflops.capture.identical_blocks import OF_TORCH, PLAIN, Block
+from graphflops.capture.layouts import nnz_of
 from graphflops.capture.object_state import object_dict
 from graphflops.capture.record import NodeRecord, record_of
 from graphflops.capture.repeats import Body, Repeat

@@ -19,6 +19,7 @@ import torch.utils.checkpoint
 from torch import fx, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from graphflops.capture.aborts import CompositeExpanded, FoldingAborted
 from graphflops.capture.backward_hooks import are_on_all_modules, of_module, of_tensor, together
 from graphflops.capture.checkpoints import Dispatched, Place, Region, Regions
 from graphflops.capture.constant_propagation import ConstantPropagation, retry_with_branches_flipped
@@ -27,16 +28,10 @@ from graphflops.capture.distributed import distribution_note
 from graphflops.capture.exporting import export_program
 from graphflops.capture.failures import add_attempt, failure, user_line
 from graphflops.capture.fake_tensors import (
-    CompositeExpanded,
     FakeTensors,
-    FoldingAborted,
-    Wrapped,
+    FunctionModule,
     copy_if_stateful,
     differentiable_results,
-    layout_error,
-    nnz_of,
-    not_dense_error,
-    spec_of,
     tensors_of,
 )
 from graphflops.capture.faults import needs_data
@@ -45,6 +40,7 @@ from graphflops.capture.grad_functions import Histories, held_under, history_of
 from graphflops.capture.identical_blocks import alike_blocks
 from graphflops.capture.interception import intercept
 from graphflops.capture.isolation import run_isolated
+from graphflops.capture.layouts import layout_error, nnz_of, not_dense_error, spec_of
 from graphflops.capture.math_attention import ATTENTION, FUSED_BACKWARD, math_attention
 from graphflops.capture.module_attributes import module_attributes
 from graphflops.capture.outputs import no_gradient_warning, tensors_in
@@ -193,7 +189,7 @@ def _traced(
         return replace(found, name=type(root).__name__, capture=(why, *found.capture), attributes=attributes)
 
 
-class _Function(Wrapped):
+class _Function(FunctionModule):
     """A bare function as a module, so that the rest needs no second case."""
 
     def __init__(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -772,7 +768,7 @@ class Tracer(fx.Tracer):
         run: Callable[..., Any],
         rule: Rule | None = None,
     ) -> Any:
-        if self.fakes.some_sparse and isinstance(call, OpOverload) and call.overloadpacket not in _OF_SPARSE:
+        if self.fakes.has_sparse and isinstance(call, OpOverload) and call.overloadpacket not in _OF_SPARSE:
             for each in tensors_of(offered):
                 if nnz_of(each) is not None:
                     raise layout_error(self.fakes.original_of(each), self.fakes.name_of(each))

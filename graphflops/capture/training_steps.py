@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 from torch import fx, nn
 
-from graphflops.capture.fake_tensors import FoldingAborted
+from graphflops.capture.aborts import FoldingAborted
 from graphflops.capture.faults import needs_data
 from graphflops.capture.interception import intercept_steps
 from graphflops.capture.record import NodeRecord, record_of
