@@ -117,7 +117,7 @@ def test_every_public_name_is_there_and_documented() -> None:
         assert getattr(graphflops, name).__doc__, name
 
 
-@pytest.mark.parametrize("part", ["laws", "growth", "arrays", "law_json", "law_text", "growth_text", "plotting"])
+@pytest.mark.parametrize("part", ["laws", "growth", "arrays", "law_json", "law_text", "plotting"])
 def test_what_a_saved_law_needs_does_not_import_torch(part: str) -> None:
     code = f"import sys, graphflops.analysis.scaling.{part}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from graphflops.analysis.scaling.ranges import Multiples
+from graphflops.analysis.scaling.ranges import SizeRange
 from graphflops.cli.inputs import Input, bind, split
 from graphflops.cli.targets import DEFAULT_BATCH, home_model, load
 from graphflops.core.errors import UsageError
@@ -46,7 +46,7 @@ def home(config: str | None) -> tuple[Factory, dict[str, int]]:
     return resnet_bk, {"B": DEFAULT_BATCH, **{name: getattr(chosen, field) for name, field in HOME.items()}}
 
 
-def of_target(target: str, inputs: Iterable[str] | None, sizes: Mapping[str, Multiples]) -> Factory:
+def of_target(target: str, inputs: Iterable[str] | None, sizes: Mapping[str, SizeRange]) -> Factory:
     """What ``PACKAGE.MODULE:FACTORY`` makes when it is called with the sizes that it has arguments for.
 
     It returns a model, whose inputs are then described with names of sizes (``tokens=BxN:int64``), or a model and its
@@ -78,7 +78,7 @@ def of_target(target: str, inputs: Iterable[str] | None, sizes: Mapping[str, Mul
     return factory
 
 
-def _arguments(factory: Callable[..., Any], sizes: Mapping[str, Multiples]) -> set[str]:
+def _arguments(factory: Callable[..., Any], sizes: Mapping[str, SizeRange]) -> set[str]:
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):

@@ -45,25 +45,24 @@ def scale(
 ) -> None:
     """The law of what a model costs in its sizes, by component; its order of growth, a table and a plot."""
     from graphflops.analysis.scaling import law
-    from graphflops.analysis.scaling.growth_text import print_growth
-    from graphflops.analysis.scaling.law_text import print_law
-    from graphflops.analysis.scaling.laws import phases_in_a_law
+    from graphflops.analysis.scaling.law_terms import check_phase
+    from graphflops.analysis.scaling.law_text import print_law, print_sweep
     from graphflops.analysis.scaling.plotting import plot as draw
-    from graphflops.analysis.scaling.ranges import Multiples, parse, steps
+    from graphflops.analysis.scaling.ranges import SizeRange, parse_size, values_to_show
     from graphflops.cli import factories
     from graphflops.cli.inputs import refuse_twice
     from graphflops.core.errors import UsageError
 
-    phases_in_a_law(phase)
-    given = [parse(each) for text in sizes or () for each in text.replace(",", " ").split()]
+    check_phase(phase)
+    given = [parse_size(each) for text in sizes or () for each in text.replace(",", " ").split()]
     refuse_twice("--size", [name for name, _, _ in given])
     if budget is not None and not 0 < budget < math.inf:
         raise UsageError(f"--budget is a number of FLOPs, such as 1e18, not {budget}")
-    ranges: dict[str, Multiples] = {}
+    ranges: dict[str, SizeRange] = {}
     if target is None:
         factory, home = factories.home(config)
-        ranges = {name: Multiples(1, value) for name, value in home.items()}
-        given = given or [parse("N=128..2048")]
+        ranges = {name: SizeRange(1, value) for name, value in home.items()}
+        given = given or [parse_size("N=128..2048")]
         unknown = [name for name, _, _ in given if name not in ranges]
         if unknown:
             raise UsageError(f"ResNet-BK has no size {unknown[0]!r}; it has: {', '.join(ranges)}")
@@ -88,8 +87,8 @@ def scale(
             continue
         say("")
         say(found.order(name, phase))  # type: ignore[arg-type]
-        values = steps(each.at, high, each.of)
-        print_growth(found, name, values, console, phase)  # type: ignore[arg-type]
+        values = values_to_show(each.base, high, each.multiple_of)
+        print_sweep(found, name, values, console, phase)  # type: ignore[arg-type]
         if budget is not None:
             most = found.solve(name, budget, phase)  # type: ignore[arg-type]
             say(f"budget     {budget:g} {found.convention.unit}s are enough up to {name} = {most:,}")

@@ -55,7 +55,9 @@ RETIRED = {
     "graphflops.primitives:Executed": "graphflops.analysis.op_counter:ScalarOpCount",
     "graphflops.report:Coverage": "graphflops.report.data:Coverage",
     "graphflops.report:Report": "graphflops.report.report:Report",
+    "graphflops.rates:Layers": "graphflops.analysis.rates.shorthand:AverageDepth",
     "graphflops.rulebook:RuleBook": "graphflops.rules.book:RuleBook",
+    "graphflops.scaling:Multiples": "graphflops.analysis.scaling.ranges:SizeRange",
     "graphflops.verification:Comparison": "graphflops.verify.rule_check:RuleCheck",
     "graphflops.witness:Dispatched": "graphflops.analysis.mac_counter:MacCount",
     "graphflops.witness:dispatched": "graphflops.analysis.mac_counter:count_macs",
@@ -76,6 +78,19 @@ def retired_names(module: str, new_module: str | None = None) -> Callable[[str],
         if new_module is None or name.startswith("__"):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         return getattr(import_module(new_module), name)
+
+    return lookup
+
+
+def retired_attributes(**new_names: str) -> Callable[[Any, str], Any]:
+    """The ``__getattr__`` of a class some of whose attributes have new names, given by their old ones."""
+
+    def lookup(owner: Any, name: str) -> Any:
+        kind = type(owner).__name__
+        if name not in new_names:
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}")
+        warnings.warn(f"{kind}.{name} is now {kind}.{new_names[name]}", DeprecationWarning, stacklevel=2)
+        return getattr(owner, new_names[name])
 
     return lookup
 

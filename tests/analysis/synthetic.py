@@ -1,13 +1,13 @@
-"""Costs that are written down as formulas, in place of a model: the answer is known from elsewhere."""
+"""Costs given as formulas instead of a model, so that the polynomials are known."""
 
 from collections.abc import Callable, Mapping
 
-from graphflops.analysis.scaling.fitting import find
+from graphflops.analysis.scaling.fitting import fit
 from graphflops.analysis.scaling.laws import Law
-from graphflops.analysis.scaling.measurement import Quantity
 from graphflops.analysis.scaling.polynomials import Atom, Monomial, Polynomial
-from graphflops.analysis.scaling.ranges import Multiples, as_ranges
-from graphflops.analysis.scaling.sample_points import Points
+from graphflops.analysis.scaling.quantities import Quantity
+from graphflops.analysis.scaling.ranges import SizeRange, checked_sizes
+from graphflops.analysis.scaling.sample_points import SamplePoints
 from graphflops.report.conventions import STANDARD
 
 Cost = Callable[..., int]
@@ -17,22 +17,23 @@ def quantity(name: str = "cost", **changes: object) -> Quantity:
     return Quantity(component=name, path=name, what="op", phase="forward", kind="elementwise")._replace(**changes)
 
 
-def points_of(sizes: Mapping[str, int | Multiples], **costs: Cost) -> Points:
+def points_of(sizes: Mapping[str, int | SizeRange], **costs: Cost) -> SamplePoints:
     """A model that has these costs."""
 
     def observe(**at: int) -> dict[Quantity, int]:
         return {quantity(name): value for name, cost in costs.items() if (value := cost(**at))}
 
-    return Points(as_ranges(sizes), observe)
+    return SamplePoints(checked_sizes(sizes), observe)
 
 
-def law_of(sizes: Mapping[str, int | Multiples], **costs: Cost) -> Law:
+def law_of(sizes: Mapping[str, int | SizeRange], **costs: Cost) -> Law:
     """The law of a model that has these costs."""
     points = points_of(sizes, **costs)
-    found = find(points)
-    terms = {each: found.laws[each] for each in points.table().quantities if each in found.laws}
-    checked = tuple(points.named(point) for point in found.checked)
-    return Law("synthetic", points.ranges, terms, STANDARD, len(points.seen), checked)
+    fitted = fit(points)
+    quantities = points.table().quantities
+    terms = {quantity: fitted.polynomials[quantity] for quantity in quantities if quantity in fitted.polynomials}
+    validated = tuple(points.as_sizes(point) for point in fitted.validated)
+    return Law("synthetic", points.ranges, terms, STANDARD, len(points.observations), validated)
 
 
 def polynomial(terms: Mapping[tuple[tuple[str, int], ...], int]) -> Polynomial:

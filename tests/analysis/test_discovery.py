@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from synthetic import law_of, points_of, polynomial
 
 from graphflops import LawError, UsageError, multiples
-from graphflops.analysis.scaling.notation import written
+from graphflops.analysis.scaling.notation import format_polynomial
 from graphflops.analysis.scaling.polynomials import Polynomial
-from graphflops.analysis.scaling.sample_points import Points
+from graphflops.analysis.scaling.sample_points import SamplePoints
 
 NAMES = ("B", "N", "D")
 QUICK = settings(
@@ -23,7 +23,7 @@ QUICK = settings(
 
 
 def text(law: Polynomial, *names: str) -> str:
-    return written(law, names or NAMES)
+    return format_polynomial(law, names or NAMES)
 
 
 @st.composite
@@ -37,7 +37,7 @@ class TestWhatIsFound:
     @QUICK
     @given(polynomials(), st.tuples(*(st.integers(1, 64),) * 3))
     def test_any_polynomial_with_whole_coefficients(self, cost: Polynomial, base: tuple[int, ...]) -> None:
-        law = law_of(dict(zip(NAMES, base, strict=True)), cost=lambda **at: int(cost(at)))
+        law = law_of(dict(zip(NAMES, base, strict=True)), cost=lambda **at: int(cost.evaluate(at)))
         assert law.polynomial("forward") == cost
 
     @QUICK
@@ -57,7 +57,7 @@ class TestWhatIsFound:
 
         law = law_of({"B": 2, "I": base + stride}, cost=cost)
         for size in range(base + stride, base + 4 * stride):
-            assert law.at("forward", I=size) == cost(2, size)
+            assert law.evaluate("forward", I=size) == cost(2, size)
 
     @QUICK
     @given(st.integers(2, 32), st.integers(0, 31), st.sampled_from([(1, 1), (2, 1), (1, 2)]), st.integers(1, 300))
@@ -69,7 +69,7 @@ class TestWhatIsFound:
 
         law = law_of({"B": 2, "D": base + stride}, cost=cost)
         for size in range(base + stride, base + 4 * stride):
-            assert law.at("forward", D=size) == cost(2, size)
+            assert law.evaluate("forward", D=size) == cost(2, size)
 
     def test_sizes_that_a_cost_does_not_depend_on_are_not_in_it(self) -> None:
         law = law_of({"B": 4, "N": 9, "D": 3}, cost=lambda B, N, D: 6 * B * D)
@@ -82,7 +82,7 @@ class TestWhatIsFound:
     def test_a_triangle_has_halves_and_is_whole(self) -> None:
         law = law_of({"B": 4, "N": 16}, cost=lambda B, N: B * N * (N + 1) // 2)
         assert text(law.polynomial("forward"), "B", "N") == "B·N·(N + 1)/2"
-        assert law.at("forward", B=3, N=5) == 45
+        assert law.evaluate("forward", B=3, N=5) == 45
 
     def test_strides_one_in_another_are_one_floor(self) -> None:
         law = law_of({"I": 224}, cost=lambda I: ceil(ceil(ceil(I / 2) / 2) / 8) ** 2)  # noqa: E741
@@ -93,7 +93,7 @@ class TestWhatIsFound:
         assert text(law.polynomial("forward"), "I") == "⌈I/4⌉² + 3·⌊I/2⌋"
 
     def test_multiples_make_floors_plain(self) -> None:
-        law = law_of({"I": multiples(32, at=224)}, cost=lambda I: (I // 32) ** 2)  # noqa: E741
+        law = law_of({"I": multiples(32, base=224)}, cost=lambda I: (I // 32) ** 2)  # noqa: E741
         assert text(law.polynomial("forward"), "I") == "I²/1024"
 
     def test_few_points_are_enough(self) -> None:
@@ -111,12 +111,12 @@ class TestWhatIsFound:
             return 5 * E + K
 
         points = points_of({"E": 4, "K": 1}, cost=cost)
-        from graphflops.analysis.scaling.fitting import find
+        from graphflops.analysis.scaling.fitting import fit
 
-        (law,) = find(points).laws.values()
+        (law,) = fit(points).polynomials.values()
         assert text(law, "E", "K") == "5·E + K"
-        assert all(sizes["K"] > sizes["E"] for sizes in map(points.named, points.refused))
-        assert set(points.refused.values()) == {"ValueError: K is at most E"}
+        assert all(sizes["K"] > sizes["E"] for sizes in map(points.as_sizes, points.rejected))
+        assert set(points.rejected.values()) == {"ValueError: K is at most E"}
 
     def test_a_step_that_nobody_told_is_found_by_what_is_refused(self) -> None:
         def cost(D: int) -> int:
@@ -136,7 +136,7 @@ class TestWhatIsChecked:
             return B * N
 
         law = law_of({"B": 4, "N": 64}, cost=cost)
-        checked = [tuple(each.values()) for each in law.checked]
+        checked = [tuple(each.values()) for each in law.validated]
         assert checked == seen[-len(checked) :]
         assert len(checked) >= 6
         assert len(set(seen)) == len(seen) == law.traces
@@ -156,7 +156,7 @@ class TestWhatIsChecked:
         assert caught.value.points
 
     def test_logarithms_are_refused_and_the_size_is_named(self) -> None:
-        with pytest.raises(LawError, match=r"spectrum · op, forward \(elementwise\) follows no law in N"):
+        with pytest.raises(LawError, match=r"spectrum · op, forward \(elementwise\): no exact polynomial in N"):
             law_of({"B": 2, "N": 100}, spectrum=lambda B, N: 5 * B * N * (N - 1).bit_length())
 
     @QUICK
@@ -165,13 +165,13 @@ class TestWhatIsChecked:
         """What differs from a polynomial beyond the lines is found out by the far points, or else is right there."""
 
         def other(**at: int) -> int:
-            return int(cost(at)) + (at[NAMES[axis]] > 24 * much)
+            return int(cost.evaluate(at)) + (at[NAMES[axis]] > 24 * much)
 
         try:
             law = law_of(dict.fromkeys(NAMES, 24), cost=other)
         except LawError:
             return
-        assert all(law.at("forward", **sizes) == other(**sizes) for sizes in law.checked)
+        assert all(law.evaluate("forward", **sizes) == other(**sizes) for sizes in law.validated)
 
 
 WRONG: list[tuple[Mapping[str, object], str]] = [
@@ -179,7 +179,7 @@ WRONG: list[tuple[Mapping[str, object], str]] = [
     ({"N": 0}, "at least 1"),
     ({"N": True}, "at least 1"),
     ({"N": 1.5}, "at least 1"),
-    ({"no name": 3}, "no name"),
+    ({"no name": 3}, "identifier"),
 ]
 
 
@@ -191,18 +191,18 @@ class TestSizes:
 
     def test_a_base_is_a_multiple(self) -> None:
         with pytest.raises(UsageError, match="100 is not among the multiples of 64"):
-            multiples(64, at=100)
+            multiples(64, base=100)
 
     def test_only_what_is_allowed_is_looked_at(self) -> None:
-        points: Points = points_of({"D": multiples(64, at=256, most=1024), "N": 10}, cost=lambda D, N: D * N)
-        from graphflops.analysis.scaling.fitting import find
+        points: SamplePoints = points_of({"D": multiples(64, base=256, max=1024), "N": 10}, cost=lambda D, N: D * N)
+        from graphflops.analysis.scaling.fitting import fit
 
-        find(points)
-        assert all(d % 64 == 0 and d <= 1024 for d, _ in points.seen)
+        fit(points)
+        assert all(d % 64 == 0 and d <= 1024 for d, _ in points.observations)
 
     def test_too_little_room_is_told(self) -> None:
         with pytest.raises(LawError, match="not enough sizes"):
-            law_of({"D": multiples(64, at=64, most=128)}, cost=lambda D: D)
+            law_of({"D": multiples(64, base=64, max=128)}, cost=lambda D: D)
 
     def test_a_model_that_goes_with_nothing_else_is_told_with_its_own_words(self) -> None:
         def cost(N: int) -> int:

@@ -33,7 +33,7 @@ def test_gpt_2_is_megatrons_formula() -> None:
         )
         return transformers.GPT2LMHeadModel(config), *tokens(B, N)
 
-    law = graphflops.law(factory, {"B": 2, "N": 32, "D": multiples(4, at=32), "L": 2}, **OPTIONS)
+    law = graphflops.law(factory, {"B": 2, "N": 32, "D": multiples(4, base=32), "L": 2}, **OPTIONS)
     published = 72 * B * N * L * D**2 * (1 + N / (6 * D) + sympy.Integer(100) / (12 * L * D))
     assert sympy.expand(law.total - published) == 0
     assert sympy.expand(law.parameters - (12 * L * D**2 + 13 * L * D + (100 + N) * D + 2 * D)) == 0
@@ -54,7 +54,7 @@ def test_llama_has_three_matrices_of_its_inner_width_and_shared_keys() -> None:
         )
         return transformers.LlamaForCausalLM(config), *tokens(2, N)
 
-    law = graphflops.law(factory, {"N": 32, "D": multiples(8, at=32), "F": 48, "L": 2}, **OPTIONS)
+    law = graphflops.law(factory, {"N": 32, "D": multiples(8, base=32), "F": 48, "L": 2}, **OPTIONS)
     layer = 4 * D**2 + 2 * D**2 + 6 * D * F + 4 * N * D
     assert sympy.expand(law.forward - 2 * N * (L * layer + 2 * D * 100)) == 0
     assert law.order("N").degree == 2
@@ -67,7 +67,7 @@ def test_resnet_18_grows_with_the_area_of_the_image() -> None:
     def factory(B: int, I: int) -> Any:  # noqa: E741
         return models.resnet18(), (torch.empty(B, 3, I, I),)
 
-    law = graphflops.law(factory, {"B": 1, "I": multiples(32, at=224)}, convention="torch", training=False)
+    law = graphflops.law(factory, {"B": 1, "I": multiples(32, base=224)}, convention="torch", training=False)
     i = sympy.Symbol("I", integer=True, positive=True)
     head = 512 * 1000
     assert sympy.expand(law.forward - 2 * B * ((1_814_073_344 - head) * i**2 / 224**2 + head)) == 0

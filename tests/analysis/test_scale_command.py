@@ -104,7 +104,7 @@ WRONG = [
     pytest.param(["sized_models:instance", "-s", "N=4"], "a function of sizes", id="no function"),
     pytest.param(["sized_models:without_a_tuple", "-s", "N=4"], "(model, args)", id="no tuple"),
     pytest.param(["sized_models:raises", "-s", "N=4"], "no weights here", id="raises"),
-    pytest.param(["sized_models:thresholds", "-s", "N=60"], "It holds", id="no law"),
+    pytest.param(["sized_models:thresholds", "-s", "N=60"], "One holds from", id="no law"),
     pytest.param(
         ["sized_models:Tiny", "-s", "N=4", "-i", "tokens=BxN:int64"], "speaks of B", id="no size of that name"
     ),

@@ -14,9 +14,9 @@ from torch import empty, nn
 from graphflops import Law, Report, UsageError, analyze
 from graphflops.analysis.rates import Rate
 from graphflops.analysis.scaling.law_json import dumps
-from graphflops.analysis.scaling.measurement import Quantity
 from graphflops.analysis.scaling.polynomials import Atom, Polynomial
-from graphflops.analysis.scaling.ranges import Multiples
+from graphflops.analysis.scaling.quantities import Quantity
+from graphflops.analysis.scaling.ranges import SizeRange
 from graphflops.cli import main
 from graphflops.core.costs import Work
 from graphflops.core.entries import PHASES, Amount, Entry, Formula, Unknown
@@ -99,7 +99,7 @@ def whole_law() -> dict[str, Any]:
     """A law with something in every field."""
     polynomial = Polynomial({((Atom("N"), 2), (Atom("N", 2, 1), 1)): Fraction(1), (): Fraction(3)})
     law = Law(
-        *("Net", {"N": Multiples(2, 4, 64)}, {Quantity("a", "a", "mm", "forward", "macs"): polynomial}, STANDARD),
+        *("Net", {"N": SizeRange(2, 4, 64)}, {Quantity("a", "a", "mm", "forward", "macs"): polynomial}, STANDARD),
         *(5, ({"N": 8},), ("N = 3: odd",), ("my.f",)),
     )
     data: dict[str, Any] = json.loads(dumps(law))
@@ -324,8 +324,8 @@ class TestLaws:
         [
             (("sizes", "N", "of"), 0, "sizes.N.of is 0"),
             (("sizes", "N", "at"), 3, "sizes.N is wrong: multiples"),
-            (("sizes", "2N"), {"of": 1, "at": 1}, "sizes.2N is '2N', and no name"),
-            (("laws", 0, 0, "powers"), [["M", 1]], "laws[0] speaks of 'M'"),
+            (("sizes", "2N"), {"of": 1, "at": 1}, "sizes.2N is '2N', not the name"),
+            (("laws", 0, 0, "powers"), [["M", 1]], "laws[0] contains 'M'"),
             (("laws", 0, 0, "powers"), [["N", 0]], "laws[0][0].powers[0][1] is 0"),
             (("laws", 0, 0, "powers"), [["N", -1]], "laws[0][0].powers[0][1] is -1"),
             (("laws", 0, 0, "powers"), [["N", 1.5]], "laws[0][0].powers[0][1] is 1.5"),
@@ -344,7 +344,7 @@ class TestLaws:
             (("terms", 0, 3), "sideways", "terms[0][3] is 'sideways'"),
             (("terms", 0, 4), "mcs", "terms[0][4] is 'mcs'"),
             (("terms", 0, 4), "elements", "terms[0][4] is 'elements'"),
-            (("terms",), whole_law()["terms"] * 2, "terms[1] is there a second time"),
+            (("terms",), whole_law()["terms"] * 2, "terms[1] occurs twice"),
             (("checked",), [{"M": 1}], "checked[0] has not the sizes"),
             (("traces",), "x", "traces is 'x'"),
         ],

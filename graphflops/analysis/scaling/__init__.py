@@ -1,13 +1,13 @@
-"""Laws: what a model costs as a function of its sizes, exact, from a few traces.
+"""Scaling laws: the cost of a model as a function of its sizes, exact, from a few traces.
 
-    ranges ─▶ points ─▶ lines ─▶ interpolation ─▶ Law ─▶ growth, arrays, text, JSON, plots
+    ranges ─▶ sample_points ─▶ univariate ─▶ interpolation ─▶ fitting ─▶ Law ─▶ growth, arrays, text, JSON, plots
 
-``points`` looks at the model, ``lines`` finds the powers of each size, ``interpolation`` the coefficients in all of
-them, ``discovery`` composes these and holds what was found to points that took no part.
+``sample_points`` traces the model, ``univariate`` derives the powers of each size, ``interpolation`` the coefficients
+in all sizes, ``fitting`` composes these and validates the result at points to which it was not fitted.
 """
 
+from graphflops.analysis.scaling.derivation import law
 from graphflops.analysis.scaling.laws import Law
-from graphflops.analysis.scaling.ranges import Multiples, multiples
-from graphflops.analysis.scaling.search import law
+from graphflops.analysis.scaling.ranges import SizeRange, multiples
 
-__all__ = ["Law", "Multiples", "law", "multiples"]
+__all__ = ["Law", "SizeRange", "law", "multiples"]

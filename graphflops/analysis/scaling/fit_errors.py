@@ -1,4 +1,4 @@
-"""When there is no law: which quantity, at which sizes, and where a law does hold."""
+"""Errors of a fit: the quantity without an exact polynomial, the sizes, and the range in which there is one."""
 
 from __future__ import annotations
 
@@ -6,116 +6,117 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from graphflops.analysis.scaling.measurement import Quantity, aligned
 from graphflops.analysis.scaling.polynomials import Polynomial
-from graphflops.analysis.scaling.sample_points import Point, Points, written
-from graphflops.analysis.scaling.univariate import coefficients_of, values_on
+from graphflops.analysis.scaling.quantities import Quantity, align
+from graphflops.analysis.scaling.sample_points import Point, SamplePoints, format_sizes
+from graphflops.analysis.scaling.univariate import Values, coefficients_of, values_on
 from graphflops.core.errors import LawError
 
 DIVISORS = (2, 4, 8, 16, 32, 64, 3, 6, 12, 5, 10, 7, 14, 28)
-"""the multiples that are tried for where a law holds"""
-TRIED = (0, 1, 2, 3, 5, 8, 13, 21)
-"""and at which of them"""
-
-
-STRETCH = 20
-"""how many values, those next to the base, are looked through for a stretch on which a law holds"""
+"""divisors of a size for which a polynomial is looked for"""
+MULTIPLES = (0, 1, 2, 3, 5, 8, 13, 21)
+"""and at which of their multiples"""
+MAX_INTERVAL_VALUES = 20
+"""values next to the base among which an interval with a polynomial is looked for"""
+MAX_INTERVAL_COEFFICIENTS = 4
 
 
 @dataclass(frozen=True)
-class Wrong:
-    """Where a law fails: at which point, for which quantity, what is there and what the law says."""
+class Counterexample:
+    """A point at which a fitted polynomial is wrong."""
 
     quantity: Quantity
     point: Point
-    value: int
-    said: int | Fraction
+    measured: int
+    predicted: int | Fraction
 
 
-def off_the_line(points: Points, quantity: Quantity, base: Point, axis: int) -> LawError:
-    """The error for what is no polynomial in a size, nor in a floor of it."""
+def not_polynomial(points: SamplePoints, quantity: Quantity, base: Point, axis: int) -> LawError:
+    """The error for a quantity that is not a polynomial in a size or in a floor of it."""
     name = points.names[axis]
     table = points.table()
-    line = table.line(base, axis)
-    column = next(column for column, quantities in table.columns.items() if quantity in quantities)
-    values = values_on(column, line)
-    shown = ", ".join(f"{y:,} at {name} = {x:,}" for x, y in values[:6])
-    others = written({each: value for each, value in points.named(base).items() if each != name})
-    aside = f", with {others}" if len(base) > 1 else ""
+    values = values_on(table.column_of(quantity), table.line(base, axis))
+    examples = ", ".join(f"{y:,} at {name} = {x:,}" for x, y in values[:6])
+    fixed = format_sizes({other: value for other, value in points.as_sizes(base).items() if other != name})
+    condition = f", with {fixed}" if len(base) > 1 else ""
     return LawError(
-        f"{quantity} follows no law in {name}{aside}: it is {shown}, …; that is no polynomial in {name}, nor in what a "
-        f"stride or a window leaves of it. {_where(points, quantity, base, axis)}",
+        f"{quantity}: no exact polynomial in {name} or in a floor of {name}{condition}: measured {examples}, …. "
+        f"{_range_with_polynomial(points, quantity, base, axis)}",
         str(quantity),
-        [points.named((*base[:axis], x, *base[axis + 1 :])) for x, _ in values],
+        [points.as_sizes((*base[:axis], x, *base[axis + 1 :])) for x, _ in values],
     )
 
 
-def too_many_terms(points: Points, quantity: Quantity, terms: int) -> LawError:
-    """The error for what could be told by more points than are looked at."""
+def too_many_terms(points: SamplePoints, quantity: Quantity, terms: int) -> LawError:
+    """The error for a quantity whose coefficients need more points than are traced."""
     return LawError(
-        f"{quantity} may have {terms} terms, which {len(points.seen)} points do not tell apart: give fewer sizes",
+        f"{quantity}: {len(points.observations)} points do not determine its {terms} possible terms; give fewer sizes",
         str(quantity),
-        [points.named(points.base)],
+        [points.as_sizes(points.base)],
     )
 
 
-def contradicted(points: Points, wrong: Wrong, laws: Mapping[Quantity, Polynomial]) -> LawError:
-    """The error for a law that does not hold at a point that had no part in finding it."""
-    law = laws.get(wrong.quantity, Polynomial())
+def contradicted(
+    points: SamplePoints, counterexample: Counterexample, polynomials: Mapping[Quantity, Polynomial]
+) -> LawError:
+    """The error for a polynomial that is wrong at a point to which it was not fitted."""
+    quantity, sizes = counterexample.quantity, points.as_sizes(counterexample.point)
+    polynomial = polynomials.get(quantity, Polynomial())
     table = points.table()
-    column = next(column for column, quantities in table.columns.items() if wrong.quantity in quantities)
-    agree = [point for point, value in zip(table.points, column, strict=True) if law(points.named(point)) == value]
-    fail = [point for point in table.points if point not in agree]
+    column = table.column_of(quantity)
+    correct = [
+        point
+        for point, value in zip(table.points, column, strict=True)
+        if polynomial.evaluate(points.as_sizes(point)) == value
+    ]
+    wrong = [point for point in table.points if point not in correct]
     return LawError(
-        f"{wrong.quantity} follows no law that holds everywhere: at {written(points.named(wrong.point))} it is "
-        f"{wrong.value:,}, and what fits {len(agree)} points says {wrong.said}. {_up_to(points, agree, fail)}",
-        str(wrong.quantity),
-        [points.named(point) for point in fail] or [points.named(wrong.point)],
+        f"{quantity}: no exact polynomial: at {format_sizes(sizes)} measured {counterexample.measured:,}, the fit of "
+        f"{len(correct)} points predicts {counterexample.predicted}. {_valid_range(points, correct, wrong)}",
+        str(quantity),
+        [points.as_sizes(point) for point in wrong] or [sizes],
     )
 
 
-def _where(points: Points, quantity: Quantity, base: Point, axis: int) -> str:
-    """In which multiples of a size there is a law; else on which stretch of it."""
-    name = points.names[axis]
-    size = list(points.ranges.values())[axis]
+def _range_with_polynomial(points: SamplePoints, quantity: Quantity, base: Point, axis: int) -> str:
+    """The multiples of a size in which the quantity is a polynomial; else the longest interval."""
+    name, size = points.names[axis], points.range_of(axis)
     for divisor in DIVISORS:
-        of = divisor * size.of
-        start = -(-base[axis] // of)
-        chosen = [(*base[:axis], (start + k) * of, *base[axis + 1 :]) for k in TRIED]
-        if all(size.allows(point[axis]) and points.at(point) is not None for point in chosen):
-            rows = aligned(points.seen.values())
-            at = dict(zip(points.seen, rows, strict=True))
-            if coefficients_of([(point[axis], at[point].get(quantity, 0)) for point in chosen]) is not None:
-                return f"It holds for multiples of {of}: give {name}=multiples({of})."
+        of = divisor * size.multiple_of
+        first = -(-base[axis] // of)
+        line = [(*base[:axis], (first + k) * of, *base[axis + 1 :]) for k in MULTIPLES]
+        if all(point[axis] in size and points.observe(point) is not None for point in line):
+            rows = dict(zip(points.observations, align(points.observations.values()), strict=True))
+            if coefficients_of([(point[axis], rows[point].get(quantity, 0)) for point in line]) is not None:
+                return f"One holds for multiples of {of}: give {name}=multiples({of})."
     table = points.table()
-    column = next((each for each, quantities in table.columns.items() if quantity in quantities), ())
+    column = table.column_of(quantity)
     values = values_on(column, table.line(base, axis)) if column else ()
-    values = tuple(sorted(sorted(values, key=lambda each: abs(each[0] - base[axis]))[:STRETCH]))
-    longest = max(
-        (values[i:j] for i in range(len(values)) for j in range(i + 4, len(values) + 1) if _fits(values[i:j])),
-        key=len,
-        default=(),
-    )
+    values = tuple(sorted(sorted(values, key=lambda value: abs(value[0] - base[axis]))[:MAX_INTERVAL_VALUES]))
+    intervals = (values[i:j] for i in range(len(values)) for j in range(i + 4, len(values) + 1))
+    longest = max((interval for interval in intervals if _has_few_coefficients(interval)), key=len, default=())
     if longest:
-        return f"It holds from {name} = {longest[0][0]:,} to {name} = {longest[-1][0]:,}."
-    return f"No stretch of {name} was found on which there is one."
+        return f"One holds from {name} = {longest[0][0]:,} to {name} = {longest[-1][0]:,}."
+    return f"None holds on any traced interval of {name}."
 
 
-def _fits(values: tuple[tuple[int, int], ...]) -> bool:
-    found = coefficients_of(values)
-    return found is not None and len(found) <= 4
+def _has_few_coefficients(values: Values) -> bool:
+    coefficients = coefficients_of(values)
+    return coefficients is not None and len(coefficients) <= MAX_INTERVAL_COEFFICIENTS
 
 
-def _up_to(points: Points, agree: list[Point], fail: list[Point]) -> str:
-    """The bound on one size that parts the points at which a law holds from those at which it does not."""
+def _valid_range(points: SamplePoints, correct: list[Point], wrong: list[Point]) -> str:
+    """The bound on one size that separates the points where a polynomial is right from those where it is wrong."""
     for axis, name in enumerate(points.names):
-        right, wrong = {point[axis] for point in agree}, {point[axis] for point in fail}
-        if right and wrong and max(right) < min(wrong):
-            return f"It holds up to {name} = {max(right):,}."
-        if right and wrong and min(right) > max(wrong):
-            return f"It holds from {name} = {min(right):,} on."
-    within = (
-        f"{name} from {min(each):,} to {max(each):,}"
-        for name, each in zip(points.names, zip(*agree, strict=True), strict=True)
+        right_values, wrong_values = {point[axis] for point in correct}, {point[axis] for point in wrong}
+        if right_values and wrong_values and max(right_values) < min(wrong_values):
+            return f"It holds up to {name} = {max(right_values):,}."
+        if right_values and wrong_values and min(right_values) > max(wrong_values):
+            return f"It holds from {name} = {min(right_values):,} on."
+    if not correct:
+        return "It holds nowhere."
+    ranges = (
+        f"{name} from {min(values):,} to {max(values):,}"
+        for name, values in zip(points.names, zip(*correct, strict=True), strict=True)
     )
-    return f"It holds at {len(agree)} points, with {', '.join(within)}." if agree else "It holds nowhere."
+    return f"It holds at {len(correct)} points, with {', '.join(ranges)}."

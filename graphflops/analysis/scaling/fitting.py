@@ -1,4 +1,4 @@
-"""How a law is found: along each size, then in all of them together, then held to points that had no part in it."""
+"""Fit polynomials to the observations of a model: along each size, in all sizes, then validated at other points."""
 
 from __future__ import annotations
 
@@ -8,193 +8,208 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 
-from graphflops.analysis.scaling.fit_errors import Wrong, contradicted, off_the_line, too_many_terms
-from graphflops.analysis.scaling.floor_polynomials import Mixtures, mixed_shape
-from graphflops.analysis.scaling.interpolation import Contradiction, Undetermined, candidates, solve
-from graphflops.analysis.scaling.measurement import Quantity
-from graphflops.analysis.scaling.polynomials import Polynomial
-from graphflops.analysis.scaling.sample_points import Point, Points
+from graphflops.analysis.scaling.fit_errors import Counterexample, contradicted, not_polynomial, too_many_terms
+from graphflops.analysis.scaling.interpolation import Inconsistent, Underdetermined, candidate_monomials, interpolate
+from graphflops.analysis.scaling.polynomials import Monomials, Polynomial
+from graphflops.analysis.scaling.quantities import Quantity
+from graphflops.analysis.scaling.sample_points import Point, SamplePoints
 from graphflops.analysis.scaling.univariate import (
     STEPS,
-    Floors,
-    Shape,
+    FloorPolynomials,
+    MixedPolynomials,
     Values,
-    floor_shape,
-    polynomial_shape,
-    strides_told,
+    floor_monomials,
+    mixed_monomials,
+    polynomial_monomials,
     values_on,
+    values_that_tell_strides,
 )
 
-NEAR, FAR = 1, 2
-"""how many values of a size are looked at first, near to a base and far from it"""
-DEGREE = 6
-"""the highest power of one size, or of what a stride leaves of it, that is looked for"""
-QUESTIONS = 40
-"""how many more values of one size are looked at to tell strides apart"""
-CHECKS = 3
-"""how many fresh points near the base, and how many far from it, a law is held to"""
-TRACES = 250
-"""how many points are looked at, at the most, to tell the coefficients"""
-ROUNDS = 4
-"""how many times what contradicts a law is taken to find a better one"""
+NEAR_POINTS, FAR_POINTS = 1, 2
+"""points of a line that are traced first, near to a base and far from it"""
+MAX_DEGREE = 6
+"""of a polynomial in one size; each degree may trace one more point of a line"""
+MAX_STRIDE_POINTS = 40
+"""points of a line that are traced to find a stride"""
+VALIDATION_POINTS = 3
+"""points near the base, and as many far from it, at which polynomials are validated"""
+MAX_POINTS = 250
+"""points that are traced to determine the coefficients"""
+MAX_CENTERS = 4
+"""points through which lines are traced; each counterexample adds one"""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found: a polynomial for each quantity, and the points that it was held to afterwards."""
+class Fit:
+    """A polynomial for each quantity, and the points at which they were validated."""
 
-    laws: Mapping[Quantity, Polynomial]
-    checked: tuple[Point, ...]
+    polynomials: Mapping[Quantity, Polynomial]
+    validated: tuple[Point, ...]
 
 
-def find(points: Points) -> Found:
-    """The law of each quantity, in all sizes.
+def fit(points: SamplePoints) -> Fit:
+    """Fit a polynomial in all sizes to each quantity, and validate it at points to which it was not fitted.
 
     Raises:
-        LawError: a quantity has none that could be found, or the one that was found does not hold at a fresh point.
+        LawError: a quantity has no exact polynomial, or is another one at a validation point.
     """
-    points.at(points.base)
+    points.observe(points.base)
     points.centers.append(points.generic())
     while True:
-        laws = _fitted(points, _shapes(points, points.centers))
-        if not isinstance(laws, Wrong):
-            checked, wrong = _check(points, laws)
-            if wrong is None:
-                return Found({each: law for each, law in laws.items() if law}, checked)
+        polynomials = _fit_in_all_sizes(points, _monomials_by_size(points))
+        if isinstance(polynomials, Counterexample):
+            counterexample, fitted = polynomials, {}
         else:
-            wrong = laws
-        if wrong.point in points.centers or len(points.centers) == ROUNDS:
-            raise contradicted(points, wrong, {} if isinstance(laws, Wrong) else laws)
-        points.centers.append(wrong.point)
+            validated, failed = _validate(points, polynomials)
+            if failed is None:
+                nonzero = {quantity: polynomial for quantity, polynomial in polynomials.items() if polynomial}
+                return Fit(nonzero, validated)
+            counterexample, fitted = failed, polynomials
+        if counterexample.point in points.centers or len(points.centers) == MAX_CENTERS:
+            raise contradicted(points, counterexample, fitted)
+        points.centers.append(counterexample.point)
 
 
-def _shapes(points: Points, bases: list[Point]) -> dict[Quantity, list[Shape]]:
-    """Quantity → for each size the powers that lines through the bases show. Naming may change on the way: twice."""
-    for _ in range(2):
-        for base in bases:
+def _monomials_by_size(points: SamplePoints) -> dict[Quantity, list[Monomials]]:
+    """The monomials of each quantity in each size, from the lines through all centers."""
+    for _ in range(2):  # quantities may be renamed by the first lines
+        for base in points.centers:
             for axis in range(len(points.names)):
-                _explore(points, base, axis)
+                _trace_line(points, base, axis)
     table = points.table()
-    found: dict[Quantity, list[Shape]] = {}
+    monomials: dict[Quantity, list[Monomials]] = {}
     for axis, name in enumerate(points.names):
-        lines = [table.line(base, axis) for base in bases]
+        lines = [table.line(base, axis) for base in points.centers]
         for column, quantities in table.columns.items():
-            shape: Shape = frozenset()
-            for base, line in zip(bases, lines, strict=True):
-                values = values_on(column, line)
-                seen = polynomial_shape(name, values)
-                seen = floor_shape(name, values) if seen is None else seen
-                seen = mixed_shape(name, values) if seen is None else seen
-                if seen is None:
-                    raise off_the_line(points, quantities[0], base, axis)
-                shape |= seen
-            for each in quantities:
-                found.setdefault(each, []).append(shape)
-    return found
+            in_this_size: Monomials = frozenset()
+            for base, line in zip(points.centers, lines, strict=True):
+                on_line = _monomials_on(name, values_on(column, line))
+                if on_line is None:
+                    raise not_polynomial(points, quantities[0], base, axis)
+                in_this_size |= on_line
+            for quantity in quantities:
+                monomials.setdefault(quantity, []).append(in_this_size)
+    return monomials
 
 
-def _explore(points: Points, base: Point, axis: int) -> None:
-    """Look along one size until each quantity is a polynomial in it, or in a floor of it."""
-    about = f"in {points.names[axis]}"
-    near, far = points.along(base, axis), points.far_along(base, axis)
-    for source, count in ((near, NEAR), (chain(far, near), FAR)):
+def _monomials_on(name: str, values: Values) -> Monomials | None:
+    for monomials_of in (polynomial_monomials, floor_monomials, mixed_monomials):
+        if (monomials := monomials_of(name, values)) is not None:
+            return monomials
+    return None
+
+
+def _trace_line(points: SamplePoints, base: Point, axis: int) -> None:
+    """Trace points along one size until each quantity is a polynomial in it or in a floor of it."""
+    purpose = f"along {points.names[axis]}"
+    near, far = points.near_line(base, axis), points.far_line(base, axis)
+    for source, count in ((near, NEAR_POINTS), (chain(far, near), FAR_POINTS)):
         for _ in range(count):
-            points.first(source, about)
-    for _ in range(DEGREE):
-        if not _open(points, base, axis):
+            points.first_accepted(source, purpose)
+    for _ in range(MAX_DEGREE):
+        if not _not_polynomial_yet(points, base, axis):
             return
-        points.first(near, about)
-    _tell_strides(points, base, axis)
+        points.first_accepted(near, purpose)
+    _find_strides(points, base, axis)
 
 
-def _open(points: Points, base: Point, axis: int) -> list[tuple[Quantity, Values]]:
-    """The quantities, one for each column, that are no polynomials in a size, and their values along it."""
+def _not_polynomial_yet(points: SamplePoints, base: Point, axis: int) -> list[tuple[Quantity, Values]]:
+    """The quantities that are no polynomials in a size, one of each column, and their values on the line."""
     table, name = points.table(), points.names[axis]
     line = table.line(base, axis)
-    lines = ((quantities[0], values_on(column, line)) for column, quantities in table.columns.items())
-    return [(quantity, values) for quantity, values in lines if polynomial_shape(name, values) is None]
+    on_line = ((quantities[0], values_on(column, line)) for column, quantities in table.columns.items())
+    return [(quantity, values) for quantity, values in on_line if polynomial_monomials(name, values) is None]
 
 
-def _tell_strides(points: Points, base: Point, axis: int) -> None:
-    """Look along one size until each quantity is a polynomial in one floor of it, and it is known in which."""
-    size = list(points.ranges.values())[axis]
-    for value in strides_told(base[axis], size.of):
-        if size.allows(value):
-            points.at((*base[:axis], value, *base[axis + 1 :]))
-    left: dict[Quantity, Floors] = {}
-    window = [value for k in range(4 * max(STEPS)) if size.allows(value := base[axis] + k * size.of)]
-    for _ in range(QUESTIONS):
-        questions: Counter[int] = Counter()
-        for quantity, values in _open(points, base, axis):
-            floors = left.setdefault(quantity, Floors())
-            floors.narrow(values)
-            if not floors.left:
-                floors = left[quantity] = Mixtures()
-                floors.narrow(values)
-            if not floors.left:
-                raise off_the_line(points, quantity, base, axis)
-            asked = floors.question(values, window)
-            if asked is not None:
-                questions[asked] += 1
-        if not questions:
+def _find_strides(points: SamplePoints, base: Point, axis: int) -> None:
+    """Trace points along one size until the values of each quantity determine in which floor it is a polynomial."""
+    size = points.range_of(axis)
+    for value in values_that_tell_strides(base[axis], size.multiple_of):
+        if value in size:
+            points.observe((*base[:axis], value, *base[axis + 1 :]))
+    by_quantity: dict[Quantity, FloorPolynomials] = {}
+    window = [value for k in range(4 * max(STEPS)) if (value := base[axis] + k * size.multiple_of) in size]
+    for _ in range(MAX_STRIDE_POINTS):
+        votes: Counter[int] = Counter()
+        for quantity, values in _not_polynomial_yet(points, base, axis):
+            polynomials = by_quantity.setdefault(quantity, FloorPolynomials())
+            polynomials.narrow(values)
+            if not polynomials.floors:
+                polynomials = by_quantity[quantity] = MixedPolynomials()
+                polynomials.narrow(values)
+            if not polynomials.floors:
+                raise not_polynomial(points, quantity, base, axis)
+            candidate = polynomials.most_informative(values, window)
+            if candidate is not None:
+                votes[candidate] += 1
+        if not votes:
             return
-        value = questions.most_common(1)[0][0]
-        window.remove(value)
-        points.at((*base[:axis], value, *base[axis + 1 :]))
+        chosen = votes.most_common(1)[0][0]
+        window.remove(chosen)
+        points.observe((*base[:axis], chosen, *base[axis + 1 :]))
 
 
-def _fitted(points: Points, shapes: Mapping[Quantity, list[Shape]]) -> dict[Quantity, Polynomial] | Wrong:
-    """A polynomial for each quantity through all that was seen; more points are looked at until they tell it."""
-    laws: dict[Quantity, Polynomial] = {}
-    known = 0
+def _fit_in_all_sizes(
+    points: SamplePoints, monomials: Mapping[Quantity, list[Monomials]]
+) -> dict[Quantity, Polynomial] | Counterexample:
+    """A polynomial for each quantity through all observations; traces more points until they determine it."""
+    polynomials: dict[Quantity, Polynomial] = {}
+    fitted_rows = 0
     while True:
         table = points.table()
-        rows = [points.named(point) for point in table.points]
+        rows = [points.as_sizes(point) for point in table.points]
         undetermined = None
         for column, quantities in table.columns.items():
-            for members in _alike(quantities, shapes):
-                law = laws.get(members[0])
-                if law is not None and all(law(rows[i]) == column[i] for i in range(known, len(rows))):
+            for members in _group_by_monomials(quantities, monomials):
+                polynomial = polynomials.get(members[0])
+                new_rows = range(fitted_rows, len(rows))
+                if polynomial is not None and all(polynomial.evaluate(rows[i]) == column[i] for i in new_rows):
                     continue
+                candidates = candidate_monomials(monomials.get(members[0], ()))
                 try:
-                    found = solve(candidates(shapes.get(members[0], ())), list(zip(rows, column, strict=True)))
-                except Undetermined:
+                    solution = interpolate(candidates, list(zip(rows, column, strict=True)))
+                except Underdetermined:
                     undetermined = members[0]
-                except Contradiction as wrong:
-                    return Wrong(members[0], tuple(wrong.sizes.values()), wrong.value, wrong.said)
+                except Inconsistent as error:
+                    return Counterexample(members[0], tuple(error.sizes.values()), error.value, error.predicted)
                 else:
-                    laws.update(dict.fromkeys(members, found))
+                    polynomials.update(dict.fromkeys(members, solution))
         if undetermined is None:
-            return laws
-        if len(rows) > TRACES:
-            raise too_many_terms(points, undetermined, len(candidates(shapes[undetermined])))
-        known = len(rows)
-        points.first(points.fresh(far=False), "in all of them")
+            return polynomials
+        if len(rows) > MAX_POINTS:
+            raise too_many_terms(points, undetermined, len(candidate_monomials(monomials[undetermined])))
+        fitted_rows = len(rows)
+        points.first_accepted(points.random_points(far=False), "to determine all coefficients")
 
 
-def _alike(quantities: Iterable[Quantity], shapes: Mapping[Quantity, list[Shape]]) -> Iterable[list[Quantity]]:
-    """Those among quantities of the same values that lines show to have the same powers."""
-    groups: dict[tuple[Shape, ...], list[Quantity]] = {}
-    for each in quantities:
-        groups.setdefault(tuple(shapes.get(each, ())), []).append(each)
+def _group_by_monomials(
+    quantities: Iterable[Quantity], monomials: Mapping[Quantity, list[Monomials]]
+) -> Iterable[list[Quantity]]:
+    """Quantities with equal values, grouped by their monomials in each size."""
+    groups: dict[tuple[Monomials, ...], list[Quantity]] = {}
+    for quantity in quantities:
+        groups.setdefault(tuple(monomials.get(quantity, ())), []).append(quantity)
     return groups.values()
 
 
-def _check(points: Points, laws: Mapping[Quantity, Polynomial]) -> tuple[tuple[Point, ...], Wrong | None]:
-    """Points that had no part in finding the laws, and the first at which one of them does not hold."""
-    fresh = []
+def _validate(
+    points: SamplePoints, polynomials: Mapping[Quantity, Polynomial]
+) -> tuple[tuple[Point, ...], Counterexample | None]:
+    """Trace new points near and far, and return them with the first at which a polynomial is wrong."""
+    validation = []
     for far in (False, True):
-        source = points.fresh(far)
-        fresh += [points.first(source, "to hold it to") for _ in range(CHECKS)]
+        source = points.random_points(far)
+        validation += [points.first_accepted(source, "for validation") for _ in range(VALIDATION_POINTS)]
     table = points.table()
-    for point in fresh:
-        position, sizes = table.points.index(point), points.named(point)
-        said: dict[Polynomial, int | Fraction] = {}
+    for point in validation:
+        index, sizes = table.points.index(point), points.as_sizes(point)
+        predictions: dict[Polynomial, int | Fraction] = {}
         for column, quantities in table.columns.items():
-            for each in quantities:
-                law = laws.get(each, Polynomial())
-                if law not in said:
-                    said[law] = law(sizes)
-                if said[law] != column[position]:
-                    return tuple(fresh), Wrong(each, point, column[position], said[law])
-    return tuple(fresh), None
+            for quantity in quantities:
+                polynomial = polynomials.get(quantity, Polynomial())
+                if polynomial not in predictions:
+                    predictions[polynomial] = polynomial.evaluate(sizes)
+                predicted = predictions[polynomial]
+                if predicted != column[index]:
+                    return tuple(validation), Counterexample(quantity, point, column[index], predicted)
+    return tuple(validation), None

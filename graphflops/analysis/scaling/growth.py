@@ -1,4 +1,4 @@
-"""How costs grow: orders, budgets and where two models cost the same. All of it exact, from the polynomials."""
+"""Growth of costs: orders, budgets, and the sizes at which two models cost the same; exact, from the polynomials."""
 
 from __future__ import annotations
 
@@ -8,167 +8,178 @@ from fractions import Fraction
 from math import floor, lcm
 from typing import TYPE_CHECKING
 
-from graphflops.analysis.scaling.measurement import Quantity
-from graphflops.analysis.scaling.notation import exponent, ranges_of, written
+from graphflops.analysis.scaling.law_terms import LawPhase, LawTerms
+from graphflops.analysis.scaling.notation import format_components, format_polynomial, superscript
 from graphflops.analysis.scaling.polynomials import Polynomial
+from graphflops.analysis.scaling.quantities import Quantity
 from graphflops.core.errors import UsageError
+from graphflops.core.retired import retired_attributes
 
 if TYPE_CHECKING:
     import sympy
 
-    from graphflops.analysis.scaling.laws import Law, Query
+MAX_PRINTED_TERMS = 6
+"""dominant terms that are printed"""
+
+Signs = list[tuple[int, int]]
+"""(first value, sign) of each interval, in order"""
 
 
-PRINTED = 6
-"""how many of the parts that carry an order are printed"""
+# -- orders ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Carrier:
-    """A part of a model that grows with the highest power of a size."""
+class DominantTerm:
+    """An operation of a component whose cost grows with the highest power of a size."""
 
     component: str
     what: str
-    law: Polynomial
-    """its term in that power"""
+    polynomial: Polynomial
+    """its part in this power"""
     text: str
 
 
 @dataclass(frozen=True)
 class Order:
-    """How a cost grows with a size."""
+    """The order of growth of a cost in a size."""
 
     size: str
     degree: int
     coefficient: sympy.Expr
     """of the highest power, in the other sizes"""
-    carriers: tuple[Carrier, ...]
+    dominant_terms: tuple[DominantTerm, ...]
     text: str
+
+    if not TYPE_CHECKING:
+        __getattr__ = retired_attributes(carriers="dominant_terms")
 
     def __str__(self) -> str:
         return self.text
 
 
-def order(law: Law, size: str, phase: Query) -> Order:
-    """The order of growth of a phase, and what carries it: operations by component, the largest first."""
-    whole = law.polynomial(phase)
-    degree = whole.degree(size)
+def order(law: LawTerms, size: str, phase: LawPhase) -> Order:
+    """The order of growth of a phase, and the operations with this order by component, the largest first.
+
+    Raises:
+        UsageError: there is no such size or phase.
+    """
+    law.check_sizes([size])
+    polynomial = law.polynomial(phase)
+    degree, leading = polynomial.degree(size), polynomial.leading_coefficient(size)
     names = tuple(law.sizes)
-    power = _power(size, degree)
-    groups: dict[tuple[str, str], list[Quantity]] = {}
-    for each in law.terms:
-        groups.setdefault((each.component, each.what), []).append(each)
-    found: dict[tuple[str, Polynomial], list[str]] = {}
-    for (component, what), members in groups.items():
-        part = law.summed(phase, members)
-        if part and part.degree(size) == degree:
-            found.setdefault((what, part.leading(size) * power), []).append(component)
-    base = {name: each.at for name, each in law.sizes.items()}
-
-    def weight(each: tuple[tuple[str, Polynomial], list[str]]) -> Fraction:
-        (_, term), components = each
-        return Fraction(term(base)) * len(components)
-
-    ranked = sorted(found.items(), key=weight, reverse=True)
-    carriers, lines = [], []
-    for (what, term), components in ranked:
-        where = ranges_of(components)
-        text = f"{where}: {what}, {written(term, names)}" + (" each" if len(components) > 1 else "")
-        carriers += [Carrier(component, what, term, text) for component in components]
-        lines.append(text)
-    leading = whole.leading(size)
-    head = f"O({size}{exponent(degree)})" if degree else "O(1)"
-    said = [f"{head}: {written(leading * power, names)}", *(f"    {each}" for each in lines[:PRINTED])]
-    if len(lines) > PRINTED:
-        said.append(f"    and {len(lines) - PRINTED} more")
-    return Order(size, degree, leading.as_sympy(), tuple(carriers), "\n".join(said))
-
-
-def _power(size: str, degree: int) -> Polynomial:
-    made = Polynomial({(): Fraction(1)})
+    power = Polynomial({(): Fraction(1)})
     for _ in range(degree):
-        made = made * Polynomial.of(size)
-    return made
+        power = power * Polynomial.symbol(size)
+    operations: dict[tuple[str, str], list[Quantity]] = {}
+    for quantity in law.terms:
+        operations.setdefault((quantity.component, quantity.what), []).append(quantity)
+    dominant: dict[tuple[str, Polynomial], list[str]] = {}
+    for (component, what), quantities in operations.items():
+        part = law.sum_of(phase, quantities)
+        if part and part.degree(size) == degree:
+            dominant.setdefault((what, part.leading_coefficient(size) * power), []).append(component)
+    base = law.all_sizes({})
+
+    def cost(item: tuple[tuple[str, Polynomial], list[str]]) -> Fraction:
+        (_, term), components = item
+        return Fraction(term.evaluate(base)) * len(components)
+
+    terms, lines = [], []
+    for (what, term), components in sorted(dominant.items(), key=cost, reverse=True):
+        per_component = " each" if len(components) > 1 else ""
+        text = f"{format_components(components)}: {what}, {format_polynomial(term, names)}{per_component}"
+        terms += [DominantTerm(component, what, term, text) for component in components]
+        lines.append(text)
+    symbol = f"O({size}{superscript(degree)})" if degree else "O(1)"
+    printed = [
+        f"{symbol}: {format_polynomial(leading * power, names)}",
+        *(f"    {line}" for line in lines[:MAX_PRINTED_TERMS]),
+    ]
+    if len(lines) > MAX_PRINTED_TERMS:
+        printed.append(f"    and {len(lines) - MAX_PRINTED_TERMS} more")
+    return Order(size, degree, leading.as_sympy(), tuple(terms), "\n".join(printed))
 
 
 # -- signs of a polynomial in one size ---------------------------------------------------------------------------
 
 
-def signs(coefficients: Sequence[Fraction], first: int = 1) -> list[tuple[int, int]]:
-    """Where a polynomial in whole numbers t ≥ first is negative, zero and positive: (from where on, sign), in order.
+def signs(coefficients: Sequence[Fraction], first: int = 1) -> Signs:
+    """The intervals of integers t ≥ first in which a polynomial is negative, zero or positive.
 
     >>> signs([Fraction(-4), Fraction(0), Fraction(1)])
     [(1, -1), (2, 0), (3, 1)]
     """
-    corners = {first}
-    for root in _root_bounds(coefficients):
-        corners |= {each for each in (root - 1, root, root + 1, root + 2) if each > first}
-    found: list[tuple[int, int]] = []
-    for t in sorted(corners):
-        value = sum(each * t**i for i, each in enumerate(coefficients))
+    candidates = {first}
+    for root in _integers_near_roots(coefficients):
+        candidates |= {t for t in (root - 1, root, root + 1, root + 2) if t > first}
+    intervals: Signs = []
+    for t in sorted(candidates):
+        value = sum(coefficient * t**i for i, coefficient in enumerate(coefficients))
         sign = (value > 0) - (value < 0)
-        if not found or found[-1][1] != sign:
-            found.append((t, sign))
-    return found
+        if not intervals or intervals[-1][1] != sign:
+            intervals.append((t, sign))
+    return intervals
 
 
-def _root_bounds(coefficients: Sequence[Fraction]) -> Iterable[int]:
-    """A whole number next to each real root: roots are isolated in intervals of rationals, shorter than 1."""
+def _integers_near_roots(coefficients: Sequence[Fraction]) -> Iterable[int]:
+    """An integer next to each real root: the roots are isolated in rational intervals shorter than 1."""
     import sympy
 
-    t = sympy.Symbol("t")
-    made = sympy.Poly([sympy.Rational(each.numerator, each.denominator) for each in reversed(coefficients)], t)
-    if made.degree() < 1:
+    rationals = [sympy.Rational(value.numerator, value.denominator) for value in reversed(coefficients)]
+    polynomial = sympy.Poly(rationals, sympy.Symbol("t"))
+    if polynomial.degree() < 1:
         return ()
-    return {floor(Fraction(int(low.p), int(low.q))) for (low, _), _ in made.intervals(eps=sympy.Rational(1, 2))}
+    intervals = polynomial.intervals(eps=sympy.Rational(1, 2))
+    return {floor(Fraction(int(low.p), int(low.q))) for (low, _), _ in intervals}
 
 
-def _along(law: Polynomial, size: str, step: int, residue: int = 0) -> list[Fraction]:
-    return law.dense(size, step, residue)
-
-
-def _period(laws: Iterable[Polynomial], size: str, step: int) -> int:
-    return lcm(step, *(atom.step for law in laws for atom in law.atoms if atom.size == size))
+def _period(polynomial: Polynomial, size: str, step: int) -> int:
+    """The period of a size in which all floors are linear."""
+    return lcm(step, *(atom.step for atom in polynomial.atoms if atom.size == size))
 
 
 # -- budgets -----------------------------------------------------------------------------------------------------
 
 
-def largest(law: Law, size: str, budget: float, phase: Query, sizes: Mapping[str, int]) -> int:
-    """The largest value of a size at which a phase costs no more than a budget."""
-    left = _in_one(law, size, phase, sizes)
-    allowed = law.sizes[size]
+def largest_within(law: LawTerms, size: str, budget: float, phase: LawPhase, sizes: Mapping[str, int]) -> int:
+    """The largest value of a size at which a phase costs at most a budget.
+
+    Raises:
+        UsageError: there is no such size, no value is within the budget, or all are.
+    """
+    law.check_sizes([size])
+    polynomial = _in_one_size(law, size, phase, sizes)
+    allowed, unit = law.sizes[size], law.convention.unit
     try:
         limit = Fraction(budget)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UsageError(f"the budget must be a number of {law.convention.unit}s, not {budget!r}") from error
-    period = _period([left], size, allowed.of)
-    best = None
-    for residue in range(allowed.of, period + allowed.of, allowed.of):
-        coefficients = _along(left, size, period, residue)
+        raise UsageError(f"the budget must be a number of {unit}s, not {budget!r}") from error
+    step = allowed.multiple_of
+    period = _period(polynomial, size, step)
+    largest = None
+    for residue in range(step, period + step, step):
+        coefficients = polynomial.coefficients(size, period, residue)
         coefficients[0] -= limit
-        stretches = signs(coefficients, first=0)
-        last = None if allowed.most is None else (allowed.most - residue) // period
-        found = _last_within(stretches, last)
-        if found is None:
+        last = None if allowed.max is None else (allowed.max - residue) // period
+        t = _last_not_positive(signs(coefficients, first=0), last)
+        if t is None:
             raise UsageError(
-                f"{law.model} stays within {budget:,} {law.convention.unit}s however large {size} is: "
-                f"its cost is {written(left, tuple(law.sizes))}"
+                f"{law.model} costs at most {budget:,} {unit}s at any {size}: "
+                f"its cost is {format_polynomial(polynomial, tuple(law.sizes))}"
             )
-        if found >= 0:
-            best = max(best or 0, period * found + residue)
-    if best is None:
-        least = left({size: allowed.of})
+        if t >= 0:
+            largest = max(largest or 0, period * t + residue)
+    if largest is None:
         raise UsageError(
-            f"no {size} keeps {law.model} within {budget:,} {law.convention.unit}s: "
-            f"at {size} = {allowed.of} it is {least:,}"
+            f"no {size} keeps {law.model} within {budget:,} {unit}s: "
+            f"at {size} = {step} it costs {polynomial.evaluate({size: step}):,}"
         )
-    return best
+    return largest
 
 
-def _last_within(stretches: list[tuple[int, int]], last: int | None) -> int | None:
-    """The last t, up to a last one, at which the sign is not positive: −1 if there is none, None if there is no end."""
-    for (start, sign), following in reversed(list(zip(stretches, [*stretches[1:], None], strict=True))):
+def _last_not_positive(intervals: Signs, last: int | None) -> int | None:
+    """The largest t, up to ``last``, with a sign that is not positive: −1 if there is none, None if it is unbounded."""
+    for (start, sign), following in reversed(list(zip(intervals, [*intervals[1:], None], strict=True))):
         if sign <= 0 and (last is None or start <= last):
             if following is None:
                 return last
@@ -176,80 +187,99 @@ def _last_within(stretches: list[tuple[int, int]], last: int | None) -> int | No
     return -1
 
 
-def _in_one(law: Law, size: str, phase: Query, sizes: Mapping[str, int]) -> Polynomial:
+def _in_one_size(law: LawTerms, size: str, phase: LawPhase, sizes: Mapping[str, int]) -> Polynomial:
     """A phase as a polynomial in one size, with numbers for the others."""
     if size in sizes:
-        raise UsageError(f"{size} is what is asked for: give the other sizes")
-    filled = law.filled(sizes)
-    return law.polynomial(phase).put({name: value for name, value in filled.items() if name != size})
+        raise UsageError(f"{size} is the unknown: give values of the other sizes")
+    fixed = {name: value for name, value in law.all_sizes(sizes).items() if name != size}
+    return law.polynomial(phase).substitute(fixed)
 
 
 # -- crossovers --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Values of a size, from ``first`` to ``last``, on which one of two models costs less."""
+class Interval:
+    """Values of a size, from ``first`` to ``last``, at which one of two models is cheaper."""
 
     first: int
     last: int | None
-    """None is "and on without end" """
-    cheaper: str | None
-    """the model that costs less; None if both cost the same"""
+    """None if the interval is unbounded"""
+    cheaper_model: str | None
+    """None if both cost the same"""
+
+    if not TYPE_CHECKING:
+        __getattr__ = retired_attributes(cheaper="cheaper_model")
+
+    def __str__(self) -> str:
+        return "both cost the same" if self.cheaper_model is None else f"{self.cheaper_model} costs less"
 
 
 @dataclass(frozen=True)
 class Crossover:
-    """Which of two models costs less, as a size grows."""
+    """The intervals of a size in which each of two models is cheaper."""
 
     size: str
-    stretches: tuple[Stretch, ...]
+    intervals: tuple[Interval, ...]
     text: str
+
+    if not TYPE_CHECKING:
+        __getattr__ = retired_attributes(stretches="intervals")
 
     @property
     def at(self) -> tuple[int, ...]:
-        """The values from which on it is another one that costs less, or both cost the same."""
-        return tuple(each.first for each in self.stretches[1:])
+        """The values at which the cheaper model changes."""
+        return tuple(interval.first for interval in self.intervals[1:])
 
     def __str__(self) -> str:
         return self.text
 
 
-def crossover(one: Law, other: Law, size: str, phase: Query, sizes: Mapping[str, int]) -> Crossover:
-    """Where two laws are the same: the signs of their difference, which is a polynomial in the size."""
-    if one.convention != other.convention:
+def crossover(first: LawTerms, second: LawTerms, size: str, phase: LawPhase, sizes: Mapping[str, int]) -> Crossover:
+    """The intervals between the roots of the difference of two laws, a polynomial in one size.
+
+    Raises:
+        UsageError: a law has no such size, or the conventions differ.
+    """
+    first.check_sizes([size])
+    second.check_sizes([size])
+    if first.convention != second.convention:
         raise UsageError(
-            f"they count differently, {one.convention.name} and {other.convention.name}: "
+            f"the conventions differ, {first.convention.name} and {second.convention.name}: "
             "compare law.under(…) of one convention"
         )
     for name in sizes:
-        if name not in one.sizes and name not in other.sizes:
-            raise UsageError(f"neither has a size {name!r}; they have: {', '.join({**one.sizes, **other.sizes})}")
-    mine = {name: value for name, value in sizes.items() if name in one.sizes}
-    shared = {name: value for name, value in one.filled(mine).items() if name in other.sizes and name != size}
-    theirs = {**shared, **{name: value for name, value in sizes.items() if name in other.sizes}}
-    difference = _in_one(one, size, phase, mine) - _in_one(other, size, phase, theirs)
-    step = _period([difference], size, lcm(one.sizes[size].of, other.sizes[size].of))
-    names = _told_apart(one.model, other.model)
+        if name not in first.sizes and name not in second.sizes:
+            raise UsageError(f"neither has a size {name!r}; they have: {', '.join({**first.sizes, **second.sizes})}")
+    first_sizes = {name: value for name, value in sizes.items() if name in first.sizes}
+    common = {name: value for name, value in first.all_sizes(first_sizes).items() if name in second.sizes}
+    del common[size]
+    second_sizes = {**common, **{name: value for name, value in sizes.items() if name in second.sizes}}
+    difference = _in_one_size(first, size, phase, first_sizes) - _in_one_size(second, size, phase, second_sizes)
+    step = _period(difference, size, lcm(first.sizes[size].multiple_of, second.sizes[size].multiple_of))
+    names = _display_names(first.model, second.model)
     cheaper = {-1: names[0], 1: names[1], 0: None}
-    found = signs(_along(difference, size, step))
-    ends = [start - 1 for start, _ in found[1:]]
-    stretches = tuple(
-        Stretch(start * step, None if last is None else last * step, cheaper[sign])
-        for (start, sign), last in zip(found, [*ends, None], strict=True)
+    starts = signs(difference.coefficients(size, step))
+    ends = [start - 1 for start, _ in starts[1:]]
+    intervals = tuple(
+        Interval(start * step, None if last is None else last * step, cheaper[sign])
+        for (start, sign), last in zip(starts, [*ends, None], strict=True)
     )
-    return Crossover(size, stretches, _said(size, stretches, step))
+    return Crossover(size, intervals, _summary(size, intervals, step))
 
 
-def _told_apart(one: str, other: str) -> tuple[str, str]:
-    return (one, other) if one != other else (f"{one} (the first)", f"{other} (the second)")
+def _display_names(first: str, second: str) -> tuple[str, str]:
+    return (first, second) if first != second else (f"{first} (the first)", f"{second} (the second)")
 
 
-def _said(size: str, stretches: Sequence[Stretch], step: int) -> str:
+def _summary(size: str, intervals: Sequence[Interval], step: int) -> str:
     lines = []
-    for each in stretches:
-        upto = f"from {size} = {each.first:,}" + (" on" if each.last is None else f" to {each.last:,}")
-        if each.last == each.first:
-            upto = f"at {size} = {each.first:,}"
-        lines.append(f"{upto} {'both cost the same' if each.cheaper is None else f'{each.cheaper} costs less'}")
+    for interval in intervals:
+        if interval.last == interval.first:
+            values = f"at {size} = {interval.first:,}"
+        elif interval.last is None:
+            values = f"from {size} = {interval.first:,} on"
+        else:
+            values = f"from {size} = {interval.first:,} to {interval.last:,}"
+        lines.append(f"{values} {interval}")
     return "\n".join(lines) + (f"\n({size} in multiples of {step})" if step > 1 else "")

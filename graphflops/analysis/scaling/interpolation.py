@@ -1,73 +1,73 @@
-"""From values at points to a polynomial in all sizes: which monomials it may have, and their coefficients, exactly."""
+"""Interpolation: the polynomial in several sizes with given monomials and values, exactly."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import product as combinations
+from typing import TypeAlias
 
-from graphflops.analysis.scaling.polynomials import Monomial, Polynomial, product, value_of
-from graphflops.analysis.scaling.univariate import Shape
+from graphflops.analysis.scaling.polynomials import Monomial, Monomials, Polynomial, evaluate_monomial, product
 
-Row = tuple[Mapping[str, int], int]
+Row: TypeAlias = tuple[Mapping[str, int], int]
 """sizes, and the value of a quantity there"""
 
 
-class Undetermined(Exception):
-    """The points do not tell all coefficients: one more is needed."""
+class Underdetermined(Exception):
+    """The points do not determine all coefficients."""
 
 
-class Contradiction(Exception):
-    """No polynomial with these monomials has these values; ``sizes`` is where it is found."""
+class Inconsistent(Exception):
+    """No polynomial with these monomials has these values: one with the other values has ``predicted`` at ``sizes``."""
 
-    def __init__(self, sizes: Mapping[str, int], value: int, said: int | Fraction) -> None:
-        super().__init__(f"{value} at {sizes}, where all other points say {said}")
-        self.sizes, self.value, self.said = sizes, value, said
+    def __init__(self, sizes: Mapping[str, int], value: int, predicted: int | Fraction) -> None:
+        super().__init__(f"{value} at {sizes}, where the other points predict {predicted}")
+        self.sizes, self.value, self.predicted = sizes, value, predicted
 
 
-def candidates(shapes: Iterable[Shape]) -> list[Monomial]:
-    """The monomials that a quantity can have whose powers in each size are these.
+def candidate_monomials(monomials_by_size: Iterable[Monomials]) -> list[Monomial]:
+    """The products of the monomials in each size.
 
-    Through a point that is nowhere special, a monomial of the quantity shows in the line along each of its sizes. So
-    its monomials are among the products of what the lines show: few, where a grid of all powers would be many.
+    On a line through a generic point each monomial of a quantity leaves its power of that line's size. So the monomials
+    are among these products: few, where a grid of all powers has many.
     """
-    shapes = list(shapes)
-    made: list[Monomial] = []
-    for chosen in combinations(*(sorted(shape) for shape in shapes)) if shapes else ():
+    sizes = list(monomials_by_size)
+    candidates: list[Monomial] = []
+    for factors in combinations(*(sorted(monomials) for monomials in sizes)) if sizes else ():
         monomial: Monomial = ()
-        for each in chosen:
-            monomial = product(monomial, each)
-        made.append(monomial)
-    return made
+        for factor in factors:
+            monomial = product(monomial, factor)
+        candidates.append(monomial)
+    return candidates
 
 
-def solve(monomials: Sequence[Monomial], rows: Sequence[Row]) -> Polynomial:
-    """The one polynomial with these monomials that has these values.
+def interpolate(monomials: Sequence[Monomial], rows: Sequence[Row]) -> Polynomial:
+    """The polynomial with these monomials that has these values.
 
     Raises:
-        Undetermined: there is more than one.
-        Contradiction: there is none.
+        Underdetermined: there is more than one.
+        Inconsistent: there is none.
     """
-    solved: list[tuple[int, list[Fraction]]] = []  # a pivot and its row, whose entries before it are 0
+    solved: list[tuple[int, list[Fraction]]] = []  # pivot, and a row that is 0 at all earlier pivots
     for sizes, value in rows:
         if len(solved) == len(monomials):
             break
-        row = [Fraction(value_of(each, sizes)) for each in monomials] + [Fraction(value)]
-        for pivot, other in solved:
+        row = [Fraction(evaluate_monomial(monomial, sizes)) for monomial in monomials] + [Fraction(value)]
+        for pivot, pivot_row in solved:
             if row[pivot]:
-                factor = row[pivot] / other[pivot]
-                row = [mine - factor * theirs for mine, theirs in zip(row, other, strict=True)]
-        pivot = next((i for i, each in enumerate(row[:-1]) if each), -1)
+                factor = row[pivot] / pivot_row[pivot]
+                row = [a - factor * b for a, b in zip(row, pivot_row, strict=True)]
+        pivot = next((i for i, coefficient in enumerate(row[:-1]) if coefficient), -1)
         if pivot >= 0:
             solved.append((pivot, row))
     if len(solved) < len(monomials):
-        raise Undetermined
+        raise Underdetermined
     coefficients: dict[int, Fraction] = {}
     for pivot, row in reversed(solved):
-        known = sum((row[i] * each for i, each in coefficients.items()), Fraction(0))
+        known = sum((row[i] * coefficient for i, coefficient in coefficients.items()), Fraction(0))
         coefficients[pivot] = (row[-1] - known) / row[pivot]
-    found = Polynomial({monomials[i]: each for i, each in coefficients.items()})
+    polynomial = Polynomial({monomials[i]: coefficient for i, coefficient in coefficients.items()})
     for sizes, value in rows:
-        if (said := found(sizes)) != value:
-            raise Contradiction(sizes, value, said)
-    return found
+        if (predicted := polynomial.evaluate(sizes)) != value:
+            raise Inconsistent(sizes, value, predicted)
+    return polynomial

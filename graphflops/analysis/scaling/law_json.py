@@ -1,4 +1,4 @@
-"""A Law as JSON and back: monomials and coefficients as data, never as code."""
+"""JSON of laws: monomials and coefficients as data, never as code."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from graphflops.analysis.scaling.laws import Law
-from graphflops.analysis.scaling.measurement import PARAMETERS, Quantity, weights
-from graphflops.analysis.scaling.notation import written
+from graphflops.analysis.scaling.law_terms import LawTerms
+from graphflops.analysis.scaling.notation import format_polynomial
 from graphflops.analysis.scaling.polynomials import Atom, Monomial, Polynomial
-from graphflops.analysis.scaling.ranges import Multiples, multiples
+from graphflops.analysis.scaling.quantities import PARAMETERS, Quantity, weights
+from graphflops.analysis.scaling.ranges import SizeRange, multiples
 from graphflops.core.codec import (
     LARGEST,
     Misread,
@@ -35,38 +35,42 @@ from graphflops.report.conventions import as_data, read_data
 SCHEMA = "graphflops.law/1"
 
 
-def dumps(law: Law) -> str:
+L = TypeVar("L", bound=LawTerms)
+
+
+def dumps(law: LawTerms) -> str:
     """The law as JSON text."""
-    names = tuple(law.sizes)
-    laws = list(dict.fromkeys(law.terms.values()))
-    position = {each: i for i, each in enumerate(laws)}
+    polynomials = list(dict.fromkeys(law.terms.values()))
+    index = {polynomial: i for i, polynomial in enumerate(polynomials)}
     data = {
         "schema": SCHEMA,
         "unit": law.convention.unit,
         "convention": as_data(law.convention),
         "model": law.model,
-        "sizes": {name: {"of": each.of, "at": each.at, "most": each.most} for name, each in law.sizes.items()},
+        "sizes": {
+            name: {"of": size.multiple_of, "at": size.base, "most": size.max} for name, size in law.sizes.items()
+        },
         "traces": law.traces,
-        "checked": [dict(each) for each in law.checked],
-        "refused": list(law.refused),
+        "checked": [dict(point) for point in law.validated],
+        "refused": list(law.rejected),
         "unknown": list(law.unknown),
-        "total_flops": written(law.polynomial("total"), names),
-        "laws": [[_plain(monomial, each) for monomial, each in polynomial] for polynomial in laws],
-        "terms": [[*quantity[:-1], position[polynomial]] for quantity, polynomial in law.terms.items()],
+        "total_flops": format_polynomial(law.polynomial("total"), tuple(law.sizes)),
+        "laws": [[_term_data(*term) for term in polynomial] for polynomial in polynomials],
+        "terms": [[*quantity[:-1], index[polynomial]] for quantity, polynomial in law.terms.items()],
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
 
-def load(path: str | Path) -> Law:
+def load(path: str | Path, law_type: type[L]) -> L:
     """The law in a file.
 
     Raises:
         UsageError: there is no such file, or it is not a law of a known version.
     """
-    return read_json(path, "law", [SCHEMA], _law)
+    return read_json(path, "law", [SCHEMA], lambda data: law_type(**_law_fields(data)))
 
 
-def _plain(monomial: Monomial, coefficient: Fraction) -> dict[str, Any]:
+def _term_data(monomial: Monomial, coefficient: Fraction) -> dict[str, Any]:
     return {
         "coefficient": coefficient.numerator if coefficient.denominator == 1 else str(coefficient),
         "powers": [
@@ -76,35 +80,36 @@ def _plain(monomial: Monomial, coefficient: Fraction) -> dict[str, Any]:
     }
 
 
-# -- and back ----------------------------------------------------------------------------------------------------------
+# -- readers -----------------------------------------------------------------------------------------------------------
 
-_MOST = 2**63
-_DEGREE = 16
-"""of a power, and of what a monomial's powers add up to"""
-_POWER = whole(1, _DEGREE)
+MAX_VALUE = 2**63
+"""of a size, a step, or an index"""
+MAX_DEGREE = 16
+"""of a monomial"""
+_POWER = whole(1, MAX_DEGREE)
 
 
 def _name(value: Any) -> str:
     if not text(value).isidentifier():
-        raise Misread(f"is {format_data(value)}, and no name of a size")
+        raise Misread(f"is {format_data(value)}, not the name of a size")
     return str(value)
 
 
-def _range_of(of: int, at: int, most: int | None = None) -> Multiples:
+def _size_range(of: int, at: int, most: int | None = None) -> SizeRange:
     return multiples(of, at, most)
 
 
 def _coefficient(value: Any) -> Fraction:
     if type(value) is int and abs(value) < LARGEST:
         return Fraction(value)
-    negative = type(value) is str and value.startswith("-")
-    return -fraction(value[1:]) if negative else fraction(value)
+    is_negative = type(value) is str and value.startswith("-")
+    return -fraction(value[1:]) if is_negative else fraction(value)
 
 
 def _factor(value: Any) -> tuple[Atom, int]:
     """``[size, power]``, or ``[size, power, step, shift]``."""
     if type(value) is list and len(value) == 4:
-        size, power, step, shift = row(_name, _POWER, whole(1, _MOST), whole(least=None, most=_MOST))(value)
+        size, power, step, shift = row(_name, _POWER, whole(1, MAX_VALUE), whole(least=None, most=MAX_VALUE))(value)
         return Atom(size, step, shift), power
     size, power = row(_name, _POWER)(value)
     return Atom(size), power
@@ -114,62 +119,69 @@ def _monomial(value: Any) -> Monomial:
     factors = tuple(sorted(listed(_factor)(value)))
     if len(dict(factors)) < len(factors):
         raise Misread("has the same factor twice")
-    if sum(power for _, power in factors) > _DEGREE:
-        raise Misread(f"is of a degree above {_DEGREE}")
+    if sum(power for _, power in factors) > MAX_DEGREE:
+        raise Misread(f"has a degree above {MAX_DEGREE}")
     return factors
 
 
 def _polynomial(value: Any) -> Polynomial:
-    addends = listed(record(lambda powers, coefficient: (powers, coefficient), _ADDEND))(value)
-    if len({monomial for monomial, _ in addends}) < len(addends):
+    terms = listed(record(lambda powers, coefficient: (powers, coefficient), _TERM))(value)
+    if len({monomial for monomial, _ in terms}) < len(terms):
         raise Misread("has the same powers twice")
-    return Polynomial(dict(addends))
+    return Polynomial(dict(terms))
 
 
-_ADDEND: Mapping[str, Reader[Any]] = {"powers": _monomial, "coefficient": _coefficient}
-_QUANTITY = row(text, text, text, one_of((*PHASES, PARAMETERS), "phase"), text, whole(most=_MOST))
+_TERM: Mapping[str, Reader[Any]] = {"powers": _monomial, "coefficient": _coefficient}
+_QUANTITY = row(text, text, text, one_of((*PHASES, PARAMETERS), "phase"), text, whole(most=MAX_VALUE))
 
 
-def _law_of(schema: str, sizes: Any, laws: Any, terms: Any, checked: Any, **fields: Any) -> Law:
+def _checked_fields(
+    schema: str, sizes: Any, laws: Any, terms: Any, checked: Any, refused: Any, **fields: Any
+) -> dict[str, Any]:
+    """The fields of the law, after the checks that involve several of them."""
     for name in ("unit", "total_flops"):
         fields.pop(name, None)
-    convention, base = fields["convention"], {name: each.at for name, each in sizes.items()}
-    known = {*weights(convention), "elements"}
-    for i, law in enumerate(laws):
-        if others := law.sizes - sizes.keys():
-            raise Misread(f"speaks of {format_data(min(others))}, which is none of the sizes", f".laws[{i}]")
-        if not isinstance(at_base := law(base), int) or at_base < 0:
-            raise Misread(f"is {format_data(str(at_base))} at the sizes' own values, no count", f".laws[{i}]")
+    base = {name: size.base for name, size in sizes.items()}
+    kinds = {*weights(fields["convention"]), "elements"}
+    for i, polynomial in enumerate(laws):
+        if unknown := polynomial.sizes - sizes.keys():
+            raise Misread(f"contains {format_data(min(unknown))}, which is not one of the sizes", f".laws[{i}]")
+        if not isinstance(value := polynomial.evaluate(base), int) or value < 0:
+            raise Misread(f"is {format_data(str(value))} at the base sizes, not a count", f".laws[{i}]")
     for i, point in enumerate(checked):
         if point.keys() != sizes.keys():
             raise Misread("has not the sizes of the law", f".checked[{i}]")
-    named: dict[Quantity, Polynomial] = {}
-    for i, (*names, position) in enumerate(terms):
+    polynomials: dict[Quantity, Polynomial] = {}
+    for i, (*names, index) in enumerate(terms):
         quantity = Quantity(*names)
-        if position >= len(laws):
-            raise Misread(f"is {position}, and there are {len(laws)} laws", f".terms[{i}][5]")
-        if quantity.kind not in known or (quantity.kind == "elements") != (quantity.phase == PARAMETERS):
+        if index >= len(laws):
+            raise Misread(f"is {index}, and there are {len(laws)} laws", f".terms[{i}][5]")
+        if quantity.kind not in kinds or (quantity.kind == "elements") != (quantity.phase == PARAMETERS):
             raise Misread(f"is {format_data(quantity.kind)}, no kind of number in {quantity.phase}", f".terms[{i}][4]")
-        if quantity in named:
-            raise Misread("is there a second time", f".terms[{i}]")
-        named[quantity] = laws[position]
-    return Law(sizes=sizes, terms=named, checked=checked, **fields)
+        if quantity in polynomials:
+            raise Misread("occurs twice", f".terms[{i}]")
+        polynomials[quantity] = laws[index]
+    return {"sizes": sizes, "terms": polynomials, "validated": checked, "rejected": refused, **fields}
 
 
-_law: Reader[Law] = record(
-    _law_of,
+_law_fields: Reader[dict[str, Any]] = record(
+    _checked_fields,
     {
         "schema": text,
         "convention": read_data,
         "model": text,
         "sizes": mapped(
             _name,
-            record(_range_of, {"of": whole(1, _MOST), "at": whole(1, _MOST)}, {"most": nullable(whole(1, _MOST))}),
+            record(
+                _size_range,
+                {"of": whole(1, MAX_VALUE), "at": whole(1, MAX_VALUE)},
+                {"most": nullable(whole(1, MAX_VALUE))},
+            ),
         ),
         "laws": listed(_polynomial),
         "terms": listed(_QUANTITY),
         "traces": whole(),
-        "checked": listed(mapped(_name, whole(1, _MOST))),
+        "checked": listed(mapped(_name, whole(1, MAX_VALUE))),
         "refused": listed(text),
         "unknown": listed(text),
     },

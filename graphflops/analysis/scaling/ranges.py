@@ -1,8 +1,9 @@
-"""The sizes that a law is about: each with a base value, and what values it may take."""
+"""The sizes of a law: each with a base value and the values that it may take."""
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,112 +11,124 @@ from graphflops.core.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Multiples:
-    """Values that a size may take: the multiples of a number, up to a largest one if there is one."""
+class SizeRange:
+    """The values of a size: the multiples of a number, up to a maximum if there is one."""
 
-    of: int
-    at: int
-    """the value it has unless told"""
-    most: int | None = None
+    multiple_of: int
+    base: int
+    """the value where none is given"""
+    max: int | None = None
 
-    def allows(self, value: int) -> bool:
-        """Whether a value is one of them."""
-        return value >= self.of and value % self.of == 0 and (self.most is None or value <= self.most)
+    def __contains__(self, value: int) -> bool:
+        is_multiple = value >= self.multiple_of and value % self.multiple_of == 0
+        return is_multiple and (self.max is None or value <= self.max)
 
-    def near(self, value: int) -> int:
-        """The one that is nearest below a value, or the smallest."""
-        value = value if self.most is None else min(value, self.most)
-        return max(value // self.of, 1) * self.of
+    def round_down(self, value: int) -> int:
+        """The largest value of the range that does not exceed a value, or the smallest of all."""
+        value = value if self.max is None else min(value, self.max)
+        return max(value // self.multiple_of, 1) * self.multiple_of
+
+    def requirement(self, name: str) -> str:
+        """The requirement on a size as a sentence: ``N must be a multiple of 4``."""
+        kind = "an integer of at least 1" if self.multiple_of == 1 else f"a multiple of {self.multiple_of:,}"
+        return f"{name} must be {kind}" + ("" if self.max is None else f", at most {self.max:,}")
 
     def __str__(self) -> str:
-        kinds = "any" if self.of == 1 else f"multiples of {self.of:,}"
-        return kinds if self.most is None else f"{kinds} up to {self.most:,}"
+        kind = "any" if self.multiple_of == 1 else f"multiples of {self.multiple_of:,}"
+        return kind if self.max is None else f"{kind} up to {self.max:,}"
 
 
-def multiples(of: int, at: int | None = None, most: int | None = None) -> Multiples:
-    """Say of a size that it is a multiple of ``of``: a width that heads divide, an image that patches divide.
+def multiples(
+    of: int, base: int | None = None, max: int | None = None, *, at: int | None = None, most: int | None = None
+) -> SizeRange:
+    """A size that must be a multiple of ``of``: a width that heads divide, an image that patches divide.
 
     Args:
-        of: what divides it.
-        at: its value unless told; ``of`` itself if left out.
-        most: the largest value that makes sense, if there is one.
+        of: the divisor.
+        base: the value of the size where none is given; ``of`` itself if left out.
+        max: the largest value of the size, if there is one.
+        at: deprecated name of ``base``.
+        most: deprecated name of ``max``.
 
-    >>> multiples(64, at=512)
-    Multiples(of=64, at=512, most=None)
+    >>> multiples(64, base=512)
+    SizeRange(multiple_of=64, base=512, max=None)
 
     Raises:
-        UsageError: ``at`` or ``most`` is no such multiple.
+        UsageError: ``base`` or ``max`` is not such a multiple.
     """
-    made = Multiples(of, of if at is None else at, most)
-    for name, value in (("of", of), ("at", made.at), ("most", of if most is None else most)):
+    if at is not None or most is not None:
+        warnings.warn("multiples: at= and most= are now base= and max=", DeprecationWarning, stacklevel=2)
+        return multiples(of, base if at is None else at, max if most is None else most)
+    size = SizeRange(of, of if base is None else base, max)
+    for name, value in (("of", of), ("base", size.base), ("max", of if max is None else max)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UsageError(f"multiples: {name} must be a whole number of at least 1, not {value!r}")
-    if not made.allows(made.at):
-        raise UsageError(f"multiples({of}): at = {made.at} is not among the {made}")
-    return made
+            raise UsageError(f"multiples: {name} must be an integer of at least 1, not {value!r}")
+    if size.base not in size:
+        raise UsageError(f"multiples({of}): base = {size.base} is not among the {size}")
+    return size
 
 
-def as_ranges(sizes: Mapping[str, int | Multiples]) -> dict[str, Multiples]:
-    """The sizes as a user gives them, a number or ``multiples(…)`` by name, checked.
+def checked_sizes(sizes: Mapping[str, int | SizeRange]) -> dict[str, SizeRange]:
+    """The ranges of sizes that are given by name, each as a base value or a ``multiples(…)``.
 
     Raises:
-        UsageError: there is none, a name is no name, or a value is neither.
+        UsageError: there is no size, a name is not an identifier, or a value is of neither kind.
     """
     if not isinstance(sizes, Mapping) or not sizes:
         raise UsageError('give the sizes of a law by name, each with a value: sizes={"B": 32, "N": 128}')
-    made = {}
+    ranges = {}
     for name, value in sizes.items():
         if not isinstance(name, str) or not name.isidentifier():
-            raise UsageError(f"a size has a name that a function's argument may have, not {name!r}")
-        if isinstance(value, Multiples):
-            made[name] = value
+            raise UsageError(f"the name of a size must be an identifier, as of a function's argument, not {name!r}")
+        if isinstance(value, SizeRange):
+            ranges[name] = value
         elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UsageError(f"size {name} must be a whole number of at least 1, or multiples(…), not {value!r}")
+            raise UsageError(f"size {name} must be an integer of at least 1, or multiples(…), not {value!r}")
         else:
-            made[name] = Multiples(1, value)
-    return made
+            ranges[name] = SizeRange(1, value)
+    return ranges
 
 
-DIGITS = 18
-"""of the largest size that is taken from a command line"""
-_WRITTEN = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<low>\d+)(?:\.\.(?P<high>\d+))?(?::(?P<of>\d+))?")
+MAX_SIZE_DIGITS = 18
+"""of a size on the command line"""
+_SIZE_OPTION = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<low>\d+)(?:\.\.(?P<high>\d+))?(?::(?P<of>\d+))?")
 
 
-def parse(text: str) -> tuple[str, Multiples, int | None]:
-    """A size as the command line has it: its name, its values and, of a range, where it ends.
+def parse_size(text: str) -> tuple[str, SizeRange, int | None]:
+    """The name, the range and, for ``LOW..HIGH``, the end of a size as it is given on the command line.
 
-    >>> parse("I=224..896:32")
-    ('I', Multiples(of=32, at=224, most=None), 896)
+    >>> parse_size("I=224..896:32")
+    ('I', SizeRange(multiple_of=32, base=224, max=None), 896)
 
     Raises:
-        UsageError: the text is no size.
+        UsageError: the text is not a size.
     """
-    match = _WRITTEN.fullmatch(text.strip())
+    match = _SIZE_OPTION.fullmatch(text.strip())
     if match is None:
         raise UsageError(
             f"cannot read the size {text[:200]!r}: write NAME=VALUE, NAME=LOW..HIGH, or NAME=LOW..HIGH:32 for "
             "multiples of 32"
         )
-    if any(len(number) > DIGITS for number in re.findall(r"\d+", text)):
-        raise UsageError(f"the size {text[:60]!r} … is larger than any tensor: at most {DIGITS} digits")
+    if any(len(number) > MAX_SIZE_DIGITS for number in re.findall(r"\d+", text)):
+        raise UsageError(f"the size {text[:60]!r} … is larger than any tensor: at most {MAX_SIZE_DIGITS} digits")
     low, of = int(match["low"]), int(match["of"] or 1)
     high = int(match["high"]) if match["high"] else None
-    made = multiples(of, at=low)
-    if high is not None and not (high > low and made.allows(high)):
-        raise UsageError(f"{text}: a range ends above {low}, in {made}")
-    return match["name"], made, high
+    size = multiples(of, base=low)
+    if high is not None and not (high > low and high in size):
+        raise UsageError(f"{text}: a range ends above {low}, in {size}")
+    return match["name"], size, high
 
 
-def steps(low: int, high: int, of: int = 1) -> list[int]:
-    """Values to show of a range: each twice the one before, and the last one.
+def values_to_show(low: int, high: int, of: int = 1) -> list[int]:
+    """Values of a range for a table: each twice the previous one, or equally spaced in a short range; then the end.
 
-    >>> steps(128, 2048), steps(224, 384, 32)
+    >>> values_to_show(128, 2048), values_to_show(224, 384, 32)
     ([128, 256, 512, 1024, 2048], [224, 256, 288, 320, 352, 384])
     """
     if high >= 4 * low:
-        made = [low]
-        while made[-1] * 2 <= high:
-            made.append(made[-1] * 2)
+        values = [low]
+        while values[-1] * 2 <= high:
+            values.append(values[-1] * 2)
     else:
-        made = list(range(low, high + 1, of * max(1, -(-(high - low) // (of * 8)))))
-    return made if made[-1] == high else [*made, high]
+        values = list(range(low, high + 1, of * max(1, -(-(high - low) // (of * 8)))))
+    return values if values[-1] == high else [*values, high]

@@ -1,4 +1,4 @@
-"""Where a model is looked at: points of sizes, each traced once, and those that the model refuses."""
+"""The points of sizes at which a model is traced, each once, and those that the model rejects."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from dataclasses import dataclass
 from math import gcd
 from typing import TypeAlias
 
-from graphflops.analysis.scaling.measurement import Observation, Quantity, aligned
-from graphflops.analysis.scaling.ranges import Multiples
+from graphflops.analysis.scaling.quantities import Observation, Quantity, align
+from graphflops.analysis.scaling.ranges import SizeRange
 from graphflops.core.errors import GraphflopsError, LawError
 
 Point: TypeAlias = tuple[int, ...]
 """a value for each size, in their order"""
 
-PATIENCE = 64
-"""how many points in a row may be refused before it is said that these sizes do not go together"""
-NEAR, FAR = 2, 48
-"""how many times its base value a size is at fresh points, at the most"""
-STRUCTURAL = 3
-"""and a size that changes how many Ops there are: their trace takes time"""
-ROOM = 8
-"""how many steps there are to choose among at the least, however small the base value is"""
-FEW = 3
-"""how many layers are looked at, where depth is a size"""
-THREE = 3
+MAX_REJECTED_POINTS = 64
+"""points in a row that a model may reject before fitting stops"""
+MAX_NEAR_FACTOR, MAX_FAR_FACTOR = 2, 48
+"""the largest multiple of its base value that a size has at a random point, near and far"""
+MAX_DEPTH_FACTOR = 3
+"""the same of a size that changes the number of Ops, whose traces take long"""
+MIN_STEPS = 8
+"""values, in steps of the size, among which a random one is drawn, however small the base value"""
+GENERIC_DEPTH = 3
+"""layers of the generic point of a deep model"""
+STRATA = 3
+"""small, medium and large values of which random points have one each"""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Points, and the values of each quantity at them; quantities that are the same at all of them stand together."""
+    """The values of all quantities at some points; quantities with equal values share a column."""
 
     points: tuple[Point, ...]
     quantities: tuple[Quantity, ...]
@@ -38,41 +39,45 @@ class Table:
     columns: Mapping[tuple[int, ...], tuple[Quantity, ...]]
 
     @classmethod
-    def of(cls, seen: Mapping[Point, Observation]) -> Table:
-        """The table of what was seen at some points."""
-        rows = aligned(seen.values())
+    def from_observations(cls, observations: Mapping[Point, Observation]) -> Table:
+        """The table of the observations at some points."""
+        rows = align(observations.values())
         columns: dict[tuple[int, ...], list[Quantity]] = {}
-        quantities = tuple(dict.fromkeys(each for row in rows for each in row))
+        quantities = tuple(dict.fromkeys(quantity for row in rows for quantity in row))
         for quantity in quantities:
             columns.setdefault(tuple(row.get(quantity, 0) for row in rows), []).append(quantity)
-        return cls(tuple(seen), quantities, {values: tuple(each) for values, each in columns.items()})
+        return cls(tuple(observations), quantities, {values: tuple(members) for values, members in columns.items()})
+
+    def column_of(self, quantity: Quantity) -> tuple[int, ...]:
+        """The values of a quantity at all points."""
+        return next((values for values, members in self.columns.items() if quantity in members), ())
 
     def line(self, base: Point, axis: int) -> dict[int, int]:
-        """The points on the line through a base along one size: value of the size → position in the columns."""
+        """Value of one size → index of the point, for the points that differ from a base in this size alone."""
         return {
-            point[axis]: position
-            for position, point in enumerate(self.points)
+            point[axis]: index
+            for index, point in enumerate(self.points)
             if all(point[i] == base[i] for i in range(len(base)) if i != axis)
         }
 
 
-class Points:
-    """A model seen at points of its sizes. Each point is traced once; what raises there is kept as refused."""
+class SamplePoints:
+    """The observations of a model at points of its sizes. A point at which the model raises is rejected."""
 
     def __init__(
         self,
-        ranges: Mapping[str, Multiples],
+        ranges: Mapping[str, SizeRange],
         observe: Callable[..., Observation],
-        seen: Mapping[Point, Observation] | None = None,
-        parts: Callable[..., int] | None = None,
+        observations: Mapping[Point, Observation] | None = None,
+        count_modules: Callable[..., int] | None = None,
     ) -> None:
-        """``observe(**sizes)`` gives what the model costs, ``parts(**sizes)`` how many modules it has."""
+        """``observe(**sizes)`` returns the numbers of a report, ``count_modules(**sizes)`` the number of modules."""
         self.ranges = dict(ranges)
-        self._deep = frozenset[int]() if parts is None else self._changing(parts)
-        self.seen: dict[Point, Observation] = dict(seen or {})
-        self.refused: dict[Point, str] = {}
+        self._depth_axes = frozenset[int]() if count_modules is None else self._axes_that_change(count_modules)
+        self.observations: dict[Point, Observation] = dict(observations or {})
+        self.rejected: dict[Point, str] = {}
         self.centers: list[Point] = []
-        """points through which it was looked along each size"""
+        """points through which lines were sampled along each size"""
         self._observe = observe
         self._table: Table | None = None
         self._random = random.Random(0)
@@ -84,140 +89,146 @@ class Points:
 
     @property
     def base(self) -> Point:
-        """The point that the user gave."""
-        return tuple(each.at for each in self.ranges.values())
+        """The point of the base values."""
+        return tuple(size.base for size in self.ranges.values())
 
-    def named(self, point: Point) -> dict[str, int]:
+    def range_of(self, axis: int) -> SizeRange:
+        """The range of the size with this index."""
+        return list(self.ranges.values())[axis]
+
+    def as_sizes(self, point: Point) -> dict[str, int]:
         """A point as sizes by name."""
         return dict(zip(self.ranges, point, strict=True))
 
-    def at(self, point: Point) -> Observation | None:
-        """What the model costs there; None if it refuses these sizes."""
-        if point in self.refused:
+    def observe(self, point: Point) -> Observation | None:
+        """The numbers of the report at a point, traced once; None if the model rejects it."""
+        if point in self.rejected:
             return None
-        if point not in self.seen:
+        if point not in self.observations:
             try:
-                self.seen[point] = self._observe(**self.named(point))
+                self.observations[point] = self._observe(**self.as_sizes(point))
             except Exception as error:
                 if point == self.base:
                     raise
-                self.refused[point] = _reason(error)
+                self.rejected[point] = _reason(error)
                 return None
-        return self.seen[point]
+        return self.observations[point]
 
     def table(self) -> Table:
-        """All that was seen, under names that are the same at all points."""
-        if self._table is None or len(self._table.points) < len(self.seen):
-            self._table = Table.of(self.seen)
+        """All observations, under names that are the same at all points."""
+        if self._table is None or len(self._table.points) < len(self.observations):
+            self._table = Table.from_observations(self.observations)
         return self._table
 
-    def first(self, candidates: Iterator[Point], what: str) -> Point:
-        """The first of some points at which the model can be had.
+    def first_accepted(self, candidates: Iterator[Point], purpose: str) -> Point:
+        """The first of some points that the model accepts.
 
         Raises:
-            LawError: it refuses so many that the sizes must be given otherwise.
+            LawError: it rejects too many in a row.
         """
-        refused = []
+        rejected = []
         for point in candidates:
-            if self.at(point) is not None:
+            if self.observe(point) is not None:
                 return point
-            refused.append(point)
-            if len(refused) >= PATIENCE:
+            rejected.append(point)
+            if len(rejected) >= MAX_REJECTED_POINTS:
                 break
-        reason = f": at {written(self.named(refused[0]))} {self.refused[refused[0]]}" if refused else ""
+        example = f": at {format_sizes(self.as_sizes(rejected[0]))} {self.rejected[rejected[0]]}" if rejected else ""
         raise LawError(
-            f"there are not enough sizes at which the model can be had to find a law {what}{reason}. Give sizes that "
-            "go together: multiples(8) for what a number must divide, or a base value that leaves room",
-            points=[self.named(each) for each in refused[:3]],
+            f"not enough sizes at which the model can be traced {purpose}{example}. Give compatible sizes: "
+            "multiples(8) for what 8 must divide, or a base value with a wider range",
+            points=[self.as_sizes(point) for point in rejected[:3]],
         )
 
     def generic(self) -> Point:
-        """A point that is nowhere special: at one head, one expert or one layer, terms vanish that a law has."""
-        bumped = tuple(self._bumped(axis, each) for axis, each in enumerate(self.ranges.values()))
-        if self.at(bumped) is not None:
-            return bumped
-        point = self.base
-        for i, value in enumerate(bumped):  # as many sizes as go
-            moved = (*point[:i], value, *point[i + 1 :])
-            point = moved if self.at(moved) is not None else point
-        return point
+        """A point without special values: with one head, one expert or one layer some terms vanish."""
+        point = tuple(self._generic_value(axis, size) for axis, size in enumerate(self.ranges.values()))
+        if self.observe(point) is not None:
+            return point
+        accepted = self.base
+        for i, value in enumerate(point):  # as many of the values as the model accepts
+            candidate = (*accepted[:i], value, *accepted[i + 1 :])
+            accepted = candidate if self.observe(candidate) is not None else accepted
+        return accepted
 
-    def _bumped(self, axis: int, size: Multiples) -> int:
-        many = size.at > ROOM * size.of
-        if axis in self._deep and many:
-            return FEW * size.of  # a few layers say as much as a hundred, and are traced sooner
-        return size.near(size.at + size.of * (1 + axis % 3 if many else 1))
+    def _generic_value(self, axis: int, size: SizeRange) -> int:
+        is_large = size.base > MIN_STEPS * size.multiple_of
+        if axis in self._depth_axes and is_large:
+            return GENERIC_DEPTH * size.multiple_of  # as informative as a hundred layers, and traced sooner
+        return size.round_down(size.base + size.multiple_of * (1 + axis % 3 if is_large else 1))
 
-    def _changing(self, parts: Callable[..., int]) -> frozenset[int]:
-        """The sizes with which the number of modules changes."""
-        base, found = self.named(self.base), set()
+    def _axes_that_change(self, count_modules: Callable[..., int]) -> frozenset[int]:
+        """The sizes that change the number of modules."""
+        base, axes = self.as_sizes(self.base), set()
         for axis, (name, size) in enumerate(self.ranges.items()):
-            other = next((value for value in (size.at + size.of, size.at - size.of) if size.allows(value)), size.at)
+            neighbours = (size.base + size.multiple_of, size.base - size.multiple_of)
+            neighbour = next((value for value in neighbours if value in size), size.base)
             try:
-                if parts(**{**base, name: other}) != parts(**base):
-                    found.add(axis)
+                if count_modules(**{**base, name: neighbour}) != count_modules(**base):
+                    axes.add(axis)
             except Exception:
-                continue  # it is refused, and not known
-        return frozenset(found)
+                continue  # the model rejects it
+        return frozenset(axes)
 
-    def along(self, base: Point, axis: int) -> Iterator[Point]:
-        """Points on the line through a base: near ones, above and below, in steps of what divides the size."""
-        size = list(self.ranges.values())[axis]
-        for k in range(1, 4 * PATIENCE):
-            for value in (base[axis] + k * size.of, base[axis] - k * size.of):
-                if size.allows(value):
+    def near_line(self, base: Point, axis: int) -> Iterator[Point]:
+        """Points that differ from a base in one size, the nearest first, above and below."""
+        size = self.range_of(axis)
+        for k in range(1, 4 * MAX_REJECTED_POINTS):
+            for value in (base[axis] + k * size.multiple_of, base[axis] - k * size.multiple_of):
+                if value in size:
                     yield (*base[:axis], value, *base[axis + 1 :])
 
-    def far_along(self, base: Point, axis: int) -> Iterator[Point]:
-        """And far ones, which are neither multiples nor powers of two of it; not as far where depth is what grows."""
-        size = list(self.ranges.values())[axis]
-        deep = axis in self.structural()
-        far = ((2, 1), (1, 7), (1, 4), (2, 3)) if deep else ((3, 1), (5, 2), (2, 3), (4, 5), (2, 7))
+    def far_line(self, base: Point, axis: int) -> Iterator[Point]:
+        """Far points on this line, at values that are no multiples of the base; less far where depth varies."""
+        size = self.range_of(axis)
+        is_depth = axis in self.depth_axes()
+        far = ((2, 1), (1, 7), (1, 4), (2, 3)) if is_depth else ((3, 1), (5, 2), (2, 3), (4, 5), (2, 7))
         for factor, steps in far:
-            value = size.near(base[axis] * factor + steps * size.of)
+            value = size.round_down(base[axis] * factor + steps * size.multiple_of)
             if value != base[axis]:
                 yield (*base[:axis], value, *base[axis + 1 :])
 
-    def structural(self) -> frozenset[int]:
-        """The sizes that change how much there is of a model, and not only how large it is."""
-        found = set(self._deep)
+    def depth_axes(self) -> frozenset[int]:
+        """The sizes that change the number of modules or quantities."""
+        axes = set(self._depth_axes)
         for center in (self.base, *self.centers):
-            for point, seen in self.seen.items():
-                changed = [axis for axis, (one, other) in enumerate(zip(point, center, strict=True)) if one != other]
-                if len(changed) == 1 and len(seen) != len(self.seen[center]):
-                    found.add(changed[0])
-        return frozenset(found)
+            for point, observation in self.observations.items():
+                changed = [axis for axis, (a, b) in enumerate(zip(point, center, strict=True)) if a != b]
+                if len(changed) == 1 and len(observation) != len(self.observations[center]):
+                    axes.add(changed[0])
+        return frozenset(axes)
 
-    def fresh(self, far: bool) -> Iterator[Point]:
-        """Random points that were not looked at before, the same ones in each run.
+    def random_points(self, far: bool) -> Iterator[Point]:
+        """Random points without observations, the same in each run: a Latin hypercube on a logarithmic scale.
 
-        They come in threes, of which each size is small in one, middling in one and large in one.
+        Of each three points one has a small, one a medium and one a large value of each size.
         """
-        structural = self.structural()
-        for _ in range(PATIENCE):
-            parts = [self._random.sample(range(THREE), THREE) for _ in self.ranges]
-            for i in range(THREE):
-                point = []
+        depth_axes = self.depth_axes()
+        for _ in range(MAX_REJECTED_POINTS):
+            strata = [self._random.sample(range(STRATA), STRATA) for _ in self.ranges]
+            for i in range(STRATA):
+                values = []
                 for axis, size in enumerate(self.ranges.values()):
-                    deep, step = axis in structural, self._step(axis)
-                    around = self._bumped(axis, size) if deep else size.at
-                    times = (STRUCTURAL if deep else FAR) if far else NEAR
-                    lowest = around if far else max(around // 2, size.of)
-                    highest = around * times + step * (ROOM // 2 if deep else ROOM)
-                    share = (parts[axis][i] + self._random.random()) / THREE
-                    value = lowest * (highest / lowest) ** share  # as many small as large
-                    point.append(size.near((round(value) + self._random.randrange(step)) // step * step or step))
-                if (made := tuple(point)) not in self.seen and made not in self.refused:
-                    yield made
+                    is_depth, step = axis in depth_axes, self._step(axis)
+                    center = self._generic_value(axis, size) if is_depth else size.base
+                    factor = (MAX_DEPTH_FACTOR if is_depth else MAX_FAR_FACTOR) if far else MAX_NEAR_FACTOR
+                    lowest = center if far else max(center // 2, size.multiple_of)
+                    highest = center * factor + step * (MIN_STEPS // 2 if is_depth else MIN_STEPS)
+                    quantile = (strata[axis][i] + self._random.random()) / STRATA
+                    value = lowest * (highest / lowest) ** quantile
+                    values.append(size.round_down((round(value) + self._random.randrange(step)) // step * step or step))
+                point = tuple(values)
+                if point not in self.observations and point not in self.rejected:
+                    yield point
 
     def _step(self, axis: int) -> int:
-        """What divides a size; where points were refused, what divides all values that were not."""
-        step = list(self.ranges.values())[axis].of
-        return gcd(*(point[axis] for point in self.seen)) if self.refused else step
+        """The divisor of a size; if points were rejected, the greatest common divisor of the accepted values."""
+        step = self.range_of(axis).multiple_of
+        return gcd(*(point[axis] for point in self.observations)) if self.rejected else step
 
 
-def written(sizes: Mapping[str, int]) -> str:
-    """Sizes as people write them: ``(B = 32, N = 128)``."""
+def format_sizes(sizes: Mapping[str, int]) -> str:
+    """Sizes as text: ``(B = 32, N = 128)``."""
     return f"({', '.join(f'{name} = {value:,}' for name, value in sizes.items())})"
 
 

@@ -1,130 +1,258 @@
-"""One size at a time: in which powers of a size, or of what a stride leaves of it, a quantity can be written."""
+"""Polynomials in one size: in powers of it, of a floor of it, or of both, as D·⌈D/16⌉."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from graphflops.analysis.scaling.polynomials import Atom, Monomial, Polynomial
+from graphflops.analysis.scaling.interpolation import Inconsistent, Underdetermined, interpolate
+from graphflops.analysis.scaling.polynomials import Atom, Monomial, Monomials, Polynomial, evaluate_monomial
 
-SPARE = 2
-"""how many values of a line have to be right without having been used"""
+if TYPE_CHECKING:
+    import numpy
+
+MIN_UNUSED_VALUES = 2
+"""values of a line that a polynomial must have without having been fitted to them"""
 STEPS = range(2, 65)
-"""the strides, windows and patches that are looked for: ⌊(N + a)/s⌋ for each s of these"""
+"""the steps s of the floors ⌊(N + a)/s⌋: strides, windows and patches"""
+MAX_STRIDE_CANDIDATES = 64
+"""floors that are compared to choose the next value"""
+TOTAL_DEGREES = (2, 3)
+"""degrees of a polynomial in a size and a floor of it, the lowest first"""
+FLOAT_TOLERANCE = 1e-12
+"""relative error, of the largest value, of a fit in floating-point numbers"""
+PRIME = 2**61 - 1
+"""modulus of a fit in remainders"""
 
 Values: TypeAlias = tuple[tuple[int, int], ...]
 """value of the size, value of the quantity, sorted"""
-Shape: TypeAlias = frozenset[Monomial]
+
+
+def values_on(column: Sequence[int], line: Mapping[int, int]) -> Values:
+    """The values of a quantity on a line: value of the size → index into the column."""
+    return tuple(sorted((x, column[index]) for x, index in line.items()))
+
+
+# -- polynomials in the size ---------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=100_000)
-def polynomial_shape(size: str, values: Values) -> Shape | None:
-    """The powers of a size in a quantity; None if it is no polynomial that these values could tell."""
+def polynomial_monomials(size: str, values: Values) -> Monomials | None:
+    """The powers of a size in a polynomial that has these values; None if there is none with values to spare."""
     coefficients = coefficients_of(values)
     return None if coefficients is None else frozenset(monomial for monomial, _ in _terms(Atom(size), coefficients))
 
 
 def coefficients_of(values: Sequence[tuple[int, int]]) -> list[Fraction] | None:
-    """The polynomial of the least degree through all values, from the constant on, with ``SPARE`` values unused.
+    """The polynomial of lowest degree through all values, constant first, with ``MIN_UNUSED_VALUES`` not needed for it.
 
-    >>> [int(each) for each in coefficients_of([(1, 3), (2, 5), (3, 7), (9, 19)])]
+    >>> [int(coefficient) for coefficient in coefficients_of([(1, 3), (2, 5), (3, 7), (9, 19)])]
     [1, 2]
     """
-    divided = _divided_differences(values)
-    while len(divided) > 1 and divided[-1] == 0:
-        divided.pop()
-    if len(divided) + SPARE > len(values):
+    differences = _divided_differences(values)
+    while len(differences) > 1 and differences[-1] == 0:
+        differences.pop()
+    if len(differences) + MIN_UNUSED_VALUES > len(values):
         return None
-    made = [Fraction(0)]
-    for (x, _), difference in zip(reversed(values[: len(divided)]), reversed(divided), strict=True):
-        made = [Fraction(0), *made]  # times N
-        for i in range(len(made) - 1):  # minus x times what it was
-            made[i] -= x * made[i + 1]
-        made[0] += difference
-    while len(made) > 1 and made[-1] == 0:
-        made.pop()
-    return made
+    coefficients = [Fraction(0)]
+    for (x, _), difference in zip(reversed(values[: len(differences)]), reversed(differences), strict=True):
+        coefficients = [Fraction(0), *coefficients]  # times (N − x), plus the difference
+        for i in range(len(coefficients) - 1):
+            coefficients[i] -= x * coefficients[i + 1]
+        coefficients[0] += difference
+    while len(coefficients) > 1 and coefficients[-1] == 0:
+        coefficients.pop()
+    return coefficients
 
 
 def _divided_differences(values: Sequence[tuple[int, int]]) -> list[Fraction]:
     row = [Fraction(y) for _, y in values]
-    found = [row[0]]
+    differences = [row[0]]
     for gap in range(1, len(values)):
         row = [
             (after - before) / (values[i + gap][0] - values[i][0]) for i, (before, after) in enumerate(pairwise(row))
         ]
-        found.append(row[0])
-    return found
+        differences.append(row[0])
+    return differences
 
 
 def _terms(atom: Atom, coefficients: Sequence[Fraction]) -> Iterator[tuple[Monomial, Fraction]]:
-    yield from ((((atom, i),) if i else (), each) for i, each in enumerate(coefficients) if each)
+    yield from ((((atom, i),) if i else (), coefficient) for i, coefficient in enumerate(coefficients) if coefficient)
 
 
-class Floors:
-    """The floors ⌊(N + a)/s⌋ of which a quantity may be a polynomial: fewer with each value that is seen."""
+# -- polynomials in a floor of the size ----------------------------------------------------------------------------
+
+
+class FloorPolynomials:
+    """The floors ⌊(N + a)/s⌋ in which a quantity may be a polynomial: fewer with each value."""
 
     def __init__(self) -> None:
-        self.left = [Atom("", step, shift) for step in STEPS for shift in range(step)]
+        self.floors = [Atom("", step, shift) for step in STEPS for shift in range(step)]
 
     def narrow(self, values: Values) -> None:
-        """Leave those out that these values contradict."""
-        self.left = [atom for atom in self.left if self.fit(atom, values) is not None]
+        """Remove the floors in which no polynomial has these values."""
+        self.floors = [floor for floor in self.floors if self.fit(floor, values) is not None]
 
-    def fit(self, atom: Atom, values: Values) -> Polynomial | None:
-        """The polynomial in this floor that goes through all values; None if there is none with values to spare."""
+    def fit(self, floor: Atom, values: Values) -> Polynomial | None:
+        """The polynomial in a floor that has all values; None if there is none with values to spare."""
         by_floor: dict[int, int] = {}
         for x, y in values:
-            if by_floor.setdefault(atom.of(x), y) != y:
+            if by_floor.setdefault(floor.floor(x), y) != y:
                 return None
         coefficients = coefficients_of(tuple(by_floor.items()))
-        return None if coefficients is None else Polynomial(dict(_terms(atom, coefficients)))
+        return None if coefficients is None else Polynomial(dict(_terms(floor, coefficients)))
 
-    def question(self, values: Values, among: Sequence[int]) -> int | None:
-        """The value of the size at which those that are left differ most; None if they agree everywhere."""
-        if len(self.left) < 2:
+    def most_informative(self, values: Values, candidates: Sequence[int]) -> int | None:
+        """The value of the size at which the remaining polynomials differ most; None if they agree everywhere."""
+        if len(self.floors) < 2:
             return None
         known = {x for x, _ in values}
-        fits = [(atom, self.fit(atom, values)) for atom in self.left[:64]]
+        fits = [(floor, self.fit(floor, values)) for floor in self.floors[:MAX_STRIDE_CANDIDATES]]
         best, most = None, 1
-        for x in among:
+        for x in candidates:
             if x not in known:
-                said = {fit({"": x, atom.size: x}) for atom, fit in fits if fit is not None}
-                if len(said) > most:
-                    best, most = x, len(said)
+                predictions = {fit.evaluate({"": x, floor.size: x}) for floor, fit in fits if fit is not None}
+                if len(predictions) > most:
+                    best, most = x, len(predictions)
         return best
 
-    def shape(self, size: str, values: Values) -> Shape | None:
-        """The powers in which the quantity is written, in the floor that makes it shortest."""
-        if not self.left:
+    def monomials(self, size: str, values: Values) -> Monomials | None:
+        """The monomials of the quantity, in the floor with the fewest; None if no floor fits."""
+        if not self.floors:
             return None
-        chosen = self.left[0]
-        shapes = []
-        for whole in (0, 1, -1, 2, -2, 3, -3):
-            atom = Atom(size, chosen.step, chosen.shift + whole * chosen.step)
-            fit = self.fit(atom, values)
+        first = self.floors[0]
+        candidates = []
+        for offset in (0, 1, -1, 2, -2, 3, -3):
+            fit = self.fit(Atom(size, first.step, first.shift + offset * first.step), values)
             if fit is not None:
-                shapes.append(frozenset(fit.terms))
-        return min(shapes, key=len, default=None)
+                candidates.append(frozenset(fit.terms))
+        return min(candidates, key=len, default=None)
 
 
 @lru_cache(maxsize=100_000)
-def floor_shape(size: str, values: Values) -> Shape | None:
-    """The powers of a floor of a size in a quantity; None if these values fit none."""
-    floors = Floors()
-    floors.narrow(values)
-    return floors.shape(size, values)
+def floor_monomials(size: str, values: Values) -> Monomials | None:
+    """The powers of a floor of a size in a polynomial that has these values; None if there is none."""
+    polynomials = FloorPolynomials()
+    polynomials.narrow(values)
+    return polynomials.monomials(size, values)
 
 
-def values_on(column: Sequence[int], line: Mapping[int, int]) -> Values:
-    """The values of a quantity along a line, of a column and the positions in it."""
-    return tuple(sorted((x, column[position]) for x, position in line.items()))
-
-
-def strides_told(near: int, step: int) -> Iterator[int]:
-    """Where to look at a size that strides divide: next to a value, and in steps of 32 away from it."""
+def values_that_tell_strides(near: int, step: int) -> Iterator[int]:
+    """Values of a size for finding a stride: the ones next to a value, and some in steps of 32."""
     yield from (near + k * step for k in range(1, 9))
     yield from (near + k * 32 * step for k in (1, 2, 3, 4, 5, 6, 8, 11, 13))
+
+
+# -- polynomials in the size and a floor of it ---------------------------------------------------------------------
+
+
+class MixedPolynomials(FloorPolynomials):
+    """The floors of which, together with the size itself, a quantity may be a polynomial."""
+
+    def narrow(self, values: Values) -> None:
+        """Remove the floors for which no polynomial has these values."""
+        if len(self.floors) > 1:  # exact solutions for all of them would take minutes
+            self.floors = [floor for floor in _nearly_fitting(self.floors, values) if _fits_modulo(floor, values)]
+        super().narrow(values)
+
+    def fit(self, floor: Atom, values: Values) -> Polynomial | None:
+        """The polynomial of lowest degree in both; None if there is none with values to spare."""
+        return _fit_mixed(floor, values)
+
+
+@lru_cache(maxsize=100_000)
+def mixed_monomials(size: str, values: Values) -> Monomials | None:
+    """The products of a size and a floor of it in a polynomial that has these values; None if there is none."""
+    polynomials = MixedPolynomials()
+    polynomials.narrow(values)
+    return polynomials.monomials(size, values)
+
+
+def _mixed_monomials(floor: Atom, degree: int) -> list[Monomial]:
+    size = Atom(floor.size)
+    return [
+        tuple(sorted((atom, power) for atom, power in ((size, i), (floor, j)) if power)) for i, j in _powers(degree)
+    ]
+
+
+def _powers(degree: int) -> list[tuple[int, int]]:
+    """The powers of a size and of its floor up to a total degree, those of the size alone first."""
+    return [(i, j) for j in range(degree + 1) for i in range(degree + 1 - j)]
+
+
+@lru_cache(maxsize=10_000)
+def _fit_mixed(floor: Atom, values: Values) -> Polynomial | None:
+    rows = [({floor.size: x}, y) for x, y in values]
+    for degree in TOTAL_DEGREES:
+        monomials = _mixed_monomials(floor, degree)
+        if len(values) < len(monomials) + MIN_UNUSED_VALUES:
+            return None
+        with suppress(Inconsistent):
+            try:
+                return interpolate(monomials, rows)
+            except Underdetermined:
+                return interpolate(_independent(monomials, [sizes for sizes, _ in rows]), rows)
+    return None
+
+
+def _independent(monomials: list[Monomial], points: list[dict[str, int]]) -> list[Monomial]:
+    """The monomials that are no sum of earlier ones: with f = ⌊D/2⌋, 4·f·(D − f) is D² − D + 2·f."""
+    import sympy
+
+    rows = [[evaluate_monomial(monomial, sizes) for monomial in monomials] for sizes in points]
+    _, pivots = sympy.Matrix(rows).rref()
+    return [monomials[i] for i in pivots]
+
+
+def _nearly_fitting(floors: list[Atom], values: Values) -> list[Atom]:
+    """The floors that fit in floating-point numbers, all at once."""
+    import numpy as np
+
+    x, y = np.array(values, dtype=float).T
+    steps, shifts = np.array([(floor.step, floor.shift) for floor in floors], dtype=float).T[:, :, None]
+    floor_values = np.floor((x + shifts) / steps)
+    scale = max(float(np.abs(y).max()), 1.0)
+    fits = np.zeros(len(floors), dtype=bool)
+    for degree in TOTAL_DEGREES:
+        powers = _powers(degree)
+        if len(values) >= len(powers) + MIN_UNUSED_VALUES:
+            errors = _fit_errors(x / x.max(), floor_values / max(floor_values.max(), 1.0), powers, y / scale)
+            fits |= errors < FLOAT_TOLERANCE
+    return [floor for floor, fit in zip(floors, fits, strict=True) if fit]
+
+
+def _fit_errors(
+    x: numpy.ndarray, floor_values: numpy.ndarray, powers: list[tuple[int, int]], y: numpy.ndarray
+) -> numpy.ndarray:
+    """The largest error of the least-squares fit of y, for each row of floors."""
+    import numpy as np
+
+    basis = np.stack([x**i * floor_values**j for i, j in powers], axis=-1)
+    orthogonal, _ = np.linalg.qr(basis)
+    best = orthogonal @ (orthogonal.transpose(0, 2, 1) @ y[:, None])
+    errors: numpy.ndarray = np.abs(best[..., 0] - y).max(axis=-1)
+    return errors
+
+
+def _fits_modulo(floor: Atom, values: Values) -> bool:
+    """Whether a polynomial in a size and a floor of it has these values modulo a prime, as each that fits has."""
+    largest = _powers(TOTAL_DEGREES[-1])
+    powers = largest if len(values) >= len(largest) + MIN_UNUSED_VALUES else _powers(TOTAL_DEGREES[0])
+    reduced: list[tuple[int, list[int]]] = []
+    for x, y in values:
+        floor_value = floor.floor(x)
+        row = [*(x**i * floor_value**j % PRIME for i, j in powers), y % PRIME]
+        for pivot, pivot_row in reduced:
+            if factor := row[pivot]:
+                row = [(a - factor * b) % PRIME for a, b in zip(row, pivot_row, strict=True)]
+        pivot = next((i for i, coefficient in enumerate(row) if coefficient), -1)
+        if pivot == len(powers):
+            return False
+        if pivot >= 0:
+            inverse = pow(row[pivot], -1, PRIME)
+            reduced.append((pivot, [coefficient * inverse % PRIME for coefficient in row]))
+    return True
