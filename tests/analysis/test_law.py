@@ -202,6 +202,28 @@ class TestGrowth:
             assert sign == (value > 0) - (value < 0)
 
 
+class TestOldNames:
+    """They work for one more version, with a warning that has the new name."""
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_mean_the_same(self) -> None:
+        made = law(cost=N * D, head=3 * N)
+        assert made.at("forward", N=5) == made.evaluate("forward", N=5)
+        assert made.along("N", [1, 2], "forward") == made.sweep("N", [1, 2], "forward")
+        assert made.over("forward", N=np.array([5])) == made.evaluate_array("forward", N=np.array([5]))
+        assert (made.checked, made.refused) == (made.validated, made.rejected)
+        assert made.order("N").carriers == made.order("N").dominant_terms
+        crossover = made.crossover(law(cost=N * N), "N")
+        assert [each.cheaper for each in crossover.stretches] == [each.cheaper_model for each in crossover.intervals]
+        assert multiples(4, at=8, most=16) == multiples(4, base=8, max=16)
+
+    def test_warn(self) -> None:
+        with pytest.warns(DeprecationWarning, match="Law.at is now Law.evaluate"):
+            law(cost=N).at("forward")
+        with pytest.raises(AttributeError, match="nothing"):
+            law(cost=N).nothing  # noqa: B018
+
+
 class TestFiles:
     @QUICK
     @given(laws())
