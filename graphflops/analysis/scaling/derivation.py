@@ -73,7 +73,7 @@ def _sum_calls(
     for quantity in quantities:
         if quantity in polynomials:
             calls.setdefault(quantity._replace(nth=0), []).append(polynomials[quantity])
-    return {quantity: Polynomial.sum((1, polynomial) for polynomial in each) for quantity, each in calls.items()}
+    return {quantity: Polynomial.sum((1, polynomial) for polynomial in members) for quantity, members in calls.items()}
 
 
 Reporter: TypeAlias = Callable[[Mapping[str, int]], Report]

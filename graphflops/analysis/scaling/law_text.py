@@ -95,7 +95,7 @@ def group_components(law: LawTerms, phase: LawPhase) -> list[tuple[str, list[str
 
 def print_sweep(law: LawTerms, size: str, values: Sequence[int], console: Console, phase: LawPhase = "total") -> None:
     """Print a table of the costs at each value of a size: the phases, the growth, and a bar of the components."""
-    phases: list[LawPhase] = [each for each in law.phases if each != PARAMETERS] if phase == "total" else []
+    phases: list[LawPhase] = [column for column in law.phases if column != PARAMETERS] if phase == "total" else []
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in (size, *phases, phase, "×"):
         table.add_column(heading, justify="right", no_wrap=True)
