@@ -23,7 +23,6 @@ ROOMS = ("core", "report", "rules", "capture", "graph", "analysis", "verify", "m
 ENTRANCES = ("graphflops", "graphflops.__main__")
 MAX_LINES = 450
 LONG_FILES = {
-    "graphflops/capture/constant_propagation.py",
     "graphflops/capture/copying.py",
     "graphflops/capture/folding.py",
     "graphflops/capture/tracer.py",

@@ -19,6 +19,7 @@ from graphflops.capture.module_state import snapshot_state
 from graphflops.capture.module_tree import survey_model
 from graphflops.capture.object_state import object_dict
 from graphflops.capture.session import session, tracing
+from graphflops.capture.tensor_values import MAX_KNOWN_ELEMENTS
 from graphflops.core.errors import CaptureError
 from graphflops.core.torch_compat import (
     DisableTorchDispatch,
@@ -36,8 +37,6 @@ from graphflops.core.torch_compat import (
 _NO_TENSORS = frozenset({int, float, bool, str, type(None), torch.dtype, torch.device})
 """types of arguments that hold no tensors"""
 _CPU = torch.device("cpu")
-MAX_INPUT_ELEMENTS = 2**24
-"""elements of the largest integer or boolean input whose values are used"""
 
 
 def tensors_of(value: Any) -> list[torch.Tensor]:
@@ -313,7 +312,7 @@ def _check_initialized(lazy: list[str]) -> None:
 
 def _has_values(tensor: torch.Tensor) -> bool:
     """Whether the values of an input are used: integers and booleans are sizes, indices and masks."""
-    if tensor.is_meta or isinstance(tensor, FakeTensor) or tensor.numel() > MAX_INPUT_ELEMENTS:
+    if tensor.is_meta or isinstance(tensor, FakeTensor) or tensor.numel() > MAX_KNOWN_ELEMENTS:
         return False
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized)
 

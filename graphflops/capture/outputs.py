@@ -1,7 +1,7 @@
-"""The outputs of a model: the tensors in whatever it returns, each once, in order.
+"""Outputs of a model: the tensors in whatever it returns, each once, in order.
 
-Containers are searched, and so are objects by their attributes and ``__slots__``, functions by what they close over,
-and generators by running them to their end. Modules, classes, optimizers and Python modules hold no outputs.
+Containers are searched, attributes and ``__slots__`` of objects, closures and defaults of functions, and generators,
+which are run to their end. Modules, classes, optimizers and Python modules are not searched.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch import nn
 
 from graphflops.core.errors import CaptureError
 
-MOST_ITEMS = 100_000
-"""items of a generator that is run to its end"""
+MAX_ITEMS = 100_000
+"""items that a generator may yield"""
 
 _NOT_SEARCHED = (
     *(str, bytes, bytearray, memoryview, range, int, float, complex, type, types.ModuleType, types.CodeType),
@@ -32,20 +32,20 @@ _NOT_SEARCHED = (
 
 
 def tensors_in(result: Any) -> list[torch.Tensor]:
-    """The tensors in what a model returned; generators in it are run.
+    """The tensors in the result of a model; generators in it are run.
 
     Raises:
         CaptureError: a generator in it does not end.
     """
     tensors: list[torch.Tensor] = []
-    met: dict[int, Any] = {}  # with the values, so that an id stays its own
+    seen: dict[int, Any] = {}  # keeps the values, so that an id stays unique
     waiting: list[Iterator[Any]] = [iter((result,))]
     while waiting:
         value = next(waiting[-1], _END)
         if value is _END:
             waiting.pop()
-        elif value is not None and id(value) not in met:
-            met[id(value)] = value
+        elif value is not None and id(value) not in seen:
+            seen[id(value)] = value
             if isinstance(value, torch.Tensor):
                 tensors.append(value)
             elif not isinstance(value, _NOT_SEARCHED):
@@ -57,7 +57,7 @@ _END = object()
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """Where a tensor may be in a value: its items, its attributes, and what a function takes along."""
+    """The items and attributes of a value, and the closure, defaults and bound arguments of a function."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield key
@@ -65,7 +65,7 @@ def _parts(value: Any) -> Iterator[Any]:
     elif isinstance(value, (Sequence, Set, deque, MappingView)) and isinstance(value, Iterable):
         yield from value
     elif _is_iterator(value):
-        yield from _run_to_its_end(value)
+        yield from _run_to_end(value)
     if isinstance(value, types.FunctionType):
         for cell in value.__closure__ or ():
             with suppress(ValueError):  # it is empty
@@ -83,10 +83,10 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def _attributes(value: Any) -> Iterator[Any]:
-    """What an object holds; properties, which would run code of its own, are not asked."""
-    held = getattr(value, "__dict__", None)
-    if isinstance(held, dict):
-        yield from tuple(held.values())
+    """The attributes of an object, without its properties, which would run its code."""
+    attributes = getattr(value, "__dict__", None)
+    if isinstance(attributes, dict):
+        yield from tuple(attributes.values())
     for cls in type(value).__mro__:
         if cls.__module__ == "builtins":
             continue
@@ -97,17 +97,17 @@ def _attributes(value: Any) -> Iterator[Any]:
 
 
 def _is_iterator(value: Any) -> bool:
-    """Whether it is a generator or an iterator of Python's own over something; not a file, nor a loader of data."""
-    own = type(value).__module__ in ("builtins", "itertools")
-    return isinstance(value, types.GeneratorType) or (own and isinstance(value, Iterator))
+    """Whether a value is a generator or one of Python's own iterators; not a file, nor a DataLoader."""
+    is_builtin = type(value).__module__ in ("builtins", "itertools")
+    return isinstance(value, types.GeneratorType) or (is_builtin and isinstance(value, Iterator))
 
 
-def _run_to_its_end(items: Iterable[Any]) -> Iterator[Any]:
-    yield from islice(items, MOST_ITEMS)
+def _run_to_end(items: Iterable[Any]) -> Iterator[Any]:
+    yield from islice(items, MAX_ITEMS)
     if next(iter(items), _END) is not _END:
         raise CaptureError(
-            f"forward returned a {type(items).__name__} that has not ended after {MOST_ITEMS:,} items: "
-            "return what is to be trained on as a list or a tensor"
+            f"forward returned a {type(items).__name__} that has not ended after {MAX_ITEMS:,} items: "
+            "return a list or a tensor instead"
         )
 
 

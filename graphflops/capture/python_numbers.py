@@ -54,14 +54,14 @@ class NumberReads:
             return self.assumptions.assume_true() if is_truth else self.assumptions.assume_passing_number(tensor, read)
         if tensor.is_floating_point():
             if self.optimizer is not None:
-                self.assumptions.note("data-dependent scale of an update; 0.5 assumed")
+                self.assumptions.note("data-dependent scale of an update; ½ assumed")
                 return 0.5  # its inverse, its root, and one minus it exist
             return self.assume_logged() if self.may_log() else self._symbol()
         return False if is_truth and self._assume_false() else None
 
     def assume_logged(self) -> float:
         """A number that a step reads to log it."""
-        self.assumptions.note("data-dependent number read by the step; 0.5 assumed")
+        self.assumptions.note("data-dependent number read by the step; ½ assumed")
         return 0.5
 
     def _assume_false(self) -> bool:

@@ -1,8 +1,8 @@
-"""Room for deep models: what PyTorch runs at Python's recursion limit is traced at it, though a trace takes more calls.
+"""Recursion limit for deep models: a model that PyTorch runs at Python's limit can be traced at it.
 
-A call of a module is four calls for Python, and about eight while it is traced. The limit is the whole process's, so it
-is left alone unless a model needs more; then it is raised, never lowered, and is afterwards what it was, or what the
-program has set meanwhile. At the most that it is raised to, calls of modules take less than the stack of a main thread.
+A call of a module is four Python calls, and about eight while it is traced. The limit is the whole process's, so it
+stays as it is unless a model needs more; then it is raised, never lowered, and afterwards restored, or left at what the
+program has set meanwhile. At the highest limit, calls of modules take less than the stack of a main thread.
 """
 
 from __future__ import annotations
@@ -17,75 +17,74 @@ from graphflops.core.errors import CaptureError
 
 Result = TypeVar("Result")
 
-CALLS_A_LEVEL = 10
-"""calls that are open for each level of modules while a model is traced, and some to spare"""
-MARGIN = 500
-"""calls that are open in the innermost module"""
+CALLS_PER_LEVEL = 10
+"""Python calls for each level of modules while a model is traced, and some to spare"""
+CALL_MARGIN = 500
+"""Python calls in the innermost module"""
 MAX_RECURSION_LIMIT = 20_000
-"""what the limit is raised to at the most"""
 
 _lock = threading.Lock()
-_wanted: list[int] = []  # by those who have room now
-_before = 0
-_ours = 0
+_requested_limits: list[int] = []
+_original_limit = 0
+_raised_limit = 0
 
 
 @contextmanager
 def recursion_limit_for(levels: int) -> Iterator[None]:
-    """Modules may call each other so many levels deep while this is open."""
-    with _limit(min(MAX_RECURSION_LIMIT, _depth() + levels * CALLS_A_LEVEL + MARGIN)):
+    """Allow modules to call each other ``levels`` deep while this is open."""
+    with _raise_limit(min(MAX_RECURSION_LIMIT, _stack_depth() + levels * CALLS_PER_LEVEL + CALL_MARGIN)):
         yield
 
 
 def retry_with_deeper_recursion(trace: Callable[[], Result]) -> Result:
-    """What a trace gives; if it ran out of room, what it gives with as much as there may be.
+    """The result of a trace; if it exceeds the recursion limit, that of a second one at the highest limit.
 
-    A module that calls itself has as many levels as its data say, which nobody knows before.
+    A module that calls itself is as deep as its data decide, which is not known before.
     """
     try:
         return trace()
     except CaptureError as error:
         if not isinstance(error.__cause__, RecursionError) or sys.getrecursionlimit() >= MAX_RECURSION_LIMIT:
             raise
-    with _limit(MAX_RECURSION_LIMIT):
+    with _raise_limit(MAX_RECURSION_LIMIT):
         return trace()
 
 
 @contextmanager
-def _limit(wanted: int) -> Iterator[None]:
-    if wanted <= sys.getrecursionlimit() and not _wanted:
+def _raise_limit(limit: int) -> Iterator[None]:
+    if limit <= sys.getrecursionlimit() and not _requested_limits:
         yield
         return
-    _raised(wanted)
+    _request(limit)
     try:
         yield
     finally:
-        _given_back(wanted)
+        _withdraw(limit)
 
 
-def _raised(wanted: int) -> None:
-    global _before, _ours
+def _request(limit: int) -> None:
+    global _original_limit, _raised_limit
     with _lock:
-        if not _wanted:
-            _before = _ours = sys.getrecursionlimit()
-        _wanted.append(wanted)
-        if wanted > sys.getrecursionlimit():
-            sys.setrecursionlimit(wanted)
-            _ours = wanted
+        if not _requested_limits:
+            _original_limit = _raised_limit = sys.getrecursionlimit()
+        _requested_limits.append(limit)
+        if limit > sys.getrecursionlimit():
+            sys.setrecursionlimit(limit)
+            _raised_limit = limit
 
 
-def _given_back(wanted: int) -> None:
-    global _ours
+def _withdraw(limit: int) -> None:
+    global _raised_limit
     with _lock:
-        _wanted.remove(wanted)
-        if sys.getrecursionlimit() == _ours:  # else somebody has set it meanwhile
-            _ours = max((_before, *_wanted))
-            with suppress(RecursionError):  # where more calls are open, the next who has room gives it back
-                sys.setrecursionlimit(_ours)
+        _requested_limits.remove(limit)
+        if sys.getrecursionlimit() == _raised_limit:  # else the program has set it meanwhile
+            _raised_limit = max((_original_limit, *_requested_limits))
+            with suppress(RecursionError):  # where the stack is deeper, the next one who withdraws restores it
+                sys.setrecursionlimit(_raised_limit)
 
 
-def _depth() -> int:
-    """How many calls are open in this thread."""
+def _stack_depth() -> int:
+    """The number of Python calls on the stack of this thread."""
     frame, depth = sys._getframe(), 0
     while frame is not None:
         frame, depth = frame.f_back, depth + 1  # type: ignore[assignment]

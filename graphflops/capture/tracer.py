@@ -26,7 +26,7 @@ from graphflops.capture.constant_propagation import ConstantPropagation, retry_w
 from graphflops.capture.custom_functions import OwnCode, arguments
 from graphflops.capture.distributed import distribution_note
 from graphflops.capture.exporting import export_program
-from graphflops.capture.failures import add_attempt, failure, user_line
+from graphflops.capture.failures import add_attempt, failure_message, user_line
 from graphflops.capture.fake_tensors import (
     FakeTensors,
     FunctionModule,
@@ -289,13 +289,14 @@ class Tracer(fx.Tracer):
                 raise
             except Exception as error:
                 inputs = [spec_of(each) for each in tree_leaves((args, dict(kwargs))) if torch.is_tensor(each)]
-                path, blank = self.failed_at or "", list(self.values.evaluator.missing_buffer_values)
-                asked = self._names_of(
+                path, missing_buffers = self.failed_at or "", list(self.values.evaluator.missing_buffer_values)
+                missing_inputs = self._names_of(
                     key
                     for key, each in self.values.evaluator.inputs_without_values.items()
                     if not each.is_floating_point()
                 )
-                raise CaptureError(failure(error, self.root, self.name, path, inputs, blank, asked)) from error
+                message = failure_message(error, self.root, self.name, path, inputs, missing_buffers, missing_inputs)
+                raise CaptureError(message) from error
             record_of(self.graph.output(self._as_nodes(outputs))).requires_grad = self._flows_out(outputs)
         if not self.steps.is_step:
             for node in self.graph.nodes:

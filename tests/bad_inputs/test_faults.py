@@ -17,9 +17,9 @@ from graphflops.cli import main
 from graphflops.core import messages
 
 X = torch.ones(2, 4)
-THE_MODEL = "The model raised this by itself"
-A_VALUE = ("Nobody gave this value", "It asked for")
-NOT_YET = "graphflops cannot do this yet, and the model is not at fault"
+THE_MODEL = "The model itself raised this error"
+A_VALUE = ("The value is not known", "The model reads the value")
+NOT_YET = "graphflops does not support this yet; the model is not at fault"
 
 
 def refusal(model: Callable[..., Any], *args: Any) -> str:

@@ -78,7 +78,7 @@ MODELS = [
     ("ChildIsNotWhole", "child (InitIsNotCalled)"),
     ("AttributesRaise", "RuntimeError: no "),
     ("AttributesExit", "SystemExit: 0"),
-    ("Branches", "only data can tell"),
+    ("Branches", "data-dependent control flow"),
 ]
 
 

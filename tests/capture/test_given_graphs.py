@@ -93,5 +93,5 @@ def test_a_model_that_exports_although_it_looks_at_its_data_is_exported() -> Non
 
 
 def test_of_one_that_does_not_the_error_says_what_torch_export_said() -> None:
-    with pytest.raises(CaptureError, match=r"torch\.export: GuardOnDataDependentSymNode: .+; opaque: no rule"):
+    with pytest.raises(CaptureError, match=r"\(2\) torch\.export: GuardOnDataDependentSymNode: .+; no rule"):
         analyze(Branches(), (torch.zeros(3),))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from graphflops import CaptureError, analyze
-from graphflops.capture.fake_tensors import MAX_INPUT_ELEMENTS
+from graphflops.capture.tensor_values import MAX_KNOWN_ELEMENTS
 
 X = torch.zeros(12, 8)
 GROUPS = torch.arange(12) // 5
@@ -60,9 +60,9 @@ def test_values_that_are_given_are_used(name: str) -> None:
 
 
 def test_without_data_they_are_not_known_and_the_error_says_what_helps() -> None:
-    large = torch.zeros(MAX_INPUT_ELEMENTS + 1, dtype=torch.uint8)
+    large = torch.zeros(MAX_KNOWN_ELEMENTS + 1, dtype=torch.uint8)
     for length in (torch.zeros(2, dtype=torch.int64, device="meta"), large):
-        with pytest.raises(CaptureError, match=r"values of length, which is not known: give .* at most 16,777,216"):
+        with pytest.raises(CaptureError, match=r"values of length, which is not known: pass .* at most 16,777,216"):
             analyze(lambda x, length: x[: int(length.max())], (X, length))
     chosen = reported(Program(PROGRAMS["a mask"][0]), X, MASK.to("meta"))
     assert (chosen.forward, len(chosen.assumed)) == (2 * 12 * 8 * 8, 1), "as all, and said"

@@ -464,7 +464,7 @@ class TestWhatAStepLogs:
 
     def test_the_report_says_where(self) -> None:
         report = analyze(self.step(READ["float"], first=False), (X, Y))
-        assert any("test_steps.py" in each and "0.5 assumed" in each for each in report.assumed)
+        assert any("test_steps.py" in each and "½ assumed" in each for each in report.assumed)
 
 
 def by_value(norm: torch.Tensor, bound: float) -> bool:
@@ -501,7 +501,7 @@ class TestWhatAStepDecides:
 
         with (
             patch.object(python_numbers, "MAX_ASSUMED_READS", 20),
-            pytest.raises(CaptureError, match="only data can tell"),
+            pytest.raises(CaptureError, match="data-dependent control flow"),
         ):
             analyze(step, (X, Y))
 
@@ -524,7 +524,7 @@ class TestEvaluation:
 
         report = analyze(evaluate, (), strict=True, training=False)
         assert sum(macs(report).values()) == count_macs(evaluate) == 2 * ROWS * (A * B + B * C)
-        assert any("taken as ½" in each for each in report.assumed)
+        assert any("½ assumed" in each for each in report.assumed)
 
     def test_in_the_forward_of_a_module_a_number_is_still_refused(self) -> None:
         class Decides(nn.Module):
@@ -656,7 +656,7 @@ class TestScaledLosses:
         scaler = torch.amp.GradScaler("cpu")
         step = self.step(scaler, clips=clips)
         report = analyze(step, (X, Y), strict=True)
-        assert any("taken as finite" in each for each in report.assumed)
+        assert any("assumed finite" in each for each in report.assumed)
         assert sum(macs(report).values()) == count_macs(step, X, Y)
         without = analyze(self.step(torch.amp.GradScaler("cpu", enabled=False), clips=clips), (X, Y), strict=True)
         assert macs(report) == macs(without)

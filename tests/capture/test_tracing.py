@@ -374,7 +374,7 @@ class TestRefusals:
         assert "1 (Branches)" in message
         assert f"{__file__}:" in message
         assert "x.sum() > 0" in message
-        assert "only data can tell" in message
+        assert "data-dependent control flow" in message
         assert "@rule(" in message
         assert "outputs=" in message
 

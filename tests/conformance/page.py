@@ -53,7 +53,7 @@ the environment, and `make repositories` that of the repositories, which it clon
 page.
 """
 
-DATA_DECIDES = "this line needs a value that only data can tell"
+DATA_DECIDES = "data-dependent control flow (needs the value of a tensor)"
 """What graphflops says of Python that branches on data, or sizes that data decides: nothing static can count it."""
 
 NOT_DENSE = "CaptureError: a tensor is not dense"

@@ -82,10 +82,10 @@ def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) ->
 def one_line(error: Exception) -> str:
     """What an error says, without the line breaks, and without the folders of this machine."""
     text = str(error)
-    told = dict(re.findall(r"^ {4}(where|why) +(.*)$", text, re.MULTILINE))
+    told = dict(re.findall(r"^ {4}(where|reason) +(.*)$", text, re.MULTILINE))
     text = " ".join(text.split())
-    if told.keys() == {"where", "why"}:
-        text = f"{told['why']} (in {told['where']})"
+    if told.keys() == {"where", "reason"}:
+        text = f"{told['reason']} (in {told['where']})"
     else:
         text = f"{type(error).__name__}: {text}"
     text = re.sub(r"(?:/[^\s/:]+)+/(?:site-packages|lib/python[\d.]+)/", "", text)
