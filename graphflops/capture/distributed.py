@@ -1,7 +1,7 @@
-"""Models that torch.distributed has wrapped or sharded, counted as the modules that they were made of.
+"""Models that torch.distributed has wrapped or sharded, counted as one process would run them.
 
-``DistributedDataParallel`` and ``fully_shard`` change where numbers are, and not which: a copy runs without their
-hooks, which would talk to other processes, and a distributed tensor has a stand-in of its whole shape.
+``DistributedDataParallel`` and ``fully_shard`` change where tensors are stored, not what is computed: a copy runs
+without their hooks, which communicate with other processes, and the fake tensor of a DTensor has its global shape.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from graphflops.core.errors import CaptureError
 from graphflops.core.torch_compat import local_part
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_WRAPPING = (
+_DEFINES_HOOKS = (
     "torch.nn.parallel.distributed",
     "torch.distributed.fsdp",
     "torch.distributed.tensor",
     "torch.distributed._composable.fsdp",
     "torch.distributed._composable.replicate",
 )
-"""where the hooks are written that gather, scatter and reduce"""
+"""modules that define the hooks which gather, scatter and reduce"""
 
 
 def is_distributed(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is a DTensor: its shape is of the whole, and each process holds a part."""
+    """Whether a tensor is a DTensor."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
 
 
 def replicated_values(tensor: Any) -> torch.Tensor | None:
-    """The values of a distributed tensor, if this process holds all of them."""
-    return local_part(tensor) if all(each.is_replicate() for each in tensor.placements) else None
+    """The values of a DTensor, if this process has all of them."""
+    return local_part(tensor) if all(placement.is_replicate() for placement in tensor.placements) else None
 
 
 def without_distributed_hooks(name: str, hooks: Any) -> Any:
-    """The hooks of a module without those that torch.distributed put there; any other attribute as it is."""
-    if name not in _HOOKS or not hooks or not any(map(_is_of_wrapping, hooks.values())):
+    """The hooks of a module without those of torch.distributed; any other attribute unchanged."""
+    if name not in _HOOKS or not hooks or not any(map(_is_distributed_hook, hooks.values())):
         return hooks
-    return OrderedDict((key, hook) for key, hook in hooks.items() if not _is_of_wrapping(hook))
+    return OrderedDict((key, hook) for key, hook in hooks.items() if not _is_distributed_hook(hook))
 
 
 def bypass_wrapper(copied: nn.Module, attributes: dict[str, Any]) -> None:
-    """Have the copy of a wrapper call what it wraps, and nothing else."""
+    """Have the copy of a wrapper call the wrapped module, and nothing else."""
     if isinstance(copied, nn.parallel.DistributedDataParallel):
         attributes["_pre_forward"] = lambda *inputs, **kwargs: (inputs, kwargs)
         attributes["_run_ddp_forward"] = lambda *inputs, **kwargs: copied.module(*inputs, **kwargs)
@@ -58,10 +58,10 @@ def bypass_wrapper(copied: nn.Module, attributes: dict[str, Any]) -> None:
 
 
 def check_no_flat_parameters(modules: Mapping[str, nn.Module]) -> None:
-    """Parameters that were made one flat tensor have no shapes to count.
+    """Refuse modules whose parameters are parts of flat tensors, without their shapes.
 
     Raises:
-        CaptureError: a module is wrapped so.
+        CaptureError: FullyShardedDataParallel wraps a module.
     """
     fsdp = sys.modules.get("torch.distributed.fsdp")
     for path, module in modules.items() if fsdp is not None else ():
@@ -74,8 +74,8 @@ def check_no_flat_parameters(modules: Mapping[str, nn.Module]) -> None:
 
 
 def distribution_note(modules: Mapping[str, nn.Module], parameters: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
-    """What a report says of a model that is wrapped or sharded; nothing of others."""
-    wrapped = {type(each).__name__ for each in modules.values() if isinstance(each, _WRAPPERS)}
+    """The note of a report on a model that is wrapped or sharded; empty for others."""
+    wrapped = {type(module).__name__ for module in modules.values() if isinstance(module, _WRAPPERS)}
     sharded = {"DTensor"} if any(map(is_distributed, parameters.values())) else set[str]()
     names = ", ".join(sorted(wrapped | sharded))
     return (f"{names}: counted as one process would run it, whole; communication is not counted",) if names else ()
@@ -84,7 +84,7 @@ def distribution_note(modules: Mapping[str, nn.Module], parameters: Mapping[str,
 _WRAPPERS = (nn.parallel.DistributedDataParallel, nn.DataParallel)
 
 
-def _is_of_wrapping(hook: Callable[..., Any]) -> bool:
+def _is_distributed_hook(hook: Callable[..., Any]) -> bool:
     while isinstance(hook, functools.partial):
         hook = hook.func
-    return (getattr(hook, "__module__", None) or "").startswith(_WRAPPING)
+    return (getattr(hook, "__module__", None) or "").startswith(_DEFINES_HOOKS)

@@ -1,4 +1,4 @@
-"""torch.export, the last way to a graph: for a model whose Python goes another way when it is exported."""
+"""torch.export, the last resort for a model whose Python code runs otherwise when it is exported."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from graphflops.core.torch_compat import FakeTensorMode, no_registration_hooks_l
 def export_program(
     root: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, grad: bool
 ) -> fx.GraphModule | str:
-    """What torch.export makes of a module, which runs on tensors without data there too; or in a line why nothing."""
+    """The program that torch.export returns for a module, which it runs on fake tensors; or its error, as one line."""
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     fakes = FakeTensors(root, mode=FakeTensorMode(shape_env=ShapeEnv(tracked_fakes=[])))
-    copied = fakes.copier.copy
-    here = session()
-    assert here is not None, "what is exported is copied by an analysis"
+    copy = fakes.copier.copy
+    running = session()
+    assert running is not None, "copies belong to an analysis"
     with (
         silence_export(),
         torch.set_grad_enabled(grad),
-        here.restored_after(snapshot_state(root, fakes.survey.classes)),
+        running.restored_after(snapshot_state(root, fakes.survey.classes)),
     ):
         try:
             with no_registration_hooks_left(), tracing():
-                program = torch.export.export(copied(root), copied(args), copied(dict(kwargs)), strict=False)
+                program = torch.export.export(copy(root), copy(args), copy(dict(kwargs)), strict=False)
             return program.module()
         except Exception as error:
-            said = next(iter(str(error).strip().splitlines()), "")
-            return f"{type(error).__name__}: {said}"
+            first_line = next(iter(str(error).strip().splitlines()), "")
+            return f"{type(error).__name__}: {first_line}"

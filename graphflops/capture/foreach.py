@@ -1,4 +1,4 @@
-"""Operators on lists of tensors, ``torch._foreach_mul`` and the like, as the operator on one that is run for each."""
+"""Operators on lists of tensors, ``torch._foreach_mul`` and the like, as loops of the operator on one tensor."""
 
 from __future__ import annotations
 
@@ -12,27 +12,30 @@ aten = torch.ops.aten
 
 _PREFIX = "_foreach_"
 _BY_NAME = {"alpha", "dtype", "memory_format", "non_blocking"}
-"""what the operator on one takes by name too; anything else is its next operand"""
+"""keyword arguments of the operator on one tensor; any other is its next operand"""
 _BOUNDS = {"maximum": "clamp_min", "minimum": "clamp_max"}
-"""a maximum with numbers is a bound"""
+"""the maximum of a tensor and a number is a clamp"""
 
 
 def foreach_loop(function: Any) -> Callable[..., Any] | None:
-    """What does the same as an operator on lists, tensor by tensor; None for any other function."""
+    """The loop that is equal to an operator on lists; None for any other function."""
     name = getattr(function, "__name__", "")
     if not isinstance(name, str) or not name.startswith(_PREFIX):
         return None
-    one = _of_one(name.partition(".")[0].removeprefix(_PREFIX))
-    return None if one is None else partial(_run, one, name.partition(".")[0].endswith("_"))
+    operator = _single_operator(name.partition(".")[0].removeprefix(_PREFIX))
+    return None if operator is None else partial(_run, operator, name.partition(".")[0].endswith("_"))
 
 
-def _run(one: Callable[..., Any], is_in_place: bool, *args: Any, **kwargs: Any) -> Any:
-    operands = [*args, *(each for name, each in kwargs.items() if name not in _BY_NAME and name != "value")]
-    named = {name: each for name, each in kwargs.items() if name in _BY_NAME}
+def _run(operator: Callable[..., Any], is_in_place: bool, *args: Any, **kwargs: Any) -> Any:
+    operands = [*args, *(value for name, value in kwargs.items() if name not in _BY_NAME and name != "value")]
+    options = {name: value for name, value in kwargs.items() if name in _BY_NAME}
     if "value" in kwargs:
         operands.append(kwargs["value"])
-    count = max(len(each) for each in operands if _is_list(each))
-    results = tuple(one(*(each[i] if _is_list(each) else each for each in operands), **named) for i in range(count))
+    count = max(len(operand) for operand in operands if _is_list(operand))
+    results = tuple(
+        operator(*(operand[i] if _is_list(operand) else operand for operand in operands), **options)
+        for i in range(count)
+    )
     return list(results) if is_in_place else results
 
 
@@ -41,21 +44,21 @@ def _is_list(value: Any) -> bool:
 
 
 @cache
-def _of_one(name: str) -> Callable[..., Any] | None:
-    """The operator on one tensor, by what comes after the prefix."""
-    base, mark = name.removesuffix("_"), "_" * name.endswith("_")
+def _single_operator(name: str) -> Callable[..., Any] | None:
+    """The operator on one tensor, by its name without the prefix."""
+    base, suffix = name.removesuffix("_"), "_" * name.endswith("_")
     operator: Callable[..., Any] | None = getattr(aten, name, None)
     if base == "norm":
         return _norm
     if base in _BOUNDS:
-        return _of_one(f"{_BOUNDS[base]}{mark}")
+        return _single_operator(f"{_BOUNDS[base]}{suffix}")
     if operator is not None and base in ("addcmul", "addcdiv"):
-        return partial(_scaled, operator)
+        return partial(_with_number, operator)
     return operator
 
 
-def _scaled(operator: Callable[..., Any], tensor: Any, one: Any, two: Any, value: Any = 1) -> Any:
-    return operator(tensor, one, two, value=2 if torch.is_tensor(value) else value)
+def _with_number(operator: Callable[..., Any], tensor: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Any:
+    return operator(tensor, tensor1, tensor2, value=2 if torch.is_tensor(value) else value)
 
 
 def _norm(tensor: torch.Tensor, ord: Any = 2, dtype: torch.dtype | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""What a model is made of, found in one walk."""
+"""The modules, parameters and buffers of a model, collected in one walk."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch.nn.parameter import is_lazy
 
 @dataclass(frozen=True)
 class Survey:
-    """A model's modules, parameters and buffers, each by the first of its names, as PyTorch orders and names them."""
+    """The modules, parameters and buffers of a model, each by its first name, in PyTorch's order."""
 
     modules: dict[str, nn.Module] = field(default_factory=dict)
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
     buffers: dict[str, torch.Tensor] = field(default_factory=dict)
     shared: set[int] = field(default_factory=set)
-    """ids of the modules and tensors that are held in more than one place"""
+    """ids of the modules and tensors that have several names"""
     extents: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """id of a module → where it and those in it stand among the modules: from, and up to"""
+    """id of a module → the range of its own index and those of its submodules among the modules"""
 
     def below(self, module: nn.Module) -> tuple[Sequence[str], Sequence[nn.Module]]:
-        """A module and all in it, in order: paths, and modules."""
+        """The paths of a module and its submodules, and these modules, in order."""
         extent = slice(*self.extents[id(module)])
         return self._paths[extent], self._modules[extent]
 
@@ -44,21 +44,21 @@ class Survey:
 
     @property
     def depth(self) -> int:
-        """How many levels of modules there are, one in the other."""
+        """The number of nested levels of modules."""
         return 1 + max(path.count(".") + 1 if path else 0 for path in self.modules)
 
     @property
     def lazy(self) -> list[str]:
         """The names of the parameters and buffers that have no shape before the first call."""
-        held = (self.parameters, self.buffers)
-        return [name for tensors in held for name, each in tensors.items() if is_lazy(each)]
+        named = (*self.parameters.items(), *self.buffers.items())
+        return [name for name, tensor in named if is_lazy(tensor)]
 
 
 def survey_model(root: nn.Module) -> Survey:
-    """Everything in a model, however deep: what holds itself, or what it is in, is there once."""
-    found = Survey()
+    """Collect the modules and tensors of a model, however deep, also if a module contains itself."""
+    survey = Survey()
     seen: set[int] = set()
-    _enter(root, "", found, seen)
+    _add(root, "", survey, seen)
     open_modules = [(root, "", iter([*root._modules.items()]))]
     while open_modules:
         module, prefix, children = open_modules[-1]
@@ -66,33 +66,33 @@ def survey_model(root: nn.Module) -> Survey:
             if child is None:
                 continue
             if id(child) in seen:
-                found.shared.add(id(child))
+                survey.shared.add(id(child))
                 continue
-            _enter(child, prefix + name, found, seen)
+            _add(child, prefix + name, survey, seen)
             open_modules.append((child, f"{prefix}{name}.", iter([*child._modules.items()])))
             break
         else:
             open_modules.pop()
-            found.extents[id(module)] = found.extents[id(module)][0], len(found.modules)
-    return found
+            survey.extents[id(module)] = survey.extents[id(module)][0], len(survey.modules)
+    return survey
 
 
-def _enter(module: nn.Module, path: str, found: Survey, seen: set[int]) -> None:
-    """Write down a module, without those in it."""
+def _add(module: nn.Module, path: str, survey: Survey, seen: set[int]) -> None:
+    """Add a module, without its submodules."""
     seen.add(id(module))
-    found.extents[id(module)] = len(found.modules), len(found.modules)
-    found.modules[path] = module
+    survey.extents[id(module)] = len(survey.modules), len(survey.modules)
+    survey.modules[path] = module
     prefix = f"{path}." if path else ""
     tensors: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
-        (module._parameters, found.parameters),
-        (module._buffers, found.buffers),
+        (module._parameters, survey.parameters),
+        (module._buffers, survey.buffers),
     )
-    for held, names in tensors:
-        for name, tensor in held.items():
+    for own, collected in tensors:
+        for name, tensor in own.items():
             if tensor is None:
                 continue
             if id(tensor) in seen:
-                found.shared.add(id(tensor))
+                survey.shared.add(id(tensor))
             else:
                 seen.add(id(tensor))
-                names[prefix + name] = tensor
+                collected[prefix + name] = tensor

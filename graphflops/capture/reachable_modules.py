@@ -1,7 +1,7 @@
-"""The modules that a function reaches, by the names that its author has for them, so that a report can name them.
+"""The modules that a function reaches, by the names that its author gave them, so that a report can name them.
 
-Looked into are what a function closes over, binds, names among its globals and has as defaults, and the attributes of
-plain objects there, such as a trainer's.
+Searched are the function's closure, bound object, globals that it names and defaults, and the attributes of plain
+objects there, such as a trainer's.
 """
 
 from __future__ import annotations
@@ -19,33 +19,32 @@ from torch import nn
 from graphflops.capture.code_names import MISSING, cell_content, names_in, user_modules_named
 from graphflops.capture.object_state import is_a, is_plain, object_dict
 
-DEEPEST = 4
-"""attributes and members, one in the other, that are looked through"""
-WIDEST = 1000
-"""members of a container that are looked through"""
+MAX_DEPTH = 4
+"""nested attributes and members that are searched"""
+MAX_MEMBERS = 1000
+"""members of a container that are searched"""
 
 
 def find_modules(
     function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
 ) -> dict[str, nn.Module]:
-    """Name → module, of those that are in no other one; a method's module itself has the empty name."""
+    """Name → module, for modules that are in no other one; the module of a method has the empty name."""
     found: dict[int, tuple[str, nn.Module]] = {}
     seen: set[int] = set()
     level: list[tuple[str, Any]] = [("", function), *_named(function, args), *(kwargs or {}).items()]
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         below: list[tuple[str, Any]] = []
         for name, value in level:
             if id(value) in seen:
                 continue
             seen.add(id(value))
             if is_a(value, nn.Module):
-                if "_modules" in object_dict(value):  # else it was not made as PyTorch makes them
+                if "_modules" in object_dict(value):  # else its __init__ has not run
                     found[id(value)] = name, value
             else:
                 below += _members(name, value)
         level = below
-    modules = [module for _, module in found.values()]
-    inner = {id(each) for module in modules for each in _below(module)}
+    inner = {id(submodule) for _, module in found.values() for submodule in _submodules(module)}
     outer = [(name, module) for name, module in found.values() if id(module) not in inner]
     names: dict[str, nn.Module] = {}
     for name, module in outer:
@@ -57,28 +56,31 @@ def find_modules(
     return names
 
 
-def _below(module: nn.Module) -> Iterator[nn.Module]:
+def _submodules(module: nn.Module) -> Iterator[nn.Module]:
     """The modules in a module, without itself."""
-    waiting, seen = list(module._modules.values()), {id(module)}
-    while waiting:
-        each = waiting.pop()
-        if each is not None and id(each) not in seen:
-            seen.add(id(each))
-            yield each
-            waiting += each._modules.values()
+    pending, seen = list(module._modules.values()), {id(module)}
+    while pending:
+        submodule = pending.pop()
+        if submodule is not None and id(submodule) not in seen:
+            seen.add(id(submodule))
+            yield submodule
+            pending += submodule._modules.values()
 
 
 def _members(name: str, value: Any) -> Iterable[tuple[str, Any]]:
-    """What there is to look into next, each with its name."""
+    """The values to search next, with their names."""
     if is_a(value, types.FunctionType):
         code = value.__code__
-        enclosed = zip(code.co_freevars, filter(_is_there, map(cell_content, value.__closure__ or ())), strict=False)
-        named = ((each, value.__globals__[each]) for each in names_in(code) if each in value.__globals__)
-        for each, content in (*enclosed, *named):
+        contents = (content for content in map(cell_content, value.__closure__ or ()) if content is not MISSING)
+        enclosed = zip(code.co_freevars, contents, strict=False)
+        named = (
+            (variable, value.__globals__[variable]) for variable in names_in(code) if variable in value.__globals__
+        )
+        for variable, content in (*enclosed, *named):
             if is_a(content, types.ModuleType):
-                yield from itertools.chain.from_iterable(found for _, found in user_modules_named(content, code))
+                yield from itertools.chain.from_iterable(members for _, members in user_modules_named(content, code))
             else:
-                yield each, content
+                yield variable, content
         defaults = value.__defaults__ or ()
         yield from zip(code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True)
         yield from (value.__kwdefaults__ or {}).items()
@@ -91,40 +93,37 @@ def _members(name: str, value: Any) -> Iterable[tuple[str, Any]]:
         yield from value.keywords.items()
     elif is_a(value, (dict, list, tuple, collections.deque)):
         members = dict.items(value) if is_a(value, dict) else enumerate(value)
-        yield from ((_joined(name, str(key)), each) for key, each in itertools.islice(members, WIDEST))
+        yield from ((_join(name, str(key)), member) for key, member in itertools.islice(members, MAX_MEMBERS))
     elif is_plain(type(value)) and not is_a(value, type):
-        yield from ((_joined(name, key), each) for key, each in object_dict(value).items())
+        yield from ((_join(name, key), member) for key, member in object_dict(value).items())
         yield from (("", vars(cls)["__call__"]) for cls in type(value).__mro__ if "__call__" in vars(cls))
 
 
 def _named(function: Any, args: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     """Positional arguments by the names of a function's parameters."""
     names = positional_names(function)
-    return ((names[i] if i < len(names) else f"argument_{i}", each) for i, each in enumerate(args))
+    return ((names[i] if i < len(names) else f"argument_{i}", arg) for i, arg in enumerate(args))
 
 
 def positional_names(function: Callable[..., Any]) -> list[str]:
-    """The names of the arguments that may be given by position; none for a builtin, which does not tell."""
+    """The names of the positional parameters; none for a builtin without a signature."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return []
-    return [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [parameter.name for parameter in parameters if parameter.kind in kinds]
 
 
-def _joined(name: str, member: str) -> str:
+def _join(name: str, member: str) -> str:
     return f"{name}_{member}".strip("_").replace(".", "_") or member
 
 
-def _is_there(content: Any) -> bool:
-    return content is not MISSING
-
-
-def register_modules(holder: nn.Module, reached: Mapping[str, nn.Module]) -> None:
-    """Have a module hold others by their names; of what has no name, its parts by theirs."""
-    for name, module in reached.items():
+def register_modules(parent: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+    """Register modules as submodules; of a module with the empty name, its submodules, parameters and buffers."""
+    for name, module in modules.items():
         if name:
-            holder._modules[name] = module
+            parent._modules[name] = module
         else:
-            for held in ("_modules", "_parameters", "_buffers"):
-                getattr(holder, held).update(getattr(module, held).items())
+            for registry in ("_modules", "_parameters", "_buffers"):
+                getattr(parent, registry).update(getattr(module, registry).items())

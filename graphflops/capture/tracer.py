@@ -51,7 +51,7 @@ from graphflops.capture.replay import as_module, captured_from, remembered_modul
 from graphflops.capture.segments import Stretch
 from graphflops.capture.session import Session, session
 from graphflops.capture.signatures import signature_of
-from graphflops.capture.torchscript import written_graph_call
+from graphflops.capture.torchscript import original_graph_call
 from graphflops.capture.training_steps import Steps
 from graphflops.core.errors import CaptureError, GraphflopsError
 from graphflops.core.sizes import Spec
@@ -505,7 +505,7 @@ class Tracer(fx.Tracer):
                 result = self._call_leaf(call, module, args, kwargs)
                 self._note_hooks(module, path, args, result)
                 return result
-            call = written_graph_call(module) or call
+            call = original_graph_call(module) or call
             result = self.folding.call(lambda: call(module, *args, **kwargs), module, args, kwargs)
             self._note_hooks(module, path, args, result)
             return result
