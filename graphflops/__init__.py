@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from graphflops.models.counter import compare_models as compare_models
     from graphflops.models.flops_count import FLOPsCount as FLOPsCount
     from graphflops.report.conventions import Convention as Convention
-    from graphflops.report.data import Coverage as Coverage
+    from graphflops.report.parts import Coverage as Coverage
     from graphflops.report.report import Report as Report
     from graphflops.rules.rule import Rule as Rule
     from graphflops.rules.rule import rule as rule
@@ -61,7 +61,7 @@ _HOMES = {
         "NotSupported",
         "UsageError",
     ],
-    "report.data": ["Coverage"],
+    "report.parts": ["Coverage"],
     "report.report": ["Report"],
     "rules.rule": ["Rule", "rule"],
     "analysis.scaling": ["Law", "law", "multiples"],

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from graphflops.analysis.costing import OpCosts, call_arguments, error_context
 from graphflops.core.costs import ZERO, Cost, Work, covers
-from graphflops.core.entries import PHASES, Amount, Entry, Formula, Ledger, Phase, Range, Unknown, deferred
+from graphflops.core.entries import PHASES, Entries, Entry, Formula, Phase, PhaseWork, Range, Unknown, lazy
 from graphflops.core.renaming import Renaming
 from graphflops.core.sizes import Spec
 from graphflops.graph.op import Op
@@ -50,7 +50,7 @@ def attribute(
     options: Mapping[str, Any] | None = None,
     *,
     is_builtin: Callable[[Rule], bool] = lambda rule: False,
-) -> Ledger:
+) -> Entries:
     """Return the entries of a graph; they sum to the total, phase by phase.
 
     The formula of a rule that ``is_builtin`` is written when it is read, and that of another one now: the rule may work
@@ -61,7 +61,7 @@ def attribute(
         if not is_builtin(rule) or not is_cacheable(rule, arguments):
             return formula(rule, arguments)
         requested = {name: arguments[name] for name in rule.requested_names() if name in arguments}
-        return deferred(lambda: formula(rule, requested))
+        return lazy(lambda: formula(rule, requested))
 
     modules, optimizer = graph.trace.modules, updates.rule
     made: dict[str, tuple[Entry, ...]] = {}
@@ -92,7 +92,7 @@ def attribute(
         if names not in groups:
             groups[names] = tuple(entry for name in names for entry in made[name])
         parts.append((renaming, groups[names]))
-    return Ledger([*parts, *([(None, tuple(counted))] if counted else [])])
+    return Entries([*parts, *([(None, tuple(counted))] if counted else [])])
 
 
 def flops_by_op(
@@ -174,18 +174,18 @@ def _entries(
         )
 
 
-def _ranges(op: Op, cost: Cost, again: _Again) -> dict[Range, Amount]:
+def _ranges(op: Op, cost: Cost, again: _Again) -> dict[Range, PhaseWork]:
     """What else it would cost, where its rule says that data decides."""
-    others: dict[Range, Cost | None] = {"full": cost.full, "least": cost.least, "most": cost.most}
+    others: dict[Range, Cost | None] = {"full": cost.full, "lower": cost.lower, "upper": cost.upper}
     return {
-        name: Amount(_phases(op, other, again), _phases(op, other.useful, again) if other.useful else {})
+        name: PhaseWork(_phases(op, other, again), _phases(op, other.useful, again) if other.useful else {})
         for name, other in others.items()
         if other is not None
     }
 
 
 def _of_part(why: Formula, name: str) -> Formula:
-    return deferred(lambda: why.parts.get(name, why))
+    return lazy(lambda: why.parts.get(name, why))
 
 
 def _phases(op: Op, cost: Cost, again: _Again, split: Split | None = None) -> dict[Phase, Work]:

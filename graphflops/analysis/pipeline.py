@@ -23,6 +23,7 @@ from graphflops.graph.op_graph import OpGraph
 from graphflops.graph.passes import PASSES, Pass, run_passes
 from graphflops.graph.runnable import runnable
 from graphflops.report.conventions import STANDARD, Convention, convention_named
+from graphflops.report.parts import Costs, ModelInfo, Notes
 from graphflops.report.report import Report
 from graphflops.rules.book import RuleBook
 from graphflops.rules.loading import RuleSource, rulebook
@@ -202,23 +203,20 @@ def _analyzed(
     ledger = attribute(graph, costs, updates, options, is_builtin=book.is_shipped)
     resolved = resolve_rates(rates or {}, facts.modules, facts.called, ledger, facts.attributes)
     entries = apply_rates(ledger, facts.modules, resolved, facts.routed)
-    return Report(
-        model=facts.name,
+    info = ModelInfo(
+        name=facts.name,
         inputs={name: str(spec) for name, spec in facts.inputs.items()},
         parameters=facts.parameters,
         trainable=facts.trainable,
-        optimizer_name=(" + ".join(facts.stepped) or None) if facts.is_step else optimizer_name(optimizers),
-        convention=STANDARD,
         modules=facts.modules,
         called=facts.called,
-        entries=entries,
-        unknown=unknown,
-        warnings=(
-            *(*book.warnings, *unmatched(book), *untrained, *facts.warnings, *not_expanded, *updates.notes),
-            *unused_rates(resolved, entries),
-        ),
+        optimizer=(" + ".join(facts.stepped) or None) if facts.is_step else optimizer_name(optimizers),
+    )
+    warnings = (*book.warnings, *unmatched(book), *untrained, *facts.warnings, *not_expanded, *updates.notes)
+    notes = Notes(
+        warnings=(*warnings, *unused_rates(resolved, entries)),
         capture=facts.capture,
-        assumed=(*facts.assumed, *updates.assumed),
-        rates={**resolved.modules, **resolved.operators},
-        routed=facts.routed,
-    ).under(chosen)
+        assumptions=(*facts.assumed, *updates.assumed),
+    )
+    counted = Costs(entries, unknown, {**resolved.modules, **resolved.operators}, facts.routed)
+    return Report(info, counted, STANDARD, notes).with_convention(chosen)

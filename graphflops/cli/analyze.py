@@ -68,7 +68,7 @@ def analyze(
         fold=not no_fold,
     )
     if explain is not None:
-        say(report.explanation(explain))
+        say(report.explain(explain))
     else:
         print_report(report, Terminal())
     if json is not None:
@@ -87,7 +87,7 @@ def show(
     report = Report.from_json(file)
     report = report if convention is None else report.under(convention)
     if explain is not None:
-        say(report.explanation(explain))
+        say(report.explain(explain))
     else:
         print_report(report, Terminal())
 
@@ -107,8 +107,6 @@ def explain(
     rules: Annotated[list[Path] | None, typer.Option(help="a file or folder of rules of your own")] = None,
 ) -> None:
     """Say why a number is what it is; with --as, why another counter says something else, forward."""
-    from dataclasses import replace
-
     from graphflops.core.errors import UsageError
     from graphflops.report.report import Report
 
@@ -123,6 +121,6 @@ def explain(
         model, args, kwargs = targets.model_and_inputs(target, inputs)
         report = pipeline.analyze(model, args, kwargs, rules=rules, convention=convention)
     if other is None:
-        say(report.explanation(what))
+        say(report.explain(what))
     else:
-        say(replace(report, entries=report.select(what)).compared(other))
+        say(report.with_entries(report.select(what)).diff(other))

@@ -143,7 +143,7 @@ def _numbers(text: str) -> list[int]:
 def _write(path: Path, content: dict[str, Any]) -> None:
     import json
 
-    from graphflops.report.files import write_whole
+    from graphflops.report.files import write_atomic
 
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    say(f"comparison {write_whole(path, text.encode('utf-8', 'backslashreplace'))}")  # a path may have surrogates
+    say(f"comparison {write_atomic(path, text.encode('utf-8', 'backslashreplace'))}")  # a path may have surrogates

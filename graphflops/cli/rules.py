@@ -82,7 +82,7 @@ def stub_rule(
     """Write a rule file to fill in. It loads as it is; what it prices stays unknown until it is filled in."""
     from graphflops.cli.targets import load
     from graphflops.core.errors import UsageError
-    from graphflops.report.files import write_whole
+    from graphflops.report.files import write_atomic
     from graphflops.rules.stubs import stub
 
     text = stub(load(target))
@@ -91,7 +91,7 @@ def stub_rule(
     elif output.exists() and not force:
         raise UsageError(f"{output} is there already; give another path, or --force to overwrite it")
     else:
-        say(f"wrote {write_whole(output, text)}: fill in what is marked …")
+        say(f"wrote {write_atomic(output, text)}: fill in what is marked …")
 
 
 @app.command("check")

@@ -1,15 +1,14 @@
-"""Codec: what is read from a file is believed only after it was looked at, field by field.
+"""Readers of JSON and TOML files that check every field.
 
-A file is data that anybody may have written. A reader is a function that takes plain data (what JSON or TOML hold) and
-gives back what it stands for, or raises ``Misread``, to which every reader around it adds where it was. Readers are put
-together from smaller ones, so that what a file may say is written down in one place, as a table:
+A reader is a function from plain data (of JSON or TOML) to the value it stands for. It raises ``InvalidData`` with the
+place of the fault in the file. Readers are composed of smaller ones, so that the format of a file is one table:
 
 >>> read = record(dict, {"name": text, "sizes": listed(whole())})
 >>> read({"name": "x", "sizes": [1, 2]})
 {'name': 'x', 'sizes': (1, 2)}
 >>> read({"name": "x", "sizes": [1, 2.5]})
 Traceback (most recent call last):
-graphflops.core.codec.Misread: sizes[1] is 2.5, not a whole number ≥ 0
+graphflops.core.codec.InvalidData: sizes[1] is 2.5, not a whole number ≥ 0
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from graphflops.core.errors import UsageError
 from graphflops.core.messages import MAX_DIGITS, format_path, format_value, one_line
-from graphflops.core.rate import exactly
+from graphflops.core.rate import to_fraction
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -43,16 +42,16 @@ LONGEST_TEXT = 100_000
 """characters of a text in a file"""
 
 
-class Misread(Exception):
+class InvalidData(Exception):
     """A fault in a piece of data, and its place in the file."""
 
     def __init__(self, said: str, place: str = "") -> None:
         super().__init__(said, place)
         self.said, self.place = said, place
 
-    def within(self, place: str) -> Misread:
+    def within(self, place: str) -> InvalidData:
         """The same, seen from one level further out: ``[3]`` and ``.work`` are ``[3].work`` in a list."""
-        return Misread(self.said, place + self.place)
+        return InvalidData(self.said, place + self.place)
 
     def __str__(self) -> str:
         return f"{self.place.removeprefix('.')} {self.said}".strip()
@@ -64,13 +63,13 @@ class Misread(Exception):
 def text(value: Any) -> str:
     """Text of a length that can be printed, of whole characters."""
     if type(value) is not str:
-        raise Misread(f"is {format_data(value)}, not text")
+        raise InvalidData(f"is {format_data(value)}, not text")
     if len(value) > LONGEST_TEXT:
-        raise Misread(f"is a text of {len(value):,} characters, more than {LONGEST_TEXT:,}")
+        raise InvalidData(f"is a text of {len(value):,} characters, more than {LONGEST_TEXT:,}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise Misread(f"is {format_data(value)}, which holds half of a character") from None
+        raise InvalidData(f"is {format_data(value)}, which holds half of a character") from None
     return value
 
 
@@ -87,8 +86,8 @@ def whole(least: int | None = 0, most: int = LARGEST) -> Reader[int]:
         if type(value) is int and least <= value < most + 1:
             return value
         if type(value) is int and value > most >= LARGEST:
-            raise Misread(f"is {format_data(value)}, larger than any number that is read")
-        raise Misread(f"is {format_data(value)}, {said}")
+            raise InvalidData(f"is {format_data(value)}, larger than any number that is read")
+        raise InvalidData(f"is {format_data(value)}, {said}")
 
     return read
 
@@ -100,7 +99,7 @@ def one_of(known: Collection[str], kind: str) -> Reader[str]:
     def read(value: Any) -> str:
         if type(value) is str and value in names:
             return value
-        raise Misread(
+        raise InvalidData(
             f"is {format_data(value)}, and there is no such {kind}; there are: {', '.join(filter(None, known))}"
         )
 
@@ -117,9 +116,9 @@ def listed(read: Reader[T], most: int | None = None) -> Reader[tuple[T, ...]]:
 
     def read_all(value: Any) -> tuple[T, ...]:
         if type(value) is not list:
-            raise Misread(f"is {format_data(value)}, not a list")
+            raise InvalidData(f"is {format_data(value)}, not a list")
         if most is not None and len(value) > most:
-            raise Misread(f"has {len(value):,} members, more than {most}")
+            raise InvalidData(f"has {len(value):,} members, more than {most}")
         return _members(zip(repeat(read), value))
 
     return read_all
@@ -131,7 +130,7 @@ def _members(pairs: Iterable[tuple[Reader[T], Any]]) -> tuple[T, ...]:
     for i, (read, member) in enumerate(pairs):
         try:
             members.append(read(member))
-        except Misread as error:
+        except InvalidData as error:
             raise error.within(f"[{i}]") from None
     return tuple(members)
 
@@ -141,7 +140,7 @@ def row(*readers: Reader[Any]) -> Reader[tuple[Any, ...]]:
 
     def read_all(value: Any) -> tuple[Any, ...]:
         if type(value) is not list or len(value) != len(readers):
-            raise Misread(f"is {format_data(value)}, not a list of {len(readers)}")
+            raise InvalidData(f"is {format_data(value)}, not a list of {len(readers)}")
         return _members(zip(readers, value, strict=True))
 
     return read_all
@@ -155,7 +154,7 @@ def distinct(read: Reader[tuple[K, ...]]) -> Reader[tuple[K, ...]]:
         if len(set(members)) < len(members):
             seen: set[K] = set()
             twice = next(i for i, member in enumerate(members) if member in seen or seen.add(member))  # type: ignore[func-returns-value]
-            raise Misread("is there a second time", f"[{twice}]")
+            raise InvalidData("is there a second time", f"[{twice}]")
         return members
 
     return read_all
@@ -169,11 +168,11 @@ def mapped(key: Reader[K], read: Reader[T]) -> Reader[dict[K, T]]:
         for name, member in _table(value).items():
             try:
                 known = key(name)
-            except Misread as error:
+            except InvalidData as error:
                 raise error.within(f".{one_line(str(name))}") from None
             try:
                 table[known] = read(member)
-            except Misread as error:
+            except InvalidData as error:
                 raise error.within(f".{one_line(name)}" if name else '[""]') from None
         return table
 
@@ -191,18 +190,18 @@ def record(
         for name, member in _table(value).items():
             read = readers.get(name)
             if read is None:
-                raise Misread(f"is not among what there may be: {', '.join(readers)}", f".{one_line(name)}")
+                raise InvalidData(f"is not among what there may be: {', '.join(readers)}", f".{one_line(name)}")
             try:
                 fields[name] = read(member)
-            except Misread as error:
+            except InvalidData as error:
                 raise error.within(f".{name}") from None
         for name in needed:
             if name not in fields:
-                raise Misread("is missing", f".{name}")
+                raise InvalidData("is missing", f".{name}")
         try:
             return make(**fields)
         except UsageError as error:
-            raise Misread(f"is wrong: {error}") from error
+            raise InvalidData(f"is wrong: {error}") from error
 
     return read_all
 
@@ -210,18 +209,18 @@ def record(
 def fraction(value: Any) -> Fraction:
     """An exact number that is not negative: a whole one, or a text such as ``"5/8"``."""
     try:
-        if type(value) in (int, str) and (number := exactly(value)) >= 0:
+        if type(value) in (int, str) and (number := to_fraction(value)) >= 0:
             return number
     except UsageError:
         pass
-    raise Misread(f"is {format_data(value)}, not an exact number ≥ 0 such as 5/8")
+    raise InvalidData(f"is {format_data(value)}, not an exact number ≥ 0 such as 5/8")
 
 
 def _table(value: Any) -> dict[str, Any]:
     if type(value) is _Doubled:
-        raise Misread("is there twice", f".{one_line(value.name)}")
+        raise InvalidData("is there twice", f".{one_line(value.name)}")
     if type(value) is not dict:
-        raise Misread(f"is {format_data(value)}, not a table")
+        raise InvalidData(f"is {format_data(value)}, not a table")
     return value
 
 
@@ -248,7 +247,7 @@ def read_json(path: str | Path, kind: str, schemas: Sequence[str], read: Reader[
         )
     try:
         return read(data)
-    except Misread as error:
+    except InvalidData as error:
         raise UsageError(f"{format_path(path)} is not a whole {kind}: {error}") from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-REST = "other"
+ROOT_COMPONENT = "other"
 """what no child of the model owns"""
 
 
@@ -24,7 +24,7 @@ def components(modules: Mapping[str, str]) -> dict[str, str]:
     for path in modules:
         parent, _, last = path.rpartition(".")
         if path == "":
-            named[path] = REST
+            named[path] = ROOT_COMPONENT
         elif parent in lists:
             named[path] = f"layer_{last}" if len(lists) == 1 else path
         elif parent == "" or parent in wraps:

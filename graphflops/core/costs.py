@@ -1,4 +1,4 @@
-"""Work and Cost: what a call costs. They add and scale, and stay exact: ints or symbols, never floats."""
+"""Work and Cost of one call, which add and scale and stay exact: ints or symbols, never floats."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from types import MappingProxyType
 from typing import Any
 
 from graphflops.core.rate import Rate
+from graphflops.core.retired import renamed
 from graphflops.core.sizes import Size, size_max
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Counts of operations by class. Complex work is given in real operations: multiply 6, add 2.
+    """Operations by class. A complex operation is counted in real ones: multiply 6, add 2.
 
     >>> Work(macs=4) + 2 * Work(macs=1, division=3)
     Work(macs=6, division=6)
@@ -31,9 +32,9 @@ class Work:
     transcendental: Size = 0
     """exp, log, tanh, sin, erf, …"""
     accumulate: Size = 0
-    """sums that autograd adds: gradient fan-in, bias and broadcast reductions"""
+    """additions of autograd: gradient fan-in, bias and broadcast reductions"""
     integer: Size = 0
-    """other arithmetic on integers, and the quantized layers of ResNet-BK"""
+    """other integer arithmetic, and the quantized layers of ResNet-BK"""
 
     def __add__(self, other: Work) -> Work:
         if not isinstance(other, Work):
@@ -58,49 +59,48 @@ class Work:
         return self.counts() != _ZEROS
 
     def counts(self) -> tuple[Size, ...]:
-        """The counts in the order of ``WORK_CLASSES``."""
+        """Counts in the order of ``WORK_CLASSES``."""
         return self.macs, self.elementwise, self.division, self.transcendental, self.accumulate, self.integer
 
     def items(self) -> Iterator[tuple[str, Size]]:
-        """Class and count, for the classes that are not zero."""
+        """Pairs of class and count, without zero counts."""
         return ((name, count) for name, count in zip(WORK_CLASSES, self.counts(), strict=True) if count != 0)
 
     def __repr__(self) -> str:
         return f"Work({', '.join(f'{name}={count}' for name, count in self.items())})"
 
 
-WORK_CLASSES = tuple(each.name for each in fields(Work))
+WORK_CLASSES = tuple(field.name for field in fields(Work))
 _ZEROS = (0,) * len(WORK_CLASSES)
 ZERO = Work()
-_RANGES = ("full", "least", "most")
-_UNSAID: dict[str, Any] = dict.fromkeys(_RANGES)
+_RANGES = ("full", "lower", "upper")
+_UNSET: dict[str, Any] = dict.fromkeys(_RANGES)
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one call costs: forward, and the work of each gradient, keyed by what the gradient is of.
+    """Cost of one call: the work of its forward pass, and of each gradient.
 
     A key of ``grads`` names an operand (``"input"``), a parameter of the module (``"gate.weight"``), or a
-    pattern of such names (``"experts.*.weight"``). Names joined by ``|`` mean work that is needed once if *any* of them
-    needs a gradient. An operand or parameter whose gradient costs nothing is named too, with ``ZERO``: a
-    gradient that no key mentions is reported as unknown, never taken as zero.
+    pattern of such names (``"experts.*.weight"``). The work of a key ``"a|b"`` is needed once if *any* of its names
+    needs a gradient. A free gradient is listed with ``Work()``: a gradient that no key names is unsupported, never
+    taken as zero.
 
-    ``recompute`` is forward work done again on the way back, when any gradient is needed. ``parts`` names the summands
-    of a composite layer; build one with ``Cost.of(gate=…, experts=…)``.
+    ``recompute`` is forward work that the backward pass repeats, if any gradient is needed. ``parts`` names the
+    summands of a composite layer: build them with ``Cost.of(gate=…, experts=…)``.
 
-    ``span`` is the length of the longest chain of operations that wait for each other, forward, and ``backward_span``
-    that of the backward pass, both in operations, a complex one in real ones: what no number of processors makes
-    shorter. ``None`` is "not said". Costs that are added or multiplied follow each other, so that spans add and scale
-    as work does; ``a | b`` and ``cost.abreast(n)`` are at the same time: work adds, and the longest chain stays.
+    ``span`` is the length of the critical path of the forward pass, and ``backward_span`` that of the backward pass:
+    the longest chain of dependent operations, complex ones counted in real ones. ``None`` is "not given". ``a + b`` and
+    ``n * a`` run in sequence, so that spans add and scale as work does; ``a | b`` and ``a.parallel(n)`` run in
+    parallel: work adds, and the longest span stays.
 
-    ``useful`` is what the call costs if nothing is computed to be thrown away, where that is less: causal attention as
-    its triangle. ``full`` is what it would cost if data never had it do less, ``least`` and ``most`` are what data
-    can make of it: ``cost.at(…)`` says all three.
+    ``useful`` is the cost without the masked half of causal attention. ``full``, ``lower`` and ``upper`` are the cost
+    at full rate and at the bounds of a rate, see ``scaled_by``.
 
-    ``dtype`` names what it is computed in, where that is not the dtype of its result: ``"int8"`` of products.
+    ``dtype`` is the dtype of the computation, where it is not that of the output: ``"int8"`` of products.
 
     >>> step = Cost(Work(elementwise=2), span=2)
-    >>> (8 * step).span, step.abreast(8).span, (step | 3 * step).span
+    >>> (8 * step).span, step.parallel(8).span, (step | 3 * step).span
     (16, 2, 6)
     """
 
@@ -112,8 +112,8 @@ class Cost:
     backward_span: Size | None = None
     useful: Cost | None = None
     full: Cost | None = field(default=None, compare=False)
-    least: Cost | None = field(default=None, compare=False)
-    most: Cost | None = field(default=None, compare=False)
+    lower: Cost | None = field(default=None, compare=False)
+    upper: Cost | None = field(default=None, compare=False)
     dtype: str = ""
 
     def __post_init__(self) -> None:
@@ -122,7 +122,7 @@ class Cost:
 
     @classmethod
     def of(cls, **parts: Cost) -> Cost:
-        """The sum of named parts, which a report keeps apart.
+        """Sum of named parts, which the report lists separately.
 
         >>> Cost.of(gate=Cost(Work(macs=8)), experts=Cost(Work(macs=64))).forward
         Work(macs=72)
@@ -130,117 +130,117 @@ class Cost:
         return replace(sum(parts.values(), cls()), parts=parts)
 
     def __add__(self, other: Cost) -> Cost:
-        return self._with(other, add)
+        return self._combine(other, add)
 
     def __or__(self, other: Cost) -> Cost:
-        return self._with(other, size_max)
+        return self._combine(other, size_max)
 
     def __mul__(self, times: Size) -> Cost:
-        spans = [None if each is None else each * times for each in (self.span, self.backward_span)]
-        return replace(self.abreast(times), span=spans[0], backward_span=spans[1])
+        spans = [None if span is None else span * times for span in (self.span, self.backward_span)]
+        return replace(self.parallel(times), span=spans[0], backward_span=spans[1])
 
     __rmul__ = __mul__
 
-    def abreast(self, times: Size) -> Cost:
-        """So many of it, none of which waits for another."""
+    def parallel(self, times: Size) -> Cost:
+        """Cost of ``times`` independent calls: the work scales, the span stays."""
+        variants: dict[str, Any] = {
+            name: None if cost is None else cost.parallel(times) for name, cost in self._variants().items()
+        }
         return Cost(
             self.forward * times,
             {key: work * times for key, work in self.grads.items()},
             self.recompute * times,
-            {name: part.abreast(times) for name, part in self.parts.items()},
+            {name: part.parallel(times) for name, part in self.parts.items()},
             self.span,
             self.backward_span,
             dtype=self.dtype,
-            **self._others(lambda other: other.abreast(times)),
+            **variants,
         )
 
-    def at(self, rate: Rate | Fraction | float | str | tuple[Any, ...]) -> Cost:
-        """What it costs on average if data has it run at a rate, such as ``Fraction(3, 8)`` of the steps.
+    def scaled_by(self, rate: Rate | Fraction | float | str | tuple[Any, ...]) -> Cost:
+        """Average cost of a call that runs at a rate, such as ``Fraction(3, 8)`` of the steps.
 
-        ``(0.3, 0.8)`` are bounds: what it costs is then the most, and the report's totals are intervals. Three
-        numbers are the least, what is expected, and the most. Counts stay whole, and are rounded down. The span is
-        that of a step in which it runs.
+        ``(0.3, 0.8)`` are bounds: the cost is then the upper bound, and the report has both. Three numbers are the
+        lower bound, the expected value and the upper bound. Counts are rounded down. The span is that of a call.
 
-        >>> Cost(Work(macs=80), {"x": Work(macs=80)}).at(Fraction(3, 8)).forward
+        >>> Cost(Work(macs=80), {"x": Work(macs=80)}).scaled_by(Fraction(3, 8)).forward
         Work(macs=30)
         """
         rate = rate if isinstance(rate, Rate) else Rate(*(rate if isinstance(rate, tuple) else (rate,)))
-        parts = {name: part.at(rate) for name, part in self.parts.items()}
+        parts = {name: part.scaled_by(rate) for name, part in self.parts.items()}
         if rate.is_point and rate.expected == 1:
             return replace(self, parts=parts)
         bounds: dict[str, Any] = {}
-        if self.least or self.most or not rate.is_point:
-            bounds["least"] = (self.least or self)._times(rate.least)
-            bounds["most"] = (self.most or self)._times(rate.most)
+        if self.lower or self.upper or not rate.is_point:
+            bounds["lower"] = (self.lower or self)._scaled(rate.lower)
+            bounds["upper"] = (self.upper or self)._scaled(rate.upper)
         full = self.full or self
-        return replace(self._times(rate.expected), parts=parts, full=replace(full, **_UNSAID), **bounds)
+        return replace(self._scaled(rate.expected), parts=parts, full=replace(full, **_UNSET), **bounds)
 
-    def _times(self, rate: Fraction) -> Cost:
-        """That share of it, in whole counts."""
+    def _scaled(self, rate: Fraction) -> Cost:
+        """The cost times a number, in counts that are rounded down."""
 
-        def share(work: Work) -> Work:
-            return Work(*(_whole(count) * rate.numerator // rate.denominator for count in work.counts()))
+        def scale(work: Work) -> Work:
+            return Work(*(_require_integer(count) * rate.numerator // rate.denominator for count in work.counts()))
 
         return replace(
             self,
-            forward=share(self.forward),
-            grads={key: share(work) for key, work in self.grads.items()},
-            recompute=share(self.recompute),
-            parts={name: part._times(rate) for name, part in self.parts.items()},
-            useful=None if self.useful is None else self.useful._times(rate),
-            **_UNSAID,
+            forward=scale(self.forward),
+            grads={key: scale(work) for key, work in self.grads.items()},
+            recompute=scale(self.recompute),
+            parts={name: part._scaled(rate) for name, part in self.parts.items()},
+            useful=None if self.useful is None else self.useful._scaled(rate),
+            **_UNSET,
         )
 
-    def _others(self, of: Callable[[Cost], Cost]) -> dict[str, Any]:
-        """What else it would cost, where that is said."""
-        others = {name: getattr(self, name) for name in ("useful", *_RANGES)}
-        return {name: None if other is None else of(other) for name, other in others.items()}
+    def _variants(self) -> dict[str, Cost | None]:
+        return {name: getattr(self, name) for name in ("useful", *_RANGES)}
 
-    def _with(self, other: Cost, join: Callable[[Size, Size], Size]) -> Cost:
-        """Both together; a span that one of them does not say is not said of both, unless it has no work at all."""
+    def _combine(self, other: Cost, join: Callable[[Size, Size], Size]) -> Cost:
+        """Sum of two costs; ``join`` combines the spans, if both are given or one cost has no work."""
         grads = dict(self.grads)
         for key, work in other.grads.items():
             grads[key] = grads.get(key, ZERO) + work
 
-        def joined(mine: Size | None, theirs: Size | None, *, forward: bool) -> Size | None:
-            if mine is None and not self._works(forward):
-                return theirs
-            if theirs is None and not other._works(forward):
-                return mine
-            return None if mine is None or theirs is None else join(mine, theirs)
+        def joined(left: Size | None, right: Size | None, *, forward: bool) -> Size | None:
+            if left is None and not self._has_work(forward):
+                return right
+            if right is None and not other._has_work(forward):
+                return left
+            return None if left is None or right is None else join(left, right)
 
+        others = other._variants()
+        variants: dict[str, Any] = {
+            name: (cost or self)._combine(others[name] or other, join) if cost or others[name] else None
+            for name, cost in self._variants().items()
+        }
         return Cost(
             self.forward + other.forward,
             grads,
             self.recompute + other.recompute,
             span=joined(self.span, other.span, forward=True),
             backward_span=joined(self.backward_span, other.backward_span, forward=False),
-            **self._others_with(other, join),
+            **variants,
         )
 
-    def _others_with(self, other: Cost, join: Callable[[Size, Size], Size]) -> dict[str, Any]:
-        names = ("useful", *_RANGES)
-        mine, theirs = ({name: getattr(each, name) for name in names} for each in (self, other))
-        return {
-            name: (mine[name] or self)._with(theirs[name] or other, join) if mine[name] or theirs[name] else None
-            for name in names
-        }
-
-    def _works(self, forward: bool) -> bool:
+    def _has_work(self, forward: bool) -> bool:
         return bool(self.forward) if forward else any(self.grads.values()) or bool(self.recompute)
 
+    abreast, at = renamed("parallel"), renamed("scaled_by")
+    least, most = renamed("lower"), renamed("upper")
 
-def _whole(count: Size) -> Size:
-    """The same count, if it is whole: what is rounded down afterwards would not show that it never was."""
+
+def _require_integer(count: Size) -> Size:
+    """The count, if it is an integer: rounding it down afterwards would hide that it never was."""
     if type(count) is not int and (not hasattr(count, "free_symbols") or getattr(count, "is_integer", None) is False):
-        raise TypeError(f"{count!r} is no whole number, of which a share could be taken")
+        raise TypeError(f"{count!r} is not an integer, so that a rate cannot be applied to it")
     return count
 
 
 def covers(key: str, name: str) -> bool:
-    """Whether a key of ``Cost.grads`` speaks of the operand or parameter ``name``.
+    """Whether a key of ``Cost.grads`` names the operand or parameter ``name``.
 
     >>> covers("x|experts.*.weight", "experts.0.up.weight")
     True
     """
-    return name == key or any(name == each or fnmatchcase(name, each) for each in key.split("|"))
+    return name == key or any(name == pattern or fnmatchcase(name, pattern) for pattern in key.split("|"))

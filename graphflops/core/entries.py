@@ -1,4 +1,4 @@
-"""The ledger: what each Op costs in each phase, and what no rule speaks for. Plain records, without torch."""
+"""Cost entries: the work of each op in each phase, and the ops that have no FLOP rule. Plain records, without torch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from graphflops.core.rule_stub import rule_stub
 Phase: TypeAlias = Literal["forward", "dgrad", "wgrad", "recompute", "optimizer"]
 EntryKind: TypeAlias = Literal["call", "fan-in", "update"]
 OWN_CODE = "own code"
-"""the name of the rule of such a call, whose work is that of the Ops that it runs"""
+"""the rule of an entry that is counted by the ops that its own Python code runs"""
 BY_ITS_OWN_CODE = "no rule names it, so it is counted by its own forward and backward"
-"""how a report says so of an autograd.Function, or an operator written in Python"""
+"""the capture note on an ``autograd.Function``, or on an operator written in Python, without a rule"""
 PHASES: tuple[Phase, ...] = get_args(Phase)
-Range: TypeAlias = Literal["full", "least", "most"]
+Range: TypeAlias = Literal["full", "lower", "upper"]
 
 
-class Amount(NamedTuple):
-    """The work of an Op in each phase, and what of it is not computed to be thrown away, where that is less."""
+class PhaseWork(NamedTuple):
+    """The work of an op by phase, and without the masked half of causal attention where that is less."""
 
     work: Mapping[Phase, Work]
     useful: Mapping[Phase, Work] = {}
@@ -30,57 +30,58 @@ class Amount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """A cost in symbols, as text: ``macs = out₀·out₁·weight₁``, and the sizes that the symbols stand for."""
+    """A cost as text, ``macs = out₀·out₁·weight₁``, and the sizes of its symbols."""
 
     forward: str
     grads: Mapping[str, str]
     sizes: Mapping[str, int]
     parts: Mapping[str, Formula] = field(default_factory=dict)
     span: str = ""
-    """the longest chain of operations that wait for each other, if the rule says it"""
+    """length of the critical path, if the rule gives it"""
     backward_span: str = ""
 
 
-class Deferred:
-    """A Formula that is written when somebody reads it."""
+class LazyFormula:
+    """A Formula that is built when it is first read."""
 
-    def __init__(self, write: Callable[[], Formula]) -> None:
-        self._write: Callable[[], Formula] | None = write
-        self._written: Formula | None = None
+    def __init__(self, build: Callable[[], Formula]) -> None:
+        self._build: Callable[[], Formula] | None = build
+        self._value: Formula | None = None
 
-    def written(self) -> Formula:
-        """The Formula itself."""
-        if self._written is None:
-            assert self._write is not None
-            self._written, self._write = self._write(), None
-        return self._written
+    @property
+    def value(self) -> Formula:
+        """The Formula."""
+        if self._value is None:
+            assert self._build is not None
+            self._value, self._build = self._build(), None
+        return self._value
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return getattr(self.written(), name)
+        return getattr(self.value, name)
 
     def __eq__(self, other: object) -> bool:
-        return self.written() == (other.written() if isinstance(other, Deferred) else other)
+        return self.value == (other.value if isinstance(other, LazyFormula) else other)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return repr(self.written())
+        return repr(self.value)
 
     def __reduce__(self) -> Any:
-        return replace, (self.written(),)
+        return replace, (self.value,)
 
 
-def deferred(write: Callable[[], Formula]) -> Formula:
-    """A Formula that is written when somebody reads it: most are read by nobody."""
-    made: Any = Deferred(write)
-    return made  # type: ignore[no-any-return]
+def lazy(build: Callable[[], Formula]) -> Formula:
+    """A Formula that is built when it is first read; most never are."""
+    formula: Any = LazyFormula(build)
+    return formula  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the ledger: what one Op, or one named part of it, costs in each phase, and why."""
+    """The cost of one op, or of one named part of it: its work in each phase, and its rule."""
 
     kind: EntryKind
     path: str
@@ -93,30 +94,29 @@ class Entry:
     about: str
     formula: Formula
     elements: int = 0
-    """output elements of the call; 0 for what is no call"""
+    """output elements of a call; 0 for other kinds"""
     nbytes: int = 0
     operands: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """name → shape, of every tensor that the call reads"""
+    """name → shape, of each input tensor of the call"""
     outputs: tuple[tuple[int, ...], ...] = ()
-    """the shapes of its results"""
+    """the shapes of its outputs"""
     flags: tuple[str, ...] = ()
     """the options of the call that are set, such as ``is_causal`` and ``training``"""
     useful: Mapping[Phase, Work] = field(default_factory=dict)
-    """the work without what is computed to be thrown away, where that is less; empty where it is the same"""
+    """the work without the masked half of causal attention; empty where it is the same"""
     dtype: str = ""
-    """what it is computed in: the dtype of its result, or of what it reads if the result is not floating-point"""
-
+    """the dtype of the computation: that of the output, or of an input if the output is not floating-point"""
     rate: str = ""
-    """how often it runs in a step, where data decides: ``31/50``, or ``3/10 – 4/5``"""
-    ranges: Mapping[Range, Amount] = field(default_factory=dict)
-    """where data decides: what it would cost if it always ran, and at the least and the most, where they differ"""
+    """how often it runs in a step, if that depends on data: ``31/50``, or ``3/10 – 4/5``"""
+    ranges: Mapping[Range, PhaseWork] = field(default_factory=dict)
+    """if that depends on data: the work at full rate, at the lower and at the upper bound, where they differ"""
 
     def at(self, range: Range) -> Entry:
-        """The same at another rate: as if it always ran, or at the least or the most that data can make of it."""
+        """The entry at full rate, at the lower or at the upper bound."""
         if range not in self.ranges:
             return self
-        amount = self.ranges[range]
-        return replace(self, work=amount.work, useful=amount.useful, rate="", ranges={})
+        work, useful = self.ranges[range]
+        return replace(self, work=work, useful=useful, rate="", ranges={})
 
     @property
     def operator(self) -> str:
@@ -125,10 +125,10 @@ class Entry:
         return parts[1].removesuffix("_") if parts[0] == "aten" and len(parts) > 1 else parts[-1]
 
 
-class Ledger(Sequence[Entry]):
-    """All entries in order, those of equal blocks kept once.
+class Entries(Sequence[Entry]):
+    """All entries in order, read as a tuple; those of identical blocks are stored once.
 
-    It is read as a tuple is. ``counted`` goes through it by what is different in it, which takes less time.
+    ``distinct`` iterates over the stored ones, which takes less time.
     """
 
     def __init__(self, parts: Iterable[tuple[Renaming | None, tuple[Entry, ...]]]) -> None:
@@ -149,7 +149,7 @@ class Ledger(Sequence[Entry]):
         return self._entries[index]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, (tuple, Ledger)) and self._entries == tuple(other)
+        return isinstance(other, (tuple, Entries)) and self._entries == tuple(other)
 
     def __hash__(self) -> int:
         return hash(self._entries)
@@ -157,12 +157,12 @@ class Ledger(Sequence[Entry]):
     def __repr__(self) -> str:
         return repr(self._entries)
 
-    def counted(self) -> Iterator[tuple[Entry, int]]:
-        """Entries that are different but for names, each with how often it is there."""
-        times = Counter(id(entries) for _, entries in self.parts)
+    def distinct(self) -> Iterator[tuple[Entry, int]]:
+        """Entries that differ in more than names, each with its number of occurrences."""
+        counts = Counter(id(entries) for _, entries in self.parts)
         for entries in {id(entries): entries for _, entries in self.parts}.values():
             for entry in entries:
-                yield entry, times[id(entries)]
+                yield entry, counts[id(entries)]
 
     @property
     def _entries(self) -> tuple[Entry, ...]:
@@ -184,14 +184,14 @@ def renamed_entry(entry: Entry, renaming: Renaming) -> Entry:
     return replace(entry, path=renaming.path(entry.path), op=op, formula=formula)
 
 
-def counted(entries: Iterable[Entry]) -> Iterable[tuple[Entry, int]]:
-    """Entries, each with how often it is there."""
-    return entries.counted() if isinstance(entries, Ledger) else ((entry, 1) for entry in entries)
+def distinct_entries(entries: Iterable[Entry]) -> Iterable[tuple[Entry, int]]:
+    """Entries, each with its number of occurrences."""
+    return entries.distinct() if isinstance(entries, Entries) else ((entry, 1) for entry in entries)
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """An Op, or a gradient of it, that no rule speaks for. It is in the report, and never a number."""
+    """An op, or a gradient of it, without a FLOP rule; it is reported, and in no number."""
 
     op: str
     target: str
@@ -205,35 +205,35 @@ class Unknown:
 
     @property
     def is_floating(self) -> bool:
-        """Whether it has a floating-point result; what has none counts positions and truths, and weighs little."""
-        return any("float" in each or each.startswith("complex") for each in self.outputs)
+        """Whether an output is floating-point or complex; other ops do index and boolean work only."""
+        return any("float" in output or output.startswith("complex") for output in self.outputs)
 
 
 def missing_rules(unknown: Sequence[Unknown]) -> str:
-    """One message for all misses: once each with a count, the largest outputs first, apart from what weighs little."""
+    """One message for all unsupported ops: each target once, with a count, the largest outputs first."""
     groups: dict[tuple[str, str], list[Unknown]] = {}
-    for each in unknown:
-        groups.setdefault((each.target, each.why), []).append(each)
-    by_size = sorted(groups.values(), key=lambda members: -sum(each.elements for each in members))
-    heavy = [members for members in by_size if members[0].is_floating]
-    light = [members for members in by_size if not members[0].is_floating]
+    for op in unknown:
+        groups.setdefault((op.target, op.why), []).append(op)
+    by_size = sorted(groups.values(), key=lambda ops: -sum(op.elements for op in ops))
+    floating = [ops for ops in by_size if ops[0].is_floating]
+    others = [ops for ops in by_size if not ops[0].is_floating]
     lines = [f"no rule for {len(groups)} kind{'s' if len(groups) > 1 else ''} of call in this model", ""]
-    for members in heavy:
-        first = members[0]
+    for ops in floating:
+        first = ops[0]
         lines += [
-            f"    {len(members)}×  {first.target}",
-            f"        {first.why}; {sum(each.elements for each in members):,} output elements",
-            f"        first at {first.owner or 'the model itself'}: {_arrow(first)}",
+            f"    {len(ops)}×  {first.target}",
+            f"        {first.why}; {sum(op.elements for op in ops):,} output elements",
+            f"        first at {first.owner or 'the model itself'}: {_signature(first)}",
             f"        {first.line}",
         ]
-    if light:
-        lines += ["    and of little weight, having no floating-point result:"]
-        lines += [f"    {len(each)}×  {each[0].target}, first at {each[0].line}" for each in light]
-    lines += ["", "A cost left out makes the totals too small. Write a rule in a file of your own:", ""]
-    lines += [f"    {line}" for line in rule_stub((heavy or light)[0][0].target).splitlines()]
+    if others:
+        lines += ["    also unsupported (integer/bool results only):"]
+        lines += [f"    {len(ops)}×  {ops[0].target}, first at {ops[0].line}" for ops in others]
+    lines += ["", "Without these ops the totals are too small. Add a rule in a file of your own:", ""]
+    lines += [f"    {line}" for line in rule_stub((floating or others)[0][0].target).splitlines()]
     lines += ["", "then analyse with --rules my_rules.py, or rules=['my_rules.py'] in Python."]
     return "\n".join(lines)
 
 
-def _arrow(unknown: Unknown) -> str:
+def _signature(unknown: Unknown) -> str:
     return f"{', '.join(unknown.inputs)} -> {', '.join(unknown.outputs)}"

@@ -53,7 +53,7 @@ RETIRED = {
     "graphflops.laws:wanted": "graphflops.rules.templates:operands_in_mask",
     "graphflops.primitives:executed": "graphflops.analysis.op_counter:count_scalar_ops",
     "graphflops.primitives:Executed": "graphflops.analysis.op_counter:ScalarOpCount",
-    "graphflops.report:Coverage": "graphflops.report.data:Coverage",
+    "graphflops.report:Coverage": "graphflops.report.parts:Coverage",
     "graphflops.report:Report": "graphflops.report.report:Report",
     "graphflops.rates:Layers": "graphflops.analysis.rates.shorthand:AverageDepth",
     "graphflops.rulebook:RuleBook": "graphflops.rules.book:RuleBook",
@@ -99,6 +99,20 @@ def resolve(name: str) -> Any:
     """Import a module, or an object given as ``module:object``."""
     module, _, attribute = name.partition(":")
     return getattr(import_module(module), attribute) if attribute else import_module(module)
+
+
+def renamed(new: str) -> Any:
+    """A property with which an attribute or method keeps its old name."""
+
+    class Renamed:
+        def __set_name__(self, owner: type, name: str) -> None:
+            self.old = f"{owner.__name__}.{name}"
+
+        def __get__(self, instance: Any, owner: type) -> Any:
+            warnings.warn(f"{self.old} is now {new}", DeprecationWarning, stacklevel=2)
+            return getattr(owner if instance is None else instance, new)
+
+    return Renamed()
 
 
 class RetiredModules:

@@ -1,37 +1,37 @@
-"""Numbers for people: a unit, and SI steps of 1000."""
+"""Numbers for people: SI prefixes and percentages."""
 
 from __future__ import annotations
 
-_STEPS = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
+_PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 
 
-def si(number: int) -> str:
-    """A number in three digits and its SI step.
+def format_si(number: int) -> str:
+    """A number with three digits and an SI prefix.
 
-    >>> si(16_287_760_384), si(139_264), si(7), si(0)
+    >>> format_si(16_287_760_384), format_si(139_264), format_si(7), format_si(0)
     ('16.3 G', '139 k', '7', '0')
     """
-    step = step_of(number)
-    return f"{in_step(number, step)} {_STEPS[step]}".rstrip()
+    exponent = si_exponent(number)
+    return f"{format_scaled(number, exponent)} {_PREFIXES[exponent]}".rstrip()
 
 
-def step_of(number: int) -> int:
-    """How many steps of 1000 a number has, as it will be rounded."""
-    step = 0
-    while number >= 999.5 * 1000**step and step < len(_STEPS) - 1:
-        step += 1
-    return step
+def si_exponent(number: int) -> int:
+    """The power of 1000 of the SI prefix of a number, as it is rounded to three digits."""
+    exponent = 0
+    while number >= 999.5 * 1000**exponent and exponent < len(_PREFIXES) - 1:
+        exponent += 1
+    return exponent
 
 
-def in_step(number: int, step: int) -> str:
-    """A number in a step that it shares with others; what is small stays visible.
+def format_scaled(number: int, exponent: int) -> str:
+    """A number divided by a power of 1000; small numbers are not printed as 0.
 
-    >>> in_step(62_191_800, 3), in_step(16_287_760_384, 3), in_step(5, 3)
+    >>> format_scaled(62_191_800, 3), format_scaled(16_287_760_384, 3), format_scaled(5, 3)
     ('0.06', '16.3', '<0.01')
     """
-    if number == 0 or step == 0:
+    if number == 0 or exponent == 0:
         return f"{number:,}"
-    value = number / 1000**step
+    value = number / 1000**exponent
     if value < 0.005:
         return "<0.01"
     if value < 10:
@@ -39,18 +39,18 @@ def in_step(number: int, step: int) -> str:
     return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def unit(step: int, name: str) -> str:
-    """The name of a unit in a step: ``GFLOPs``."""
-    return f"{_STEPS[step]}{name}"
+def si_unit(exponent: int, name: str) -> str:
+    """A unit with an SI prefix: ``GFLOPs``."""
+    return f"{_PREFIXES[exponent]}{name}"
 
 
-def percent(part: int, whole: int) -> str:
-    """A share to one digit; what is small but there is not called zero.
+def percent(part: int, total: int) -> str:
+    """A share with one digit; a small share is not printed as 0.
 
     >>> percent(869, 1000), percent(1, 10**6), percent(0, 10)
     ('86.9 %', '<0.1 %', '0 %')
     """
-    if part == 0 or whole == 0:
+    if part == 0 or total == 0:
         return "0 %"
-    share = 100 * part / whole
+    share = 100 * part / total
     return f"{share:.1f} %" if share >= 0.05 else "<0.1 %"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from graphflops.analysis.pipeline import analyze
 from graphflops.core.errors import UsageError
-from graphflops.core.rate import exactly
+from graphflops.core.rate import to_fraction
 from graphflops.models.adaptive import HaltingUnit
 from graphflops.models.counter import FLOPsCounter
 from graphflops.models.flops_count import FLOPsCount
@@ -86,7 +86,7 @@ class ACTFLOPsCounter:
         if isinstance(layers, str):
             raise UsageError(wrong)
         try:
-            number = exactly(layers)
+            number = to_fraction(layers)
         except UsageError as error:
             raise UsageError(wrong) from error
         if not 0 <= number <= self.n_layers:

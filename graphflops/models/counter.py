@@ -15,12 +15,12 @@ from torch import nn
 
 from graphflops.analysis.pipeline import analyze
 from graphflops.core.errors import CaptureError, UsageError
-from graphflops.core.units import in_step, percent, step_of, unit
+from graphflops.core.units import format_scaled, percent, si_exponent, si_unit
 from graphflops.models import ConfigurableResNetBK
 from graphflops.models.flops_count import FLOPsCount
 from graphflops.models.language_models import Sizes, parts_of
 from graphflops.models.waterfall import Waterfall, differences, flags_differ, print_waterfall, waterfall
-from graphflops.report.files import write_whole
+from graphflops.report.files import write_atomic
 from graphflops.report.report import Report
 from graphflops.report.terminal import Terminal
 
@@ -151,7 +151,7 @@ class FLOPsCounter:
     def print_summary(self, optimizer_name: str | None = None) -> None:
         """Print totals and components."""
         report = self.report(optimizer_name)
-        count, step = FLOPsCount.of(report), step_of(report.total)
+        count, step = FLOPsCount.of(report), si_exponent(report.total)
         console = Terminal(highlight=False)
         heading = Text("FLOPs Counter Summary", style="bold")
         about = f": a training step of {report.model}, batch {self.batch_size}, sequence {self.seq_len}"
@@ -165,11 +165,11 @@ class FLOPsCounter:
             ("Forward MACs", report.macs, "MACs"),
         ]
         for name, number, measure in rows:
-            console.print(f"  {name:<20}{in_step(number, step):>10} {unit(step, measure):<7}{number:>22,}")
+            console.print(f"  {name:<20}{format_scaled(number, step):>10} {si_unit(step, measure):<7}{number:>22,}")
         console.print("\nComponent Breakdown")
         for name, parts in _breakdown(report).items():
             console.print(
-                f"  {name:<20}{in_step(parts['total'], step):>10} {unit(step, 'FLOPs'):<7}"
+                f"  {name:<20}{format_scaled(parts['total'], step):>10} {si_unit(step, 'FLOPs'):<7}"
                 f"{percent(parts['total'], count.total):>8}"
             )
         console.print(f"\n  {report.coverage}")
@@ -199,7 +199,7 @@ class FLOPsCounter:
             "parameters": sum(report.parameters.values()),
             "coverage": asdict(report.coverage),
         }
-        write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_atomic(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     def _model_config(self) -> dict[str, Any]:
         return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -79,7 +79,7 @@ def parts_of(report: Report) -> dict[str, FLOPsCount | None]:
 
 def cost_of(report: Report, entries: Sequence[Entry]) -> FLOPsCount:
     """Forward and backward of some entries of a report."""
-    count = FLOPsCount.of(replace(report, entries=entries))
+    count = FLOPsCount.of(report.with_entries(entries))
     return FLOPsCount(count.forward, count.backward)
 
 

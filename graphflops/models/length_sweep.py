@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphflops.core.errors import UsageError
 from graphflops.core.messages import format_error, shortened
-from graphflops.core.units import si
+from graphflops.core.units import format_si
 from graphflops.models.flops_count import FLOPsCount
 from graphflops.models.waterfall import print_whole
 
@@ -122,6 +122,6 @@ def print_family(members: Sequence[Member], console: Console) -> None:
     for heading in ("parameters", *(f"N = {length}" for length in lengths), "growth"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in members:
-        tokens = [si(round(each.per_token(length))) for length in lengths]
-        table.add_row(each.name, si(each.parameters), *tokens, f"{float(each.growth):.2f}×")
+        tokens = [format_si(round(each.per_token(length))) for length in lengths]
+        table.add_row(each.name, format_si(each.parameters), *tokens, f"{float(each.growth):.2f}×")
     print_whole(table, console)

@@ -19,7 +19,7 @@ from graphflops.core.entries import Entry
 from graphflops.core.errors import GraphflopsError
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
 from graphflops.report.conventions import CONVENTIONS, EXACT, STANDARD, Convention
-from graphflops.report.files import write_whole
+from graphflops.report.files import write_atomic
 from graphflops.report.report import Report
 
 BATCH = 32
@@ -365,4 +365,4 @@ def _flops(convention: Convention, work: Work) -> int:
 
 
 if __name__ == "__main__":
-    print(f"wrote {write_whole(sys.argv[1], page())}" if len(sys.argv) > 1 else page())
+    print(f"wrote {write_atomic(sys.argv[1], page())}" if len(sys.argv) > 1 else page())

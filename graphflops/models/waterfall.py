@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphflops.core.characters import in_line
 from graphflops.core.errors import UsageError
-from graphflops.core.units import in_step, percent, step_of, unit
+from graphflops.core.units import format_scaled, percent, si_exponent, si_unit
 from graphflops.models.flops_count import PhaseCounts
 from graphflops.models.training_run import OF_A_RUN, run_amount, step_report
 from graphflops.report.conventions import Convention, convention_named
@@ -236,9 +236,9 @@ def _inputs(report: Report) -> str:
 
 def print_waterfall(between: Waterfall, console: Console) -> None:
     """The bars as a table, in one unit."""
-    step = step_of(max(between.start.total, between.end.total))
+    step = si_exponent(max(between.start.total, between.end.total))
     console.print(
-        f"from {between.first} to {between.second}, {unit(step, between.unit)}s of {between.of}",
+        f"from {between.first} to {between.second}, {si_unit(step, between.unit)}s of {between.of}",
         soft_wrap=True,
         highlight=False,
     )
@@ -273,10 +273,10 @@ def _table(between: Waterfall, step: int) -> Table:
         beside = [shown(amount.integer, step)] if integers else []
         table.add_row(name, *(shown(each, step) for each in flops.values()), share, *beside, style=style)
 
-    row(_short(between.first, "first"), between.start, in_step, "bold")
+    row(_short(between.first, "first"), between.start, format_scaled, "bold")
     for each in between.steps:
         row(f" {in_line(each.name)}", each.change, _signed)
-    row(_short(between.second, "second"), between.end, in_step, "bold")
+    row(_short(between.second, "second"), between.end, format_scaled, "bold")
     return table
 
 
@@ -289,7 +289,7 @@ def _short(name: str, instead: str) -> str:
 def _signed(number: int, step: int) -> str:
     if number == 0:
         return "0"
-    return f"{'+' if number > 0 else '−'}{in_step(abs(number), step)}"
+    return f"{'+' if number > 0 else '−'}{format_scaled(abs(number), step)}"
 
 
 def _share(part: int, whole: int, *, signed: bool) -> str:

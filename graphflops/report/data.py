@@ -7,16 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, NamedTuple, Self, TypeAlias
+from typing import Literal, Self, TypeAlias
 
-from graphflops.core.components import REST, components
+from graphflops.core.components import ROOT_COMPONENT, components
 from graphflops.core.costs import ZERO, Work
-from graphflops.core.entries import PHASES, Entry, Phase, Range, Unknown, counted
+from graphflops.core.entries import PHASES, Entry, Phase, Range, Unknown, distinct_entries
 from graphflops.core.errors import UsageError
 from graphflops.core.messages import format_value
 from graphflops.core.rate import Rate, product
-from graphflops.core.units import percent
+from graphflops.core.retired import renamed
 from graphflops.report.conventions import Convention, convention_named
+from graphflops.report.conventions.closed_forms import terms
+from graphflops.report.parts import Bounds, Costs, Coverage, CoverageBy, ModelInfo, Notes
 
 Query: TypeAlias = Literal["forward", "backward", "optimizer", "total", "dgrad", "wgrad", "recompute"]
 
@@ -27,85 +29,90 @@ _PHASES_OF: Mapping[str, tuple[Phase, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """A quantity of a graph by what is known of the Ops that have it."""
-
-    counted: int = 0
-    zero: int = 0
-    unknown: int = 0
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.counted + self.zero + self.unknown
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """How many Ops are counted, zero because a rule says so, or unknown; and how much they put out."""
-
-    counted: int
-    zero: int
-    unknown: int
-    elements: Shares = Shares()
-    nbytes: Shares = Shares()
-
-    @property
-    def ops(self) -> int:
-        """All Ops: each is exactly one of the three."""
-        return self.counted + self.zero + self.unknown
-
-    def __str__(self) -> str:
-        text = f"{self.ops} ops: {self.counted} counted, {self.zero} zero by rule, {self.unknown} unknown"
-        if self.unknown:
-            elements = percent(self.elements.unknown, self.elements.total)
-            text += f" ({elements} of output elements, {percent(self.nbytes.unknown, self.nbytes.total)} of bytes)"
-        return text
-
-
-class Interval(NamedTuple):
-    """FLOPs where data decides: the least and the most."""
-
-    least: int
-    most: int
-
-
 @dataclass(frozen=True)
 class ReportData:
-    """The fields of a report and the questions that it answers."""
+    """The four parts of a report, and its queries."""
 
-    model: str
-    inputs: Mapping[str, str]
-    parameters: Mapping[str, int]
-    """parameter name → number of elements, tied ones once"""
-    trainable: frozenset[str]
-    optimizer_name: str | None
+    info: ModelInfo
+    costs: Costs
     convention: Convention
-    modules: Mapping[str, str]
-    called: frozenset[str]
-    entries: Sequence[Entry]
-    unknown: tuple[Unknown, ...] = ()
-    warnings: tuple[str, ...] = ()
-    """rules of others that were left out, and Ops that were not expanded, and why"""
-    capture: tuple[str, ...] = ()
-    """how the graph came about, and what of it was described by its rule instead of run"""
-    assumed: tuple[str, ...] = ()
-    """what was taken as given where data decides, each with the user's source line"""
-    rates: Mapping[str, Rate] = field(default_factory=dict)
-    """module path or operator → the rate that was given for it"""
-    routed: Mapping[str, Fraction] = field(default_factory=dict)
-    """path of each module whose rows data chooses → the share of them that was taken to reach it, 1 for all"""
+    notes: Notes = field(default_factory=Notes)
+
+    # -- parts ---------------------------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> str:
+        """Name of the model's class or function."""
+        return self.info.name
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """Input name → dtype and shape."""
+        return self.info.inputs
+
+    @property
+    def parameters(self) -> Mapping[str, int]:
+        """Parameter name → number of elements; tied parameters once."""
+        return self.info.parameters
+
+    @property
+    def modules(self) -> Mapping[str, str]:
+        """Module path → class name."""
+        return self.info.modules
+
+    @property
+    def optimizer_name(self) -> str | None:
+        """Name of the optimizer whose step is counted."""
+        return self.info.optimizer
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """Cost entries: an op, or a named part of it, with its work in each phase and its rule."""
+        return self.costs.entries
+
+    @property
+    def unknown(self) -> tuple[Unknown, ...]:
+        """Unsupported ops: they are in no number."""
+        return self.costs.unknown
+
+    @property
+    def rates(self) -> Mapping[str, Rate]:
+        """Module path or operator → rate, as given."""
+        return self.costs.rates
+
+    @property
+    def routed_modules(self) -> Mapping[str, Fraction]:
+        """Path of each module whose input rows depend on data → share of the rows that is counted."""
+        return self.costs.routed_modules
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Rules that were left out and ops that were not expanded, with the reason."""
+        return self.notes.warnings
+
+    @property
+    def capture_notes(self) -> tuple[str, ...]:
+        """How the graph was captured, and calls that were described by their rule instead of run."""
+        return self.notes.capture
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """Assumptions where the graph depends on data, each with its source line."""
+        return self.notes.assumptions
+
+    def with_entries(self, entries: Sequence[Entry]) -> Self:
+        """The report with other cost entries."""
+        return replace(self, costs=replace(self.costs, entries=entries))
 
     # -- totals --------------------------------------------------------------------------------------------------
 
     def work(self, phase: Query = "total") -> Work:
-        """The work of a phase by class, before any convention."""
+        """Operations of a phase by class, independent of the convention."""
         return _work(self.entries, phase)
 
     def flops(self, phase: Query = "total") -> int:
-        """The FLOPs of a phase."""
-        return sum(times * self._of(entry, phase) for entry, times in counted(self.entries))
+        """FLOPs of a phase."""
+        return sum(times * self._of(entry, phase) for entry, times in distinct_entries(self.entries))
 
     @property
     def forward(self) -> int:
@@ -129,7 +136,7 @@ class ReportData:
 
     @property
     def recompute(self) -> int:
-        """FLOPs of forward work that the backward pass does again."""
+        """FLOPs of forward work that the backward pass repeats, as checkpoints do."""
         return self.flops("recompute")
 
     @property
@@ -143,78 +150,76 @@ class ReportData:
         return self.flops("total")
 
     @property
-    def useful(self) -> int:
-        """FLOPs of the step without what is computed to be thrown away: causal attention as its triangle."""
-        return self.under(replace(self.convention, causal="useful")).total
+    def causal_useful(self) -> int:
+        """FLOPs of the step without the masked half of causal attention."""
+        return self.with_convention(replace(self.convention, causal="useful")).total
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of matmul and convolution in the forward pass, the number that many papers call FLOPs."""
+        """Multiply-adds of matmul and convolution in the forward pass, which many papers call FLOPs."""
         return _int(self.work("forward").macs)
 
-    # -- where data decides --------------------------------------------------------------------------------------
+    # -- rates ---------------------------------------------------------------------------------------------------
 
     @property
-    def full(self) -> Self:
-        """The same graph if everything in it ran: at rate 1. What is here against it is active against total."""
-        return self._at("full")
+    def at_full_rate(self) -> Self:
+        """The report at rate 1: all experts and all layers run for all rows."""
+        return replace(self, costs=Costs(self._at("full").entries, self.unknown))
 
     @property
-    def least(self) -> Self:
-        """The same at the least that data can make of it, as far as rates say it."""
-        return self._at("least")
+    def lower_bound(self) -> Self:
+        """The report at the lower bounds of all rates."""
+        return self._at("lower")
 
     @property
-    def most(self) -> Self:
-        """The same at the most that data can make of it, as far as rates say it."""
-        return self._at("most")
+    def upper_bound(self) -> Self:
+        """The report at the upper bounds of all rates."""
+        return self._at("upper")
 
     @property
-    def is_interval(self) -> bool:
-        """Whether data decides between a least and a most: then ``forward``, ``total``, … are one number between."""
-        return any("most" in entry.ranges for entry in self.entries)
+    def has_bounds(self) -> bool:
+        """Whether a rate has bounds, so that ``forward``, ``total``, … lie between two numbers."""
+        return any("upper" in entry.ranges for entry in self.entries)
 
-    def interval(self, phase: Query = "total") -> Interval:
-        """The least and the most FLOPs of a phase. The plain numbers are what is expected, or where no rate says what
-        to expect, the most.
+    def bounds(self, phase: Query = "total") -> Bounds:
+        """Lower and upper bound of the FLOPs of a phase.
+
+        ``flops(phase)`` is the expected value, or the upper bound where a rate has no expected value.
         """
-        return Interval(self.least.flops(phase), self.most.flops(phase))
+        return Bounds(self.lower_bound.flops(phase), self.upper_bound.flops(phase))
 
     @property
     def active_parameters(self) -> int:
-        """Parameters at the rates of the modules that hold them, each rounded down: those that one token meets."""
+        """Parameters at the rates of their modules, each rounded down: those that one token uses."""
         return sum(self._active(name, size) for name, size in self.parameters.items())
 
     def _active(self, name: str, size: int) -> int:
-        if not self.rates and not self.routed:
+        if not self.rates and not self.routed_modules:
             return size
-        paths = _outwards(name.rpartition(".")[0])
-        rate = product(self.rates.get(path, self.routed.get(path, Fraction(1))) for path in paths).expected
+        paths = _with_parents(name.rpartition(".")[0])
+        rate = product(self.rates.get(path, self.routed_modules.get(path, Fraction(1))) for path in paths).expected
         return size * rate.numerator // rate.denominator
 
     def _at(self, range: Range) -> Self:
-        entries = self.entries
-        if any(entry.ranges for entry in entries):
-            entries = tuple(entry.at(range) for entry in entries)
-        if range == "full":
-            return replace(self, entries=entries, rates={}, routed={})
-        return replace(self, entries=entries)
+        if not any(entry.ranges for entry in self.entries):
+            return self
+        return self.with_entries(tuple(entry.at(range) for entry in self.entries))
 
-    # -- queries, by fvcore's names ------------------------------------------------------------------------------
+    # -- queries, named as in fvcore -----------------------------------------------------------------------------
 
     def by_module(self, phase: Query = "forward") -> dict[str, int]:
-        """Module path → FLOPs of the module and all it contains; the whole model is ``""``."""
+        """Module path → FLOPs of the module and its children; the path of the model is ``""``."""
         found = dict.fromkeys(self.modules, 0)
         own: Counter[str] = Counter()
         for entry in self.entries:
             own[entry.path] += self._of(entry, phase)
         for inner, flops in own.items():
-            for path in _outwards(inner):
+            for path in _with_parents(inner):
                 found[path] = found.get(path, 0) + flops
         return found
 
     def by_operator(self, phase: Query = "forward") -> Counter[str]:
-        """Operator → FLOPs, the most expensive first; the optimizer and gradient fan-in by name, where they cost."""
+        """Operator → FLOPs, the most expensive first; with optimizer and gradient fan-in, if they cost anything."""
         found: Counter[str] = Counter()
         for entry in self.entries:
             flops = self._of(entry, phase)
@@ -231,26 +236,26 @@ class ReportData:
             if flops or entry.kind == "call":
                 own.setdefault(entry.path, Counter())[entry.operator] += flops
         for inner, counts in own.items():
-            for path in _outwards(inner):
+            for path in _with_parents(inner):
                 counter = found.setdefault(path, Counter())
                 for operator, flops in counts.items():
                     counter[operator] += flops
         return found
 
     def by_component(self, phase: Query = "forward") -> dict[str, int]:
-        """Component → FLOPs; they sum to the total. See ``graphflops.core.components``."""
+        """Component → FLOPs, with the total as their sum; see ``graphflops.core.components``."""
         component = components(self.modules)
         flops: Counter[str] = Counter()
-        worked = set()
+        with_work = set()
         for entry in self.entries:
             name = component[_nearest(entry.path, component)]
             flops[name] += self._of(entry, phase)
-            if entry.work or name != REST:
-                worked.add(name)
-        return {name: flops[name] for name in dict.fromkeys(component.values()) if name in worked}
+            if entry.work or name != ROOT_COMPONENT:
+                with_work.add(name)
+        return {name: flops[name] for name in dict.fromkeys(component.values()) if name in with_work}
 
     def by_dtype(self, phase: Query = "forward") -> dict[str, Work]:
-        """Dtype → the work that is computed in it, by class: FLOPs would leave out that of integers."""
+        """Dtype → operations by class, integer ones among them."""
         found: dict[str, Work] = {}
         for entry in self.entries:
             if work := _work((entry,), phase):
@@ -258,109 +263,115 @@ class ReportData:
         return found
 
     def unsupported_ops(self) -> Counter[str]:
-        """Target → how many Ops of it no rule speaks for; ``unknown`` has them one by one."""
-        return Counter(each.target for each in self.unknown)
+        """Target → number of unsupported ops; ``unknown`` lists them one by one."""
+        return Counter(op.target for op in self.unknown)
 
     def uncalled_modules(self) -> set[str]:
-        """Paths of the modules that did not run; containers that only hold others do not count as such."""
-        around: set[str] = set()
-        for inner in self.called:
-            for path in _outwards(inner):
-                if path in around:
-                    break  # and so is all that it is in
-                around.add(path)
-        return {path for path in self.modules if path not in around}
+        """Paths of the modules that did not run, without containers whose children ran."""
+        called = {path for inner in self.info.called for path in _with_parents(inner)}
+        return {path for path in self.modules if path not in called}
 
     @property
     def coverage(self) -> Coverage:
-        """How much of the graph the totals cover: by Ops, by output elements and by bytes."""
-        unknown = {each.op: each for each in self.unknown}
+        """Coverage of the graph by ops, by output elements and by bytes."""
+        unknown = {op.op: op for op in self.unknown}
         calls: dict[str, Entry] = {}
-        worked: set[str] = set()
+        with_work: set[str] = set()
         for entry in self.entries:
             if entry.kind == "call" and entry.op not in unknown:
                 calls[entry.op] = entry
                 if entry.at("full").work:
-                    worked.add(entry.op)
-        counted = [entry for op, entry in calls.items() if op in worked]
-        zero = [entry for op, entry in calls.items() if op not in worked]
-        kinds = (counted, zero, unknown.values())
+                    with_work.add(entry.op)
+        counted = [entry for op, entry in calls.items() if op in with_work]
+        zero = [entry for op, entry in calls.items() if op not in with_work]
+        groups = (counted, zero, unknown.values())
         return Coverage(
             counted=len(counted),
             zero=len(zero),
             unknown=len(unknown),
-            elements=Shares(*(sum(each.elements for each in kind) for kind in kinds)),
-            nbytes=Shares(*(sum(each.nbytes for each in kind) for kind in kinds)),
+            elements=CoverageBy(*(sum(op.elements for op in group) for group in groups)),
+            nbytes=CoverageBy(*(sum(op.nbytes for op in group) for group in groups)),
         )
 
-    def under(self, convention: str | Path | Convention) -> Self:
-        """The same work under another convention; under a closed formula, the formula's terms.
+    def with_convention(self, convention: str | Path | Convention) -> Self:
+        """The report under another convention; the work is the same, or the terms of a closed formula.
 
         Raises:
-            UsageError: there is no such convention, the model does not show the sizes that a formula speaks of, or
-                this report has only the terms of another formula.
+            UsageError: the convention does not exist, the model lacks the sizes of a formula, or this report has only
+                the terms of another formula.
         """
         chosen = convention_named(convention)
         if chosen.formula == self.convention.formula:
             return replace(self, convention=chosen)
         if self.convention.formula:
             raise UsageError(
-                f"a report under {self.convention.name} has only its terms: ask the report that it came of"
+                f"a report under {self.convention.name} has only the terms of its formula: use the report from which "
+                "it was made"
             )
-        from graphflops.report.conventions.closed_forms import terms
+        entries = terms(chosen.formula, self.entries, self.parameters)
+        return replace(self, convention=chosen, costs=replace(self.costs, entries=entries, unknown=()))
 
-        return replace(
-            self, convention=chosen, entries=terms(chosen.formula, self.entries, self.parameters), unknown=()
-        )
+    under = with_convention
 
-    def select(self, what: str) -> tuple[Entry, ...]:
-        """The entries of a module path (and all below it), of a component, of one Op, or of all Ops of an operator.
+    def select(self, name: str) -> tuple[Entry, ...]:
+        """Cost entries of a module with its children, of a component, of an op, or of all ops of an operator.
 
         Raises:
-            UsageError: there is none of these.
+            UsageError: there is no module, component, op or operator of this name.
         """
-        if not isinstance(what, str):
-            raise UsageError(f"a module path, component or op is given by its name, not as {format_value(what)}")
-        if what in self.modules:
-            below = f"{what}."
-            return tuple(each for each in self.entries if not what or each.path == what or each.path.startswith(below))
+        if not isinstance(name, str):
+            raise UsageError(f"a module path, component or op is given by its name, not as {format_value(name)}")
+        if name in self.modules:
+            prefix = f"{name}."
+            return tuple(
+                entry for entry in self.entries if not name or entry.path == name or entry.path.startswith(prefix)
+            )
         component = components(self.modules)
-        found = tuple(
-            each
-            for each in self.entries
-            if what in (each.op, each.path, each.part, each.operator, component[_nearest(each.path, component)])
+        entries = tuple(
+            entry
+            for entry in self.entries
+            if name in (entry.op, entry.path, entry.part, entry.operator, component[_nearest(entry.path, component)])
         )
-        if not found:
+        if not entries:
             from difflib import get_close_matches
 
-            named = {*self.modules, *component.values(), *(each.operator for each in self.entries)}
-            near = get_close_matches(what, named, n=3)
+            names = {*self.modules, *component.values(), *(entry.operator for entry in self.entries)}
+            near = get_close_matches(name, names, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else 'give a path as in by_module(), "" for all'
-            raise UsageError(f"{self.model} has no module, component or op {what!r}; {hint}")
-        return found
+            raise UsageError(f"{self.model} has no module, component or op {name!r}; {hint}")
+        return entries
+
+    useful, full, least, most = map(renamed, ("causal_useful", "at_full_rate", "lower_bound", "upper_bound"))
+    interval, is_interval = renamed("bounds"), renamed("has_bounds")
+    capture, assumed, routed = renamed("capture_notes"), renamed("assumptions"), renamed("routed_modules")
 
     def _of(self, entry: Entry, phase: Query) -> int:
         return self.convention.of(entry, phases_of(phase), self.modules.get(entry.path, ""))
 
 
 def is_of_training(report: ReportData) -> bool | None:
-    """Whether a report is of a training step, and not of a forward pass alone; None if nothing in it is trained."""
+    """Whether a report is of a training step, not of a forward pass; None if the model has nothing to train."""
     if report.optimizer_name is not None or _work(report.entries, "backward") or _work(report.entries, "recompute"):
         return True
-    return False if report.trainable else None
+    return False if report.info.trainable else None
 
 
-def _work(entries: Iterable[Entry], phase: Query) -> Work:
-    phases = phases_of(phase)
-    works = (times * entry.work[each] for entry, times in counted(entries) for each in phases if each in entry.work)
+def _work(entries: Iterable[Entry], query: Query) -> Work:
+    phases = phases_of(query)
+    works = (
+        times * entry.work[phase]
+        for entry, times in distinct_entries(entries)
+        for phase in phases
+        if phase in entry.work
+    )
     return sum(works, ZERO)
 
 
 def phases_of(query: Query) -> tuple[Phase, ...]:
-    """The phases that a question is about.
+    """The phases that a query sums.
 
     Raises:
-        UsageError: there is no such question.
+        UsageError: there is no such phase.
     """
     if not isinstance(query, str) or query not in _PHASES_OF:
         raise UsageError(f"there is no phase {format_value(query)}; there are: {', '.join(_PHASES_OF)}")
@@ -371,8 +382,8 @@ def _int(size: object) -> int:
     return int(size)  # type: ignore[call-overload, no-any-return]
 
 
-def _outwards(path: str) -> Iterator[str]:
-    """A path and those of the modules that it is in, the model last."""
+def _with_parents(path: str) -> Iterator[str]:
+    """A module path and those of its parents, the model's last."""
     yield path
     while path:
         path = path.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""Why two counters disagree: from our number to theirs, line by line, adding up exactly. Nothing here needs torch."""
+"""The difference of a report under two conventions, row by row, without torch."""
 
 from __future__ import annotations
 
@@ -8,152 +8,151 @@ from dataclasses import dataclass
 from graphflops.core.characters import in_line, safe
 from graphflops.core.entries import Entry, Phase
 from graphflops.core.errors import UsageError
+from graphflops.core.retired import renamed
 from graphflops.report.conventions import Convention
 from graphflops.report.conventions.closed_forms import Sizes
 from graphflops.report.data import Query, ReportData, is_of_training, phases_of
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One reason for a difference: Ops of one operator, in modules of one class, that the other counts in one way."""
+class DiffRow:
+    """The ops of one operator, in modules of one class, that the right convention counts for one reason."""
 
     operator: str
     module: str
     why: str
     ops: int
-    ours: int
-    theirs: int
+    left: int
+    right: int
 
     @property
     def difference(self) -> int:
-        """What is to be added to our number for theirs."""
-        return self.theirs - self.ours
+        """right − left"""
+        return self.right - self.left
+
+    ours, theirs = renamed("left"), renamed("right")
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """A number under two conventions, and the lines between: ``ours`` + the sum of their differences is ``theirs``."""
+class ConventionDiff:
+    """A number under two conventions, with rows that sum to both numbers."""
 
     model: str
     phase: Query
-    mine: Convention
-    other: Convention
-    lines: tuple[Line, ...]
-    """the largest difference first; what counts nothing under both is left out"""
-    unknown: int = 0
-    """how many Ops no rule speaks for, which are in neither number"""
+    left_convention: Convention
+    right_convention: Convention
+    rows: tuple[DiffRow, ...]
+    """sorted by difference, the largest first; without ops that count 0 in both"""
+    unsupported: int = 0
+    """number of ops without a FLOP rule, which are in neither number"""
 
     @property
-    def ours(self) -> int:
+    def left(self) -> int:
         """The number under the report's convention."""
-        return sum(each.ours for each in self.lines)
+        return sum(row.left for row in self.rows)
 
     @property
-    def theirs(self) -> int:
-        """The number under the other."""
-        return sum(each.theirs for each in self.lines)
+    def right(self) -> int:
+        """The number under the other convention."""
+        return sum(row.right for row in self.rows)
+
+    lines, ours, theirs = renamed("rows"), renamed("left"), renamed("right")
 
     def __str__(self) -> str:
-        heading = f"{self.model}, {self.phase}: from {self.mine.name} to {self.other.name}"
-        columns = [("", "ops", self.mine.name, self.other.name, "difference")]
-        columns += [
-            (
-                in_line(f"{each.operator} in {each.module}" if each.module else each.operator),
-                f"{each.ops:,}",
-                f"{each.ours:,}",
-                f"{each.theirs:,}",
-                f"{each.difference:+,}",
-            )
-            for each in self.lines
-        ]
-        columns.append(
-            (
-                "in all",
-                f"{sum(each.ops for each in self.lines):,}",
-                f"{self.ours:,}",
-                f"{self.theirs:,}",
-                f"{self.theirs - self.ours:+,}",
-            )
+        left, right = self.left_convention, self.right_convention
+        total = DiffRow(
+            "total", "", f"{left.unit} → {right.unit}", sum(row.ops for row in self.rows), self.left, self.right
         )
-        widths = [max(len(row[i]) for row in columns) for i in range(5)]
-        reasons = ["why", *(each.why for each in self.lines), f"{self.mine.unit} → {self.other.unit}"]
-        rows = [
-            "  ".join([row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in range(1, 5)), reason])
-            for row, reason in zip(columns, reasons, strict=True)
+        cells: list[tuple[str, ...]] = [("", "ops", left.name, right.name, "difference", "why")]
+        cells += [
+            (
+                in_line(f"{row.operator} in {row.module}" if row.module else row.operator),
+                *(f"{number:,}" for number in (row.ops, row.left, row.right)),
+                f"{row.difference:+,}",
+                row.why,
+            )
+            for row in (*self.rows, total)
         ]
-        about = [f"{self.mine.name}: {self.mine.about}", f"{self.other.name}: {self.other.about}"]
-        if self.unknown:
-            about.append(f"{self.unknown} op{'s are' if self.unknown > 1 else ' is'} unknown, and in neither number")
-        return safe("\n".join([heading, "", *rows, "", *about]))
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        table = [
+            "  ".join([name.ljust(widths[0]), *(text.rjust(widths[i]) for i, text in enumerate(numbers, 1)), why])
+            for name, *numbers, why in cells
+        ]
+        notes = [f"{convention.name}: {convention.about}" for convention in (left, right)]
+        if self.unsupported:
+            verb = "s are" if self.unsupported > 1 else " is"
+            notes.append(f"{self.unsupported} op{verb} unsupported, and in neither number")
+        return safe(
+            "\n".join([f"{self.model}, {self.phase}: from {left.name} to {right.name}", "", *table, "", *notes])
+        )
 
 
-def compare(report: ReportData, other: Convention, phase: Query = "forward") -> Comparison:
-    """The lines from a report's number to that of another convention.
+def compare(report: ReportData, convention: Convention, phase: Query = "forward") -> ConventionDiff:
+    """The difference between a report and the same report under another convention.
 
     Raises:
-        UsageError: there is no such phase, or the report does not have it, or cannot be counted so, see
-            ``Report.under``.
+        UsageError: there is no such phase, the report lacks it, or the convention does not apply, see
+            ``Report.with_convention``.
     """
-    phases, theirs = phases_of(phase), report.under(other)
+    phases, right = phases_of(phase), report.with_convention(convention)
     if phase not in ("forward", "total") and is_of_training(report) is False:
         raise UsageError(f"this report of {report.model} is of a forward pass alone, and has no {phase}")
-    by_terms = other.formula != report.convention.formula
-    lines = _lines_to_terms(report, theirs, phases) if by_terms else _lines_by_op(report, other, phases)
-    return Comparison(
+    has_terms = convention.formula != report.convention.formula
+    rows = _rows_by_term(report, right, phases) if has_terms else _rows_by_op(report, convention, phases)
+    return ConventionDiff(
         report.model,
         phase,
         report.convention,
-        other,
-        tuple(sorted(lines, key=lambda each: -abs(each.difference))),
+        convention,
+        tuple(sorted(rows, key=lambda row: -abs(row.difference))),
         report.coverage.unknown,
     )
 
 
-def _lines_by_op(report: ReportData, other: Convention, phases: Sequence[Phase]) -> list[Line]:
-    """The same Op under both: by operator, by class of the module that calls it, and by what the other says to it."""
+def _rows_by_op(report: ReportData, convention: Convention, phases: Sequence[Phase]) -> list[DiffRow]:
+    """Rows by operator, by class of the calling module, and by the reason of the right convention."""
     groups: dict[tuple[str, str, str], list[tuple[str, int, int]]] = {}
     for entry in report.entries:
         module = report.modules.get(entry.path, "")
-        ours, theirs = report.convention.of(entry, phases, module), other.of(entry, phases, module)
-        if ours or theirs:
-            why = other.why_of(entry, module) if set(phases) & set(other.phases) else "this phase is not counted"
-            groups.setdefault((entry.operator, module, why), []).append((entry.op, ours, theirs))
+        left, right = report.convention.of(entry, phases, module), convention.of(entry, phases, module)
+        if left or right:
+            is_counted = set(phases) & set(convention.phases)
+            why = convention.why_of(entry, module) if is_counted else "this phase is not counted"
+            groups.setdefault((entry.operator, module, why), []).append((entry.op, left, right))
     return [
-        Line(
-            operator,
-            module,
-            why,
+        DiffRow(
+            *group,
             ops=len({op for op, _, _ in members}),
-            ours=sum(ours for _, ours, _ in members),
-            theirs=sum(theirs for _, _, theirs in members),
+            left=sum(left for _, left, _ in members),
+            right=sum(right for _, _, right in members),
         )
-        for (operator, module, why), members in groups.items()
+        for group, members in groups.items()
     ]
 
 
-def _lines_to_terms(report: ReportData, theirs: ReportData, phases: Sequence[Phase]) -> list[Line]:
-    """Ops on one side and the terms of a formula on the other: by the part of a model that both stand for."""
+def _rows_by_term(report: ReportData, right: ReportData, phases: Sequence[Phase]) -> list[DiffRow]:
+    """Rows by the part of a model that both ops and the terms of a formula describe."""
     sizes = Sizes(report.entries, report.parameters)
-    ours: dict[str, list[tuple[Entry, int]]] = {}
+    ops: dict[str, list[tuple[Entry, int]]] = {}
     terms: dict[str, list[tuple[Entry, int]]] = {}
-    for entry in theirs.entries:
-        if number := theirs.convention.of(entry, phases):
+    for entry in right.entries:
+        if number := right.convention.of(entry, phases):
             terms.setdefault(entry.operator, []).append((entry, number))
     for entry in report.entries:
         if number := report.convention.of(entry, phases, report.modules.get(entry.path, "")):
             role = sizes.role(entry)
-            if role == "logits" and role not in terms:  # a formula in parameters has them among its matrices
+            if role == "logits" and role not in terms:  # a formula in parameters counts them among its matrices
                 role = "linear"
-            ours.setdefault(role, []).append((entry, number))
+            ops.setdefault(role, []).append((entry, number))
     return [
-        Line(
+        DiffRow(
             role,
             "",
             " and ".join(dict.fromkeys(entry.part or entry.about for entry, _ in terms.get(role, ())))
             or "the formula has no term for it",
-            ops=len({entry.op for entry, _ in ours.get(role, ())}),
-            ours=sum(number for _, number in ours.get(role, ())),
-            theirs=sum(number for _, number in terms.get(role, ())),
+            ops=len({entry.op for entry, _ in ops.get(role, ())}),
+            left=sum(number for _, number in ops.get(role, ())),
+            right=sum(number for _, number in terms.get(role, ())),
         )
-        for role in {**ours, **terms}
+        for role in {**ops, **terms}
     ]

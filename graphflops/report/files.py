@@ -23,7 +23,7 @@ READER_COMES_IN = 10.0
 """seconds that a FIFO is waited for which nobody reads"""
 
 
-def write_whole(path: str | Path, content: str | bytes) -> Path:
+def write_atomic(path: str | Path, content: str | bytes) -> Path:
     """Write a file whole, or leave what was there as it was.
 
     Raises:

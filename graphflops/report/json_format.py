@@ -1,16 +1,17 @@
-"""A Report as JSON and back. Machines read plain integers, with unit, convention and schema version beside them."""
+"""Reports as JSON: plain integers, with their unit, convention and schema version."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, get_args
 
 from graphflops.core.codec import (
-    Misread,
+    InvalidData,
     Reader,
     format_data,
     fraction,
@@ -25,29 +26,30 @@ from graphflops.core.codec import (
     whole,
 )
 from graphflops.core.costs import WORK_CLASSES, Work
-from graphflops.core.entries import PHASES, Amount, Entry, EntryKind, Formula, Range, Unknown
+from graphflops.core.entries import PHASES, Entry, EntryKind, Formula, Phase, PhaseWork, Range, Unknown
 from graphflops.core.errors import UsageError
 from graphflops.core.rate import Rate
-from graphflops.report.conventions import as_data, read_data
+from graphflops.report.conventions import Convention, as_data, read_data
 from graphflops.report.data import Query, ReportData
+from graphflops.report.parts import Costs, ModelInfo, Notes
 
 R = TypeVar("R", bound=ReportData)
 
 SCHEMA = "graphflops.report/2"
-"""what is written; a file of the first version, which knew of no rates, is read as well"""
-READABLE = ("graphflops.report/1", SCHEMA)
+"""the version that is written; version 1, which had no rates, can be read too"""
+_READABLE = ("graphflops.report/1", SCHEMA)
 _QUERIES: tuple[Query, ...] = ("forward", "dgrad", "wgrad", "backward", "recompute", "optimizer", "total")
 
 
 def dumps(report: ReportData) -> str:
-    """The report as JSON text."""
+    """A report as JSON text."""
     return json.dumps(as_dict(report), indent=1, ensure_ascii=False) + "\n"
 
 
 def as_dict(report: ReportData) -> dict[str, Any]:
-    """The report as plain dicts, lists, strings and ints: totals first, for people who look into the file."""
+    """A report as plain dicts, lists, strings and ints; totals come first, for people who read the file."""
     by_component = {phase: report.by_component(phase) for phase in _QUERIES}
-    full, least, most = report.full, report.least, report.most
+    full, lower, upper = report.at_full_rate, report.lower_bound, report.upper_bound
     return {
         "schema": SCHEMA,
         "unit": report.convention.unit,
@@ -57,7 +59,7 @@ def as_dict(report: ReportData) -> dict[str, Any]:
         "optimizer": report.optimizer_name,
         "total_flops": {phase: report.flops(phase) for phase in _QUERIES},
         "full_flops": {phase: full.flops(phase) for phase in _QUERIES},
-        "interval_flops": {phase: [least.flops(phase), most.flops(phase)] for phase in _QUERIES},
+        "interval_flops": {phase: [lower.flops(phase), upper.flops(phase)] for phase in _QUERIES},
         "macs": report.macs,
         "component_breakdown": {
             name: {phase: table[name] for phase, table in by_component.items()} for name in by_component["forward"]
@@ -65,42 +67,45 @@ def as_dict(report: ReportData) -> dict[str, Any]:
         "coverage": asdict(report.coverage),
         "parameters": dict(report.parameters),
         "active_parameters": report.active_parameters,
-        "trainable": sorted(report.trainable),
+        "trainable": sorted(report.info.trainable),
         "modules": dict(report.modules),
-        "called": sorted(report.called),
+        "called": sorted(report.info.called),
         "entries": [_plain_entry(entry) for entry in report.entries],
-        "unknown": [asdict(each) for each in report.unknown],
+        "unknown": [asdict(op) for op in report.unknown],
         "warnings": list(report.warnings),
-        "capture": list(report.capture),
-        "assumed": list(report.assumed),
+        "capture": list(report.capture_notes),
+        "assumed": list(report.assumptions),
         "rates": {path: list(map(str, rate.bounds)) for path, rate in report.rates.items()},
-        "routed": {path: str(share) for path, share in report.routed.items()},
+        "routed": {path: str(share) for path, share in report.routed_modules.items()},
     }
 
 
 def load(path: str | Path, make: Callable[..., R]) -> R:
-    """Read the report in a file; ``make`` is called with its fields.
+    """Read the report in a file; ``make`` is called with its parts.
 
     Raises:
-        UsageError: there is no such file, or it is not a whole report of a known version.
+        UsageError: there is no such file, or it is not a complete report of a known version.
     """
-    return read_json(path, "report", READABLE, lambda data: make(**_fields(data)))
+    return read_json(path, "report", _READABLE, lambda data: make(*_parts(data)))
+
+
+_RANGE_NAMES: Mapping[Range, str] = {"full": "full", "lower": "least", "upper": "most"}
+"""rate of an entry's variant → its name in the file"""
 
 
 def _plain_entry(entry: Entry) -> dict[str, Any]:
     plain = {name: getattr(entry, name) for name in Entry.__slots__}
-    for name in ("work", "useful"):
-        plain[name] = _plain_phases(plain[name])
+    plain["work"], plain["useful"] = _plain_work(entry.work), _plain_work(entry.useful)
     plain["ranges"] = {
-        name: {"work": _plain_phases(amount.work), "useful": _plain_phases(amount.useful)}
-        for name, amount in entry.ranges.items()
+        _RANGE_NAMES[name]: {"work": _plain_work(work), "useful": _plain_work(useful)}
+        for name, (work, useful) in entry.ranges.items()
     }
     plain["formula"] = _plain_formula(entry.formula)
     return plain
 
 
-def _plain_phases(phases: Any) -> dict[str, dict[str, int]]:
-    return {phase: {each: int(count) for each, count in work.items()} for phase, work in phases.items()}
+def _plain_work(phases: Mapping[Phase, Work]) -> dict[str, dict[str, int]]:
+    return {phase: {name: int(count) for name, count in work.items()} for phase, work in phases.items()}
 
 
 def _plain_formula(formula: Formula) -> dict[str, Any]:
@@ -108,11 +113,11 @@ def _plain_formula(formula: Formula) -> dict[str, Any]:
     return {**plain, "parts": {name: _plain_formula(part) for name, part in formula.parts.items()}}
 
 
-# -- and back ----------------------------------------------------------------------------------------------------------
+# -- reading ----------------------------------------------------------------------------------------------------------
 
-_DEEPEST_PATH = 1_000
-"""modules in modules"""
-_LONGEST_PATH = 20_000
+_MAX_PATH_DEPTH = 1_000
+"""nested modules"""
+_MAX_PATH_LENGTH = 20_000
 _SIZE = whole(most=2**63)
 _ANY_SIZE = whole(least=None)
 _SHAPE = listed(_SIZE, most=64)
@@ -120,9 +125,9 @@ _TEXTS = listed(text)
 
 
 def _path(value: Any) -> str:
-    """A module's path."""
-    if len(path := text(value)) > _LONGEST_PATH or path.count(".") > _DEEPEST_PATH:
-        raise Misread(f"is {format_data(path)}, a path of too many parts")
+    """A module path."""
+    if len(path := text(value)) > _MAX_PATH_LENGTH or path.count(".") > _MAX_PATH_DEPTH:
+        raise InvalidData(f"is {format_data(path)}, a path with too many parts")
     return path
 
 
@@ -131,21 +136,21 @@ def _rate(value: Any) -> Rate:
     try:
         return Rate(*numbers)
     except UsageError as error:
-        raise Misread(f"is no rate: {error}") from error
+        raise InvalidData(f"is not a rate: {error}") from error
 
 
 def _share(value: Any) -> Fraction:
     if (share := fraction(value)) > 1:
-        raise Misread(f"is {format_data(value)}, more than all")
+        raise InvalidData(f"is {format_data(value)}, more than 1")
     return share
 
 
 def _formula_inside(depth: int) -> Reader[Formula]:
-    """A formula; its parts may have parts, a few deep."""
+    """A reader of formulas whose parts are nested up to a depth."""
     if depth == 0:
 
         def too_deep(value: Any) -> Formula:
-            raise Misread("is a part of a part of too many parts")
+            raise InvalidData("is nested too deeply")
 
         return too_deep
     needed = {
@@ -158,20 +163,20 @@ def _formula_inside(depth: int) -> Reader[Formula]:
 
 
 _WORK: Reader[Work] = record(Work, {}, dict.fromkeys(WORK_CLASSES, whole()))
-_WORKS = mapped(one_of(PHASES, "phase"), _WORK)
-_AMOUNT: Reader[Amount] = record(Amount, {"work": _WORKS, "useful": _WORKS})
+_PHASE_WORK = mapped(one_of(PHASES, "phase"), _WORK)
+_VARIANT: Reader[PhaseWork] = record(PhaseWork, {"work": _PHASE_WORK, "useful": _PHASE_WORK})
 
 
-def _entry_of(**fields: Any) -> Entry:
-    entry = Entry(**fields)
+def _entry_of(ranges: Mapping[str, PhaseWork] = MappingProxyType({}), **fields: Any) -> Entry:
+    entry = Entry(**fields, ranges={name: ranges[key] for name, key in _RANGE_NAMES.items() if key in ranges})
     works = {"work": entry.work, "useful": entry.useful}
-    for name, amount in entry.ranges.items():
-        works |= {f"ranges.{name}.work": amount.work, f"ranges.{name}.useful": amount.useful}
+    for key, variant in ranges.items():
+        works |= {f"ranges.{key}.work": variant.work, f"ranges.{key}.useful": variant.useful}
     for place, work in works.items():
         if entry.kind == "update" and not work.keys() <= {"optimizer"}:
-            raise Misread("is of an update, which has no phase but optimizer", f".{place}")
-    if not (entry.target if entry.kind == "call" else True):
-        raise Misread("is empty", ".target")
+            raise InvalidData("belongs to an update, whose only phase is optimizer", f".{place}")
+    if entry.kind == "call" and not entry.target:
+        raise InvalidData("is empty", ".target")
     return entry
 
 
@@ -184,7 +189,7 @@ _ENTRY: Reader[Entry] = record(
         "target": text,
         "part": text,
         "line": text,
-        "work": _WORKS,
+        "work": _PHASE_WORK,
         "rule": text,
         "about": text,
         "formula": _formula_inside(8),
@@ -195,10 +200,10 @@ _ENTRY: Reader[Entry] = record(
         "operands": mapped(text, _SHAPE),
         "outputs": listed(_SHAPE),
         "flags": _TEXTS,
-        "useful": _WORKS,
+        "useful": _PHASE_WORK,
         "dtype": text,
         "rate": text,
-        "ranges": mapped(one_of(get_args(Range), "end of a range"), _AMOUNT),
+        "ranges": mapped(one_of(_RANGE_NAMES.values(), "rate"), _VARIANT),
     },
 )
 _UNKNOWN: Reader[Unknown] = record(
@@ -212,8 +217,8 @@ def _by_phase(read: Reader[Any]) -> Reader[Any]:
     return record(dict, {}, dict.fromkeys(_QUERIES, read))
 
 
-_SHARES: Reader[dict[str, int]] = record(dict, {}, dict.fromkeys(("counted", "zero", "unknown"), whole()))
-_FOR_PEOPLE: Mapping[str, Reader[Any]] = {
+_COVERAGE_BY: Reader[dict[str, int]] = record(dict, {}, dict.fromkeys(("counted", "zero", "unknown"), whole()))
+_DERIVED: Mapping[str, Reader[Any]] = {
     "unit": text,
     "total_flops": _by_phase(whole()),
     "full_flops": _by_phase(whole()),
@@ -221,32 +226,54 @@ _FOR_PEOPLE: Mapping[str, Reader[Any]] = {
     "macs": whole(),
     "component_breakdown": mapped(text, _by_phase(whole())),
     "coverage": record(
-        dict, {}, {**dict.fromkeys(("counted", "zero", "unknown"), whole()), "elements": _SHARES, "nbytes": _SHARES}
+        dict,
+        {},
+        {**dict.fromkeys(("counted", "zero", "unknown"), whole()), "elements": _COVERAGE_BY, "nbytes": _COVERAGE_BY},
     ),
     "active_parameters": whole(),
 }
-"""what is in a file for those who look into it, and made anew of the entries"""
+"""fields for people who read the file; the report computes them from the entries"""
 
 
-def _fields_of(schema: str, optimizer: str | None, trainable: Any, called: Any, **fields: Any) -> dict[str, Any]:
-    for name in _FOR_PEOPLE:
-        fields.pop(name, None)
-    modules, parameters = fields["modules"], fields["parameters"]
+def _parts_of(
+    convention: Convention,
+    model: str,
+    inputs: Mapping[str, str],
+    optimizer: str | None,
+    parameters: Mapping[str, int],
+    trainable: tuple[str, ...],
+    modules: Mapping[str, str],
+    called: tuple[str, ...],
+    entries: tuple[Entry, ...],
+    unknown: tuple[Unknown, ...],
+    warnings: tuple[str, ...] = (),
+    capture: tuple[str, ...] = (),
+    assumed: tuple[str, ...] = (),
+    rates: Mapping[str, Rate] = MappingProxyType({}),
+    routed: Mapping[str, Fraction] = MappingProxyType({}),
+    **derived: Any,
+) -> tuple[ModelInfo, Costs, Convention, Notes]:
     if "" not in modules:
-        raise Misread('has no module of the name "", the model itself', ".modules")
-    for name, names, known in (
+        raise InvalidData('has no module of the name "", the model itself', ".modules")
+    known: tuple[tuple[str, Iterable[str], Collection[str]], ...] = (
         ("trainable", trainable, parameters),
         ("called", called, modules),
-        ("routed", fields.get("routed", ()), modules),
-    ):
-        for each in names:
-            if each not in known:
-                raise Misread(f"names {format_data(each)}, which this model does not have", f".{name}")
-    return {"optimizer_name": optimizer, "trainable": frozenset(trainable), "called": frozenset(called), **fields}
+        ("routed", routed, modules),
+    )
+    for field, names, allowed in known:
+        for name in names:
+            if name not in allowed:
+                raise InvalidData(f"names {format_data(name)}, which this model does not have", f".{field}")
+    return (
+        ModelInfo(model, inputs, parameters, frozenset(trainable), modules, frozenset(called), optimizer),
+        Costs(entries, unknown, rates, routed),
+        convention,
+        Notes(warnings, capture, assumed),
+    )
 
 
-_fields: Reader[dict[str, Any]] = record(
-    _fields_of,
+_parts: Reader[tuple[ModelInfo, Costs, Convention, Notes]] = record(
+    _parts_of,
     {
         "schema": text,
         "convention": read_data,
@@ -266,6 +293,6 @@ _fields: Reader[dict[str, Any]] = record(
         "assumed": _TEXTS,
         "rates": mapped(_path, _rate),
         "routed": mapped(_path, _share),
-        **_FOR_PEOPLE,
+        **_DERIVED,
     },
 )

@@ -1,63 +1,63 @@
-"""Report: the answer of ``analyze``, printed, explained, compared, saved and read again."""
+"""Report: the result of ``analyze``, to print, explain, compare, save and read again."""
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Self, TextIO
+from typing import Self
 
+from graphflops.core.retired import renamed
 from graphflops.report.conventions import Convention, convention_named
 from graphflops.report.data import Query, ReportData
-from graphflops.report.differences import Comparison, compare
-from graphflops.report.files import write_whole
+from graphflops.report.differences import ConventionDiff, compare
+from graphflops.report.files import write_atomic
 from graphflops.report.json_format import dumps, load
 
 
 class Report(ReportData):
-    """What one step of a model costs, where, and why. Numbers are exact integers, in FLOPs of ``convention``."""
+    """The FLOPs of one training step or forward pass. Numbers are exact integers, in the unit of ``convention``."""
 
-    def explanation(self, what: str = "") -> str:
-        """Why a number is what it is: for a module path, a component, an Op or an operator, each Op's formula, the
-        sizes in it, the rule with file and line, and the source line of the call.
+    def explain(self, name: str = "") -> str:
+        """Explain the numbers of a module path, a component, an op or an operator.
+
+        The text lists the formula of each op with its sizes, the rule with file and line, and the source line of the
+        call. Under the convention of a tool, it lists the differences to the standard convention.
 
         Raises:
-            UsageError: there is none of these.
+            UsageError: there is no module, component, op or operator of this name.
         """
-        if self.convention.counts:  # a tool's numbers have no formula of ours: how they come of ours, line by line
-            return str(replace(self, entries=self.select(what)).under("standard").compared(self.convention))
-        from graphflops.report.text import explained  # which needs rich
+        entries = self.select(name)
+        if self.convention.counts:  # the numbers of a tool have no formula here
+            return str(self.with_entries(entries).with_convention("standard").diff(self.convention))
+        from graphflops.report.text import explain  # which needs rich
 
-        return explained(self, self.select(what), what)
+        return explain(self, entries, name)
 
-    def compared(self, convention: str | Path | Convention, phase: Query = "forward") -> Comparison:
-        """From this report's number to that of another convention, line by line; ``print`` it, or read its ``lines``.
+    def diff(self, convention: str | Path | Convention, phase: Query = "forward") -> ConventionDiff:
+        """Compare the numbers of a phase under this and another convention, row by row.
 
         Raises:
             UsageError: there is no such convention or phase.
         """
         return compare(self, convention_named(convention), phase)
 
-    def explain(self, what: str = "", file: TextIO | None = None) -> None:
-        """Print the ``explanation`` of a module path, a component or an Op."""
-        print(self.explanation(what), file=file or sys.stdout)
-
     def to_json(self, path: str | Path) -> Path:
-        """Write the whole report to a file, from which ``from_json`` makes an equal one.
+        """Write the report to a file, from which ``from_json`` reads an equal one.
 
         Raises:
             UsageError: the path cannot be written.
         """
-        return write_whole(path, dumps(self))
+        return write_atomic(path, dumps(self))
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
-        """Read a report that ``to_json`` wrote, on a machine that need not have the model.
+        """Read a report that ``to_json`` wrote; neither the model nor torch is needed.
 
         Raises:
             UsageError: there is no such file, or it is not a report of a known version.
         """
         return load(path, cls)
+
+    explanation, compared = renamed("explain"), renamed("diff")
 
     def __str__(self) -> str:
         from graphflops.report.text import as_text

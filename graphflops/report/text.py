@@ -1,4 +1,4 @@
-"""A Report for people: tables on a terminal of any width, and the answer to "why this number?"."""
+"""A report as text: tables for a terminal of any width, and the explanation of a number."""
 
 from __future__ import annotations
 
@@ -18,93 +18,95 @@ from rich.text import Text
 from graphflops.core.characters import in_line, safe
 from graphflops.core.costs import Work
 from graphflops.core.entries import BY_ITS_OWN_CODE, OWN_CODE, PHASES, Entry, Formula, Phase, missing_rules
-from graphflops.core.units import in_step, percent, si, step_of, unit
+from graphflops.core.units import format_scaled, format_si, percent, si_exponent, si_unit
 from graphflops.report.conventions import Convention
 from graphflops.report.data import Query, ReportData, phases_of
 from graphflops.report.terminal import Terminal
 
-WIDE = 96
-"""characters of a line in which names have room beside all columns"""
-ASSUMED = 5
-"""how many of the places are printed where data decides"""
-DEPTH = 5
-"""how deep the tree of components is printed; deeper work is in the row of its parent"""
-MOST_ROWS = 256
-"""how many children of one module have rows of their own"""
+WIDE_LINE = 96
+"""characters of a line with room for all columns beside the names"""
+MAX_ASSUMPTIONS = 5
+"""assumptions that are printed"""
+MAX_DEPTH = 5
+"""levels of the tree of modules; deeper work is in the row of its parent"""
+MAX_ROWS = 256
+"""children of one module that have rows of their own"""
 
 
 def as_text(report: ReportData, width: int | None = None) -> str:
-    """The report as plain text, as wide as the terminal unless told."""
+    """A report as plain text, by default as wide as the terminal."""
     file = io.StringIO()
     print_report(report, Terminal(file, width=width or shutil.get_terminal_size((100, 24)).columns))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
 def print_report(report: ReportData, console: Console) -> None:
-    """What was analysed, totals, the tree of components, coverage; and what has no rule, with a rule to paste."""
-    coverage = Text(f"coverage   {report.coverage}", style="bold red" if report.unknown else "")
+    """Print the model, the totals, the tree of modules, the coverage and the notes of a report."""
+    coverage = Text(f"coverage: {report.coverage}", style="bold red" if report.unknown else "")
     console.print(
         Group(_heading(report), Text(), _totals(report), Text(), _tree(report, console.width), Text(), coverage)
     )
-    for line in _rates(report):
+    for line in _notes(report):
         console.print(Text(safe(line), style="yellow"), soft_wrap=True)
-    for line in report.capture:
-        if line.endswith(BY_ITS_OWN_CODE):
-            console.print(Text(safe(f"own code   {line}"), style="yellow"), soft_wrap=True)
-    for line in report.assumed[:ASSUMED]:
-        console.print(Text(safe(f"assumed    {line}"), style="yellow"), soft_wrap=True)
-    if len(report.assumed) > ASSUMED:
-        console.print(Text(f"assumed    and so on, in {len(report.assumed)} places: report.assumed", style="yellow"))
-    for warning in report.warnings:
-        console.print(Text(safe(f"warning    {warning}"), style="yellow"), soft_wrap=True)
     if report.unknown:
-        console.print("\nThe totals are at least what is said here: some work has no rule.\n", style="bold red")
+        console.print("\nTotals are lower bounds: some ops have no FLOP rule.\n", style="bold red")
         stubs = safe(missing_rules(report.unknown))  # to be pasted
         console.print(stubs, soft_wrap=True, markup=False, highlight=False)
 
 
+def _notes(report: ReportData) -> Iterator[str]:
+    yield from _rates(report)
+    yield from (f"own code: {note}" for note in report.capture_notes if note.endswith(BY_ITS_OWN_CODE))
+    yield from (f"assumption: {assumption}" for assumption in report.assumptions[:MAX_ASSUMPTIONS])
+    if len(report.assumptions) > MAX_ASSUMPTIONS:
+        yield f"assumption: … and {len(report.assumptions) - MAX_ASSUMPTIONS} more in report.assumptions"
+    yield from (f"warning: {warning}" for warning in report.warnings)
+
+
 def _heading(report: ReportData) -> RenderableType:
     parameters = sum(report.parameters.values())
-    trainable = sum(size for name, size in report.parameters.items() if name in report.trainable)
+    trainable = sum(size for name, size in report.parameters.items() if name in report.info.trainable)
     table = Table.grid(padding=(0, 2))
     table.add_row("model", Text(in_line(report.model), style="bold"))
     active = report.active_parameters
-    others = [(trainable, "trainable"), (active, "active")]
-    said = [f"{parameters:,}", *(f"{number:,} {name}" for number, name in others if number != parameters)]
-    table.add_row("parameters", ", ".join(said))
+    subsets = [(trainable, "trainable"), (active, "active")]
+    numbers = [f"{parameters:,}", *(f"{number:,} {name}" for number, name in subsets if number != parameters)]
+    table.add_row("parameters", ", ".join(numbers))
     table.add_row("input", Text(in_line(", ".join(f"{name} {spec}" for name, spec in report.inputs.items())) or "none"))
     table.add_row("convention", Text(safe(f"{report.convention.name}: {report.convention.about}")))
     return table
 
 
 def _rates(report: ReportData) -> Iterator[str]:
-    """The rates that were given, and what of routed work none was given for, by their numbers."""
+    """Lines on the given rates and on routed modules without one, grouped by rate."""
     for rate in dict.fromkeys(report.rates.values()):
-        paths = [path or report.model for path, its in report.rates.items() if its == rate]
-        yield f"rate       {rate}: {_few(paths)}"
-    for share in dict.fromkeys(report.routed.values()):
-        paths = [path for path, its in report.routed.items() if its == share and path not in report.rates]
+        paths = [path or report.model for path, given in report.rates.items() if given == rate]
+        yield f"rate: {rate} of {_first_three(paths)}"
+    for share in dict.fromkeys(report.routed_modules.values()):
+        paths = [
+            path for path, counted in report.routed_modules.items() if counted == share and path not in report.rates
+        ]
         if paths:
-            taken = "all of them" if share == 1 else f"{share} of them, evenly"
-            yield f"routed     data decides on which rows; taken are {taken}, as no rate is given: {_few(paths)}"
+            rows = "all rows" if share == 1 else f"balanced routing ({share} of the rows each)"
+            yield f"routing: assuming {rows}; set rates= to change: {_first_three(paths)}"
 
 
-def _few(paths: list[str]) -> str:
+def _first_three(paths: list[str]) -> str:
     return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def _totals(report: ReportData) -> Table:
     flops, works = _of_phases(report), {phase: report.work(phase) for phase in PHASES}
     total = flops["total"]
-    step = step_of(total)
+    exponent = si_exponent(total)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("one step" if report.optimizer_name else "one pass")
-    counted = f"{report.convention.unit}s"
-    ranged, rated = report.is_interval, _is_rated(report)
-    least, most = (_of_phases(report.least), _of_phases(report.most)) if ranged else (flops, flops)
-    full = _of_phases(report.full) if rated else flops
-    beside = (*(("least – most",) if ranged else ()), *(("full",) if rated else ()))
-    for heading in (unit(step, counted), "share", *beside, counted, *(() if counted == "MACs" else ("MACs",))):
+    table.add_column("training step" if report.optimizer_name else "forward pass")
+    unit = f"{report.convention.unit}s"
+    has_bounds, has_rates = report.has_bounds, _has_rates(report)
+    lower, upper = (_of_phases(report.lower_bound), _of_phases(report.upper_bound)) if has_bounds else (flops, flops)
+    full = _of_phases(report.at_full_rate) if has_rates else flops
+    extra = _extra_columns(has_bounds, has_rates)
+    for heading in (si_unit(exponent, unit), "share", *extra, unit, *(() if unit == "MACs" else ("MACs",))):
         table.add_column(heading, justify="right", no_wrap=True)
     optimizer = f"optimizer ({report.optimizer_name})"
     rows: list[tuple[str, Query, str]] = [
@@ -116,186 +118,189 @@ def _totals(report: ReportData) -> Table:
         (optimizer, "optimizer", ""),
         ("total", "total", "bold"),
     ]
-    for name, phase, style in rows:
-        work = sum((works[each] for each in phases_of(phase)), Work())
-        if phase == "recompute" and not work:
+    for name, query, style in rows:
+        work = sum((works[phase] for phase in phases_of(query)), Work())
+        if query == "recompute" and not work:
             continue
-        if phase == "optimizer" and not report.optimizer_name:
+        if query == "optimizer" and not report.optimizer_name:
             continue
-        numbers = (f"{flops[phase]:,}", *(() if counted == "MACs" else (f"{int(work.macs):,}",)))
-        bounds = _between(in_step(least[phase], step), in_step(most[phase], step))
-        others = (*((bounds,) if ranged else ()), *((in_step(full[phase], step),) if rated else ()))
-        share = percent(flops[phase], total)
-        table.add_row(name, in_step(flops[phase], step), share, *others, *numbers, style=style or None)
+        numbers = (f"{flops[query]:,}", *(() if unit == "MACs" else (f"{int(work.macs):,}",)))
+        bounds = _between(format_scaled(lower[query], exponent), format_scaled(upper[query], exponent))
+        others = (*((bounds,) if has_bounds else ()), *((format_scaled(full[query], exponent),) if has_rates else ()))
+        share = percent(flops[query], total)
+        table.add_row(name, format_scaled(flops[query], exponent), share, *others, *numbers, style=style or None)
     if any(entry.useful for entry in report.entries):
-        useful = report.useful
-        numbers = (in_step(useful, step), percent(useful, total), *("" for _ in beside), f"{useful:,}")
-        table.add_row("useful: causal attention as its triangle", *numbers, style="dim")
+        useful = report.causal_useful
+        numbers = (format_scaled(useful, exponent), percent(useful, total), *("" for _ in extra), f"{useful:,}")
+        table.add_row("without the masked half of causal attention", *numbers, style="dim")
     return table
 
 
+def _extra_columns(has_bounds: bool, has_rates: bool) -> tuple[str, ...]:
+    return (*(("lower – upper",) if has_bounds else ()), *(("full rate",) if has_rates else ()))
+
+
 def _of_phases(report: ReportData) -> Mapping[Query, int]:
-    """The FLOPs of every phase, and of those that are several, each entry looked at once for each."""
+    """FLOPs of each phase, of backward and of the total, with one pass over the entries for each phase."""
     flops: dict[Query, int] = {phase: report.flops(phase) for phase in PHASES}
     flops["backward"] = sum(flops[phase] for phase in phases_of("backward"))
     flops["total"] = sum(flops[phase] for phase in phases_of("total"))
     return flops
 
 
-def _between(least: str, most: str) -> str:
-    return least if least == most else f"{least} – {most}"
+def _between(lower: str, upper: str) -> str:
+    return lower if lower == upper else f"{lower} – {upper}"
 
 
-def _is_rated(report: ReportData) -> bool:
-    """Whether data has something not always run, so that active and total are two numbers."""
+def _has_rates(report: ReportData) -> bool:
+    """Whether an entry has a rate other than 1."""
     return any("full" in entry.ranges for entry in report.entries)
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of the tree: a module, or the work of one kind that a module does itself."""
+    """A row of the tree: a module, or the work of one operator that a module does itself."""
 
     name: str
-    costs: _Costs
+    flops: _Flops
     children: tuple[_Row, ...] = ()
     about: str = ""
 
     @cached_property
     def detail(self) -> tuple[object, ...]:
-        """In what rows are equal that are opened once."""
-        inside = ((child.name, child.detail) for child in self.children if not child.costs.is_nothing)
-        return self.about, self.costs.now, self.costs.full, tuple(inside)
+        """A key of rows that have equal subtrees."""
+        children = ((child.name, child.detail) for child in self.children if not child.flops.is_zero)
+        return self.about, self.flops.expected, self.flops.full, tuple(children)
 
 
-class _Costs(NamedTuple):
-    """The FLOPs of each phase, and where data decides, those if everything ran, at the least and at the most."""
+class _Flops(NamedTuple):
+    """FLOPs of each phase: expected, at full rate, at the lower and at the upper bound of the rates."""
 
-    now: tuple[int, ...]
+    expected: tuple[int, ...]
     full: tuple[int, ...]
-    least: tuple[int, ...]
-    most: tuple[int, ...]
+    lower: tuple[int, ...]
+    upper: tuple[int, ...]
 
     @property
-    def is_nothing(self) -> bool:
-        """Whether there is no work, at any rate."""
-        return not any(self.now) and not any(self.full)
+    def is_zero(self) -> bool:
+        """Whether there is no work at any rate."""
+        return not any(self.expected) and not any(self.full)
 
     def of(self, *phases: Phase) -> int:
-        """The FLOPs of some phases."""
-        return sum(self.now[PHASES.index(phase)] for phase in phases)
+        """The expected FLOPs of some phases."""
+        return sum(self.expected[PHASES.index(phase)] for phase in phases)
 
 
-def _together(costs: Iterable[_Costs]) -> _Costs:
-    """What several cost."""
-    columns = zip(*costs, strict=True)
-    summed = [tuple(map(sum, zip(*column, strict=True))) for column in columns]
-    return _Costs(*summed) if summed else _Costs(*(((0,) * len(PHASES),) * 4))
+def _sum(flops: Iterable[_Flops]) -> _Flops:
+    columns = zip(*flops, strict=True)
+    sums = [tuple(map(sum, zip(*column, strict=True))) for column in columns]
+    return _Flops(*sums) if sums else _Flops(*(((0,) * len(PHASES),) * 4))
 
 
-def _costs_of(entry: Entry, report: ReportData) -> _Costs:
+def _flops_of(entry: Entry, report: ReportData) -> _Flops:
     module = report.modules.get(entry.path, "")
 
-    def phases(entry: Entry) -> tuple[int, ...]:
+    def by_phase(entry: Entry) -> tuple[int, ...]:
         return tuple(report.convention.of(entry, (phase,), module) for phase in PHASES)
 
-    now = phases(entry)
+    expected = by_phase(entry)
     if not entry.ranges:
-        return _Costs(now, now, now, now)
-    return _Costs(now, phases(entry.at("full")), phases(entry.at("least")), phases(entry.at("most")))
+        return _Flops(expected, expected, expected, expected)
+    return _Flops(expected, by_phase(entry.at("full")), by_phase(entry.at("lower")), by_phase(entry.at("upper")))
 
 
 def _tree(report: ReportData, width: int) -> Table:
-    """Row by row; where a line is narrow, names have the room of what everything would cost, which the totals say."""
+    """The tree of modules; on a narrow line without the column of full rate, which the totals have."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("component")
-    ranged, rated = report.is_interval, _is_rated(report) and width >= WIDE
-    beside = (*(("least – most",) if ranged else ()), *(("full",) if rated else ()))
-    for heading in ("forward", "backward", "optimizer", "total", "%", *beside):
+    has_bounds, has_rates = report.has_bounds, _has_rates(report) and width >= WIDE_LINE
+    for heading in ("forward", "backward", "optimizer", "total", "%", *_extra_columns(has_bounds, has_rates)):
         table.add_column(heading, justify="right", no_wrap=True, min_width=max(len(heading), 6))
-    root = _row(report, "", report.model, [(entry, _costs_of(entry, report)) for entry in report.entries], 0)
-    total = sum(root.costs.now)
+    root = _row(report, "", report.model, [(entry, _flops_of(entry, report)) for entry in report.entries], 0)
+    total = sum(root.flops.expected)
     for depth, row, same_as in _walk(root, 0):
-        costs = row.costs
-        numbers = [costs.of("forward"), costs.of("dgrad", "wgrad", "recompute"), costs.of("optimizer"), sum(costs.now)]
+        flops, row_total = row.flops, sum(row.flops.expected)
+        numbers = [flops.of("forward"), flops.of("dgrad", "wgrad", "recompute"), flops.of("optimizer"), row_total]
         name = Text("  " * depth, no_wrap=True, overflow="ellipsis").append(
             in_line(row.name), style="bold" if depth <= 1 else ""
         )
         if row.about:
             name.append(f" {in_line(row.about)}", style="dim")
         if same_as:
-            name.append(f" as {in_line(same_as)}", style="dim italic")
-        share = percent(numbers[-1], total).removesuffix(" %")
-        bounds = _between(si(sum(costs.least)), si(sum(costs.most)))
-        others = (*((bounds,) if ranged else ()), *((si(sum(costs.full)),) if rated else ()))
-        table.add_row(name, *(si(number) for number in numbers), share, *others, style="" if row.children else None)
+            name.append(f" same as {in_line(same_as)}", style="dim italic")
+        share = percent(row_total, total).removesuffix(" %")
+        bounds = _between(format_si(sum(flops.lower)), format_si(sum(flops.upper)))
+        others = (*((bounds,) if has_bounds else ()), *((format_si(sum(flops.full)),) if has_rates else ()))
+        table.add_row(name, *map(format_si, numbers), share, *others, style="" if row.children else None)
     return table
 
 
-def _row(report: ReportData, path: str, name: str, entries: list[tuple[Entry, _Costs]], depth: int) -> _Row:
-    """A module's row: below it its children, and its own work operator by operator."""
+def _row(report: ReportData, path: str, name: str, entries: list[tuple[Entry, _Flops]], depth: int) -> _Row:
+    """The row of a module, with its children and its own work by operator."""
     prefix = f"{path}." if path else ""
-    groups: dict[tuple[bool, str], list[tuple[Entry, _Costs]]] = {}
-    for entry, costs in entries if depth < DEPTH else ():
+    groups: dict[tuple[bool, str], list[tuple[Entry, _Flops]]] = {}
+    for entry, flops in entries if depth < MAX_DEPTH else ():
         if entry.path == path:
             group = False, entry.part or entry.operator
         else:
             group = True, entry.path.removeprefix(prefix).partition(".")[0]
-        groups.setdefault(group, []).append((entry, costs))
+        groups.setdefault(group, []).append((entry, flops))
     children = []
-    for (is_module, child), members in groups.items() if _worth_opening(groups) else ():
+    for (is_module, child), members in groups.items() if _has_structure(groups) else ():
         if is_module:
             children.append(_row(report, f"{prefix}{child}", child, members, depth + 1))
         else:
-            children.append(_Row(f"· {child}", _together(costs for _, costs in members)))
+            children.append(_Row(f"· {child}", _sum(flops for _, flops in members)))
     about = report.modules.get(path, "") if path else ""
-    costs = _together(each.costs for each in children) if children else _together(costs for _, costs in entries)
-    return _Row(name, costs, tuple(children), f"{about}, routed" if path in report.routed else about)
+    total = _sum(child.flops for child in children) if children else _sum(flops for _, flops in entries)
+    return _Row(name, total, tuple(children), f"{about} (routed)" if path in report.routed_modules else about)
 
 
-def _worth_opening(groups: Mapping[tuple[bool, str], list[tuple[Entry, _Costs]]]) -> bool:
-    """Not if a module holds no other and does one kind of thing: its row says it all."""
-    kinds = [members for (is_module, _), members in groups.items() if is_module or members[0][0].kind == "call"]
-    return len(kinds) > 1 or any(is_module for is_module, _ in groups)
+def _has_structure(groups: Mapping[tuple[bool, str], list[tuple[Entry, _Flops]]]) -> bool:
+    """Whether a module has children, or calls of several operators."""
+    calls = [members for (is_module, _), members in groups.items() if is_module or members[0][0].kind == "call"]
+    return len(calls) > 1 or any(is_module for is_module, _ in groups)
 
 
 def _walk(row: _Row, depth: int) -> Iterator[tuple[int, _Row, str]]:
-    """Rows in the order of their cost; of siblings that cost the same in every detail, the first is opened.
+    """Depth and row, and the earlier sibling with an equal subtree, the most expensive children first.
 
-    Of very many siblings, those that cost least share one row.
+    The cheapest of very many children share one row.
     """
     yield depth, row, ""
-    opened: dict[object, str] = {}
+    printed: dict[object, str] = {}
     children = sorted(
-        (each for each in row.children if not each.costs.is_nothing), key=lambda each: -sum(each.costs.now)
+        (child for child in row.children if not child.flops.is_zero), key=lambda child: -sum(child.flops.expected)
     )
-    for child in children[:MOST_ROWS] if len(children) > MOST_ROWS + 1 else children:
-        if child.children and child.detail in opened:
-            yield depth + 1, child, opened[child.detail]
+    for child in children[:MAX_ROWS] if len(children) > MAX_ROWS + 1 else children:
+        if child.children and child.detail in printed:
+            yield depth + 1, child, printed[child.detail]
         else:
-            opened[child.detail] = child.name
+            printed[child.detail] = child.name
             yield from _walk(child, depth + 1)
-    if len(children) > MOST_ROWS + 1:
-        rest = children[MOST_ROWS:]
-        yield depth + 1, _Row(f"… and {len(rest):,} more", _together(each.costs for each in rest)), ""
+    if len(children) > MAX_ROWS + 1:
+        rest = children[MAX_ROWS:]
+        yield depth + 1, _Row(f"… and {len(rest):,} more", _sum(child.flops for child in rest)), ""
 
 
-def explained(report: ReportData, entries: Iterable[Entry], what: str) -> str:
-    """Each Op's formula, sizes, rule, source and numbers; the optimizer's updates together; and what it adds up to."""
+def explain(report: ReportData, entries: Iterable[Entry], name: str) -> str:
+    """The formula, sizes, rule, source and numbers of each op, the optimizer's updates, and the total."""
     entries = list(entries)
-    chosen = [entry for entry in entries if entry.work]
-    weights = ", ".join(f"{name} {weight}" for name, weight in report.convention.weights.items())
-    lines = [f"{what or report.model}, convention {report.convention.name}: {weights}; other classes 0"]
-    for (_, rule), parts in groupby(
-        (each for each in chosen if each.kind != "update"), key=lambda each: (each.op, each.rule)
-    ):
+    counted = [entry for entry in entries if entry.work]
+    weights = ", ".join(f"{work_class} {weight}" for work_class, weight in report.convention.weights.items())
+    lines = [f"{name or report.model}, convention {report.convention.name}: {weights}; other classes 0"]
+    calls = [entry for entry in counted if entry.kind != "update"]
+    for (_, rule), parts in groupby(calls, key=lambda entry: (entry.op, entry.rule)):
         lines += ["", *_op(list(parts), rule, report.convention)]
-    for rule, updates in groupby((each for each in chosen if each.kind == "update"), key=lambda each: each.rule):
-        lines += ["", *_updates(list(updates), rule, report)]
-    for target, about in dict.fromkeys((each.target, each.about) for each in entries if each.rule.startswith(OWN_CODE)):
+    updates = [entry for entry in counted if entry.kind == "update"]
+    for rule, members in groupby(updates, key=lambda entry: entry.rule):
+        lines += ["", *_updates(list(members), rule, report)]
+    own_code = [(entry.target, entry.about) for entry in entries if entry.rule.startswith(OWN_CODE)]
+    for target, about in dict.fromkeys(own_code):
         lines += ["", f"{target}: {about}"]
-    lines += ["", "in all" if chosen else "no work: every op here is zero by its rule"]
+    lines += ["", "total" if counted else "no work: all ops are free by their rules"]
     for phase in PHASES:
-        work = sum((entry.work.get(phase, Work()) for entry in chosen), Work())
+        work = sum((entry.work.get(phase, Work()) for entry in counted), Work())
         if work:
             lines.append(_numbers(phase, work, report.convention))
     return safe("\n".join(lines))
@@ -305,12 +310,12 @@ def _op(parts: list[Entry], rule: str, convention: Convention) -> Iterator[str]:
     first = parts[0]
     path = first.path.removesuffix(f".{first.part}") if first.part else first.path
     yield f"{first.op}: {first.target} in {path or 'the model itself'}"
-    yield f"    rule       {rule}"
-    yield f"    says       {' '.join(first.about.split())}"
+    yield f"    rule    {rule}"
+    yield f"    about   {' '.join(first.about.split())}"
     if first.line:
-        yield f"    called at  {first.line}"
+        yield f"    source  {first.line}"
     if first.rate:
-        yield f"    rate       {first.rate}, of what the formula says"
+        yield f"    rate    {first.rate} of the formula"
     for part in parts:
         indent = "    "
         if part.part:
@@ -323,11 +328,11 @@ def _op(parts: list[Entry], rule: str, convention: Convention) -> Iterator[str]:
 
 
 def _updates(updates: list[Entry], rule: str, report: ReportData) -> Iterator[str]:
-    elements = sum(report.parameters.get(each.op, 0) for each in updates)
-    work = sum((each.work["optimizer"] for each in updates), Work())
-    yield f"{updates[0].target}: the update of {len(updates)} parameters, {elements:,} numbers"
-    yield f"    rule       {rule}"
-    yield f"    says       {updates[0].about}"
+    elements = sum(report.parameters.get(update.op, 0) for update in updates)
+    work = sum((update.work["optimizer"] for update in updates), Work())
+    yield f"{updates[0].target}: the update of {len(updates)} parameters, {elements:,} elements"
+    yield f"    rule    {rule}"
+    yield f"    about   {updates[0].about}"
     yield f"    {_numbers('optimizer', work, report.convention)}"
 
 
@@ -344,4 +349,4 @@ def _formula(formula: Formula) -> Iterator[str]:
             yield f"gradient of {key}: {text}"
     for name, span in (("span", formula.span), ("span backward", formula.backward_span)):
         if span:
-            yield f"{name}: {span} operations, one after the other"
+            yield f"{name}: {span} operations in sequence"

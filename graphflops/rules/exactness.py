@@ -30,7 +30,7 @@ def exact(cost: Cost, known: Collection[Any] = ()) -> Cost:
     grads = {_name(key, "a gradient"): _work(work, f"gradient of {key}", known) for key, work in cost.grads.items()}
     others: dict[str, Any] = {
         name: exact(other, known)
-        for name in ("useful", "full", "least", "most")
+        for name in ("useful", "full", "lower", "upper")
         if (other := getattr(cost, name)) is not None
     }
     parts = {_name(name, "a part"): exact(part, known) for name, part in cost.parts.items()}

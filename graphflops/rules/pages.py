@@ -20,7 +20,7 @@ from graphflops.core.entries import Formula
 from graphflops.core.errors import UsageError
 from graphflops.core.messages import shortened
 from graphflops.core.torch_compat import CustomOpDef, OpOverload, OpOverloadPacket, TorchDispatchMode
-from graphflops.report.files import write_whole
+from graphflops.report.files import write_atomic
 from graphflops.rules.available_names import overloads
 from graphflops.rules.book import RuleBook
 from graphflops.rules.formulas import symbolic_example
@@ -279,5 +279,5 @@ if __name__ == "__main__":
     for old in set(folder.glob("*.md")) - {folder / name for name in pages()}:
         old.unlink()
     for name, text in pages().items():
-        write_whole(folder / name, text)
+        write_atomic(folder / name, text)
     print(f"wrote {len(pages())} pages to {folder}")

@@ -81,7 +81,7 @@ def verify(
     report = analyze(model, args, kwargs, optimizer=None, rules=given, attention="math")
     opened = analyze(model, args, kwargs, optimizer=None, rules=given, attention="math", expand=True)
     seen, assumed = macs_and_assumptions(model, args, kwargs)
-    if any(NONE_ASSUMED in each for each in assumed) and not any(NONE_ASSUMED in each for each in report.assumed):
+    if any(NONE_ASSUMED in each for each in assumed) and not any(NONE_ASSUMED in each for each in report.assumptions):
         raise CaptureError(
             f"{report.model} has a layer that a rule prices as a whole, for any data, and inside of which data decides "
             "which rows go where: a run takes one of several ways, and is no witness of the rule"

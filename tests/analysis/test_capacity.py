@@ -30,15 +30,15 @@ def test_least_expected_and_most_are_those_of_all_ways_to_choose(
 ) -> None:
     rows = worked_on(tokens, experts, top_k, Fraction(factor))
     rate, of = capacity(tokens, experts, top_k, factor), tokens * experts
-    assert rate.least == Fraction(min(rows), of)
-    assert rate.most == Fraction(max(rows), of)
+    assert rate.lower == Fraction(min(rows), of)
+    assert rate.upper == Fraction(max(rows), of)
     assert rate.expected in {Fraction(int(Fraction(sum(rows), len(rows))) + less, of) for less in (0, -1)}
 
 
 @given(st.integers(1, 3000), st.integers(1, 64), st.floats(0.05, 8, allow_nan=False))
 def test_bounds_hold_what_is_expected(tokens: int, experts: int, factor: float) -> None:
     rate = capacity(tokens, experts, 1, factor)
-    assert 0 < rate.least <= rate.expected <= rate.most <= Fraction(1, experts)
+    assert 0 < rate.lower <= rate.expected <= rate.upper <= Fraction(1, experts)
 
 
 def test_room_for_all_drops_nothing() -> None:
@@ -54,5 +54,9 @@ def test_what_is_not_possible_is_refused(wrong: tuple[int, int, int, float]) -> 
 def test_a_mixture_that_drops_tokens_has_a_best_an_expected_and_a_worst_case() -> None:
     x = torch.zeros(64, WIDTH)
     report = analyze(EagerMoE(8), (x,), rates={"experts": capacity(64, 8, capacity_factor=1.25)})
-    assert report.least.by_module()["experts"] < report.by_module()["experts"] < report.most.by_module()["experts"]
-    assert report.most.by_module()["experts"] == analyze(EagerMoE(8), (x,)).by_module()["experts"]
+    assert (
+        report.lower_bound.by_module()["experts"]
+        < report.by_module()["experts"]
+        < report.upper_bound.by_module()["experts"]
+    )
+    assert report.upper_bound.by_module()["experts"] == analyze(EagerMoE(8), (x,)).by_module()["experts"]

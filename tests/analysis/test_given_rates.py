@@ -113,8 +113,8 @@ class TestAverageDepth:
 
     def test_has_bounds_if_it_is_given_with_them(self) -> None:
         report = deep({"blocks": "avg_layers_executed=4..6"})
-        assert report.least.macs == 2 * BLOCK + 4 * BLOCK
-        assert report.most.macs == 2 * BLOCK + 6 * BLOCK
+        assert report.lower_bound.macs == 2 * BLOCK + 4 * BLOCK
+        assert report.upper_bound.macs == 2 * BLOCK + 6 * BLOCK
 
 
 class TestPhases:
@@ -161,7 +161,7 @@ class TestExperts:
     def test_in_full_are_all_of_them(self, num_experts: int, top_k: int) -> None:
         moe = analyze(EagerMoE(num_experts, top_k), (X,))
         dense = analyze(Dense(num_experts, num_experts), (X,))
-        assert moe.full.by_module()["experts"] == dense.by_module()["experts"]
+        assert moe.at_full_rate.by_module()["experts"] == dense.by_module()["experts"]
 
     def test_that_are_active_hold_k_of_e_of_the_parameters(self, num_experts: int, top_k: int) -> None:
         moe, dense = analyze(EagerMoE(num_experts, top_k), (X,)), analyze(Dense(num_experts, top_k), (X,))
@@ -171,23 +171,23 @@ class TestExperts:
 class TestIntervals:
     def test_totals_are_intervals_and_the_plain_number_is_the_most(self) -> None:
         report = deep({"blocks": (0.25, 0.75)})
-        assert report.interval("forward") == (
+        assert report.bounds("forward") == (
             deep({"blocks": 0.25}).forward,
             deep({"blocks": 0.75}).forward,
         )
-        assert report.forward == report.interval("forward").most
+        assert report.forward == report.bounds("forward").upper
         assert deep({"blocks": (0.25, 0.5, 0.75)}).forward == deep({"blocks": 0.5}).forward
 
     def test_a_point_is_an_interval_of_one_number(self) -> None:
         report = deep({"blocks": 0.5})
-        assert report.interval("total") == (report.total, report.total)
-        assert not report.is_interval
+        assert report.bounds("total") == (report.total, report.total)
+        assert not report.has_bounds
 
     def test_are_printed_with_both_ends_and_what_would_always_run(self) -> None:
         text = str(deep({"blocks": (0.25, 0.75)}))
-        assert "least – most" in text
-        assert "full" in text
-        assert "1/4 – 3/4: blocks.0, blocks.1, blocks.2 and 5 more" in text
+        assert "lower – upper" in text
+        assert "full rate" in text
+        assert "rate: 1/4 – 3/4 of blocks.0, blocks.1, blocks.2 and 5 more" in text
 
     @settings(max_examples=20, deadline=None)
     @given(st.lists(st.fractions(0, 1, max_denominator=64), min_size=3, max_size=3).map(sorted))
@@ -197,8 +197,8 @@ class TestIntervals:
         at = analyze(Deep(2), (X,), rates={"blocks": point})
         phases: tuple[Query, ...] = ("forward", "backward", "total")
         for phase in phases:
-            low, high = interval.interval(phase)
-            assert low <= at.flops(phase) <= high <= at.full.flops(phase)
+            low, high = interval.bounds(phase)
+            assert low <= at.flops(phase) <= high <= at.at_full_rate.flops(phase)
 
 
 class TestFiles:
@@ -206,8 +206,8 @@ class TestFiles:
         report = analyze(EagerMoE(), (X,), rates={"*.experts.*": (0.1, 0.2, 0.3)})
         read = Report.from_json(report.to_json(tmp_path / "report.json"))
         assert read == report
-        assert read.interval() == report.interval()
-        assert read.full.total == report.full.total
+        assert read.bounds() == report.bounds()
+        assert read.at_full_rate.total == report.at_full_rate.total
         assert str(read) == str(report)
 
     def test_a_file_of_the_first_version_is_read(self, tmp_path: Any) -> None:

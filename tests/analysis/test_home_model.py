@@ -16,8 +16,8 @@ def test_a_rate_of_k_in_e_is_what_its_rule_says() -> None:
     by_rule = analyze(model, (tokens,))
     given = analyze(model, (tokens,), rates={"*.experts.*": "top_k/num_experts"})
     every = analyze(model, (tokens,), rates={"*.experts.*": 1})
-    assert (given.total, given.full.total) == (by_rule.total, by_rule.full.total)
-    assert every.by_module()[EXPERTS] == by_rule.full.by_module()[EXPERTS] == 2 * by_rule.by_module()[EXPERTS]
+    assert (given.total, given.at_full_rate.total) == (by_rule.total, by_rule.at_full_rate.total)
+    assert every.by_module()[EXPERTS] == by_rule.at_full_rate.by_module()[EXPERTS] == 2 * by_rule.by_module()[EXPERTS]
 
 
 def test_on_a_narrow_line_names_have_room_and_the_totals_say_what_everything_would_cost() -> None:

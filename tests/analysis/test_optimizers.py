@@ -129,7 +129,7 @@ class TestByStep:
         assert reports[0].optimizer == reports[1].optimizer
 
     def test_the_update_is_explained_by_the_operators_that_ran(self) -> None:
-        assert "addcmul" in analyze(model(), X, optimizer="RMSprop").explanation("0")
+        assert "addcmul" in analyze(model(), X, optimizer="RMSprop").explain("0")
 
     def test_a_report_of_it_is_saved_and_read(self, tmp_path) -> None:
         report = analyze(model(), X, optimizer="RMSprop")

@@ -54,17 +54,17 @@ def test_bk_core_is_the_published_count() -> None:
 
 def test_its_experts_are_routed_and_there_are_more_in_full() -> None:
     report = analysed()
-    active, full = (each.by_module()["blocks.0.bk_layer.moe_ffn.experts"] for each in (report, report.full))
+    active, full = (each.by_module()["blocks.0.bk_layer.moe_ffn.experts"] for each in (report, report.at_full_rate))
     assert full == 4 * active == 4 * 48 * (8 * 16**2 + 2 * 16)
 
 
 def test_a_rate_speaks_over_that_of_the_rule() -> None:
     given = analyze(LanguageModel(), (TOKENS,), rules=[RULES], rates={"*.experts.*": "top_k/num_experts"})
-    assert (given.total, given.full.total) == (analysed().total, analysed().full.total)
+    assert (given.total, given.at_full_rate.total) == (analysed().total, analysed().at_full_rate.total)
     half = analyze(LanguageModel(), (TOKENS,), rules=[RULES], rates={"*.experts.*": 0.5})
     assert (
         half.by_module()["blocks.0.bk_layer.moe_ffn.experts"] * 2
-        == (half.full.by_module()["blocks.0.bk_layer.moe_ffn.experts"])
+        == (half.at_full_rate.by_module()["blocks.0.bk_layer.moe_ffn.experts"])
     )
 
 
@@ -72,8 +72,10 @@ def test_without_the_rule_of_its_experts_the_loop_is_seen_and_marked() -> None:
     report = analyze(LanguageModel(), (TOKENS,))
     assert not report.unknown
     assert products(report) == products(analysed())
-    assert set(report.routed) == {f"blocks.{i}.bk_layer.moe_ffn.experts.{e}" for i in range(2) for e in range(4)}
-    assert "routed     data decides on which rows; taken are 1/4 of them, evenly" in str(report)
+    assert set(report.routed_modules) == {
+        f"blocks.{i}.bk_layer.moe_ffn.experts.{e}" for i in range(2) for e in range(4)
+    }
+    assert "routing: assuming balanced routing (1/4 of the rows each); set rates= to change" in str(report)
 
 
 def test_what_really_runs_is_what_measured_rates_give() -> None:

@@ -39,7 +39,7 @@ def test_by_size_and_apart_from_what_has_no_floating_point_result() -> None:
     with pytest.raises(MissingRules) as raised:
         analyze(model, (torch.zeros(2, 3),), strict=True)
     text = str(raised.value)
-    said = "1×  unknown_operators.heavy", "2×  unknown_operators.slight", "of little weight"
+    said = "1×  unknown_operators.heavy", "2×  unknown_operators.slight", "integer/bool results only"
     places = [text.index(each) for each in said]
     assert places == sorted(places)
     assert text.index("1×  unknown_operators.positions") > places[-1]

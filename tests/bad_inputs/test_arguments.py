@@ -255,8 +255,8 @@ def test_what_no_rule_speaks_for(target: Any) -> None:
 
 
 QUESTIONS: list[Callable[[Any], Any]] = [
-    lambda report: report.explanation(3),
-    lambda report: report.explanation([]),
+    lambda report: report.explain(3),
+    lambda report: report.explain([]),
     lambda report: report.flops([]),
     lambda report: report.by_component(None),
     lambda report: report.work({}),

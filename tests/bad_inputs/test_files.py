@@ -19,9 +19,10 @@ from graphflops.analysis.scaling.quantities import Quantity
 from graphflops.analysis.scaling.ranges import SizeRange
 from graphflops.cli import main
 from graphflops.core.costs import Work
-from graphflops.core.entries import PHASES, Amount, Entry, Formula, Unknown
+from graphflops.core.entries import PHASES, Entry, Formula, PhaseWork, Unknown
 from graphflops.report.conventions import CONVENTIONS, STANDARD, Convention, convention_named
 from graphflops.report.json_format import as_dict
+from graphflops.report.parts import Costs, ModelInfo, Notes
 
 WRONG: dict[str, Any] = {
     "null": None,
@@ -78,7 +79,7 @@ def whole_report() -> dict[str, Any]:
     call = Entry(
         *("call", "blocks.0", "mm", "aten.mm", "a", "model.py:3", work, "mm", "a product", formula, 6, 24),
         {"x": (2, 3)}, ((2, 3),), ("training",), {"forward": Work(1)}, "float32", "1/2",
-        {"full": Amount(work, {}), "least": Amount({}, {}), "most": Amount(work, {"forward": Work(1)})},
+        {"full": PhaseWork(work, {}), "lower": PhaseWork({}, {}), "upper": PhaseWork(work, {"forward": Work(1)})},
     )  # fmt: skip
     update = Entry(
         *("update", "head", "head.weight", "optimizer.sgd", "", "", {"optimizer": Work(0, 4)}, "sgd", "a step"),
@@ -87,10 +88,14 @@ def whole_report() -> dict[str, Any]:
     unknown = Unknown("f", "my.f", "head", "model.py:4", ("float32(2)",), ("float32(2)",), "no rule", 2, 8)
     modules = {"": "Net", "blocks": "ModuleList", "blocks.0": "Block", "head": "Linear"}
     report = Report(
-        *("Net", {"x": "float32(2)"}, {"head.weight": 4}, frozenset(["head.weight"]), "sgd"),
-        CONVENTIONS["fvcore"], modules, frozenset(modules), (call, update), (unknown,), ("a warning",), ("run",),
-        ("assumed",), {"blocks.0": Rate("1/2")}, {"blocks.0": Fraction(1, 2)},
-    )  # fmt: skip
+        ModelInfo(
+            *("Net", {"x": "float32(2)"}, {"head.weight": 4}, frozenset(["head.weight"])),
+            *(modules, frozenset(modules), "sgd"),
+        ),
+        Costs((call, update), (unknown,), {"blocks.0": Rate("1/2")}, {"blocks.0": Fraction(1, 2)}),
+        CONVENTIONS["fvcore"],
+        Notes(("a warning",), ("run",), ("assumed",)),
+    )
     data: dict[str, Any] = json.loads(json.dumps(as_dict(report)))
     return data
 
@@ -220,7 +225,7 @@ class TestReports:
             (("entries", 0, "colour"), 1, "entries[0].colour is not among"),
             (("entries", 0, "ranges", "middle"), {}, "ranges.middle"),
             (("entries", 0, "target"), "", "entries[0].target is empty"),
-            (("entries", 1, "work"), {"forward": {}}, "entries[1].work is of an update"),
+            (("entries", 1, "work"), {"forward": {}}, "entries[1].work belongs to an update"),
             (("entries", 0, "outputs"), [[1] * 65], "outputs[0] has 65 members"),
             (("entries", 0, "path"), "a." * 5_000, "entries[0].path is 'a.a."),
             (("entries", 0, "operands", "x"), [2**64], "operands.x[0]"),
@@ -232,10 +237,10 @@ class TestReports:
             (("rates", "blocks.0"), ["1e999999999"], "rates.blocks.0[0] is '1e999999999'"),
             (("rates", "blocks.0"), ["1/0"], "rates.blocks.0[0]"),
             (("rates", "blocks.0"), ["-1/2"], "rates.blocks.0[0]"),
-            (("rates", "blocks.0"), ["3", "2", "1"], "rates.blocks.0 is no rate"),
+            (("rates", "blocks.0"), ["3", "2", "1"], "rates.blocks.0 is not a rate"),
             (("rates", "blocks.0"), ["9" * 5_000], "rates.blocks.0[0]"),
             (("routed", "blocks.0"), "1e999999999", "routed.blocks.0"),
-            (("routed", "blocks.0"), "3/2", "more than all"),
+            (("routed", "blocks.0"), "3/2", "more than 1"),
             (("convention", "weights", "mcs"), 1, "convention.weights.mcs"),
             (("convention", "weights", "macs"), -1, "convention.weights.macs"),
             (("convention", "counts", 0, "count"), "macs +", "convention.counts[0].count"),
@@ -263,7 +268,7 @@ class TestReports:
         deep: dict[str, Any] = {"forward": "0", "grads": {}, "sizes": {}, "parts": {}}
         for _ in range(200):
             deep = {**deep, "parts": {"a": deep}}
-        assert "too many parts" in refused(changed(whole_report(), ("entries", 0, "formula"), deep))
+        assert "nested too deeply" in refused(changed(whole_report(), ("entries", 0, "formula"), deep))
 
     @pytest.mark.parametrize("share", range(5, 100, 5))
     def test_a_file_that_ends_too_early(self, share: int, refused: Callable[..., str]) -> None:
@@ -566,13 +571,13 @@ class TestLaterUse:
         report = Report.from_json(tmp_path / "r.json")
         questions: list[Callable[[Report], Any]] = [
             str,
-            lambda each: each.explanation(),
-            lambda each: each.explanation("head"),
+            lambda each: each.explain(),
+            lambda each: each.explain("head"),
             *(lambda each, phase=phase: each.by_module_and_operator(phase) for phase in PHASES),
             lambda each: (each.by_component(), each.by_dtype(), each.uncalled_modules(), each.active_parameters),
-            lambda each: (each.full.total, each.interval(), each.useful, each.coverage),
+            lambda each: (each.at_full_rate.total, each.bounds(), each.causal_useful, each.coverage),
             lambda each: each.to_json(tmp_path / "again.json"),
-            *(lambda each, name=name: str(each.compared(name)) for name in CONVENTIONS),
+            *(lambda each, name=name: str(each.diff(name)) for name in CONVENTIONS),
             *(lambda each, name=name: str(each.under(name)) for name in CONVENTIONS),
         ]
         for ask in questions:

@@ -86,7 +86,7 @@ NO_COSTS: dict[str, Callable[[], Any]] = {
     "a span is a truth": lambda: Cost(span=True),
     "useful is a Work": lambda: Cost(useful=Work()),  # type: ignore[arg-type]
     "the dtype is no name": lambda: Cost(dtype=torch.int8),  # type: ignore[arg-type]
-    "half of a count is taken": lambda: Cost(Work(macs=Fraction(1, 2))).at(Fraction(1, 2)),  # type: ignore[arg-type]
+    "half of a count is taken": lambda: Cost(Work(macs=Fraction(1, 2))).scaled_by(Fraction(1, 2)),  # type: ignore[arg-type]
     "a quotient": lambda: Cost(Work(macs=7 / 2)),  # type: ignore[arg-type]
     "a number": lambda: 5,
     "nothing": lambda: None,

@@ -131,7 +131,7 @@ class TestNames:
         model.add_module(name, nn.Linear(4, 4))
         model.add_module("other", nn.Linear(4, 4))
         report = analyze(model, (torch.ones(2, 4),))
-        for text in (str(report), report.explanation()):
+        for text in (str(report), report.explain()):
             assert not COMMANDING.search(text)
             assert in_line(name) in text
 

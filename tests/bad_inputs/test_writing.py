@@ -14,7 +14,7 @@ import pytest
 from graphflops import UsageError
 from graphflops.cli import main
 from graphflops.report import files as writing
-from graphflops.report.files import write_whole
+from graphflops.report.files import write_atomic
 
 OLD, NEW = "old\n", "new\n" * 50_000
 
@@ -36,13 +36,13 @@ def umask() -> Iterator[int]:
 @pytest.mark.usefixtures("both_ways")
 class TestRegularFiles:
     def test_a_new_one_has_the_mode_that_the_umask_says(self, tmp_path: Path, umask: int) -> None:
-        assert stat.S_IMODE(write_whole(tmp_path / "new", NEW).stat().st_mode) == 0o666 & ~umask
+        assert stat.S_IMODE(write_atomic(tmp_path / "new", NEW).stat().st_mode) == 0o666 & ~umask
 
     @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o755])
     def test_an_old_one_keeps_its_mode(self, tmp_path: Path, mode: int, umask: int) -> None:
         (tmp_path / "old").write_text(OLD)
         (tmp_path / "old").chmod(mode)
-        write_whole(tmp_path / "old", NEW)
+        write_atomic(tmp_path / "old", NEW)
         assert stat.S_IMODE((tmp_path / "old").stat().st_mode) == mode
         assert (tmp_path / "old").read_text() == NEW
 
@@ -50,14 +50,14 @@ class TestRegularFiles:
     def test_an_old_one_keeps_its_owner(self, tmp_path: Path) -> None:
         (tmp_path / "old").write_text(OLD)
         os.chown(tmp_path / "old", 1234, 2345)
-        write_whole(tmp_path / "old", NEW)
+        write_atomic(tmp_path / "old", NEW)
         assert ((tmp_path / "old").stat().st_uid, (tmp_path / "old").stat().st_gid) == (1234, 2345)
 
     def test_a_name_as_long_as_names_may_be(self, tmp_path: Path) -> None:
-        assert write_whole(tmp_path / ("x" * 255), NEW).read_text() == NEW
+        assert write_atomic(tmp_path / ("x" * 255), NEW).read_text() == NEW
 
     def test_half_a_character_is_written_as_a_question_mark(self, tmp_path: Path) -> None:
-        assert write_whole(tmp_path / "new", "a\ud800b").read_text() == "a?b"
+        assert write_atomic(tmp_path / "new", "a\ud800b").read_text() == "a?b"
 
 
 @pytest.mark.usefixtures("both_ways")
@@ -67,21 +67,21 @@ class TestLinks:
         (tmp_path / "there" / "target").write_text(OLD)
         (tmp_path / "link").symlink_to("there/target")
         (tmp_path / "link to link").symlink_to("link")
-        write_whole(tmp_path / "link to link", NEW)
+        write_atomic(tmp_path / "link to link", NEW)
         assert os.readlink(tmp_path / "link to link") == "link"
         assert os.readlink(tmp_path / "link") == "there/target"
         assert (tmp_path / "there" / "target").read_text() == NEW
 
     def test_a_link_to_nothing_leads_to_a_new_file(self, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to("target")
-        write_whole(tmp_path / "link", NEW)
+        write_atomic(tmp_path / "link", NEW)
         assert (tmp_path / "link").is_symlink()
         assert (tmp_path / "target").read_text() == NEW
 
     def test_a_link_to_itself_is_told(self, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to("link")
         with pytest.raises(UsageError, match=r"cannot write .*link"):
-            write_whole(tmp_path / "link", NEW)
+            write_atomic(tmp_path / "link", NEW)
 
 
 class TestDevices:
@@ -90,7 +90,7 @@ class TestDevices:
         read: list[str] = []
         reader = threading.Thread(target=lambda: read.append((tmp_path / "fifo").read_text()))
         reader.start()
-        write_whole(tmp_path / "fifo", NEW)
+        write_atomic(tmp_path / "fifo", NEW)
         reader.join()
         assert read == [NEW]
         assert (tmp_path / "fifo").is_fifo()
@@ -99,7 +99,7 @@ class TestDevices:
         monkeypatch.setattr(writing, "READER_COMES_IN", 0.1)
         os.mkfifo(tmp_path / "fifo")
         with pytest.raises(UsageError, match="nobody reads"):
-            write_whole(tmp_path / "fifo", NEW)
+            write_atomic(tmp_path / "fifo", NEW)
         assert (tmp_path / "fifo").is_fifo()
 
     @pytest.mark.parametrize(("minor", "said"), [(3, ""), (7, "No space left on device")], ids=["null", "full"])
@@ -111,16 +111,16 @@ class TestDevices:
             pytest.skip("devices cannot be made here")
         if said:
             with pytest.raises(UsageError, match=said):
-                write_whole(device, NEW)
+                write_atomic(device, NEW)
         else:
-            write_whole(device, NEW)
+            write_atomic(device, NEW)
         assert stat.S_ISCHR(device.stat().st_mode)
         assert list(tmp_path.iterdir()) == [device]
 
     @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="of Linux")
     @pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
     def test_standard_output_stays_where_it_is(self, tmp_path: Path, path: str) -> None:
-        write = f"from graphflops.report.files import write_whole; write_whole({path!r}, 'x\\n')"
+        write = f"from graphflops.report.files import write_atomic; write_atomic({path!r}, 'x\\n')"
         code = f"print('before'); {write}; print('after')"
         with (tmp_path / "out").open("w") as out:
             subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
@@ -134,7 +134,7 @@ class TestFailures:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "old").write_text(OLD)
         with pytest.raises(UsageError, match=r"^cannot write [^\n]*$"):
-            write_whole(path, NEW)
+            write_atomic(path, NEW)
         assert [each.name for each in tmp_path.iterdir()] == ["old"]
         assert (tmp_path / "old").read_text() == OLD
 
@@ -149,7 +149,7 @@ class TestFailures:
 
         monkeypatch.setattr(writing, "_fill", full)
         with pytest.raises(UsageError, match="No space left"):
-            write_whole(tmp_path / "file", NEW)
+            write_atomic(tmp_path / "file", NEW)
         assert [each.read_text() for each in tmp_path.iterdir()] == [OLD] * there
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
@@ -157,7 +157,7 @@ class TestFailures:
         (tmp_path / "file").write_text(OLD)
         (tmp_path / "file").chmod(0o400)
         with pytest.raises(UsageError, match="Permission denied"):
-            write_whole(tmp_path / "file", NEW)
+            write_atomic(tmp_path / "file", NEW)
         assert (tmp_path / "file").read_text() == OLD
 
     @pytest.mark.parametrize("there", [True, False])
@@ -173,7 +173,7 @@ class TestFailures:
 
         monkeypatch.setattr(writing.os if step == "replace" else writing, step, interrupted)
         try:
-            write_whole(tmp_path / "file", NEW)
+            write_atomic(tmp_path / "file", NEW)
         except KeyboardInterrupt:
             assert [each.read_text() for each in tmp_path.iterdir()] == [OLD] * there
         else:  # this step is none of this way
@@ -182,12 +182,12 @@ class TestFailures:
 
 STOPPED = """
 import os, signal, sys
-from graphflops.report.files import write_whole
+from graphflops.report.files import write_atomic
 signal.signal(signal.SIGINT, signal.default_int_handler)
 data, path, keep = "new\\n" * 50_000, sys.argv[1], sys.argv[2] == "old"
 print("ready", flush=True)
 while True:
-    write_whole(path, data)
+    write_atomic(path, data)
     if not keep:
         os.unlink(path)
 """
@@ -223,7 +223,7 @@ def test_who_is_stopped_at_any_moment_leaves_what_is_whole(tmp_path: Path, kind:
 
 def test_many_threads_write_one_file_whole(tmp_path: Path) -> None:
     contents = [str(i) * 10_000 for i in range(8)]
-    threads = [threading.Thread(target=write_whole, args=(tmp_path / "file", each)) for each in contents]
+    threads = [threading.Thread(target=write_atomic, args=(tmp_path / "file", each)) for each in contents]
     for each in threads:
         each.start()
     for each in threads:

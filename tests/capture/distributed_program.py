@@ -78,7 +78,7 @@ def main(rank: int, world: int, store: str) -> None:
                 report = analyze(model, (x,))
                 unchanged = all(map(torch.equal, held, parts(model)))
                 costs = report.forward, report.backward, report.optimizer
-                answers[name] = (*costs, list(report.parameters.values()), report.capture[1:], unchanged)
+                answers[name] = (*costs, list(report.parameters.values()), report.capture_notes[1:], unchanged)
             except Exception as error:
                 answers[name] = str(error)
     dist.barrier()

@@ -39,4 +39,4 @@ def test_places_in_queues_are_counted_with_even_ranks_and_whole_masks() -> None:
     for drop in (False, True):
         model = ByCapacity(drop=drop)
         assert analysed(model, x) == really_dispatched(model, x)
-        assert any("data-dependent branch" in each for each in reported(model, x).assumed)
+        assert any("data-dependent branch" in each for each in reported(model, x).assumptions)

@@ -79,11 +79,11 @@ def test_a_check_of_given_values_is_one_of_these_values() -> None:
         return m.linear(x[places])
 
     good, bad = torch.tensor([1, 2]), torch.tensor([1, 11])
-    assert reported(Program(checked), X, good).assumed == ("the values of input_1 are used as they were given",)
+    assert reported(Program(checked), X, good).assumptions == ("the values of input_1 are used as they were given",)
     with pytest.raises(CaptureError, match="too large"):
         analyze(Program(checked), (X, bad))
     without = reported(Program(checked), X, good.to("meta"))
-    assert [each.partition(": ")[2] for each in without.assumed] == ["data-dependent branch; took the True branch"]
+    assert [each.partition(": ")[2] for each in without.assumptions] == ["data-dependent branch; took the True branch"]
 
 
 @pytest.mark.parametrize("line", ["y = y if y.sum() > 0 else -y", "y = y if y.sum().item() > 0 else -y"])
@@ -143,7 +143,7 @@ def test_distributions_are_exact_with_their_default_validation_which_is_said_onc
     monkeypatch.setattr(D.Distribution, "_validate_args", True)  # torch.compile, called once, switches it off for good
     model = likelihood(DISTRIBUTIONS[name])
     assert analysed(model, X[:4]) == really_dispatched(model, X[:4])
-    assert reported(model, X[:4]).assumed == (DISTRIBUTIONS_VALID,)
+    assert reported(model, X[:4]).assumptions == (DISTRIBUTIONS_VALID,)
 
 
 def test_divergences_are_exact() -> None:

@@ -38,7 +38,7 @@ def test_a_draw_that_python_reads_is_drawn_and_said(name: str) -> None:
     model = Program(PROGRAMS[name])
     before = torch.get_rng_state()
     assert analysed(model, X) == dispatched_of(model) == really_dispatched(model, X) != (0, 0)
-    assert [each.partition(": ")[2] for each in reported(model, X).assumed][-1:] == [SAID]
+    assert [each.partition(": ")[2] for each in reported(model, X).assumptions][-1:] == [SAID]
     torch.set_rng_state(before)
 
 

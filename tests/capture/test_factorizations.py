@@ -43,4 +43,4 @@ def test_it_succeeded(program: Callable[[Tensor], Tensor]) -> None:
     x = X.clone().requires_grad_()
     report, seen = analyze(program, (x,)), count_macs(program, (x,))
     assert (report.work("forward").macs, report.work("backward").macs) == (seen.forward, seen.backward)
-    assert report.assumed == ()
+    assert report.assumptions == ()

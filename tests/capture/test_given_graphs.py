@@ -39,7 +39,7 @@ def test_an_exported_program(strict: bool) -> None:
         return
     assert works(report) == works(alone)
     assert report.modules["layer.self_attn"] == "MultiheadAttention"
-    assert report.capture == ("an exported program, replayed as it is",)
+    assert report.capture_notes == ("an exported program, replayed as it is",)
 
 
 def test_an_exported_program_knows_what_is_frozen() -> None:
@@ -53,7 +53,7 @@ def test_a_graph_module() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.Sequential(nn.GELU(), nn.LayerNorm(8)), nn.Linear(8, 2))
     x = torch.zeros(6, 4)
     report = analyze(fx.symbolic_trace(model), (x,), convention="exact")
-    assert report.capture == ("a GraphModule, replayed as it is",)
+    assert report.capture_notes == ("a GraphModule, replayed as it is",)
     assert works(report) == works(analyze(model, (x,), convention="exact"))
 
 
@@ -88,7 +88,7 @@ def test_a_model_that_exports_although_it_looks_at_its_data_is_exported() -> Non
     report = analyze(model, (torch.zeros(2, 3),))
     assert (report.model, report.macs, report.work("backward").macs) == ("Careful", 24, 24)
     assert set(report.parameters) == {"layer.weight", "layer.bias"}
-    assert report.capture[0] == "run on fake tensors: stopped where data decides; exported by torch.export"
+    assert report.capture_notes[0] == "run on fake tensors: stopped where data decides; exported by torch.export"
     assert model.seen == 0
 
 

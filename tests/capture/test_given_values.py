@@ -56,7 +56,7 @@ def test_values_that_are_given_are_used(name: str) -> None:
     function, inputs = PROGRAMS[name]
     model = Program(function, recurrent=nn.GRU(8, 8, batch_first=True))
     assert analysed(model, *inputs) == really_dispatched(model, *inputs) != (0, 0)
-    assert all("used as they were given" in each for each in reported(model, *inputs).assumed)
+    assert all("used as they were given" in each for each in reported(model, *inputs).assumptions)
 
 
 def test_without_data_they_are_not_known_and_the_error_says_what_helps() -> None:
@@ -65,7 +65,7 @@ def test_without_data_they_are_not_known_and_the_error_says_what_helps() -> None
         with pytest.raises(CaptureError, match=r"values of length, which is not known: pass .* at most 16,777,216"):
             analyze(lambda x, length: x[: int(length.max())], (X, length))
     chosen = reported(Program(PROGRAMS["a mask"][0]), X, MASK.to("meta"))
-    assert (chosen.forward, len(chosen.assumed)) == (2 * 12 * 8 * 8, 1), "as all, and said"
+    assert (chosen.forward, len(chosen.assumptions)) == (2 * 12 * 8 * 8, 1), "as all, and said"
 
 
 def test_packed_sequences_without_data_have_their_lengths() -> None:

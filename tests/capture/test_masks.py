@@ -49,7 +49,7 @@ class TestConstants:
         x, w = torch.randn(ROWS, WIDTH), torch.randn(WIDTH, 5)
         report = analyze(chosen[1], (x, w))
         assert report.macs == really_dispatched(chosen[1], x, w)
-        assert not report.assumed
+        assert not report.assumptions
 
 
 Pair = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -94,8 +94,8 @@ class TestComplements:
     def test_have_no_more_rows_than_there_are(self, name: str) -> None:
         report = analyze(Halves(COMPLEMENTS[name]), (torch.randn(ROWS, WIDTH),))
         assert report.macs == ROWS * WIDTH * WIDTH
-        assert any("all elements assumed True" in each for each in report.assumed)
-        assert any("no element assumed True" in each for each in report.assumed)
+        assert any("all elements assumed True" in each for each in report.assumptions)
+        assert any("no element assumed True" in each for each in report.assumptions)
 
     def test_agree_with_the_witness(self, name: str) -> None:
         model, x = Halves(COMPLEMENTS[name]), torch.randn(ROWS, WIDTH)
@@ -262,7 +262,7 @@ class TestAnswers:
         assert report.macs == really_dispatched(model, x)
         assert report.work("wgrad").macs == ROWS * WIDTH * WIDTH
         assert count_macs(model, (x,)) == MacCount(report.macs, int(report.work("backward").macs))
-        assert report.assumed[0].endswith("data-dependent branch; took the True branch")
+        assert report.assumptions[0].endswith("data-dependent branch; took the True branch")
 
     def test_a_shape_that_is_wrong_in_a_branch_is_no_check(self) -> None:
         def wrong(x: Tensor, w: Tensor) -> Tensor:
@@ -293,4 +293,6 @@ class TestAnswers:
         model = nn.Sequential(*(Checked(3, 3) for _ in range(20)))
         report = analyze(model, (torch.rand(2, 3),))
         assert report.macs == 20 * 2 * 3 * 3
-        assert [each.partition(": ")[2] for each in report.assumed] == ["data-dependent branch; took the False branch"]
+        assert [each.partition(": ")[2] for each in report.assumptions] == [
+            "data-dependent branch; took the False branch"
+        ]

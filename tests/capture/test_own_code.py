@@ -348,7 +348,7 @@ def test_it_is_what_autograd_dispatches(name: str) -> None:
 def test_the_report_says_so() -> None:
     report = analyze(Net(PROGRAMS["nested"]), (X,))
     said = "test_own_code.Outer: no rule names it, so it is counted by its own forward and backward"
-    assert said in report.capture
+    assert said in report.capture_notes
     assert f"own code   {said}" in str(report)
 
 
@@ -387,7 +387,7 @@ def test_a_rule_wins() -> None:
     plain = analyze(Net(lambda net, x: x), (X,))
     report = analyze(Net(PROGRAMS["a product"]), (X,), rules=[seven])
     assert products(report) == (products(plain)[0] + 7, products(plain)[1] + 5)
-    assert not any("its own forward" in each for each in report.capture)
+    assert not any("its own forward" in each for each in report.capture_notes)
 
 
 class Block(nn.Module):

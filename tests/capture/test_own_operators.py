@@ -170,7 +170,7 @@ class TestThePythonKernelsOfALibrary:
 def test_the_report_says_so() -> None:
     report = analyze(Net(lambda net, x: product(x, net.layer.weight)), (X,), strict=True)
     said = "own_operators.product: no rule names it, so it is counted by its own forward and backward"
-    assert said in report.capture
+    assert said in report.capture_notes
     assert said in str(report)
     updated = {entry.op for entry in report.entries if entry.kind == "update"}
     assert "layer.weight" in updated

@@ -111,7 +111,7 @@ class Lit(nn.Module):
     forward = training_step
 
 
-def step_of(trainer: Trainer) -> Callable[..., Any]:
+def si_exponent(trainer: Trainer) -> Callable[..., Any]:
     model, optimizer = trainer.model, trainer.optimizer
 
     def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -138,8 +138,8 @@ def partial() -> Callable[..., Any]:
 
 
 FORMS = {
-    "function": lambda: step_of(Trainer()),
-    "lambda": lambda: (lambda step: lambda x, y: step(x, y))(step_of(Trainer())),
+    "function": lambda: si_exponent(Trainer()),
+    "lambda": lambda: (lambda step: lambda x, y: step(x, y))(si_exponent(Trainer())),
     "partial": partial,
     "bound method": lambda: Trainer().train_step,
     "trainer": Trainer,
@@ -464,7 +464,7 @@ class TestWhatAStepLogs:
 
     def test_the_report_says_where(self) -> None:
         report = analyze(self.step(READ["float"], first=False), (X, Y))
-        assert any("test_steps.py" in each and "½ assumed" in each for each in report.assumed)
+        assert any("test_steps.py" in each and "½ assumed" in each for each in report.assumptions)
 
 
 def by_value(norm: torch.Tensor, bound: float) -> bool:
@@ -489,7 +489,7 @@ class TestWhatAStepDecides:
 
         report = analyze(step, (X, Y), strict=True)
         assert sum(macs(report).values()) == count_macs(step, X, Y)
-        assert any("took the False branch" in each for each in report.assumed)
+        assert any("took the False branch" in each for each in report.assumptions)
 
     def test_a_loop_that_waits_for_it_ends_in_words(self) -> None:
         model = mlp()
@@ -524,7 +524,7 @@ class TestEvaluation:
 
         report = analyze(evaluate, (), strict=True, training=False)
         assert sum(macs(report).values()) == count_macs(evaluate) == 2 * ROWS * (A * B + B * C)
-        assert any("½ assumed" in each for each in report.assumed)
+        assert any("½ assumed" in each for each in report.assumptions)
 
     def test_in_the_forward_of_a_module_a_number_is_still_refused(self) -> None:
         class Decides(nn.Module):
@@ -555,7 +555,7 @@ class TestCheckpointFiles:
 
         report = analyze(step, (X, Y), strict=True)
         assert file.read_bytes() == before
-        assert any("torch.save writes no file" in each for each in report.assumed)
+        assert any("torch.save writes no file" in each for each in report.assumptions)
 
     def test_to_memory_is(self) -> None:
         def model(x: torch.Tensor) -> torch.Tensor:
@@ -656,7 +656,7 @@ class TestScaledLosses:
         scaler = torch.amp.GradScaler("cpu")
         step = self.step(scaler, clips=clips)
         report = analyze(step, (X, Y), strict=True)
-        assert any("assumed finite" in each for each in report.assumed)
+        assert any("assumed finite" in each for each in report.assumptions)
         assert sum(macs(report).values()) == count_macs(step, X, Y)
         without = analyze(self.step(torch.amp.GradScaler("cpu", enabled=False), clips=clips), (X, Y), strict=True)
         assert macs(report) == macs(without)
@@ -700,14 +700,14 @@ def test_optimizer_that_the_step_makes() -> None:
 
 
 def test_a_report_of_a_step_is_saved_and_shown(tmp_path: Any) -> None:
-    report = analyze(step_of(Trainer()), (X, Y))
+    report = analyze(si_exponent(Trainer()), (X, Y))
     read = Report.from_json(report.to_json(tmp_path / "step.json"))
     assert [read.flops(phase) for phase in ("forward", "backward", "optimizer")] == [
         report.forward,
         report.backward,
         report.optimizer,
     ]
-    assert "aten.mm" in report.explanation("model.0")
+    assert "aten.mm" in report.explain("model.0")
 
 
 def test_operators_on_lists_are_seen_one_by_one() -> None:

@@ -97,7 +97,7 @@ def a_triangle(m: Program, x: Tensor) -> Tensor:
 def test_constants_hold_what_was_written(function: Callable[..., Tensor]) -> None:
     model = Program(function)
     assert analysed(model, X) == really_dispatched(model, X) != (0, 0)
-    assert not reported(model, X).assumed
+    assert not reported(model, X).assumptions
 
 
 def test_a_buffer_that_forward_counts_up_keeps_its_own_value() -> None:

@@ -62,8 +62,8 @@ def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) ->
         coverage = report.coverage
         row |= {"ops": coverage.ops, "counted": coverage.counted, "zero": coverage.zero}
         row["unknown"] = dict(report.unsupported_ops())
-        row["capture"] = list(report.capture)
-        row["assumed"] = len(report.assumed)
+        row["capture"] = list(report.capture_notes)
+        row["assumed"] = len(report.assumptions)
         stage = "witness"
         seen = count_macs(case.model, case.args, case.kwargs)
         # a checkpoint's recomputed forward is dispatched during backward

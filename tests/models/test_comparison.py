@@ -330,12 +330,12 @@ class TestWhatDoesNotCompare:
         unknown = self.report(training=False, rules=[relu])
         between = difference(self.report(training=False), unknown, names=("first", "second"))
         assert between.notes == ("second has 1 unknown op: its numbers are a lower bound",)
-        assert "1 op is unknown, and in neither number" in str(unknown.compared("fvcore"))
+        assert "1 op is unknown, and in neither number" in str(unknown.diff("fvcore"))
 
     @pytest.mark.parametrize("phase", ["backward", "dgrad", "wgrad", "recompute", "optimizer"])
     def test_a_forward_pass_has_no_other_phase(self, phase) -> None:
         with pytest.raises(UsageError, match=f"of Sequential is of a forward pass alone, and has no {phase}"):
-            self.report(training=False).compared("torch", phase)
+            self.report(training=False).diff("torch", phase)
 
     def test_models_in_two_modes(self, capsys: pytest.CaptureFixture[str]) -> None:
         compare_models(ConfigurableResNetBK(BASELINE), ConfigurableResNetBK(BASELINE).eval(), 3, 8, "mine", "theirs")

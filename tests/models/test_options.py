@@ -191,7 +191,7 @@ class TestTwins:
         d = SMALL["d_model"]
         assert adaptive.macs - plain.macs == 3 * B * N * (d * d // 2 + d // 2)
         assert adaptive.by_module()["blocks"] == plain.by_module()["blocks"]
-        assert any("adaptive.py" in each for each in adaptive.assumed)
+        assert any("adaptive.py" in each for each in adaptive.assumptions)
 
     def test_autograd_through_the_recursion_costs_more_than_the_analytic_gradient(self) -> None:
         through, analytic = step(turned("use_analytic_gradient")), step(small(BASELINE_CONFIG))

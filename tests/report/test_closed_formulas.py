@@ -134,12 +134,12 @@ class TestAnyOfThem:
     def test_lines_from_the_graph_to_the_formula_add_up(self, name: str, phase: str) -> None:
         model = gpt() if name != "quickref" else ConfigurableResNetBK(ResNetBKConfig(n_seq=24))
         report = step(model, 2, 24)
-        compared = report.compared(name, phase)
-        assert compared.ours == report.flops(phase)
-        assert compared.theirs == report.under(name).flops(phase)
+        compared = report.diff(name, phase)
+        assert compared.left == report.flops(phase)
+        assert compared.right == report.under(name).flops(phase)
 
     def test_megatron_is_right_about_the_matrix_products_forward(self) -> None:
-        lines = {each.operator: each for each in step(gpt(), 2, 24).under("torch").compared("megatron").lines}
+        lines = {each.operator: each for each in step(gpt(), 2, 24).under("torch").diff("megatron").rows}
         assert {each.difference for each in lines.values()} == {0}
         assert set(lines) == {"linear", "attention", "logits"}
 
@@ -149,13 +149,13 @@ class TestAnyOfThem:
 
     def test_the_terms_are_in_the_report_and_survive_a_file(self, tmp_path: Path) -> None:
         under = step(gpt(), 2, 24).under("megatron")
-        assert "24·B·s·l·h²" in under.explanation()
+        assert "24·B·s·l·h²" in under.explain()
         assert Report.from_json(under.to_json(tmp_path / "report.json")) == under
         assert under.under("megatron") == under
-        with pytest.raises(UsageError, match="ask the report that it came of"):
+        with pytest.raises(UsageError, match="only the terms of its formula"):
             under.under("standard")
-        with pytest.raises(UsageError, match="ask the report that it came of"):
-            under.compared("standard")
+        with pytest.raises(UsageError, match="only the terms of its formula"):
+            under.diff("standard")
 
     def test_analyze_takes_it_as_any_convention(self) -> None:
         x = torch.zeros(2, 24, dtype=torch.long, device="meta")
@@ -169,7 +169,7 @@ class TestWhatIsMissingIsSaid:
         with pytest.raises(UsageError, match=f"^{name} .* there is no attention"):
             report.under(name)
         with pytest.raises(UsageError, match="there is no attention"):
-            report.compared(name)
+            report.diff(name)
 
     def test_no_vocabulary(self) -> None:
         layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)

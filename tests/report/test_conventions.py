@@ -44,22 +44,22 @@ class TestImitations:
 
     @pytest.mark.parametrize("name", [name for name, each in CONVENTIONS.items() if not each.formula])
     def test_the_lines_between_two_add_up_the_largest_first(self, vit: Report, name: str) -> None:
-        compared = vit.compared(name)
-        assert compared.ours == vit.forward
-        assert compared.ours + sum(each.difference for each in compared.lines) == vit.under(name).forward
-        sizes = [abs(each.difference) for each in compared.lines]
+        compared = vit.diff(name)
+        assert compared.left == vit.forward
+        assert compared.left + sum(each.difference for each in compared.rows) == vit.under(name).forward
+        sizes = [abs(each.difference) for each in compared.rows]
         assert sizes == sorted(sizes, reverse=True)
 
     def test_each_line_has_a_reason(self, vit: Report) -> None:
-        compared = vit.compared("fvcore")
-        (line,) = (each for each in compared.lines if each.operator == "scaled_dot_product_attention")
-        assert (line.ops, line.module, line.theirs) == (12, "MultiheadAttention", 0)
+        compared = vit.diff("fvcore")
+        (line,) = (each for each in compared.rows if each.operator == "scaled_dot_product_attention")
+        assert (line.ops, line.module, line.right) == (12, "MultiheadAttention", 0)
         assert line.why in str(compared)
 
     def test_what_a_tool_does_not_count_it_does_not_count_backward_either(self, small: Report) -> None:
         assert small.backward > 0
         assert small.under("fvcore").backward == 0
-        assert "not counted" in str(small.compared("fvcore", "backward"))
+        assert "not counted" in str(small.diff("fvcore", "backward"))
 
     def test_all_groupings_agree_with_the_total(self, vit: Report) -> None:
         under = vit.under("ptflops")
@@ -155,6 +155,6 @@ def test_the_command_goes_from_our_number_to_theirs(
 ) -> None:
     file = small.to_json(tmp_path / "report.json")
     assert main(["explain", str(file), "--as", "fvcore"]) == 0
-    assert capsys.readouterr().out == f"{small.compared('fvcore')}\n"
+    assert capsys.readouterr().out == f"{small.diff('fvcore')}\n"
     assert main(["explain", str(file)]) == 0
-    assert capsys.readouterr().out == f"{small.explanation()}\n"
+    assert capsys.readouterr().out == f"{small.explain()}\n"

@@ -100,7 +100,7 @@ class TestTorch:
         register_flop_formula(OP)(of_shapes)
         report = analyze(matmul, (X, WEIGHT))
         assert report.macs == X.shape[0] * WEIGHT.numel()
-        assert any("adapted.matmul: no rule names it" in each for each in report.capture), report.capture
+        assert any("adapted.matmul: no rule names it" in each for each in report.capture_notes), report.capture_notes
 
     def test_without_a_backward_gradients_are_unknown(self) -> None:
         report = analyze(matmul, (X, WEIGHT), rules=[adapters.torch_formula(OP, of_shapes)])
@@ -146,7 +146,7 @@ class TestFvcore:
 
         report = analyze(matmul, (X, WEIGHT), rules=[adapters.fvcore_handle("adapted::matmul", handle)])
         assert report.macs == 4 * 8 * 6
-        assert "macs = x₀·x₁·out₁" in report.explanation() or "macs = out₁·x₀·x₁" in report.explanation()
+        assert "macs = x₀·x₁·out₁" in report.explain() or "macs = out₁·x₀·x₁" in report.explain()
 
     def test_of_constants(self) -> None:
         def handle(inputs: list[Any], outputs: list[Any]) -> int:
@@ -197,7 +197,7 @@ class TestHooksOfModules:
 
         report = analyze(Attend(), (X,), rules=[adapters.module_hook(f"{__name__}.Attend", count)])
         assert report.macs == 4 * 6 * 8
-        assert "macs = out₀·out₁·x₁" in report.explanation(), "symbols where the hook works on them"
+        assert "macs = out₀·out₁·x₁" in report.explain(), "symbols where the hook works on them"
 
     def test_what_is_asked_for_with_a_default(self) -> None:
         def count(m: Any, x: Any, y: Any) -> None:
@@ -223,7 +223,7 @@ class TestMarked:
     @RULES
     def test_in_the_ledger_and_its_explanation(self, formula: Any, symbols: bool) -> None:
         report: Report = analyze(matmul, (X, WEIGHT), rules=[adapters.torch_formula(OP, formula)], training=False)
-        text = report.explanation()
+        text = report.explain()
         assert f"{formula.__name__} (adapted from torch) (rules/test_adapters.py:" in text
         assert ("macs = weight₁·x₀·x₁" in text) is symbols
         assert ("macs = 192 (a number, not a formula: what is adapted from torch" in text) is not symbols
@@ -244,7 +244,7 @@ class TestMarked:
 
         report = analyze(matmul, (X, WEIGHT), rules=[adapters.torch_formula(OP, branching)], training=False)
         assert report.macs == 4
-        assert "forward: macs = 4 (a number, not a formula" in report.explanation()
+        assert "forward: macs = 4 (a number, not a formula" in report.explain()
 
     def test_one_of_numbers_alone_has_no_formula_to_show(self) -> None:
         text = describe_rule(rulebook([adapters.torch_formula(OP, of_numbers)]), "adapted.matmul")
@@ -267,7 +267,7 @@ class TestMarked:
         )
         report = analyze(matmul, (X, WEIGHT), rules=[file], training=False)
         assert report.macs == 4 * 8 * 6
-        assert "mine.py:4" in report.explanation()
+        assert "mine.py:4" in report.explain()
 
 
 @pytest.mark.parametrize(

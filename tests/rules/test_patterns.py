@@ -114,4 +114,4 @@ class TestThatOfResNetBK:
         bands = torch.ones(2, 7)
         report = analyze(lambda x: self.function("values").apply(x, bands, bands, 1j)[0], (X,))
         assert not report.unknown
-        assert "BKCoreFunction: no rule names it" in report.capture[1]
+        assert "BKCoreFunction: no rule names it" in report.capture_notes[1]

@@ -79,7 +79,7 @@ def test_what_follows_adds_up_and_what_is_abreast_does_not(work: int, span: int,
     in_turn = times * one
     assert in_turn == sum([one] * times, Cost())
     assert (in_turn.span, in_turn.backward_span) == (times * span, 2 * times * span)
-    abreast = one.abreast(times)
+    abreast = one.parallel(times)
     assert (abreast.forward, abreast.grads) == (in_turn.forward, in_turn.grads)
     assert (abreast.span, abreast.backward_span) == (span, 2 * span)
     both = one | in_turn
@@ -106,6 +106,6 @@ def test_explain_prints_it() -> None:
         return Cost(Work(transcendental=self.numel), {"self": Work(elementwise=self.numel)}, span=self.shape[-1])
 
     report = analyze(torch.exp, (torch.zeros(2, 8),), rules=[slow])
-    assert "span: self₁ operations, one after the other" in report.explanation()
+    assert "span: self₁ operations, one after the other" in report.explain()
     cost, sizes = symbolic(slow, {"self": spec(2, 8)})
     assert sizes[cost.span] == 8

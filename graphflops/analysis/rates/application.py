@@ -8,8 +8,8 @@ from fractions import Fraction
 
 from graphflops.analysis.rates.patterns import Rates, parents
 from graphflops.core.costs import Work
-from graphflops.core.entries import Amount, Entry, Phase, Range
-from graphflops.core.rate import ALWAYS, Rate, product
+from graphflops.core.entries import Entry, Phase, PhaseWork, Range
+from graphflops.core.rate import RATE_ONE, Rate, product
 
 
 @dataclass(frozen=True)
@@ -65,24 +65,24 @@ def _scale_of(entry: Entry, modules: Mapping[str, str], rates: Rates, traced_sha
 def _scaled(entry: Entry, scale: _Scale) -> Entry:
     if entry.kind == "update":
         scale = _Scale(Fraction(1), Rate(*(Fraction(bound > 0) for bound in scale.rate.bounds)), overrides_rule=False)
-    if scale.rate == ALWAYS and scale.full == 1 and not scale.overrides_rule:
+    if scale.rate == RATE_ONE and scale.full == 1 and not scale.overrides_rule:
         return entry
     full = entry.at("full")
-    expected, lower, upper = (full,) * 3 if scale.overrides_rule else (entry, entry.at("least"), entry.at("most"))
+    expected, lower, upper = (full,) * 3 if scale.overrides_rule else (entry, entry.at("lower"), entry.at("upper"))
     work, useful = _amount(expected, scale.full * scale.rate.expected)
-    ranges: dict[Range, Amount] = {
+    ranges: dict[Range, PhaseWork] = {
         "full": _amount(full, scale.full),
-        "least": _amount(lower, scale.full * scale.rate.least),
-        "most": _amount(upper, scale.full * scale.rate.most),
+        "lower": _amount(lower, scale.full * scale.rate.lower),
+        "upper": _amount(upper, scale.full * scale.rate.upper),
     }
-    if ranges["least"] == ranges["most"]:
-        del ranges["least"], ranges["most"]
+    if ranges["lower"] == ranges["upper"]:
+        del ranges["lower"], ranges["upper"]
     rate = f"{entry.rate} · {scale.rate}" if entry.rate and not scale.overrides_rule else str(scale.rate)
     return replace(entry, work=work, useful=useful, rate=rate, ranges=ranges)
 
 
-def _amount(entry: Entry, factor: Fraction) -> Amount:
-    return Amount(_multiply(entry.work, factor), _multiply(entry.useful, factor))
+def _amount(entry: Entry, factor: Fraction) -> PhaseWork:
+    return PhaseWork(_multiply(entry.work, factor), _multiply(entry.useful, factor))
 
 
 def _multiply(works: Mapping[Phase, Work], factor: Fraction) -> dict[Phase, Work]:

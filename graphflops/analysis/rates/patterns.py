@@ -16,7 +16,7 @@ from graphflops.core.components import components
 from graphflops.core.entries import Entry
 from graphflops.core.errors import UsageError
 from graphflops.core.expressions import Compute, Expression, ExpressionError
-from graphflops.core.rate import Rate, exactly
+from graphflops.core.rate import Rate, to_fraction
 
 RateLike: TypeAlias = "Rate | AverageDepth | int | float | Fraction | str | tuple[Any, ...]"
 """A number, an expression, bounds, an average depth, or a Rate."""
@@ -158,7 +158,7 @@ class RateExpression(Expression):
     }
 
     def _number(self, value: Any) -> Fraction:
-        return exactly(value)
+        return to_fraction(value)
 
     def _compile(self, node: ast.AST) -> Compute:
         match node:
@@ -190,10 +190,10 @@ def _to_rate(pattern: str, rate: RateLike, path: str, attributes: Attributes, in
         resolved = Rate(*(number for part in parts for number in _to_numbers(part, path, attributes)))
     except UsageError as error:
         raise UsageError(f"the rate of {pattern!r}: {error}") from error
-    if resolved.most > 1:
+    if resolved.upper > 1:
         raise UsageError(
             f"the rate of {pattern!r}: {resolved} is more than 1; for work that the data repeats, "
-            f"give graphflops.rates.Rate({float(resolved.most):g})"
+            f"give graphflops.rates.Rate({float(resolved.upper):g})"
         )
     return resolved
 
@@ -201,7 +201,7 @@ def _to_rate(pattern: str, rate: RateLike, path: str, attributes: Attributes, in
 def _to_numbers(rate: Any, path: str, attributes: Attributes) -> list[Fraction]:
     """One number, or those of a text such as ``0.3..0.8``; names are attributes of the nearest module that has them."""
     if not isinstance(rate, str):
-        return [exactly(rate)]
+        return [to_fraction(rate)]
     names: dict[str, Any] = {}
     for owner in reversed((path, *parents(path))):
         names |= attributes.get(owner, {})

@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any
 
 from graphflops.core.errors import UsageError
-from graphflops.core.rate import Number, Rate, exactly
+from graphflops.core.rate import Number, Rate, to_fraction
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class AverageDepth:
         Raises:
             UsageError: there are fewer layers than run on average.
         """
-        if self.average.most > count:
-            raise UsageError(f"an average depth of {float(self.average.most):g} exceeds the {count} layers")
+        if self.average.upper > count:
+            raise UsageError(f"an average depth of {float(self.average.upper):g} exceeds the {count} layers")
         return Rate(*(min(max(average - index, Fraction(0)), Fraction(1)) for average in self.average.bounds))
 
 
@@ -61,7 +61,7 @@ def expert_capacity(tokens: int, experts: int, top_k: int = 1, capacity_factor: 
     Raises:
         UsageError: a number is out of range.
     """
-    factor = exactly(capacity_factor)
+    factor = to_fraction(capacity_factor)
     if not (tokens >= 1 and 1 <= top_k <= experts and factor > 0):
         raise UsageError(
             f"tokens must be at least 1, top_k in 1..experts and capacity_factor above 0, "

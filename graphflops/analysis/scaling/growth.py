@@ -199,7 +199,7 @@ def _in_one_size(law: LawTerms, size: str, phase: LawPhase, sizes: Mapping[str, 
 
 
 @dataclass(frozen=True)
-class Interval:
+class Bounds:
     """Values of a size, from ``first`` to ``last``, at which one of two models is cheaper."""
 
     first: int
@@ -220,7 +220,7 @@ class Crossover:
     """The intervals of a size in which each of two models is cheaper."""
 
     size: str
-    intervals: tuple[Interval, ...]
+    intervals: tuple[Bounds, ...]
     text: str
 
     if not TYPE_CHECKING:
@@ -262,7 +262,7 @@ def crossover(first: LawTerms, second: LawTerms, size: str, phase: LawPhase, siz
     starts = signs(difference.coefficients(size, step))
     ends = [start - 1 for start, _ in starts[1:]]
     intervals = tuple(
-        Interval(start * step, None if last is None else last * step, cheaper[sign])
+        Bounds(start * step, None if last is None else last * step, cheaper[sign])
         for (start, sign), last in zip(starts, [*ends, None], strict=True)
     )
     return Crossover(size, intervals, _summary(size, intervals, step))
@@ -272,7 +272,7 @@ def _display_names(first: str, second: str) -> tuple[str, str]:
     return (first, second) if first != second else (f"{first} (the first)", f"{second} (the second)")
 
 
-def _summary(size: str, intervals: Sequence[Interval], step: int) -> str:
+def _summary(size: str, intervals: Sequence[Bounds], step: int) -> str:
     lines = []
     for interval in intervals:
         if interval.last == interval.first:

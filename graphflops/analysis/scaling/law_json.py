@@ -15,7 +15,7 @@ from graphflops.analysis.scaling.quantities import PARAMETERS, Quantity, weights
 from graphflops.analysis.scaling.ranges import SizeRange, multiples
 from graphflops.core.codec import (
     LARGEST,
-    Misread,
+    InvalidData,
     Reader,
     format_data,
     fraction,
@@ -91,7 +91,7 @@ _POWER = whole(1, MAX_DEGREE)
 
 def _name(value: Any) -> str:
     if not text(value).isidentifier():
-        raise Misread(f"is {format_data(value)}, not the name of a size")
+        raise InvalidData(f"is {format_data(value)}, not the name of a size")
     return str(value)
 
 
@@ -118,16 +118,16 @@ def _factor(value: Any) -> tuple[Atom, int]:
 def _monomial(value: Any) -> Monomial:
     factors = tuple(sorted(listed(_factor)(value)))
     if len(dict(factors)) < len(factors):
-        raise Misread("has the same factor twice")
+        raise InvalidData("has the same factor twice")
     if sum(power for _, power in factors) > MAX_DEGREE:
-        raise Misread(f"has a degree above {MAX_DEGREE}")
+        raise InvalidData(f"has a degree above {MAX_DEGREE}")
     return factors
 
 
 def _polynomial(value: Any) -> Polynomial:
     terms = listed(record(lambda powers, coefficient: (powers, coefficient), _TERM))(value)
     if len({monomial for monomial, _ in terms}) < len(terms):
-        raise Misread("has the same powers twice")
+        raise InvalidData("has the same powers twice")
     return Polynomial(dict(terms))
 
 
@@ -145,21 +145,23 @@ def _checked_fields(
     kinds = {*weights(fields["convention"]), "elements"}
     for i, polynomial in enumerate(laws):
         if unknown := polynomial.sizes - sizes.keys():
-            raise Misread(f"contains {format_data(min(unknown))}, which is not one of the sizes", f".laws[{i}]")
+            raise InvalidData(f"contains {format_data(min(unknown))}, which is not one of the sizes", f".laws[{i}]")
         if not isinstance(value := polynomial.evaluate(base), int) or value < 0:
-            raise Misread(f"is {format_data(str(value))} at the base sizes, not a count", f".laws[{i}]")
+            raise InvalidData(f"is {format_data(str(value))} at the base sizes, not a count", f".laws[{i}]")
     for i, point in enumerate(checked):
         if point.keys() != sizes.keys():
-            raise Misread("has not the sizes of the law", f".checked[{i}]")
+            raise InvalidData("has not the sizes of the law", f".checked[{i}]")
     polynomials: dict[Quantity, Polynomial] = {}
     for i, (*names, index) in enumerate(terms):
         quantity = Quantity(*names)
         if index >= len(laws):
-            raise Misread(f"is {index}, and there are {len(laws)} laws", f".terms[{i}][5]")
+            raise InvalidData(f"is {index}, and there are {len(laws)} laws", f".terms[{i}][5]")
         if quantity.kind not in kinds or (quantity.kind == "elements") != (quantity.phase == PARAMETERS):
-            raise Misread(f"is {format_data(quantity.kind)}, no kind of number in {quantity.phase}", f".terms[{i}][4]")
+            raise InvalidData(
+                f"is {format_data(quantity.kind)}, no kind of number in {quantity.phase}", f".terms[{i}][4]"
+            )
         if quantity in polynomials:
-            raise Misread("occurs twice", f".terms[{i}]")
+            raise InvalidData("occurs twice", f".terms[{i}]")
         polynomials[quantity] = laws[index]
     return {"sizes": sizes, "terms": polynomials, "validated": checked, "rejected": refused, **fields}
 

@@ -16,7 +16,7 @@ from graphflops.analysis.scaling.notation import format_components, format_polyn
 from graphflops.analysis.scaling.polynomials import Polynomial
 from graphflops.analysis.scaling.quantities import PARAMETERS
 from graphflops.core.characters import in_line, safe
-from graphflops.core.units import si
+from graphflops.core.units import format_si
 from graphflops.report.terminal import Terminal
 
 COLOURS = ("blue", "dark_orange", "green", "magenta")
@@ -105,7 +105,7 @@ def print_sweep(law: LawTerms, size: str, values: Sequence[int], console: Consol
     totals = law.sweep(size, values, phase)
     columns = [law.sweep(size, values, column) for column in phases]
     for i, value in enumerate(values):
-        row = [f"{value:,}", *(si(column[i]) for column in columns), si(totals[i])]
+        row = [f"{value:,}", *(format_si(column[i]) for column in columns), format_si(totals[i])]
         growth = f"{totals[i] / totals[i - 1]:.2f}" if i and totals[i - 1] else ""
         bar = _bar([costs[i] for _, costs in components], totals[i], max(totals), bar_characters)
         table.add_row(*row, growth, bar)

@@ -198,9 +198,9 @@ class Law(LawTerms):
             UsageError: the path cannot be written.
         """
         from graphflops.analysis.scaling.law_json import dumps
-        from graphflops.report.files import write_whole
+        from graphflops.report.files import write_atomic
 
-        return write_whole(path, dumps(self))
+        return write_atomic(path, dumps(self))
 
     @classmethod
     def from_json(cls, path: str | Path) -> Law:

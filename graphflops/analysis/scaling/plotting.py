@@ -11,8 +11,8 @@ from graphflops.analysis.scaling.law_terms import LawPhase, LawTerms
 from graphflops.analysis.scaling.law_text import component_costs
 from graphflops.analysis.scaling.notation import format_polynomial, superscript
 from graphflops.core.errors import UsageError
-from graphflops.core.units import si
-from graphflops.report.files import write_whole
+from graphflops.core.units import format_si
+from graphflops.report.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ def plot(law: LawTerms, size: str, values: Sequence[int], path: str | Path, phas
         buffer = io.BytesIO()
         metadata = {"Date": None} if kind == "svg" else {"CreationDate": None} if kind == "pdf" else None
         figure.savefig(buffer, format=kind, metadata=metadata)
-    return write_whole(path, buffer.getvalue())
+    return write_atomic(path, buffer.getvalue())
 
 
 def _draw(axes: Axes, law: LawTerms, size: str, values: Sequence[int], phase: LawPhase) -> None:
@@ -65,13 +65,13 @@ def _draw(axes: Axes, law: LawTerms, size: str, values: Sequence[int], phase: La
         axes.plot(
             values, costs, color=colour, linewidth=3 if i == 0 else 1.8, marker="o", markersize=5 if i == 0 else 3.5
         )
-        labels.append((costs[-1], f"{label}  {si(costs[-1])}", colour, i == 0))
+        labels.append((costs[-1], f"{label}  {format_si(costs[-1])}", colour, i == 0))
     lowest, highest = min(min(costs) for _, costs in lines), max(max(costs) for _, costs in lines)
     axes.set_ylim(lowest / 1.6, highest * 2)
     _label_lines(axes, values[-1], labels)
     axes.set_xticks(list(values), [f"{value:,}" for value in values])
     axes.minorticks_off()
-    axes.yaxis.set_major_formatter(lambda value, _: si(round(value)))
+    axes.yaxis.set_major_formatter(lambda value, _: format_si(round(value)))
     axes.set_xlabel(size, color=INK)
     axes.set_ylabel(f"{law.convention.unit}s", color=INK)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)

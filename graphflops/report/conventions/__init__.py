@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from graphflops.core.codec import (
-    Misread,
+    InvalidData,
     Reader,
     distinct,
     listed,
@@ -96,7 +96,7 @@ class Convention:
         for name, read, value in fields:
             try:
                 checked = read(value)
-            except Misread as error:
+            except InvalidData as error:
                 raise UsageError(f"convention {format_value(self.name)}: {error.within(name)}") from None
             if name == "weights":
                 object.__setattr__(self, name, MappingProxyType(checked))
@@ -171,7 +171,7 @@ def _expression(value: Any) -> str:
         if expression.is_constant:
             expression({})
     except ExpressionError as error:
-        raise Misread(f"is wrong: {error}") from error
+        raise InvalidData(f"is wrong: {error}") from error
     return expression.text
 
 
@@ -198,7 +198,7 @@ def read_convention(path: str | Path) -> Convention:
     data = read_toml(path, "convention")
     try:
         return read_data({"name": Path(path).stem, **data})
-    except Misread as error:
+    except InvalidData as error:
         raise UsageError(f"{format_path(path)} is not a whole convention: {error}") from error
 
 
@@ -210,7 +210,7 @@ def from_data(data: Mapping[str, Any]) -> Convention:
     """
     try:
         return read_data(data)
-    except Misread as error:
+    except InvalidData as error:
         raise UsageError(str(error)) from error
 
 
