@@ -19,7 +19,7 @@ from torch import nn
 
 from graphflops.analysis import op_counter
 from graphflops.analysis.costing import OpCosts
-from graphflops.capture import spec_of
+from graphflops.capture.layouts import spec_of
 from graphflops.capture.signatures import signature_of
 from graphflops.core.costs import Cost, Work
 from graphflops.core.errors import NotSupported, RuleError, UsageError

@@ -21,7 +21,7 @@ import torch
 from graphflops.analysis.attribution import Update, Updates
 from graphflops.analysis.costing import apply_rules
 from graphflops.analysis.expansion import expand_ops
-from graphflops.capture import trace
+from graphflops.capture.attempts import trace
 from graphflops.capture.handlers import call_handler
 from graphflops.capture.python_numbers import OPTIMIZER_STEPS_DONE
 from graphflops.capture.training_steps import needs_closure, update_one_by_one

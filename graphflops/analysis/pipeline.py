@@ -13,7 +13,7 @@ from graphflops.analysis.expansion import expand_ops
 from graphflops.analysis.optimizers import OptimizerLike, chosen_optimizers, optimizer_name, updates_of
 from graphflops.analysis.rates.application import apply_rates
 from graphflops.analysis.rates.patterns import RateLike, resolve_rates, unused_rates
-from graphflops.capture import trace
+from graphflops.capture.attempts import trace
 from graphflops.capture.isolation import run_isolated
 from graphflops.core.entries import missing_rules
 from graphflops.core.errors import CaptureError, MissingRules, UsageError
@@ -188,7 +188,7 @@ def _analyzed(
         _check_graph(args, kwargs, expand)
     else:
         opaque = () if isinstance(expand, bool) else tuple(pattern for pattern in expand if pattern != "*")
-        traced = trace(model, args, kwargs, book, grad=training, fold=fold, whole=opaque)
+        traced = trace(model, args, kwargs, book, grad=training, fold=fold, opaque=opaque)
         graph = run_passes(build(traced, invocations=bool(expand)))
     facts = graph.trace
     untrained = (facts.untrained,) if facts.untrained else ()

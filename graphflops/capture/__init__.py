@@ -1,17 +1,14 @@
-"""Stage 1, trace: model and inputs to a torch.fx graph of operators, on fake tensors. No arithmetic is done.
+"""Capture: a model and its inputs become a torch.fx graph of operators, on fake tensors. Nothing is executed.
 
-The model's Python runs on fake tensors, which have shape and dtype and no data. Three watchers look on
-(``watching``), and what a rule names is a leaf for each of them:
+The model's own Python runs, on a copy, with fake tensors, which have shape and dtype and no data. A call is
+intercepted in one of three ways (``interception``), and is a leaf wherever a rule names it:
 
-    copies of modules           module classes, and whose work it is: the module path
-    autograd.Function.apply     custom backward: always a leaf, its body is not what autograd differentiates
-    functions and operators     composite ones with a rule (linear, attention), else the ATen operators they run
+    calls of modules              classes of modules; and the module path of everything else
+    autograd.Function.apply       custom functions; one without a rule is recorded as its own forward and backward
+    functions and operators       composite operators (linear, attention), else the ATen operators that they run
 
-So Python that depends on shapes works, and Python that depends on data is refused with the user's own line. A copy of
-the model runs (``copying``), in a thread of its own (``isolation``): the user's own is only read.
+    attempts      the ways to a graph: folded, with every block, exported       trace()
+    tracer        which calls are leaves                                         Tracer
+    writer        writes nodes, each with a NodeRecord                           GraphWriter
+    isolation     a thread of its own; nothing that the user holds is written to
 """
-
-from graphflops.capture.layouts import spec_of
-from graphflops.capture.tracer import Trace, trace
-
-__all__ = ["Trace", "spec_of", "trace"]

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx
@@ -19,8 +19,11 @@ from torch import fx
 from graphflops.capture.aborts import FoldingAborted
 from graphflops.capture.checkpoints import AtHand
 from graphflops.capture.function_apply import materializes_grads
+from graphflops.capture.handlers import CallHandler
+from graphflops.capture.hook_runs import run_in_backward_pass
 from graphflops.capture.interception import intercept, intercept_functions, intercept_operators, is_interceptor
 from graphflops.capture.record import Hook, NodeRecord, record_of
+from graphflops.capture.writer import GraphWriter
 from graphflops.core.entries import BY_ITS_OWN_CODE
 from graphflops.core.messages import format_error, shortened
 from graphflops.core.torch_compat import (
@@ -35,9 +38,7 @@ from graphflops.core.torch_compat import (
     python_kernels,
     tree_leaves,
 )
-
-if TYPE_CHECKING:
-    from graphflops.capture.tracer import Tracer
+from graphflops.rules.targets import qualified_name
 
 RESULT = "its forward's"
 """the name under which such a call reads what its forward made"""
@@ -75,10 +76,9 @@ def _operand_names(offered: Mapping[str, Any], many: int) -> list[str]:
 class OwnCode:
     """The calls of one trace that are counted so."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: GraphWriter, handler: CallHandler) -> None:
         self.tracer = tracer
-        self.depth = 0
-        """in how many of their forwards the program is"""
+        self.handler = handler
         self._operators: dict[OpOverload, list[Callable[..., Any]]] = {}
         self._ran: list[OpOverload] = []  # operators that were counted so
         self._at_hand: list[AtHand] = []
@@ -93,19 +93,19 @@ class OwnCode:
         if tracer.hook is not None or in_backward() or tracer.is_transformed():
             return apply(*args, **kwargs)  # autograd itself runs its backward, if it comes to that
         offered = arguments(cls, args, kwargs)
-        operands = {name: tracer._as_nodes(value) for name, value in offered.items()}
-        flows = tracer._flows(offered)
-        given = tracer._as_nodes(tuple(args)), tracer._as_nodes(dict(kwargs))
+        operands = {name: tracer.as_nodes(value) for name, value in offered.items()}
+        flows = tracer.requires_grad_of(offered)
+        given = tracer.as_nodes(tuple(args)), tracer.as_nodes(dict(kwargs))
         at_hand = AtHand() if any(each.frame is not None for each in tracer.regions.open()) else None
-        self.depth += 1
+        self.tracer.own_code_depth += 1
         try:
             with at_hand.on() if at_hand is not None else nullcontext():
                 result = apply(*args, **kwargs)
         finally:
-            self.depth -= 1
+            self.tracer.own_code_depth -= 1
         run = None
         if (named := call()) is not None:
-            tracer.described.setdefault(named, f"{tracer.name_of_call(named)}: {BY_ITS_OWN_CODE}")
+            tracer.descriptions.setdefault(named, f"{qualified_name(named)}: {BY_ITS_OWN_CODE}")
             names = _operand_names(offered, len(args))
             run = self._backward_of(result, apply, cls, named, given, names, operands, flows)
         if at_hand is not None and run is not None:
@@ -135,7 +135,7 @@ class OwnCode:
         node = tracer.create_node("call_function", apply, *given)
         self._call(node, named, operands, flows, result)
         parts = [tracer.nodes[id(each)] if does else None for each, does in zip(results, through, strict=True)]
-        tracer.read.update(each for each in parts if each is not None)
+        tracer.read_by_repeats.update(each for each in parts if each is not None)
         with DisableTorchFunction():
             contexts = [each.grad_fn for each, does in zip(results, through, strict=True) if does]
             ctx = next((each for each in contexts if applied_by(each) is cls), None)
@@ -146,7 +146,7 @@ class OwnCode:
         if zeros or sum(through) == 1:
             self._run_backward(node, cls, ctx, given[0], names, results, parts, zeros)
             return None
-        tracer.folding.spoil()  # it asks which of its results have a gradient
+        tracer.on_unrepeatable()  # it asks which of its results have a gradient
 
         def run(live: Set[fx.Node]) -> None:
             some = [each if each in live else None for each in parts]
@@ -160,7 +160,7 @@ class OwnCode:
         """Whether an operator that no rule names is counted by the Python function that it was made of."""
         if op not in self._operators:
             tracer = self.tracer
-            unknown = op.namespace != "aten" and tracer.book.find(op) is None and not tracer.is_whole(op)
+            unknown = op.namespace != "aten" and tracer.book.find(op) is None and not tracer.is_opaque(op)
             self._operators[op] = python_kernels(op) if unknown else []
         return bool(self._operators[op])
 
@@ -170,8 +170,8 @@ class OwnCode:
         No gradient goes through these: it has a Function of its own if it has one.
         """
         tracer = self.tracer
-        given = tracer._as_nodes(tuple(args)), tracer._as_nodes(dict(kwargs))
-        flows = dict.fromkeys(tracer._flows((args, kwargs)), False)
+        given = tracer.as_nodes(tuple(args)), tracer.as_nodes(dict(kwargs))
+        flows = dict.fromkeys(tracer.requires_grad_of((args, kwargs)), False)
         for kernel in self._operators[op]:
             last = last_node(tracer.graph)
             try:
@@ -183,24 +183,24 @@ class OwnCode:
                     record_of(node).hook = _NEVER
                 continue
             self._ran.append(op)
-            tracer.described.setdefault(op, f"{tracer.name_of_call(op)}: {BY_ITS_OWN_CODE}")
+            tracer.descriptions.setdefault(op, f"{qualified_name(op)}: {BY_ITS_OWN_CODE}")
             if any(map(torch.is_tensor, tree_leaves(result))):
                 node = tracer.create_node("call_function", op, *given)
                 self._call(node, op, {"arguments": list(flows)}, flows, result)
             return result
-        return tracer._record_operator(op, args, kwargs, op)
+        return tracer.record_operator(op, args, kwargs, op)
 
     def inside(self, kernel: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """The result of what an operator runs, which is written down, where autograd does not look on."""
         tracer = self.tracer
-        self.depth += 1
+        self.tracer.own_code_depth += 1
         try:
             is_function = inspect.isfunction(kernel)
-            seen = intercept(tracer, tracer.values) if is_function else intercept_operators(tracer)
+            seen = intercept(self.handler, tracer.values) if is_function else intercept_operators(self.handler)
             with seen, torch.no_grad():
                 return kernel(*args, **kwargs)
         finally:
-            self.depth -= 1
+            self.tracer.own_code_depth -= 1
 
     def of_operator(self, apply: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:
         """The result of the Function of an operator, which is as any other if the operator is counted by its code."""
@@ -213,29 +213,29 @@ class OwnCode:
         """Write down a call whose work is that of what it ran."""
         tracer = self.tracer
         results = result if isinstance(result, (tuple, list)) else [result]
-        made = [tracer._as_nodes(each) for each in results if torch.is_tensor(each)]
+        made = [tracer.as_nodes(each) for each in results if torch.is_tensor(each)]
         for each in made:
             flows.setdefault(each, False)
         node.meta["record"] = NodeRecord(
             call=call,
             operands={**operands, RESULT: made},
-            module_path=tracer.owners[-1],
-            line=tracer.line_now(),
+            module_path=tracer.module_paths[-1],
+            line=tracer.current_line(),
             requires_grad=flows,
             own_code="",
-            place=tracer.place_of_what_runs_nothing(),
+            place=tracer.place_without_calls(),
         )
-        tracer._register(node, result)
-        tracer.read.update(made)
+        tracer.register(node, result)
+        tracer.read_by_repeats.update(made)
 
     def run_those_that_wait(self, outputs: Mapping[fx.Node, bool]) -> None:
         """Run the backward of each that does otherwise if no gradient comes to one of its results."""
         for node, run in reversed(self._waiting):
-            self.tracer.owners.append(record_of(node).module_path or "")
+            self.tracer.module_paths.append(record_of(node).module_path or "")
             try:
                 run(_live(self.tracer.graph, outputs))
             finally:
-                self.tracer.owners.pop()
+                self.tracer.module_paths.pop()
         self._waiting.clear()
         for each in self._at_hand:
             each.clear()
@@ -254,20 +254,20 @@ class OwnCode:
         """Run a backward on what comes to each result, and write down what it runs."""
         tracer = self.tracer
         triggers = tuple(each for each in through if each is not None)
-        hook = Hook(cls.backward, lambda: None, triggers, "dgrad", tracer.owners[-1])
+        hook = Hook(cls.backward, lambda: None, triggers, "dgrad", tracer.module_paths[-1])
         gradients = self._gradients(node, results, through, zeros)
         last = last_node(tracer.graph)
         returned: list[Any] = []
 
         def run() -> None:
-            with intercept_functions(tracer, tracer.values):
+            with intercept_functions(self.handler, tracer.values):
                 found = ctx.apply(*gradients)
             returned.extend(found if isinstance(found, (tuple, list)) else [found])
 
         with self._leaves_as_they_were() as accumulated, _aside():
             tracer.hook = hook
             try:
-                tracer._in_a_backward_pass(run)
+                run_in_backward_pass(tracer, run)
             except FoldingAborted:
                 raise
             except Exception as error:  # what of it did run is counted
@@ -286,12 +286,12 @@ class OwnCode:
                 gradients.append(None)
                 continue
             with tracer.paused():
-                gradient = tracer._gradient_of(each)
-            owner = tracer.owners[-1]
+                gradient = tracer.gradient_like(each)
+            owner = tracer.module_paths[-1]
             name = ".".join(filter(None, (owner, node.name, f"gradient_{i}")))
-            source = tracer._named_after("get_attr", name, (), {})
+            source = tracer.create_named_node("get_attr", name, (), {})
             record_of(source).module_path = owner
-            tracer._register(source, gradient)
+            tracer.register(source, gradient)
             gradients.append(gradient)
         return gradients
 

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from graphflops.capture.copying import Copier
 from graphflops.capture.distributed import check_no_flat_parameters, is_distributed, replicated_values
+from graphflops.capture.function_module import FunctionModule
 from graphflops.capture.layouts import check_strided, is_supported_sparse, set_nnz
 from graphflops.capture.module_state import snapshot_state
 from graphflops.capture.module_tree import survey_model
@@ -55,10 +56,6 @@ def copy_if_stateful(value: Any) -> Any:
     with suppress(Exception):  # an object that cannot be copied is shared
         return copy.deepcopy(value, modules)
     return value
-
-
-class FunctionModule(nn.Module):
-    """A function as a module, whose submodules are the modules that the function reaches."""
 
 
 # -- autograd history of tensors that are not computed ---------------------------------------------------------------

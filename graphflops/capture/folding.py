@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -25,6 +25,7 @@ from graphflops.capture.layouts import nnz_of
 from graphflops.capture.object_state import object_dict
 from graphflops.capture.record import NodeRecord, record_of
 from graphflops.capture.repeats import Body, Repeat
+from graphflops.capture.writer import GraphWriter
 from graphflops.core.renaming import Renaming, numbered
 from graphflops.core.torch_compat import (
     DisableTorchFunction,
@@ -37,9 +38,6 @@ from graphflops.core.torch_compat import (
     tree_flatten,
     tree_unflatten,
 )
-
-if TYPE_CHECKING:
-    from graphflops.capture.tracer import Tracer
 
 MOST_PATTERNS = 8
 """of blocks that are alike, but for what they read"""
@@ -73,7 +71,7 @@ class Pattern:
 class Folding:
     """The blocks of one trace. Their modules are the user's own, which are only read; what runs are copies of these."""
 
-    def __init__(self, tracer: Tracer, blocks: list[Block]) -> None:
+    def __init__(self, tracer: GraphWriter, blocks: list[Block]) -> None:
         self.tracer = tracer
         copier = tracer.copier
         self.writes = 0
@@ -165,7 +163,7 @@ class Folding:
 
     def call(self, run: Callable[[], Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """The result of a module's call: ``run`` runs it, which a block that repeats another one need not do."""
-        apart = self.tracer.hook is not None or self.tracer.own_code.depth  # from what autograd differentiates
+        apart = self.tracer.hook is not None or self.tracer.own_code_depth  # from what autograd differentiates
         block = None if apart else self._heads.get(id(module))
         if block is None:
             if id(module) in self._asleep:
@@ -187,7 +185,7 @@ class Folding:
 
     def _call(self, args: Any, kwargs: Any) -> _Call | None:
         """How a block is called; None if it is in a way that makes it neither a pattern nor a repeat."""
-        region = self.tracer.region()
+        region = self.tracer.current_region()
         if self.tracer.is_transformed() or (region is not None and region.calls):
             return None
         if len(regions := self.tracer.regions.open()) > 1 or any(each.keeps is not None for each in regions):
@@ -241,7 +239,7 @@ class Folding:
         body, tracer = pattern.body, self.tracer
         assert body is not None
         self._repeating.add(id(block))
-        if (region := tracer.region()) is not None:
+        if (region := tracer.current_region()) is not None:
             region.calls, region.repeats = 1, True
         counts = name_counts(tracer.graph)
         shifts = {}
@@ -251,7 +249,7 @@ class Folding:
         renaming = Renaming(block.path, pattern.block.path, shifts)
         tracer.called.update(map(renaming.path, body.called))
         inputs = [tracer.nodes.get(id(each)) for each in call.tensors]
-        tracer.read.update(each for each in inputs if each is not None)
+        tracer.read_by_repeats.update(each for each in inputs if each is not None)
         node = tracer.graph.create_node("call_function", _repeated, name=_NAME)
         results = [self._like(record_of(each).value) if isinstance(each, fx.Node) else each for each in body.outputs]
         node.meta["record"] = NodeRecord(tuple(results), block.path, repeat=Repeat(body, renaming, inputs))
@@ -260,7 +258,7 @@ class Folding:
                 part = tracer.graph.create_node("call_function", _part, name=_NAME)
                 part.meta["record"] = NodeRecord(result, block.path, part_of=(renaming, each))
                 tracer.nodes[id(result)] = part
-                tracer.kept.append(result)
+                tracer.kept_alive.append(result)
         return tree_unflatten(results, body.structure)
 
     def _like(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -279,7 +277,7 @@ class Folding:
     def _run(self, run: Callable[[], Any], block: Block, call: _Call) -> Any:
         """Run a block as a pattern; it is one if nothing was seen in it that a repeat would lack."""
         tracer = self.tracer
-        pattern = Pattern(block, call.key, region=tracer.region())
+        pattern = Pattern(block, call.key, region=tracer.current_region())
         last = last_node(tracer.graph)
         before = self._state(call)
         inputs = [tracer.nodes.get(id(each)) for each in call.tensors]

@@ -46,7 +46,7 @@ class Block:
         return self.modules[0]
 
 
-def alike_blocks(survey: Survey, is_leaf: Callable[[nn.Module], bool]) -> list[Block]:
+def identical_blocks(survey: Survey, is_leaf: Callable[[nn.Module], bool]) -> list[Block]:
     """The outermost blocks of a model that are alike another one beside them, in order.
 
     Nothing in them is held in more than one place.

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from graphflops.capture.segments import Stretch, stretches_of, whose
+from graphflops.capture.segments import Segment, module_path_of, segments_of
 from graphflops.core.messages import try_getattr
 
 _FRAME = re.compile(r'File "(.+?)", line (\d+)')
 
 At = Callable[[str, str], AbstractContextManager[None]]
-Call = Callable[[Callable[[], tuple[Any, ...]], Stretch, list[Any]], tuple[Any, ...]]
+Call = Callable[[Callable[[], tuple[Any, ...]], Segment, list[Any]], tuple[Any, ...]]
 
 
 def as_module(model: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,7 +61,7 @@ def replayed(
 
     What they ask the module for is that of its copy, which ``copied`` says of each.
 
-    Those that one of the ``blocks`` came to be are run by ``call(run, stretch, inputs)``, which may know their results.
+    Those that one of the ``blocks`` came to be are run by ``call(run, segment, inputs)``, which may know their results.
     """
     names = inspect.signature(module.forward).parameters
     replay = _Replay(module, at, blocks, call)
@@ -88,28 +88,28 @@ class _Replay(fx.Interpreter):
         self.at, self.call = at, call
         self.nodes = list(module.graph.nodes)
         self.lines = {node: _line(node) for node in self.nodes}
-        self.stretches = stretches_of(module.graph, blocks, self.lines)
+        self.segments = segments_of(module.graph, blocks, self.lines)
 
     def run(self, *args: Any) -> Any:  # type: ignore[override]
         self.env: dict[fx.Node, Any] = {}
         self.args_iter = iter(args)
-        inside = {node for each in self.stretches.values() for node in each.nodes}
+        inside = {node for each in self.segments.values() for node in each.nodes}
         for node in self.nodes:
-            if node in self.stretches:
-                stretch = self.stretches[node]
-                inputs = [self.value_of(each) for each in stretch.inputs]
-                results = self.call(partial(self.results_of, stretch), stretch, inputs)
-                self.env.update(zip(stretch.outputs, results, strict=True))
+            if node in self.segments:
+                segment = self.segments[node]
+                inputs = [self.value_of(each) for each in segment.inputs]
+                results = self.call(partial(self.results_of, segment), segment, inputs)
+                self.env.update(zip(segment.outputs, results, strict=True))
             elif node.op != "get_attr" and node not in inside:
                 self.env[node] = self.run_node(node)
             if node.op == "output":
                 return self.env[node]
         return None
 
-    def results_of(self, stretch: Stretch) -> tuple[Any, ...]:
-        for node in stretch.nodes:
+    def results_of(self, segment: Segment) -> tuple[Any, ...]:
+        for node in segment.nodes:
             self.env[node] = self.run_node(node)
-        return tuple(self.env[node] for node in stretch.outputs)
+        return tuple(self.env[node] for node in segment.outputs)
 
     def value_of(self, node: fx.Node) -> Any:
         """What a node came to; what a module holds is looked up when somebody asks."""
@@ -120,7 +120,7 @@ class _Replay(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         for each in n.all_input_nodes:
             self.value_of(each)
-        with self.at(whose(n), self.lines[n]):
+        with self.at(module_path_of(n), self.lines[n]):
             return super().run_node(n)
 
 

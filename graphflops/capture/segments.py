@@ -1,6 +1,6 @@
 """Stretches of a given graph: the nodes, one after the other, that one of its modules came to be.
 
-A flat graph has no modules that are called, but its nodes remember whose they were. So a stretch can be run as the call
+A flat graph has no modules that are called, but its nodes remember whose they were. So a segment can be run as the call
 of a module, and repeat another one that has the same ``code``: the same operations on the same inputs.
 """
 
@@ -21,7 +21,7 @@ _COMPARABLE = (*PLAIN, type(...), torch.layout, torch.memory_format)
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """What one module came to be: its nodes, those that they read, and those of its own that others read."""
 
     path: str
@@ -31,14 +31,14 @@ class Stretch:
     outputs: Sequence[fx.Node]
 
 
-def whose(node: fx.Node) -> str:
+def module_path_of(node: fx.Node) -> str:
     """The path of the module that a node remembers to have come from."""
     stack = list((node.meta.get("nn_module_stack") or {"": ("", "")}).values())
     return str(stack[-1][0])
 
 
-def stretches_of(graph: fx.Graph, paths: Collection[str], lines: Mapping[fx.Node, str]) -> dict[fx.Node, Stretch]:
-    """First node → stretch, of each module at one of the paths whose nodes stand together; ``lines`` are the user's.
+def segments_of(graph: fx.Graph, paths: Collection[str], lines: Mapping[fx.Node, str]) -> dict[fx.Node, Segment]:
+    """First node → segment, of each module at one of the paths whose nodes stand together; ``lines`` are the user's.
 
     What a module holds is read where it is used, so that reading it is nobody's.
     """
@@ -47,13 +47,17 @@ def stretches_of(graph: fx.Graph, paths: Collection[str], lines: Mapping[fx.Node
     for node in graph.nodes:
         if node.op == "get_attr":
             continue
-        path = _block_of(whose(node), wanted) if node.op in ("call_function", "call_method", "call_module") else ""
+        path = (
+            _block_of(module_path_of(node), wanted)
+            if node.op in ("call_function", "call_method", "call_module")
+            else ""
+        )
         if path and runs and runs[-1][0] == path:
             runs[-1][1].append(node)
         else:
             runs.append((path, [node]))
     times = Counter(path for path, _ in runs)
-    found = (_stretch(path, nodes, lines) for path, nodes in runs if path and times[path] == 1 and len(nodes) > 1)
+    found = (_segment(path, nodes, lines) for path, nodes in runs if path and times[path] == 1 and len(nodes) > 1)
     return {each.nodes[0]: each for each in found if each is not None}
 
 
@@ -64,8 +68,8 @@ def _block_of(path: str, blocks: Collection[str]) -> str:
     return path
 
 
-def _stretch(path: str, nodes: Sequence[fx.Node], lines: Mapping[fx.Node, str]) -> Stretch | None:
-    """The stretch of some nodes; None if something in them cannot be compared."""
+def _segment(path: str, nodes: Sequence[fx.Node], lines: Mapping[fx.Node, str]) -> Segment | None:
+    """The segment of some nodes; None if something in them cannot be compared."""
     inside = {node: f"%{number}" for number, node in enumerate(nodes)}
     inputs: dict[fx.Node, str] = {}
 
@@ -88,14 +92,14 @@ def _stretch(path: str, nodes: Sequence[fx.Node], lines: Mapping[fx.Node, str]) 
         is_function = node.op == "call_function"  # two of them may be called the same
         target = f"{node.target} {id(node.target)}" if is_function else _below(str(node.target), path)
         operands = f"{named(node.args)}, {named(node.kwargs)}"
-        return f"{node.op} {target} {operands} of {_below(whose(node), path)} at {lines[node]}"
+        return f"{node.op} {target} {operands} of {_below(module_path_of(node), path)} at {lines[node]}"
 
     try:
         code = "\n".join(map(written, nodes))
     except _Incomparable:
         return None
     outputs = [node for node in nodes if any(user not in inside for user in node.users)]
-    return Stretch(path, f"{code}\nreturn {', '.join(map(named, outputs))}", nodes, [*inputs], outputs)
+    return Segment(path, f"{code}\nreturn {', '.join(map(named, outputs))}", nodes, [*inputs], outputs)
 
 
 class _Incomparable(Exception):

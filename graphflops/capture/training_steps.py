@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import fx, nn
@@ -23,6 +23,7 @@ from graphflops.capture.faults import needs_data
 from graphflops.capture.interception import intercept_steps
 from graphflops.capture.record import NodeRecord, record_of
 from graphflops.capture.signatures import signature_of
+from graphflops.capture.writer import GraphWriter
 from graphflops.core.errors import CaptureError
 from graphflops.core.torch_compat import (
     OpOverload,
@@ -37,9 +38,7 @@ from graphflops.core.torch_compat import (
     tree_leaves,
     tree_map,
 )
-
-if TYPE_CHECKING:
-    from graphflops.capture.tracer import Tracer
+from graphflops.rules.targets import qualified_name
 
 StepPhase: TypeAlias = Literal["backward", "recompute", "optimizer"]
 
@@ -56,7 +55,7 @@ _MOVES: tuple[Any, ...] = (
 class Steps:
     """What is known of the engine and the optimizers of one trace."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: GraphWriter) -> None:
         self.tracer = tracer
         self.went_back = False
         """whether gradients were accumulated, as ``backward()`` does"""
@@ -127,7 +126,7 @@ class Steps:
         record = record_of(maker)
         if creates and record.is_described:
             raise CaptureError(
-                f"{self.tracer.name_of_call(record.call)} is not run, as its rule describes its outputs: it has no "
+                f"{qualified_name(record.call)} is not run, as its rule describes its outputs: it has no "
                 "gradients that have gradients of their own, which are asked for here"
             )
         return record.has_rule and not creates

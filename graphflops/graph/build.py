@@ -11,8 +11,9 @@ import torch
 from torch import fx
 from torch.fx.node import map_arg
 
-from graphflops.capture import Trace, spec_of
+from graphflops.capture.layouts import spec_of
 from graphflops.capture.record import Hook, NodeRecord, record_of
+from graphflops.capture.trace import Trace
 from graphflops.core.sizes import Spec
 from graphflops.core.torch_compat import tree_leaves
 from graphflops.graph.op import BackwardHook, Invocation, Kind, Op, Operand, Region, Source, TensorArgument

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from graphflops.analysis.costing import call_arguments
-from graphflops.capture import trace
+from graphflops.capture.attempts import trace
 from graphflops.core.costs import Cost, Work, covers
 from graphflops.core.errors import NotSupported, RuleError, RuleLoadError
 from graphflops.core.torch_compat import OpOverload, OpOverloadPacket

@@ -217,6 +217,6 @@ def test_what_a_thread_of_the_model_makes_is_said_not_to_be_counted() -> None:
 
     report = analyze(Threaded(), (X,))
     assert [each.partition(": ")[2] for each in report.warnings] == [
-        "a tensor was made where no trace is, such as in a thread of the model's: what made it is not counted"
+        "a tensor was made where nothing is recorded, such as in another thread: its calls are not counted"
     ]
     assert "made[0] * 2" in Path(__file__).read_text().splitlines()[int(report.warnings[0].split(":")[1]) - 1]

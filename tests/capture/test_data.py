@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from graphflops import CaptureError, analyze
 from graphflops.analysis.mac_counter import MacCount, count_macs
-from graphflops.capture import trace
+from graphflops.capture.attempts import trace
 from graphflops.rules.loading import rulebook
 
 TOKENS, WIDTH, EXPERTS, CHOSEN = 6, 8, 4, 2

@@ -398,7 +398,7 @@ def written_down() -> Iterator[list[str]]:
     record = Tracer._record
 
     def recorded(tracer: Tracer, *args: Any, **kwargs: Any) -> Any:
-        paths.append(tracer.owners[-1])
+        paths.append(tracer.module_paths[-1])
         return record(tracer, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:

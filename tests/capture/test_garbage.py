@@ -11,7 +11,7 @@ import torch
 
 from graphflops import CaptureError, analyze
 from graphflops.analysis import pipeline
-from graphflops.capture import trace
+from graphflops.capture.attempts import trace
 
 X = torch.ones(3, 4)
 

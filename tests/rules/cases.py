@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from graphflops import Cost, spec
 from graphflops.analysis.costing import call_arguments
-from graphflops.capture import trace
+from graphflops.capture.attempts import trace
 from graphflops.graph.build import build
 from graphflops.graph.op import Op
 from graphflops.graph.passes import run_passes

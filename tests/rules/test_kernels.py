@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from graphflops.capture import trace
+from graphflops.capture.attempts import trace
 from graphflops.capture.kernels import Kernels
 from graphflops.capture.record import record_of
 from graphflops.rules.loading import shipped

@@ -29,7 +29,7 @@ from torch._ops import OpOverload
 
 from graphflops import Work
 from graphflops.analysis.costing import apply_rules
-from graphflops.capture import trace
+from graphflops.capture.attempts import trace
 from graphflops.core.costs import covers
 from graphflops.graph.build import build
 from graphflops.graph.passes import run_passes

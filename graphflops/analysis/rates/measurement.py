@@ -49,7 +49,7 @@ def _measure(model: nn.Module, batches: Iterable[Any], rules: Iterable[RuleSourc
     import torch
     from torch import nn
 
-    from graphflops.capture import trace
+    from graphflops.capture.attempts import trace
     from graphflops.rules.loading import rulebook
 
     if not isinstance(model, nn.Module):
