@@ -19,11 +19,10 @@ from torch import nn
 
 from graphflops.analysis import op_counter
 from graphflops.analysis.costing import OpCosts
-from graphflops.capture.layouts import spec_of
-from graphflops.capture.signatures import signature_of
+from graphflops.capture.call_arguments import arguments_by_name, spec_if_tensor
 from graphflops.core.costs import Cost, Work
 from graphflops.core.errors import NotSupported, RuleError, UsageError
-from graphflops.core.torch_compat import tree_flatten, tree_map
+from graphflops.core.torch_compat import tree_flatten
 from graphflops.graph.op import Op, TensorArgument
 from graphflops.graph.op_graph import OpGraph
 from graphflops.rules.book import RuleBook
@@ -146,10 +145,8 @@ class _ByRule:
         rule = self.book.find(op)
         if rule is None:
             return None
-        signature = signature_of(op)
-        given = {**signature.defaults, **dict(zip(signature.names, args, strict=False)), **kwargs}
-        offered = {name: tree_map(_spec_if_tensor, value) for name, value in given.items()}
-        out = tuple(map(_spec_if_tensor, result)) if isinstance(result, (tuple, list)) else _spec_if_tensor(result)
+        offered = arguments_by_name(op, args, kwargs)
+        out = tuple(map(spec_if_tensor, result)) if isinstance(result, (tuple, list)) else spec_if_tensor(result)
         try:
             work = rule.evaluate({**self.options, "grad_outputs": frozenset(), **offered, "out": out}).forward
         except (RuleError, NotSupported):
@@ -206,7 +203,3 @@ def _alike(op: Op) -> Any:
         op.needs_grad & weights,
         frozenset(op.fan_in),
     )
-
-
-def _spec_if_tensor(value: Any) -> Any:
-    return spec_of(value) if torch.is_tensor(value) else value

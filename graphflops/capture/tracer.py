@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from graphflops.capture.aborts import FoldingAborted
 from graphflops.capture.backward_hooks import are_on_all_modules, of_module
+from graphflops.capture.call_arguments import arguments_by_name
 from graphflops.capture.checkpoints import Dispatched, Place
 from graphflops.capture.cleanup import close_regions, drop_bookkeeping
 from graphflops.capture.constant_propagation import ConstantPropagation
@@ -40,7 +41,7 @@ from graphflops.capture.signatures import signature_of
 from graphflops.capture.torchscript import original_graph_call
 from graphflops.capture.trace import Trace
 from graphflops.capture.training_steps import Steps
-from graphflops.capture.writer import NOWHERE, GraphWriter, spec_if_tensor
+from graphflops.capture.writer import NOWHERE, GraphWriter
 from graphflops.core.errors import CaptureError, GraphflopsError
 from graphflops.core.torch_compat import (
     SAC_IGNORED_OPS,
@@ -360,7 +361,7 @@ class Tracer(GraphWriter):
         if selective and op not in SAC_IGNORED_OPS:
             self.folding.spoil()
             self.dispatched.append(
-                Dispatched(op, _specs(op, args, kwargs), [(each, each.number(op)) for each in selective])
+                Dispatched(op, arguments_by_name(op, args, kwargs), [(each, each.number(op)) for each in selective])
             )
         if op.overloadpacket is torch.ops.aten.sparse_compressed_tensor:  # which fails on fake tensors
             raise not_dense_error("a tensor is not dense", kwargs.get("layout"), args[2].dtype)
@@ -430,13 +431,6 @@ def _not_counted(pack: Any) -> str:
     code = getattr(pack, "__code__", None)
     where = f"{code.co_filename}:{code.co_firstlineno}" if code else repr(pack)
     return f"hooks on saved tensors ({where}): work that they do when tensors are saved and unpacked may not be counted"
-
-
-def _specs(op: OpOverload, args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call by name, as a rule takes them."""
-    signature = signature_of(op)
-    named = {**signature.defaults, **dict(zip(signature.names, args, strict=False)), **kwargs}
-    return {name: tree_map(spec_if_tensor, value) for name, value in named.items()}
 
 
 def _aten_operator(function: Any) -> OpOverload | None:

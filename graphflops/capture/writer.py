@@ -14,12 +14,13 @@ import torch
 from torch import fx, nn
 
 from graphflops.capture.aborts import CompositeExpanded, FoldingAborted
+from graphflops.capture.call_arguments import spec_if_tensor
 from graphflops.capture.checkpoints import Dispatched, Place, Region, Regions
 from graphflops.capture.constant_propagation import ConstantPropagation
 from graphflops.capture.failures import user_line
 from graphflops.capture.fake_tensors import copy_if_stateful, differentiable_results, tensors_of
 from graphflops.capture.grad_functions import Histories, held_under, history_of
-from graphflops.capture.layouts import layout_error, nnz_of, spec_of
+from graphflops.capture.layouts import layout_error, nnz_of
 from graphflops.capture.math_attention import ATTENTION, FUSED_BACKWARD
 from graphflops.capture.record import Hook, NodeRecord, record_of
 from graphflops.capture.session import Session, session
@@ -397,11 +398,6 @@ class _Paused:
 
     def __exit__(self, *_: object) -> None:
         self.writer.recording = self.before
-
-
-def spec_if_tensor(value: Any) -> Any:
-    """Return the Spec of a tensor, and anything else as it is."""
-    return spec_of(value) if torch.is_tensor(value) else value
 
 
 def _may_have_gradient(args: Any) -> bool:
