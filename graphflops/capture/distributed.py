@@ -78,7 +78,7 @@ def distribution_note(modules: Mapping[str, nn.Module], parameters: Mapping[str,
     wrapped = {type(module).__name__ for module in modules.values() if isinstance(module, _WRAPPERS)}
     sharded = {"DTensor"} if any(map(is_distributed, parameters.values())) else set[str]()
     names = ", ".join(sorted(wrapped | sharded))
-    return (f"{names}: counted as one process would run it, whole; communication is not counted",) if names else ()
+    return (f"{names}: counted as the unsharded model on one process; communication is not counted",) if names else ()
 
 
 _WRAPPERS = (nn.parallel.DistributedDataParallel, nn.DataParallel)

@@ -176,8 +176,8 @@ class _EagerReferenceMode(TorchFunctionMode):
 _ADDRESSES = {torch.Tensor.data_ptr, torch.UntypedStorage.data_ptr, torch.TypedStorage.data_ptr}
 _AS_DATA = {torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.__array__}
 _NO_ADDRESS = (
-    "the address of a tensor was asked for, and a tensor without data has none: a kernel that is called by pointers "
-    "cannot be run here"
+    "the program reads the memory address of a tensor, and fake tensors have none: a kernel that is called with "
+    "pointers cannot run during an analysis"
 )
 
 

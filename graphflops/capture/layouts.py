@@ -70,8 +70,8 @@ def not_dense_error(subject: str, layout: Any, dtype: Any) -> CaptureError:
     """The error for a layout that is not supported. PyTorch has no fake tensor of it, so that it is named."""
     return CaptureError(
         f"{subject} ({layout}, {dtype}): "
-        "what it costs depends on how many numbers it holds, which its shape does not say.\n"
-        "Hand over a dense tensor, where a zero counts as any number does and padding as data. Or hand over the "
-        "numbers and their indices as tensors, have a module of yours do what is done with them, and give that "
-        "module a rule that says what it costs and, in outputs=, what it returns."
+        "its cost depends on the number of its stored elements, which its shape does not give.\n"
+        "Pass a dense tensor, whose zeros and padding are counted as any elements. Or pass the elements and their "
+        "indices as dense tensors to a module of your own, and give that module a rule for its cost, with outputs= for "
+        "what it returns."
     )

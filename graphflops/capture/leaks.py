@@ -35,9 +35,9 @@ def leak_message(leaked: list[Any]) -> str | None:
     if not holders:
         return None
     return (
-        f"{len(leaked)} tensors without data outlive the analysis, held by {', '.join(holders[:5])}: the model's code "
-        "keeps what it computes where the analysis cannot put it back.\n"
-        "Have it keep tensors in attributes of its modules, or delete what is held there before the model runs again."
+        f"{len(leaked)} fake tensors outlive the analysis, held by {', '.join(holders[:5])}: the model's code stores "
+        "tensors where the analysis cannot restore the previous value.\n"
+        "Store tensors in attributes of modules, or delete those that are stored there before the model runs again."
     )
 
 
@@ -47,7 +47,9 @@ def _holders(leaked: list[Any]) -> list[str]:
         return []
     tensors = tuple(leaked)  # as arguments are, so that there is no second list of them
     own = {id(leaked), id(tensors)}
-    referrers = [each for each in gc.get_referrers(*tensors) if id(each) not in own and not _is_internal(each)]
+    referrers = [
+        referrer for referrer in gc.get_referrers(*tensors) if id(referrer) not in own and not _is_internal(referrer)
+    ]
     return [*dict.fromkeys(_describe_holder(referrer, {*map(id, leaked)}) for referrer in referrers)]
 
 

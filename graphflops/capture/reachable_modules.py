@@ -29,7 +29,7 @@ def find_modules(
     function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
 ) -> dict[str, nn.Module]:
     """Name → module, for modules that are in no other one; the module of a method has the empty name."""
-    found: dict[int, tuple[str, nn.Module]] = {}
+    reached: dict[int, tuple[str, nn.Module]] = {}
     seen: set[int] = set()
     level: list[tuple[str, Any]] = [("", function), *_named(function, args), *(kwargs or {}).items()]
     for _ in range(MAX_DEPTH):
@@ -40,12 +40,12 @@ def find_modules(
             seen.add(id(value))
             if is_a(value, nn.Module):
                 if "_modules" in object_dict(value):  # else its __init__ has not run
-                    found[id(value)] = name, value
+                    reached[id(value)] = name, value
             else:
                 below += _members(name, value)
         level = below
-    inner = {id(submodule) for _, module in found.values() for submodule in _submodules(module)}
-    outer = [(name, module) for name, module in found.values() if id(module) not in inner]
+    inner = {id(submodule) for _, module in reached.values() for submodule in _submodules(module)}
+    outer = [(name, module) for name, module in reached.values() if id(module) not in inner]
     names: dict[str, nn.Module] = {}
     for name, module in outer:
         base, number = name, 1

@@ -60,7 +60,7 @@ def test_a_wrapped_model_costs_what_the_module_does_and_is_left_as_it_was(
     assert costs == alone
     assert unchanged
     assert len(notes) == 1
-    assert notes[0].endswith("counted as one process would run it, whole; communication is not counted")
+    assert notes[0].endswith("counted as the unsharded model on one process; communication is not counted")
 
 
 def test_flat_parameters_and_parts_are_refused_in_words(answers: dict[str, Any]) -> None:
