@@ -22,7 +22,7 @@ import torch
 
 from graphflops.capture.assumptions import Assumptions
 from graphflops.capture.constant_evaluation import ConstantEvaluator
-from graphflops.capture.dtypes import refuse_dtypes
+from graphflops.capture.dtypes import check_dtypes
 from graphflops.capture.dynamic_shapes import DynamicShapes
 from graphflops.capture.fake_tensors import FakeTensors
 from graphflops.capture.faults import user_location
@@ -68,7 +68,7 @@ class ConstantPropagation:
         self.numbers = NumberReads(self.evaluator, self.assumptions)
         self._shapes = DynamicShapes(self.evaluator, self.assumptions, self.run)
         self._run_kernel = _run_by_mode if by_mode else Kernels(fakes.mode).run
-        self._check_dtypes = None if by_mode else refuse_dtypes
+        self._check_dtypes = None if by_mode else check_dtypes
 
     def run(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The result of an operator on fake tensors, also if its shape or value depends on data.

@@ -1,5 +1,6 @@
-"""Meta kernels, run as a FakeTensorMode runs them, but not by one: what it looks up and writes down for each call was a
-large part of an analysis.
+"""Meta kernels, run on fake tensors as a FakeTensorMode runs them, without the mode's bookkeeping for each call.
+
+That bookkeeping was a large part of the time of an analysis.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from graphflops.core.weak import weakly_cached
 aten = torch.ops.aten
 
 _CPU = torch.device("cpu")
-_BY_DATA = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape, torch.Tag.inplace_view}
-_PLAIN = {
+_DATA_DEPENDENT = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape, torch.Tag.inplace_view}
+_SPECIAL_BUT_EQUAL = {
     aten.view.default,
     aten._unsafe_view.default,
     aten.slice.Tensor,
@@ -37,210 +38,212 @@ _PLAIN = {
     aten.empty_like.default,
     aten.native_layer_norm.default,
 }
-"""what a mode treats specially for symbolic sizes, or several devices, alone"""
-
-_FULL = (torch.float32, torch.float64)
-"""what is computed in as it is, and in nothing more precise"""
-
-_OF_ARITHMETIC = (torch.dtype, int, float)
-
-_UNTAGGED = ("hardswish",)
-"""what works element by element, although PyTorch does not say so"""
+"""operators that a mode treats specially, but only for symbolic sizes or several devices"""
+_FULL_PRECISION = (torch.float32, torch.float64)
+"""dtypes that kernels compute in as they are, and in no more precise one"""
+_SCALAR_TYPES = (torch.dtype, int, float)
+_UNTAGGED_POINTWISE = ("hardswish",)
+"""pointwise operators without PyTorch's tag"""
 
 Key: TypeAlias = "tuple[Any, ...]"
-Shape: TypeAlias = "tuple[Any, Any, torch.dtype]"
-"""of a tensor its shape, strides and dtype"""
-Made: TypeAlias = "tuple[type | None, tuple[Shape, ...]]"
-"""what holds the results of a call, if there are several, and each of them"""
+Layout: TypeAlias = "tuple[Any, Any, torch.dtype]"
+"""shape, strides and dtype of a tensor"""
+CachedResults: TypeAlias = "tuple[type | None, tuple[Layout, ...]]"
+"""container of the results of a call, if there are several, and the layout of each"""
 
 
 class Kernels:
-    """The operators of one trace. What was run is not run again on inputs like those, if it makes new tensors."""
+    """The operators of one trace. The results of calls that make new tensors are cached, by the layouts of operands."""
 
     def __init__(self, mode: FakeTensorMode) -> None:
         self.mode = mode
-        self._made: dict[Key, Made] = {}
-        self._written: set[Key] = set()  # calls that return what they write to, as it was but for its numbers
+        self._results: dict[Key, CachedResults] = {}
+        self._in_place: set[Key] = set()  # calls that return their first operand, with the layout that it had
 
     def run(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The result of an operator on fake tensors."""
         if op is aten.empty.memory_format:
             return self._empty(op, args, kwargs)
-        if not _is_direct(op) or kwargs.get("device") is not None or (asked := self._asked(op, args, kwargs)) is None:
+        if not _is_direct(op) or kwargs.get("device") is not None:
             return op(*args, **kwargs)
-        if op is aten.native_layer_norm.default and args[0].dtype not in _FULL:
-            return op(*args, **kwargs)  # in which precision it keeps the statistics, the mode knows
-        key, common = asked
-        is_written = key in self._written or (common is not None and _writes_alone(op) and _is_plain_arithmetic(key))
-        if is_written and (common is None or common[0] == args[0].shape):
+        if (cache_key := self._cache_key(op, args, kwargs)) is None:
+            return op(*args, **kwargs)
+        if op is aten.native_layer_norm.default and args[0].dtype not in _FULL_PRECISION:
+            return op(*args, **kwargs)  # the mode knows in which precision it keeps the statistics
+        key, common = cache_key
+        is_in_place = key in self._in_place or (
+            common is not None and _is_pointwise_in_place(op) and _is_uncast_arithmetic(key)
+        )
+        if is_in_place and (common is None or common[0] == args[0].shape):
             return args[0]
         if op is aten.native_batch_norm.default:
-            shapes = _of_batch_norm(*args)
-            return tuple(self._like(*shapes)) if shapes else op(*args, **kwargs)
-        if key in self._made:
-            several, shapes = self._made[key]
-            fakes = self._like(*((*common, each[2]) for each in shapes) if common else shapes)
-            return several(fakes) if several else fakes[0]
+            layouts = _batch_norm_layouts(*args)
+            return tuple(self._empty_fakes(*layouts)) if layouts else op(*args, **kwargs)
+        if key in self._results:
+            container, layouts = self._results[key]
+            fakes = self._empty_fakes(*((*common, layout[2]) for layout in layouts) if common else layouts)
+            return container(fakes) if container else fakes[0]
         try:
             with in_kernel_invocation_manager(self.mode):
                 result = op(*args, **kwargs)
-        except NotImplementedError:  # composed of what has no such kernel
+        except NotImplementedError:  # it is composed of operators without such a kernel
             return op(*args, **kwargs)
-        several = type(result) if isinstance(result, (tuple, list)) else None
-        results = list(result) if several else [result]
-        if any(isinstance(each, torch.Tensor) and each.layout != torch.strided for each in results):
+        container = type(result) if isinstance(result, (tuple, list)) else None
+        results = list(result) if container else [result]
+        if any(isinstance(part, torch.Tensor) and part.layout != torch.strided for part in results):
             return op(*args, **kwargs)
-        if _makes_new(op) and all(isinstance(each, torch.Tensor) for each in results):
-            self._made[key] = several, tuple(map(_shape, results))
-        elif _writes_alone(op) and result is args[0]:
-            self._written.add(key)
-        fakes = [self._as_fake(each) if isinstance(each, torch.Tensor) else each for each in results]
-        return several(fakes) if several else fakes[0]
+        if _is_free_of_aliases(op) and all(isinstance(part, torch.Tensor) for part in results):
+            self._results[key] = container, tuple(map(_layout, results))
+        elif _is_pointwise_in_place(op) and result is args[0]:
+            self._in_place.add(key)
+        fakes = [self._as_fake(part) if isinstance(part, torch.Tensor) else part for part in results]
+        return container(fakes) if container else fakes[0]
 
     def _empty(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor:
-        """A tensor of nothing but a shape, which each batch norm asks for."""
+        """An empty tensor, which each batch norm makes."""
         key = (op, *_leaves(args), *kwargs.items())
-        if key not in self._made:
+        if key not in self._results:
             with torch.no_grad(), DisableTorchFunction(), DisableTorchDispatch():
-                made: torch.Tensor = op(*args, **{**kwargs, "device": torch.device("meta"), "pin_memory": None})
-            self._made[key] = None, (_shape(made),)
-        return self._like(*self._made[key][1])[0]
+                empty: torch.Tensor = op(*args, **{**kwargs, "device": torch.device("meta"), "pin_memory": None})
+            self._results[key] = None, (_layout(empty),)
+        return self._empty_fakes(*self._results[key][1])[0]
 
-    def _like(self, *shapes: Shape) -> list[torch.Tensor]:
+    def _empty_fakes(self, *layouts: Layout) -> list[torch.Tensor]:
         with torch.no_grad(), DisableTorchFunction(), DisableTorchDispatch():
             return [
                 FakeTensor(self.mode, torch.empty_strided(size, stride, dtype=dtype, device="meta"), _CPU)
-                for size, stride, dtype in shapes
+                for size, stride, dtype in layouts
             ]
 
     def _as_fake(self, tensor: torch.Tensor) -> torch.Tensor:
         if isinstance(tensor, FakeTensor):
-            return tensor  # what an operator wrote to
+            return tensor  # an operand that the operator wrote to
         with torch.no_grad(), DisableTorchFunction(), DisableTorchDispatch():
             return FakeTensor(self.mode, tensor, _CPU)
 
-    def _asked(
+    def _cache_key(
         self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Key, tuple[Any, Any] | None] | None:
-        """What a result depends on, and its shape and strides, if it works on elements of contiguous tensors alone.
+        """The key that the layouts of the results depend on; of contiguous pointwise ones, their shape and strides too.
 
-        None if it takes the mode to make a result, as of constants, whose values it knows.
+        None if the mode has to run the operator, as for constants, whose values it knows.
         """
         key: list[Any] = [op, *kwargs]
-        shapes: list[Shape] = []
-        laid_out = False  # as the call says, and not as its operands are
+        layouts: list[Layout] = []
+        has_memory_format = False  # then the operands do not determine the strides
         with DisableTorchFunction(), DisableTorchDispatch():
-            for each in _leaves((*args, *kwargs.values())):
-                if isinstance(each, torch.Tensor):
-                    if not self._is_plain(each):
+            for leaf in _leaves((*args, *kwargs.values())):
+                if isinstance(leaf, torch.Tensor):
+                    if not self._is_plain_fake(leaf):
                         return None
-                    shapes.append(_shape(each))
-                    key.append(each.dtype)
-                elif isinstance(each, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+                    layouts.append(_layout(leaf))
+                    key.append(leaf.dtype)
+                elif isinstance(leaf, (torch.SymInt, torch.SymFloat, torch.SymBool)):
                     return None
                 else:
-                    key += (type(each), each)
-                    laid_out = laid_out or isinstance(each, torch.memory_format)
-        if not shapes:
+                    key += (type(leaf), leaf)
+                    has_memory_format = has_memory_format or isinstance(leaf, torch.memory_format)
+        if not layouts:
             return None
-        if _is_pointwise(op) and not laid_out and (common := _broadcast(shapes)) is not None:
+        if _is_pointwise(op) and not has_memory_format and (common := _broadcast(layouts)) is not None:
             return tuple(key), common
-        return (*key, *shapes), None
+        return (*key, *layouts), None
 
-    def _is_plain(self, tensor: torch.Tensor) -> bool:
-        """Whether it is a stand-in of its own mode, dense, and of no value that is known."""
+    def _is_plain_fake(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is a dense fake tensor of this mode without a known value."""
         if type(tensor) is not FakeTensor or tensor.fake_mode is not self.mode:
             return False
         return tensor.constant is None and tensor.layout is torch.strided
 
 
 def _leaves(values: tuple[Any, ...]) -> Iterator[Any]:
-    for each in values:
-        if isinstance(each, (tuple, list)):
-            yield len(each)
-            yield from _leaves(tuple(each))
+    """The leaves of nested tuples and lists, each of these preceded by its length."""
+    for value in values:
+        if isinstance(value, (tuple, list)):
+            yield len(value)
+            yield from _leaves(tuple(value))
         else:
-            yield each
+            yield value
 
 
-def _shape(tensor: torch.Tensor) -> Shape:
+def _layout(tensor: torch.Tensor) -> Layout:
     return tensor.shape, tensor.stride(), tensor.dtype
 
 
-def _broadcast(shapes: list[Shape]) -> tuple[Any, Any] | None:
-    """The shape and strides of a result of contiguous tensors, element by element; None if that cannot be told.
+def _broadcast(layouts: list[Layout]) -> tuple[Any, Any] | None:
+    """The shape and strides of a pointwise result of contiguous operands; None if an operand is not contiguous.
 
-    Where one of them is a number, PyTorch asks more of it than its shape.
+    Of scalars among the operands PyTorch checks more than the shape.
     """
-    if not all(shape and stride == _contiguous(shape) for shape, stride, _ in shapes):
+    if not all(shape and stride == _contiguous_strides(shape) for shape, stride, _ in layouts):
         return None
-    found = shapes[0][0]
-    for shape, _, _ in shapes[1:]:
-        if shape != found:
+    common = layouts[0][0]
+    for shape, _, _ in layouts[1:]:
+        if shape != common:
             try:
-                found = torch.broadcast_shapes(found, shape)  # type: ignore[no-untyped-call]
+                common = torch.broadcast_shapes(common, shape)  # type: ignore[no-untyped-call]
             except RuntimeError:
                 return None
-    return found, _contiguous(found)
+    return common, _contiguous_strides(common)
 
 
 @lru_cache(maxsize=4096)
-def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     strides = [1]
     for size in reversed(shape[1:]):
         strides.insert(0, strides[0] * max(size, 1))
     return tuple(strides)
 
 
-def _of_batch_norm(
+def _batch_norm_layouts(
     input: torch.Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *rest: Any
-) -> tuple[Shape, ...]:
-    """Its result and the statistics of the batch, without running what it is made of as PyTorch does; () if unusual."""
+) -> tuple[Layout, ...]:
+    """The layouts of a batch norm's result and statistics, without the decomposition; () for an unusual input."""
     with DisableTorchFunction(), DisableTorchDispatch():
-        if input.dtype not in _FULL or not input.is_contiguous():
+        if input.dtype not in _FULL_PRECISION or not input.is_contiguous():
             return ()
         statistics = ((input.shape[1] if training else 0,), (1,), input.dtype)
-        return _shape(input), statistics, statistics
+        return _layout(input), statistics, statistics
 
 
 @weakly_cached
 def _is_direct(op: OpOverload) -> bool:
-    """Whether a mode does nothing for it but to run its meta kernel."""
-    if op.namespace != "aten" or _BY_DATA.intersection(op.tags):
+    """Whether a mode would only run the meta kernel of an operator."""
+    if op.namespace != "aten" or _DATA_DEPENDENT.intersection(op.tags):
         return False
     name = op._schema.name + (f".{op._overloadname}" if op._overloadname != "default" else "")
     if has_kernel(name, "CompositeImplicitAutograd"):
-        return False  # of what it is composed, autograd has to see
+        return False  # autograd has to see its parts
     if not has_computed_kernel(name, "Meta"):
         return False
-    return op in _PLAIN or not any(is_special(op) for is_special, _ in op_implementations_checks)
+    return op in _SPECIAL_BUT_EQUAL or not any(is_special(op) for is_special, _ in op_implementations_checks)
 
 
 @weakly_cached
-def _makes_new(op: OpOverload) -> bool:
-    """Whether nothing that it returns shares memory with what it is given."""
-    return not any(each.alias_info for each in (*op._schema.arguments, *op._schema.returns))
+def _is_free_of_aliases(op: OpOverload) -> bool:
+    """Whether no result shares memory with an argument."""
+    return not any(value.alias_info for value in (*op._schema.arguments, *op._schema.returns))
 
 
 @weakly_cached
-def _writes_alone(op: OpOverload) -> bool:
-    """Whether all that it does is to write to its first argument, element by element, and to return it."""
+def _is_pointwise_in_place(op: OpOverload) -> bool:
+    """Whether an operator is pointwise, and writes to its first argument and returns it."""
     return op._schema.is_mutable and op._schema.name.endswith("_") and _is_pointwise(op)
 
 
-def _is_plain_arithmetic(key: Key) -> bool:
-    """Whether a call has tensors of one dtype, computed in as it is, and numbers: no kernel has more to say of it."""
+def _is_uncast_arithmetic(key: Key) -> bool:
+    """Whether a call computes with numbers and tensors of one dtype, in that dtype: no kernel changes the layout."""
     op, *rest = key
-    tensors = {each for each in rest if isinstance(each, torch.dtype)}
+    dtypes = {value for value in rest if isinstance(value, torch.dtype)}
     draws = torch.Tag.nondeterministic_seeded in op.tags
-    if len(tensors) != 1 or not tensors.issubset(_FULL) or draws or "shift" in op._schema.name:
+    if len(dtypes) != 1 or not dtypes.issubset(_FULL_PRECISION) or draws or "shift" in op._schema.name:
         return False
-    return all(isinstance(each, _OF_ARITHMETIC) or each in (int, float, bool) for each in rest)
+    return all(isinstance(value, _SCALAR_TYPES) or value in (int, float, bool) for value in rest)
 
 
 @weakly_cached
 def _is_pointwise(op: OpOverload) -> bool:
-    """Whether it works element by element; of what writes in place PyTorch says so of what it is a variant of."""
+    """Whether an operator is pointwise; for an in-place one, PyTorch's tag is on its out-of-place variant."""
     name = op._schema.name.removeprefix("aten::").removesuffix("_")
-    kin = getattr(getattr(aten, name, None), op._overloadname, op)
-    return torch.Tag.pointwise in (*op.tags, *kin.tags) or name in _UNTAGGED
+    variant = getattr(getattr(aten, name, None), op._overloadname, op)
+    return torch.Tag.pointwise in (*op.tags, *variant.tags) or name in _UNTAGGED_POINTWISE

@@ -77,7 +77,7 @@ def stay_on_one_core() -> None:
 
 
 def by_mode(case: Case) -> None:
-    """A step whose operators are all run by the mode of the stand-ins, and not by their kernels."""
+    """A step whose operators are all run by the fake tensor mode, and not by their meta kernels."""
     from unittest.mock import patch
 
     from graphflops.capture.kernels import Kernels
