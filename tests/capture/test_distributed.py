@@ -65,5 +65,5 @@ def test_a_wrapped_model_costs_what_the_module_does_and_is_left_as_it_was(
 
 def test_flat_parameters_and_parts_are_refused_in_words(answers: dict[str, Any]) -> None:
     assert answers["flat"].startswith("the model is wrapped by FullyShardedDataParallel (FSDP)")
-    assert "a distributed tensor (DTensor) is asked for its part (to_local)" in answers["part"]
+    assert "the local part of a distributed tensor (DTensor, to_local)" in answers["part"]
     assert "FakeTensor" not in answers["flat"] + answers["part"]

@@ -60,8 +60,8 @@ def test_one_that_is_trained_is_refused() -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_one_that_is_made_on_the_way(layout: torch.layout) -> None:
-    with pytest.raises(CaptureError, match="a rule that says what it costs"):
+def test_a_sparse_intermediate_is_refused(layout: torch.layout) -> None:
+    with pytest.raises(CaptureError, match="give that module a rule for its cost"):
         analyze(lambda a, b: a.to_sparse(layout=layout) @ b, (torch.eye(4), DENSE))
 
 
