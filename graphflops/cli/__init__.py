@@ -1,7 +1,7 @@
-"""The command line: arguments in, a report out, and an exit code.
+"""The command line.
 
-Exit codes: 0 done · 1 usage or capture error · 2 unknown ops under --strict · 4 a witness contradicts a rule · 130
-interrupted.
+Exit codes: 0 success · 1 invalid arguments or failed capture · 2 unsupported ops with --strict · 4 failed
+verification · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EXIT_CODES: dict[type[GraphflopsError], int] = {MissingRules: 2, VerificationFai
 INTERRUPTED = 130
 
 app = typer.Typer(
-    help="What a PyTorch model costs, read from its graph: forward, backward and optimizer FLOPs.",
+    help="Count the FLOPs of a PyTorch model (forward, backward, optimizer step) without running it.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -40,9 +40,9 @@ app.add_typer(rules.app, name="rules")
 @app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
-    show_version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False,
+    show_version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
 ) -> None:
-    """What a PyTorch model costs, read from its graph."""
+    """Count the FLOPs of a PyTorch model without running it."""
     if show_version:
         from importlib.metadata import version
 
@@ -52,25 +52,25 @@ def root(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     stdout, stderr = sys.stdout, sys.stderr
     with terminal.prepared():
-        code = _code_of(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout, sys.stderr = stdout, stderr  # typer puts others in the place of what nobody reads
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout, sys.stderr = stdout, stderr  # typer replaces streams whose reader is gone
         try:
             if sys.stdout is not None:
                 sys.stdout.flush()
         except (OSError, ValueError) as error:
-            code = _not_written(error)
+            code = _report_write_error(error)
     return code
 
 
-def _code_of(arguments: list[str]) -> int:
-    """The exit code of a command, whatever its code or the user's raises."""
+def _run(arguments: list[str]) -> int:
+    """Run a command and return its exit code; every exception becomes a message."""
     try:
-        _refuse_unspeakable(arguments)
+        _check_characters(arguments)
         code = app(args=arguments, prog_name="graphflops", standalone_mode=False)
-        if code == INTERRUPTED:  # typer caught it
+        if code == INTERRUPTED:  # typer handled it
             raise KeyboardInterrupt
     except (KeyboardInterrupt, typer.Abort):
         terminal.say("interrupted", error=True)
@@ -79,11 +79,11 @@ def _code_of(arguments: list[str]) -> int:
         terminal.say("\n".join([f"error: {error}", *_hints(error, arguments)]), error=True)
         return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
     except OSError as error:
-        return _not_written(error)
+        return _report_write_error(error)
     except BaseException as error:
-        if isinstance(error.__context__, BrokenPipeError):  # typer and rich leave so
-            return _not_written(error.__context__)
-        terminal.say(f"error: {_told(error)}", error=True)
+        if isinstance(error.__context__, BrokenPipeError):  # how typer and rich exit
+            return _report_write_error(error.__context__)
+        terminal.say(f"error: {_format_exception(error)}", error=True)
         if sys.flags.dev_mode:
             traceback.print_exception(error)
         return 1
@@ -91,46 +91,48 @@ def _code_of(arguments: list[str]) -> int:
 
 
 def _hints(error: GraphflopsError, arguments: list[str]) -> list[str]:
-    """What may have been meant by inputs that a model cannot be called with."""
+    """Hints on inputs that may be the cause of a failed capture."""
     if not isinstance(error, CaptureError):
         return []
-    from graphflops.cli.inputs import numbers_as_tensors
+    from graphflops.cli.inputs import one_dimensional_hints
 
-    texts = [each for option, each in pairwise(arguments) if option in ("-i", "--input")]
-    return numbers_as_tensors([*texts, *(each[8:] for each in arguments if each.startswith("--input="))])
+    texts = [value for option, value in pairwise(arguments) if option in ("-i", "--input")]
+    prefix = "--input="
+    texts += [argument.removeprefix(prefix) for argument in arguments if argument.startswith(prefix)]
+    return one_dimensional_hints(texts)
 
 
-def _refuse_unspeakable(arguments: list[str]) -> None:
-    """No name of a file or module has a NUL or a lone surrogate in it, and systems say so in many ways."""
+def _check_characters(arguments: list[str]) -> None:
+    """Refuse a NUL or a lone surrogate: no file or module name has one, and systems report it differently."""
     for argument in arguments:
         try:
             if b"\0" not in os.fsencode(argument):
                 continue
         except UnicodeEncodeError:
             pass
-        raise UsageError(f"the argument {shortened(argument, 200)!r} has a character in it that no name can have")
+        raise UsageError(f"the argument {shortened(argument, 200)!r} contains a character that no name can have")
 
 
-def _told(error: BaseException) -> str:
-    """An error that is not one of ours: the parser's, of bad usage; an exit of the user's code; or a fault here."""
+def _format_exception(error: BaseException) -> str:
+    """The message of an exception other than GraphflopsError: bad usage, an exit in user code, or a bug."""
     if callable(message := getattr(error, "format_message", None)):
         path = getattr(getattr(error, "ctx", None), "command_path", "graphflops")
         return f"{shortened(message(), 500)} (usage: {path} --help)"
     if not isinstance(error, Exception):
-        return f"{format_error(error)}, raised by code that was analysed\n    {location_of(error)}"
+        return f"{format_error(error)}, raised by the analyzed code\n    {location_of(error)}"
     if isinstance(error, (MemoryError, RecursionError)):
-        return f"this is too large, or nested too deeply: {format_error(error)}\n    {location_of(error)}"
+        return f"too large or too deeply nested: {format_error(error)}\n    {location_of(error)}"
     return (
-        f"graphflops is at fault, and not what it was given: {format_error(error)}\n    {location_of(error)}\n"
-        f"Please report this line: {bug_report(error)}"
+        f"internal error in graphflops: {format_error(error)}\n    {location_of(error)}\n"
+        f"Please report it with this line: {bug_report(error)}"
     )
 
 
-def _not_written(error: OSError | ValueError) -> int:
-    """Standard output is full or closed, which is said; or nobody reads on, which needs no word."""
+def _report_write_error(error: OSError | ValueError) -> int:
+    """Report that standard output is full or closed; a reader that stopped reading is not an error to report."""
     terminal.let_go()
     if not isinstance(error, BrokenPipeError):
-        named = isinstance(error, OSError) and error.filename
+        file = isinstance(error, OSError) and error.filename
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        terminal.say(f"error: cannot {f'use {named}' if named else 'write the output'}: {reason}", error=True)
+        terminal.say(f"error: cannot {f'use {file}' if file else 'write the output'}: {reason}", error=True)
     return 1

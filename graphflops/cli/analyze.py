@@ -1,53 +1,38 @@
-"""Commands that make and show reports: analyze, show, explain."""
-
-from __future__ import annotations
+"""Commands that create and print reports: analyze, show, explain."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from graphflops.cli import options
 from graphflops.report.terminal import Terminal, say
 
 
 def analyze(
-    target: Annotated[
-        str | None, typer.Argument(help="PACKAGE.MODULE:FACTORY; ResNet-BK if left out", show_default=False)
-    ] = None,
-    inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="NAME=SIZExSIZE:DTYPE, or NAME:=VALUE; once for each")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="leading size of every input")] = None,
-    seq: Annotated[int | None, typer.Option(min=1, help="sequence length of ResNet-BK")] = None,
-    config: Annotated[
-        str | None, typer.Option(help="configuration of ResNet-BK: a preset, FIELD=VALUE, or both, with commas")
-    ] = None,
-    optimizer: Annotated[
-        str, typer.Option(help="adamw, adam, sgd, sgd_momentum, a class of torch.optim, PACKAGE.CLASS, or none")
-    ] = "adamw",
-    inference: Annotated[bool, typer.Option("--inference", help="forward alone: no backward, no optimizer")] = False,
-    convention: Annotated[str, typer.Option(help="standard, exact, torch, fvcore, …, or a file.toml")] = "standard",
-    attention: Annotated[str, typer.Option(help="whose backward attention has: flash or math")] = "flash",
-    rules: Annotated[list[Path] | None, typer.Option(help="a file or folder of rules of your own")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="refuse a model with an op that no rule names")] = False,
+    target: options.Target = None,
+    inputs: options.Inputs = None,
+    batch: options.Batch = None,
+    seq: options.Seq = None,
+    config: options.Config = None,
+    optimizer: options.Optimizer = "adamw",
+    inference: options.Inference = False,
+    convention: options.Convention = "standard",
+    attention: options.Attention = "flash",
+    rules: options.Rules = None,
+    strict: Annotated[bool, typer.Option("--strict", help="fail if any op is unsupported")] = False,
     expand: Annotated[
-        list[str] | None, typer.Option(help="count the single operations of these, by target: 'my.module.*', or '*'")
-    ] = None,
-    rate: Annotated[
         list[str] | None,
-        typer.Option(
-            help="how often modules run, where data decides: '*.experts.*=top_k/num_experts', 'blocks.3=0.3..0.8'"
-        ),
+        typer.Option(help="count these ops by decomposition instead of by rule: 'my.module.*', or '*'; repeatable"),
     ] = None,
+    rate: options.Rate = None,
     no_fold: Annotated[
-        bool, typer.Option("--no-fold", help="look at each of a model's equal blocks; the report is the same")
+        bool, typer.Option("--no-fold", help="trace every repeated block (slower, same result)")
     ] = False,
-    json: Annotated[Path | None, typer.Option(help="write the whole report to this file")] = None,
-    explain: Annotated[
-        str | None, typer.Option(help="say why the numbers of this module path, component or op are what they are")
-    ] = None,
+    json: options.Json = None,
+    explain: Annotated[str | None, typer.Option(help=options.EXPLAIN_HELP)] = None,
 ) -> None:
-    """Analyse one training step of a model, without running it."""
+    """Count the FLOPs of a training step of a model, without running it."""
     from graphflops.analysis import pipeline
     from graphflops.cli import targets
     from graphflops.report.text import print_report
@@ -57,14 +42,14 @@ def analyze(
         model,
         args,
         kwargs,
-        optimizer=None if optimizer == "none" else optimizer,
+        optimizer=options.optimizer_or_none(optimizer),
         training=not inference,
         rules=rules,
         convention=convention,
         attention=attention,  # type: ignore[arg-type]
         strict=strict,
         expand=expand or False,
-        rates=targets.rates(rate),
+        rates=targets.parse_rates(rate),
         fold=not no_fold,
     )
     if explain is not None:
@@ -76,11 +61,11 @@ def analyze(
 
 
 def show(
-    file: Annotated[Path, typer.Argument(help="a report that analyze --json wrote")],
+    file: Annotated[Path, typer.Argument(help="a report saved by analyze --json")],
     convention: Annotated[str | None, typer.Option(help="standard, exact, torch, fvcore, …, or a file.toml")] = None,
-    explain: Annotated[str | None, typer.Option(help="a module path, component or op")] = None,
+    explain: Annotated[str | None, typer.Option(help=options.EXPLAIN_HELP)] = None,
 ) -> None:
-    """Print a saved report, on a machine that needs neither the model nor torch."""
+    """Print a saved report. Neither the model nor torch is needed."""
     from graphflops.report.report import Report
     from graphflops.report.text import print_report
 
@@ -94,25 +79,24 @@ def show(
 
 def explain(
     target: Annotated[
-        str | None, typer.Argument(help="PACKAGE.MODULE:FACTORY, or a saved report; ResNet-BK if left out")
+        str | None,
+        typer.Argument(help=f"{options.MODEL_HELP}, or a saved report; default: ResNet-BK", show_default=False),
     ] = None,
-    inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="NAME=SIZExSIZE:DTYPE, or NAME:=VALUE; once for each")
+    inputs: options.Inputs = None,
+    other_convention: Annotated[
+        str | None, typer.Option("--as", help="list the differences to this convention, line by line")
     ] = None,
-    other: Annotated[
-        str | None, typer.Option("--as", help="from our number to this convention's, line by line")
-    ] = None,
-    what: Annotated[str, typer.Option("--of", help="a module path, component or op; the whole model if left out")] = "",
-    convention: Annotated[str, typer.Option(help="what our number is counted in")] = "standard",
-    rules: Annotated[list[Path] | None, typer.Option(help="a file or folder of rules of your own")] = None,
+    query: Annotated[str, typer.Option("--of", help="module path, component or op; default: the whole model")] = "",
+    convention: options.Convention = "standard",
+    rules: options.Rules = None,
 ) -> None:
-    """Say why a number is what it is; with --as, why another counter says something else, forward."""
+    """Explain a number; with --as, explain why another counter reports a different forward number."""
     from graphflops.core.errors import UsageError
     from graphflops.report.report import Report
 
     if target is not None and target.endswith(".json"):
         if inputs or rules:
-            raise UsageError("--input and --rules are of a model; a saved report is what it is")
+            raise UsageError("--input and --rules need a model, not a saved report")
         report = Report.from_json(target).under(convention)
     else:
         from graphflops.analysis import pipeline
@@ -120,7 +104,7 @@ def explain(
 
         model, args, kwargs = targets.model_and_inputs(target, inputs)
         report = pipeline.analyze(model, args, kwargs, rules=rules, convention=convention)
-    if other is None:
-        say(report.explain(what))
+    if other_convention is None:
+        say(report.explain(query))
     else:
-        say(report.with_entries(report.select(what)).diff(other))
+        say(report.with_entries(report.select(query)).diff(other_convention))

@@ -1,4 +1,4 @@
-"""What the command line names, as factories of sizes: the home model by its fields, others by their arguments."""
+"""Model factories for ``scale``: functions from sizes to a model and its inputs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import nn
 
 from graphflops.analysis.scaling.ranges import SizeRange
 from graphflops.cli.inputs import Input, bind, split
-from graphflops.cli.targets import DEFAULT_BATCH, home_model, load
+from graphflops.cli.targets import DEFAULT_BATCH, load, resnet_bk
 from graphflops.core.errors import UsageError
 from graphflops.core.messages import EXIT_EXCEPTIONS, format_error, location_of
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
 
 Factory = Callable[..., tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]]
 
-HOME = {
+RESNET_BK_SIZES = {
     "N": "n_seq",
     "D": "d_model",
     "V": "vocab_size",
@@ -27,81 +27,82 @@ HOME = {
     "K": "top_k",
     "L": "n_layers",
 }
-"""the letters of papers, and which fields of ResNet-BK's configuration they are"""
+"""size symbol of the papers → field of ResNetBKConfig"""
 
 
-def home(config: str | None) -> tuple[Factory, dict[str, int]]:
-    """ResNet-BK in its sizes, and their values in a configuration.
+def resnet_bk_factory(config: str | None) -> tuple[Factory, dict[str, int]]:
+    """A factory of ResNet-BK, and the default of each size.
 
     Raises:
-        UsageError: the configuration is not possible.
+        UsageError: the configuration is invalid.
     """
-    chosen: ResNetBKConfig = home_model(config, None).config
+    base: ResNetBKConfig = resnet_bk(config, None).config
 
-    def resnet_bk(B: int, **sizes: int) -> tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]:
-        fields: dict[str, Any] = {HOME[name]: value for name, value in sizes.items()}
-        model = ConfigurableResNetBK(replace(chosen, **fields))
+    def factory(B: int, **sizes: int) -> tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]:
+        fields: dict[str, Any] = {RESNET_BK_SIZES[name]: value for name, value in sizes.items()}
+        model = ConfigurableResNetBK(replace(base, **fields))
         return model, *bind(model, [Input.parse(f"tokens={B}x{model.n_seq}:int64")])
 
-    return resnet_bk, {"B": DEFAULT_BATCH, **{name: getattr(chosen, field) for name, field in HOME.items()}}
+    return factory, {"B": DEFAULT_BATCH, **{name: getattr(base, field) for name, field in RESNET_BK_SIZES.items()}}
 
 
-def of_target(target: str, inputs: Iterable[str] | None, sizes: Mapping[str, SizeRange]) -> Factory:
-    """What ``PACKAGE.MODULE:FACTORY`` makes when it is called with the sizes that it has arguments for.
+def target_factory(target: str, inputs: Iterable[str] | None, sizes: Mapping[str, SizeRange]) -> Factory:
+    """A factory that calls ``MODULE:FACTORY`` with the sizes that are among its parameters.
 
-    It returns a model, whose inputs are then described with names of sizes (``tokens=BxN:int64``), or a model and its
-    inputs as ``graphflops.law`` asks for.
+    The target returns a model, and ``inputs`` describe its inputs with names of sizes (``tokens=BxN:int64``); or it
+    returns a model and its inputs, as ``graphflops.law`` expects.
 
     Raises:
-        UsageError: it is no function, or the inputs speak of a size that is not given.
+        UsageError: the target is not a function, or a size is neither a parameter of it nor part of an input.
     """
-    made = load(target)
-    if not callable(made) or isinstance(made, nn.Module):
-        raise UsageError(f"{target} is a {type(made).__name__}: a law needs a function of sizes that makes the model")
-    texts = split(inputs)
-    asked = _arguments(made, sizes)
-    unused = set(sizes) - asked - {name for text in texts for name in _sizes_in(text, sizes)}
-    if unused:
+    function = load(target)
+    if not callable(function) or isinstance(function, nn.Module):
         raise UsageError(
-            f"neither {target} nor an input takes {', '.join(sorted(unused))}: name it in --input, as in BxN"
+            f"{target} is a {type(function).__name__}; expected a function that takes sizes and returns a model"
         )
+    texts = split(inputs)
+    parameters = _size_parameters(function, sizes)
+    unused = set(sizes) - parameters - {name for text in texts for name in _sizes_in(text, sizes)}
+    if unused:
+        names = ", ".join(sorted(unused))
+        raise UsageError(f"{names}: neither a parameter of {target} nor a size in an --input, such as tokens=BxN")
 
     def factory(**values: int) -> tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]:
         try:
-            built = made(**{name: value for name, value in values.items() if name in asked})
+            result = function(**{name: value for name, value in values.items() if name in parameters})
         except EXIT_EXCEPTIONS as error:
             raise UsageError(f"{target} raised {format_error(error)}\n    {location_of(error)}") from error
-        if isinstance(built, nn.Module):
-            return built, *bind(built, [Input.parse(_with_numbers(text, values)) for text in texts])
-        return built  # type: ignore[no-any-return]  # law says what is wrong with it
+        if isinstance(result, nn.Module):
+            return result, *bind(result, [Input.parse(_substitute_sizes(text, values)) for text in texts])
+        return result  # type: ignore[no-any-return]  # law checks it
 
     return factory
 
 
-def _arguments(factory: Callable[..., Any], sizes: Mapping[str, SizeRange]) -> set[str]:
+def _size_parameters(function: Callable[..., Any], sizes: Mapping[str, SizeRange]) -> set[str]:
+    """The sizes that a function takes as parameters."""
     try:
-        parameters = inspect.signature(factory).parameters.values()
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return set()
-    if any(each.kind is each.VAR_KEYWORD for each in parameters) and not inspect.isclass(factory):
-        named = {each.name for each in parameters}
-        return named & set(sizes) or set(sizes)
-    return {each.name for each in parameters} & set(sizes)
+    names = {parameter.name for parameter in parameters} & set(sizes)
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    return names or (set(sizes) if takes_any and not inspect.isclass(function) else set())
 
 
 def _sizes_in(text: str, sizes: Mapping[str, object]) -> list[str]:
     shape = text.rpartition("=")[2].partition(":")[0]
-    return [each for each in shape.split("x") if each in sizes]
+    return [size for size in shape.split("x") if size in sizes]
 
 
-def _with_numbers(text: str, values: Mapping[str, int]) -> str:
+def _substitute_sizes(text: str, values: Mapping[str, int]) -> str:
     """``tokens=BxN:int64`` as ``tokens=32x128:int64``."""
     name, equals, rest = text.rpartition("=")
     if name.endswith(":"):  # a value
         return f"{name}{equals}{values.get(rest, rest)}"
     shape, colon, dtype = rest.partition(":")
-    parts = [str(values.get(each, each)) for each in shape.split("x")]
-    unknown = [each for each in parts if re.fullmatch(r"[A-Za-z_]\w*", each) and each != "scalar"]
+    sizes = [str(values.get(size, size)) for size in shape.split("x")]
+    unknown = [size for size in sizes if re.fullmatch(r"[A-Za-z_]\w*", size) and size != "scalar"]
     if unknown:
-        raise UsageError(f"the input {text!r} speaks of {', '.join(unknown)}: give --size {unknown[0]}=VALUE")
-    return f"{name}{equals}{'x'.join(parts)}{colon}{dtype}"
+        raise UsageError(f"unknown size {', '.join(unknown)} in the input {text!r}: add --size {unknown[0]}=VALUE")
+    return f"{name}{equals}{'x'.join(sizes)}{colon}{dtype}"

@@ -1,6 +1,6 @@
-"""Inputs as the command line describes them: tensors by their shapes; numbers, texts, lists and dicts by themselves.
+"""Inputs on the command line: tensors by shape and dtype; numbers, strings, lists and dicts as literals.
 
-``tokens=32x128:int64`` and ``x=8,3,224,224`` are tensors without data; ``lengths=[3,2,1]:int64`` is one with data;
+``tokens=32x128:int64`` and ``x=8,3,224,224`` are meta tensors; ``lengths=[3,2,1]:int64`` is a tensor with data;
 ``n:=3``, ``mode:=sum`` and ``sizes=[2,4]`` are values; ``batch.ids=8x128:int64`` is a member of a dict.
 """
 
@@ -24,33 +24,40 @@ from graphflops.analysis.arguments import QUANTIZED
 from graphflops.core.errors import UsageError
 from graphflops.core.messages import USER_EXCEPTIONS, format_error, location_of, shortened
 
-DIMENSIONS = 64
-"""how many a tensor can have, for most operators"""
-LARGEST = 2**63 - 1
-"""the largest size that a tensor can have"""
-LONGEST = 100_000
-"""characters of a value that is written out"""
-DEEPEST = 50
-"""lists and dicts in each other in such a value"""
-_SHORT = {"f16": "float16", "f32": "float32", "f64": "float64", "bf16": "bfloat16", "i32": "int32", "i64": "int64"}
+MAX_DIMENSIONS = 64
+"""of a tensor, for most operators"""
+MAX_SIZE = 2**63 - 1
+"""of a dimension of a tensor"""
+MAX_CHARACTERS = 100_000
+"""of a value"""
+MAX_NESTING = 50
+"""levels of lists and dicts in a value"""
+_ALIASES = {
+    "f16": "float16",
+    "f32": "float32",
+    "f64": "float64",
+    "bf16": "bfloat16",
+    "i32": "int32",
+    "i64": "int64",
+}
 _INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*(?:\.[\w-]+)*)(?P<sign>:?=))?(?P<value>.*)", re.DOTALL)
 _SHAPE = re.compile(r"(?P<shape>[0-9]+(?:x[0-9]+)*|[0-9]+(?:,[0-9]+)*|scalar)(?::(?P<dtype>\w+))?")
 _VALUE = re.compile(
     r"(?P<text>[\[({'\"].*[\])}'\"]|[-+]?[0-9.]+(?:e[-+]?[0-9]+)?|true|false|none|null)(?::(?P<dtype>\w+))?",
     re.IGNORECASE | re.DOTALL,
 )
-_WORDS = {"true": True, "false": False, "none": None, "null": None}
-_HOW = (
-    "write NAME=SIZExSIZE:DTYPE, for example tokens=32x128:int64, or NAME:=VALUE for a number, a bool, a text, a "
-    "list or a dict"
+_CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
+_SYNTAX = (
+    "expected NAME=SIZExSIZE:DTYPE, for example tokens=32x128:int64, or NAME:=VALUE for a number, bool, string, list "
+    "or dict"
 )
 
 
 @dataclass(frozen=True)
 class Input:
-    """An input as the command line describes it; without a name it is positional.
+    """An input of a model; positional if it has no name.
 
-    It is a tensor if it has a dtype and no value, a tensor with data if it has both, else the value.
+    A meta tensor if it has a dtype and no value, a tensor with data if it has both, otherwise the value.
     """
 
     name: str | None
@@ -58,88 +65,89 @@ class Input:
     dtype: torch.dtype | None = None
     value: Any = None
     keys: tuple[str, ...] = ()
-    """where in the argument it belongs, if that is a dict or list"""
+    """path within the argument, if that is a dict or list"""
     text: str | None = None
-    """what was written, if it may as well be meant as a number or a text: the argument decides"""
+    """the input text, if it may also be a number or a string, depending on the parameter"""
 
     @classmethod
     def parse(cls, text: str) -> Input:
-        """What one input is, such as ``2x3x224x224``, ``scale=scalar:f32``, ``n:=3`` or ``batch.ids=8x128:int64``.
+        """Parse an input such as ``2x3x224x224``, ``scale=scalar:f32``, ``n:=3`` or ``batch.ids=8x128:int64``.
 
         Raises:
-            UsageError: the text is none of these; the message says what is wrong with it.
+            UsageError: the text is not an input.
         """
         text = text.strip()
-        whole = _INPUT.fullmatch(text)
-        assert whole is not None
-        path, written = whole["name"], whole["value"]
+        parts = _INPUT.fullmatch(text)
+        assert parts is not None
+        path, literal = parts["name"], parts["value"]
         name, keys = (path.split(".")[0], tuple(path.split(".")[1:])) if path else (None, ())
-        if whole["sign"] == ":=":
-            return cls(name, value=_value(written, text), keys=keys)
-        if (match := _SHAPE.fullmatch(written)) is not None:
-            dtype = _dtype(match["dtype"] or "float32", text)
+        if parts["sign"] == ":=":
+            return cls(name, value=_parse_value(literal, text), keys=keys)
+        if (match := _SHAPE.fullmatch(literal)) is not None:
+            dtype = _parse_dtype(match["dtype"] or "float32", text)
             is_number = match["shape"].isdigit() and not match["dtype"]
-            return cls(name, _shape(match["shape"], text), dtype, keys=keys, text=written if is_number else None)
-        if path and (match := _VALUE.fullmatch(written)) is not None:
-            value = _value(match["text"], text)
+            shape = _parse_shape(match["shape"], text)
+            return cls(name, shape, dtype, keys=keys, text=literal if is_number else None)
+        if path and (match := _VALUE.fullmatch(literal)) is not None:
+            value = _parse_value(match["text"], text)
             if not match["dtype"]:
                 return cls(name, value=value, keys=keys)
-            return cls(name, value=_tensor(value, _dtype(match["dtype"], text), text), keys=keys)
-        if path and not keys and re.fullmatch(r"[A-Za-z_][\w./-]*", written):
-            return cls(name, text=written)
-        raise UsageError(f"cannot read the input {shortened(text, 200)!r}: {_HOW}")
+            return cls(name, value=_data_tensor(value, _parse_dtype(match["dtype"], text), text), keys=keys)
+        if path and not keys and re.fullmatch(r"[A-Za-z_][\w./-]*", literal):
+            return cls(name, text=literal)
+        raise UsageError(f"invalid input {shortened(text, 200)!r}: {_SYNTAX}")
 
     @property
     def path(self) -> str:
-        """Its name with the keys after it."""
+        """The name followed by the keys, separated by dots."""
         return ".".join([self.name or "", *self.keys])
 
     def with_batch(self, batch: int) -> Input:
-        """The same with another leading size, if it is a tensor without data."""
+        """A copy with another leading size, if this is a meta tensor."""
         return replace(self, shape=(batch, *self.shape[1:])) if self.shape else self
 
     def tensor(self) -> torch.Tensor:
-        """A tensor without data.
+        """The meta tensor.
 
         Raises:
-            UsageError: no tensor is that large.
+            UsageError: it is too large for a tensor.
         """
         try:
             return torch.empty(self.shape, dtype=self.dtype, device="meta")
         except (RuntimeError, TypeError, OverflowError) as error:
             shape = "x".join(map(str, self.shape))
             raise UsageError(
-                f"there is no tensor of {shortened(shape, 100)} {str(self.dtype).removeprefix('torch.')}, as an input "
-                f"{f'({self.path}) ' if self.name else ''}should be: {format_error(error).splitlines()[0]}"
+                f"no tensor can be {shortened(shape, 100)} {str(self.dtype).removeprefix('torch.')}"
+                f"{f' (input {self.path})' if self.name else ''}: {format_error(error).splitlines()[0]}"
             ) from error
 
-    def given_to(self, parameter: inspect.Parameter | None) -> Any:
-        """What an argument is given. Where it asks for an int, ``n=3`` is the number 3, and where for a str, a text.
+    def value_for(self, parameter: inspect.Parameter | None) -> Any:
+        """The value to pass to a parameter: ``n=3`` is the number 3 for an int, and a tensor otherwise.
 
         Raises:
-            UsageError: it is a text, and the argument does not ask for one.
+            UsageError: it is a string, and the parameter does not take one.
         """
         if self.text is not None and not self.keys:
-            kinds = _kinds(parameter)
+            types = _parameter_types(parameter)
             if self.text.isdigit():
-                kind = next((each for each in (int, float, bool) if each in kinds), None)
-                return self.tensor() if kind is None else kind(int(self.text))
-            if str not in kinds:
-                raise UsageError(f"cannot read the input {shortened(f'{self.name}={self.text}', 200)!r}: {_HOW}")
+                number = next((kind for kind in (int, float, bool) if kind in types), None)
+                return self.tensor() if number is None else number(int(self.text))
+            if str not in types:
+                raise UsageError(f"invalid input {shortened(f'{self.name}={self.text}', 200)!r}: {_SYNTAX}")
             return self.text
         return self.value if self.dtype is None else self.tensor()
 
 
 def split(texts: Iterable[str] | None) -> list[str]:
-    """The inputs of some texts, which are divided by spaces, or by commas where these divide no sizes or values."""
-    return [each for text in texts or () for each in _pieces(text)]
+    """Split texts at spaces, and at commas that do not separate sizes or values, into one text per input."""
+    return [piece for text in texts or () for piece in _pieces(text)]
 
 
 def bind(model: nn.Module, inputs: Iterable[Input]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword inputs for a model's forward.
+    """Positional and keyword arguments for a model's forward.
 
     Raises:
-        UsageError: forward has no argument of a given name, or needs one that is not given.
+        UsageError: forward has no parameter of a given name, or a required argument is missing.
     """
     inputs = list(inputs)
     try:
@@ -149,43 +157,49 @@ def bind(model: nn.Module, inputs: Iterable[Input]) -> tuple[tuple[Any, ...], di
     except USER_EXCEPTIONS as error:
         name = type(model).__name__
         raise UsageError(f"{name}.forward cannot be called: {format_error(error)}\n    {location_of(error)}") from error
-    asked = signature.parameters
-    unnamed = [each for each in inputs if each.name is None]
-    args = tuple(each.given_to(by) for each, by in zip_longest(unnamed, list(asked.values())[: len(unnamed)]))
-    stray = [each.name for each in inputs if each.name is not None and not _takes(signature, each.name)]
-    kwargs = {} if stray else _by_name([each for each in inputs if each.name is not None], asked)
+    parameters = signature.parameters
+    positional = [value for value in inputs if value.name is None]
+    args = tuple(
+        value.value_for(parameter)
+        for value, parameter in zip_longest(positional, list(parameters.values())[: len(positional)])
+    )
+    named = [value for value in inputs if value.name is not None]
+    unexpected = [value.name for value in named if not _accepts(signature, str(value.name))]
+    kwargs = {} if unexpected else _keyword_arguments(named, parameters)
     try:
         signature.bind(*args, **kwargs)
-        problem = f"it has no argument {stray[0]!r}" if stray else ""
+        problem = ""
     except TypeError as error:
-        problem = f"it has no argument {stray[0]!r}" if stray else str(error)
+        problem = str(error)
+    if unexpected:
+        problem = f"no parameter {unexpected[0]!r}"
     if problem:
-        listed = ", ".join(map(str, asked.values())) or "no arguments"
+        listed = ", ".join(map(str, parameters.values())) or "no arguments"
         raise UsageError(
-            f"these inputs do not fit {type(model).__name__}.forward: {problem}; it takes ({listed}). "
-            "Give each as --input NAME=SIZExSIZE:DTYPE, or NAME:=VALUE if it is no tensor"
+            f"inputs do not match {type(model).__name__}.forward({listed}): {problem}. "
+            "Give each as --input NAME=SIZExSIZE:DTYPE, or as NAME:=VALUE if it is not a tensor"
         )
     return args, kwargs
 
 
-def refuse_twice(option: str, names: Sequence[str]) -> None:
-    """Say of an option that what it names is given once.
+def refuse_duplicates(option: str, names: Sequence[str]) -> None:
+    """Check that no name is given twice.
 
     Raises:
-        UsageError: it is not.
+        UsageError: a name is.
     """
-    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if twice is not None:
-        raise UsageError(f"{option} {twice}=… is given twice: keep one of them")
+    duplicate = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if duplicate is not None:
+        raise UsageError(f"{option} {duplicate}=… is given twice: keep one")
 
 
-def numbers_as_tensors(texts: Iterable[str]) -> list[str]:
-    """Of inputs that are read as tensors of one dimension and may be meant as numbers, how to say so."""
-    bare = [text.split("=") for text in split(texts) if re.fullmatch(r"[A-Za-z_][\w.-]*=[0-9]+", text)]
+def one_dimensional_hints(texts: Iterable[str]) -> list[str]:
+    """Hints on inputs like ``n=3``, which are read as tensors of one dimension and may be meant as numbers."""
+    pairs = [text.split("=") for text in split(texts) if re.fullmatch(r"[A-Za-z_][\w.-]*=[0-9]+", text)]
     return [
-        f"{name}={number} is a tensor of {number} numbers, unless forward says that it is an int; the number is "
-        f"{name}:={number}"
-        for name, number in bare
+        f"{name}={size} is a tensor of size {size}, unless forward annotates {name} as int; for the number write "
+        f"{name}:={size}"
+        for name, size in pairs
     ]
 
 
@@ -194,125 +208,129 @@ def numbers_as_tensors(texts: Iterable[str]) -> list[str]:
 
 def _pieces(text: str) -> Iterator[str]:
     piece, quote, depth = "", "", 0
-    for i, letter in enumerate(f"{text} "):
+    for i, char in enumerate(f"{text} "):
         if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"" and (depth or piece.endswith("=")):
-            quote = letter
+            quote = "" if char == quote else quote
+        elif char in "'\"" and (depth or piece.endswith("=")):
+            quote = char
         else:
-            depth += (letter in "[({") - (letter in "])}")
-            if depth <= 0 and (letter.isspace() or (letter == "," and not _lists_sizes(piece, text[i + 1 :]))):
+            depth += (char in "[({") - (char in "])}")
+            if depth <= 0 and (char.isspace() or (char == "," and not _separates_sizes(piece, text[i + 1 :]))):
                 if piece:
                     yield piece
                 piece = ""
                 continue
-        piece += letter
+        piece += char
     if piece.strip():
         yield piece
 
 
-def _lists_sizes(before: str, after: str) -> bool:
-    """Whether a comma stands between the sizes of one tensor."""
+def _separates_sizes(before: str, after: str) -> bool:
+    """Whether a comma between these texts separates the sizes of one tensor."""
     is_size = re.match(r"[0-9]+(?=[,:\s]|$)", after) is not None
     return is_size and re.fullmatch(r"[0-9]+(?:,[0-9]+)*", before.rpartition("=")[2]) is not None
 
 
-def _dtype(name: str, text: str) -> torch.dtype:
-    dtype = getattr(torch, _SHORT.get(name, name), None)
+def _parse_dtype(name: str, text: str) -> torch.dtype:
+    dtype = getattr(torch, _ALIASES.get(name, name), None)
     if not isinstance(dtype, torch.dtype):
-        raise UsageError(f"there is no dtype {name!r} (in {text!r}); use float32, int64, bool, bf16, …")
+        raise UsageError(f"no dtype {name!r} (in {text!r}); expected float32, int64, bool, bf16, …")
     if dtype in QUANTIZED:
-        raise UsageError(f"an input cannot be quantized, as {text!r} says; give the floats that it comes of")
+        raise UsageError(f"an input cannot be quantized: {text!r}; use the dtype before quantization, such as float32")
     return dtype
 
 
-def _shape(written: str, text: str) -> tuple[int, ...]:
-    sizes = [] if written == "scalar" else re.split("[x,]", written)
-    if len(sizes) > DIMENSIONS:
-        raise UsageError(f"the input {shortened(text, 100)!r} has {len(sizes):,} dimensions: at most {DIMENSIONS}")
-    if any(len(size.lstrip("0")) > len(str(LARGEST)) or int(size) > LARGEST for size in sizes):
-        raise UsageError(f"the input {shortened(text, 100)!r} has a size that no tensor has: at most {LARGEST:,}")
+def _parse_shape(shape: str, text: str) -> tuple[int, ...]:
+    sizes = [] if shape == "scalar" else re.split("[x,]", shape)
+    if len(sizes) > MAX_DIMENSIONS:
+        raise UsageError(
+            f"the input {shortened(text, 100)!r} has {len(sizes):,} dimensions; at most {MAX_DIMENSIONS} are supported"
+        )
+    if any(len(size.lstrip("0")) > len(str(MAX_SIZE)) or int(size) > MAX_SIZE for size in sizes):
+        raise UsageError(f"the input {shortened(text, 100)!r} has a size that no tensor can have: at most {MAX_SIZE:,}")
     return tuple(map(int, sizes))
 
 
-def _value(written: str, text: str) -> Any:
-    """A number, truth value, text, list or dict, as Python or JSON writes it; a bare word is a text."""
-    if len(written) > LONGEST:
-        raise UsageError(f"the input {shortened(text, 100)!r} is longer than {LONGEST:,} characters")
-    if written.lower() in _WORDS:
-        return _WORDS[written.lower()]
-    levels = accumulate((each in "[({") - (each in "])}") for each in written)
-    too_deep = max(levels, default=0) > DEEPEST  # from which on readers differ, by the version of Python
-    for read in () if too_deep else (ast.literal_eval, json.loads):
+def _parse_value(literal: str, text: str) -> Any:
+    """A number, bool, string, list or dict in the syntax of Python or JSON; a bare word is a string."""
+    if len(literal) > MAX_CHARACTERS:
+        raise UsageError(f"the input {shortened(text, 100)!r} is longer than {MAX_CHARACTERS:,} characters")
+    if literal.lower() in _CONSTANTS:
+        return _CONSTANTS[literal.lower()]
+    levels = accumulate((char in "[({") - (char in "])}") for char in literal)
+    too_deep = max(levels, default=0) > MAX_NESTING  # deeper, the parsers of different Python versions differ
+    for parse in () if too_deep else (ast.literal_eval, json.loads):
         try:
-            return read(written)
+            return parse(literal)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
-    if re.fullmatch(r"[A-Za-z_][\w./-]*", written):
-        return written
-    raise UsageError(f"cannot read the value of {shortened(text, 200)!r}: write it as in Python, a text in quotes")
+    if re.fullmatch(r"[A-Za-z_][\w./-]*", literal):
+        return literal
+    raise UsageError(f"invalid value in {shortened(text, 200)!r}: expected a Python literal, strings in quotes")
 
 
-def _tensor(value: Any, dtype: torch.dtype, text: str) -> torch.Tensor:
+def _data_tensor(value: Any, dtype: torch.dtype, text: str) -> torch.Tensor:
     try:
         return torch.tensor(value, dtype=dtype, device="cpu")
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise UsageError(
-            f"there is no tensor of the numbers of {shortened(text, 200)!r}: {format_error(error).splitlines()[0]}"
+            f"no tensor can have the values of {shortened(text, 200)!r}: {format_error(error).splitlines()[0]}"
         ) from error
 
 
 # -- arguments -------------------------------------------------------------------------------------------------------
 
 
-def _kinds(parameter: inspect.Parameter | None) -> set[Any]:
-    """The types that an argument asks for, by its annotation and its default."""
+def _parameter_types(parameter: inspect.Parameter | None) -> set[Any]:
+    """The types that a parameter takes, from its annotation and its default."""
     if parameter is None:
         return set()
-    kinds: set[Any] = set()
+    accepted: set[Any] = set()
     annotation = parameter.annotation
     if isinstance(annotation, str):
         names = re.sub(r"Optional\[(\w+)\]", r"\1", annotation).replace(" ", "").split("|")
-        kinds |= {kind for kind in (int, float, bool, str) if kind.__name__ in names}
+        accepted |= {kind for kind in (int, float, bool, str) if kind.__name__ in names}
     elif typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        kinds |= set(typing.get_args(annotation))
+        accepted |= set(typing.get_args(annotation))
     elif annotation is not parameter.empty:
-        kinds.add(annotation)
-    return kinds | ({type(parameter.default)} if parameter.default is not parameter.empty else set())
+        accepted.add(annotation)
+    return accepted | ({type(parameter.default)} if parameter.default is not parameter.empty else set())
 
 
-def _takes(signature: inspect.Signature, name: str) -> bool:
-    return name in signature.parameters or any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
+def _accepts(signature: inspect.Signature, name: str) -> bool:
+    parameters = signature.parameters
+    return name in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
 
-def _by_name(inputs: Iterable[Input], asked: typing.Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    """Inputs by the names of arguments; those with keys put together to dicts, or to lists where the keys count."""
-    given: dict[str, Any] = {}
-    for each in inputs:
-        assert each.name is not None
-        holder, last = given, each.name
-        for key in each.keys:
-            holder = holder.setdefault(last, _Members())
-            last = key
-            if not isinstance(holder, _Members):
-                raise UsageError(f"--input {each.path}=… is of a member of what is given as a whole: keep one of them")
-        if last in holder:
-            raise UsageError(f"--input {each.path}=… is given twice: keep one of them")
-        holder[last] = each.given_to(asked.get(each.name))
-    return {name: _put_together(value) for name, value in given.items()}
+def _keyword_arguments(inputs: Iterable[Input], parameters: typing.Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """Values by parameter name; inputs with keys are combined into dicts, or lists if the keys are numbers."""
+    arguments: dict[str, Any] = {}
+    for value in inputs:
+        assert value.name is not None
+        parent, key = arguments, value.name
+        for next_key in value.keys:
+            parent = parent.setdefault(key, _Items())
+            key = next_key
+            if not isinstance(parent, _Items):
+                raise UsageError(f"--input {value.path}=… is an item of an argument that is given as well: keep one")
+        if key in parent:
+            raise UsageError(f"--input {value.path}=… is given twice: keep one")
+        parent[key] = value.value_for(parameters.get(value.name))
+    return {name: _combine(argument) for name, argument in arguments.items()}
 
 
-class _Members(dict[str, Any]):
-    """Members of an argument by their keys."""
+class _Items(dict[str, Any]):
+    """Items of a dict or list argument, by key."""
 
 
-def _put_together(value: Any) -> Any:
-    if not isinstance(value, _Members):
+def _combine(value: Any) -> Any:
+    """The dict or list of the items."""
+    if not isinstance(value, _Items):
         return value
-    members = {key: _put_together(each) for key, each in value.items()}
-    if all(key.isdigit() for key in members):
-        count = [str(i) for i in range(len(members))]
-        if set(members) != set(count):
-            raise UsageError(f"the members {', '.join(members)} of a list are not counted from 0")
-        return [members[i] for i in count]
-    return members
+    items = {key: _combine(item) for key, item in value.items()}
+    if all(key.isdigit() for key in items):
+        indices = [str(i) for i in range(len(items))]
+        if set(items) != set(indices):
+            raise UsageError(f"the indices {', '.join(items)} of a list do not count from 0 without a gap")
+        return [items[i] for i in indices]
+    return items

@@ -1,6 +1,4 @@
-"""Commands about rules: graphflops rules list."""
-
-from __future__ import annotations
+"""Commands about rules: rules list, rules show, rules stub, rules check."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,46 +11,48 @@ from graphflops.report.terminal import say
 if TYPE_CHECKING:
     from graphflops.rules.book import RuleBook
 
-app = typer.Typer(help="The rules that price each kind of operation.")
+app = typer.Typer(help="List, show, write and check FLOP rules.")
 
-Rules = Annotated[list[Path] | None, typer.Option(help="a file or folder of rules of your own, or torch:registered")]
-Strict = Annotated[bool, typer.Option("--strict", help="refuse rules of others that do not load, instead of a warning")]
+Rules = Annotated[
+    list[Path] | None, typer.Option(help="file or folder with rules of your own, or torch:registered; repeatable")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="fail if a plugin's rules do not load, instead of warning")]
 
 
 @app.command("list")
 def list_rules(
     pattern: Annotated[
-        str | None, typer.Argument(help="only targets, rules or sources with this in them; * and ? as in file names")
+        str | None, typer.Argument(help="only targets, rules or sources that contain this; * and ? as in file names")
     ] = None,
     rules: Rules = None,
     strict: Strict = False,
 ) -> None:
-    """List every target, the rule that speaks for it, where that stands and comes from, and what it shadows.
+    """List every target with its rule, the rule's file, line and origin, and the rules that it shadows.
 
-    The later wins: shipped rules, installed packages, --rules in their order.
+    Later rules win: first shipped rules, then installed packages, then --rules in order.
     """
     from fnmatch import fnmatch
 
-    wanted = pattern if pattern is None or set(pattern) & set("*?[") else f"*{pattern}*"
+    glob = pattern if pattern is None or set(pattern) & set("*?[") else f"*{pattern}*"
     lines = []
-    for target, speakers in sorted(_book(rules, strict).by_target().items()):
-        (layer, rule), *shadowed = speakers
-        said = (target, rule.name, rule.source, layer.origin)
-        if wanted is None or any(fnmatch(each, wanted) for each in said):
-            hidden = ", ".join(f"{each.source} ({where.origin})" for where, each in shadowed)
-            source = rule.source + (f" (adapted from {rule.adapted_from})" if rule.adapted_from else "")
+    for target, candidates in sorted(_rule_book(rules, strict).by_target().items()):
+        (layer, rule), *shadowed = candidates
+        searched = (target, rule.name, rule.source, layer.origin)
+        if glob is None or any(fnmatch(text, glob) for text in searched):
+            hidden = ", ".join(f"{lower.source} ({where.origin})" for where, lower in shadowed)
+            source = rule.source + (f" (adapted from {rule.adapted})" if rule.adapted_from else "")
             lines.append(tuple(map(in_line, (target, source, layer.origin, hidden))))
     if not lines:
-        say(f"no target, rule or source has {pattern!r} in it")
+        say(f"no target, rule or source matches {pattern!r}")
         return
     lines.insert(0, ("target", "rule", "from", "shadows"))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:  # one line each, however long, for people who search in it
+    for line in lines:  # one line per target, however long, so that grep works
         say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _book(rules: list[Path] | None, strict: bool) -> RuleBook:
-    """All rules; what was left out is said on the error stream."""
+def _rule_book(rules: list[Path] | None, strict: bool) -> "RuleBook":
+    """All rules; prints a warning for those that do not load."""
     from graphflops.rules.loading import rulebook
 
     book = rulebook(rules, strict=strict)
@@ -63,23 +63,25 @@ def _book(rules: list[Path] | None, strict: bool) -> RuleBook:
 
 @app.command("show")
 def show_rule(
-    target: Annotated[str, typer.Argument(help="torch.nn.Linear, F.gelu, aten.gelu, optimizer.adamw, a dotted name")],
+    target: Annotated[
+        str, typer.Argument(help="torch.nn.Linear, F.gelu, aten.gelu, optimizer.adamw, a qualified name")
+    ],
     rules: Rules = None,
     strict: Strict = False,
 ) -> None:
-    """Show the rule of a target: its formula in symbols, its source, what it asks for and what it shadows."""
+    """Print the rule of a target: its formula in symbols, its source, its arguments and the rules that it shadows."""
     from graphflops.rules.pages import describe_rule
 
-    say(describe_rule(_book(rules, strict), target))
+    say(describe_rule(_rule_book(rules, strict), target))
 
 
 @app.command("stub")
 def stub_rule(
-    target: Annotated[str, typer.Argument(help="PACKAGE.MODULE:NAME of a module class, a Function or an operator")],
+    target: Annotated[str, typer.Argument(help="MODULE:NAME of a module class, an autograd Function or an operator")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="write to this file")] = None,
-    force: Annotated[bool, typer.Option("--force", help="also if the file is there already")] = False,
+    force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
 ) -> None:
-    """Write a rule file to fill in. It loads as it is; what it prices stays unknown until it is filled in."""
+    """Write a rule file to fill in. It loads as written; its target is unsupported until the formulas are filled in."""
     from graphflops.cli.targets import load
     from graphflops.core.errors import UsageError
     from graphflops.report.files import write_atomic
@@ -89,35 +91,36 @@ def stub_rule(
     if output is None:
         say(text, end="")
     elif output.exists() and not force:
-        raise UsageError(f"{output} is there already; give another path, or --force to overwrite it")
+        raise UsageError(f"{output} exists; use another path, or --force to overwrite it")
     else:
-        say(f"wrote {write_atomic(output, text)}: fill in what is marked …")
+        say(f"wrote {write_atomic(output, text)}: replace every …")
 
 
 @app.command("check")
 def check_rules(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="files or folders of rules; all shipped if left out")
+        list[Path] | None,
+        typer.Argument(help="files or folders with rules; default: all shipped rules", show_default=False),
     ] = None,
 ) -> None:
-    """Hold rules to what runs: pure in their sizes, multiply-adds exact, no zero without a reason.
+    """Check rules against the ops that really run: pure functions of sizes, exact multiply-adds, no unexplained zero.
 
-    Exit code 4 if anything is found, 1 if a file does not load. An operator's calls are made up from its schema; of
-    anything else a rule brings one, with example=.
+    Exit code 4 if there is a problem, 1 if a file does not load. Calls of an operator are generated from its schema;
+    a rule for anything else provides one with example=.
     """
     from graphflops.core.errors import RuleLoadError, VerificationFailed
     from graphflops.verify.rule_lint import check_file, check_shipped, place
 
-    found = [check_file(each) for each in files] if files else [check_shipped()]
-    for problem in (problem for each in found for problem in each.problems):
+    results = [check_file(file) for file in files] if files else [check_shipped()]
+    for problem in (problem for result in results for problem in result.problems):
         say(str(problem))
-    for rule in (rule for each in found for rule in each.untested if files):
-        say(f"{place(rule)}: rule {rule.name} was not called: give it @rule(…, example=…)")
-    total = sum(len(each.problems) for each in found)
-    rules, tested = sum(each.rules for each in found), sum(each.tested for each in found)
-    many = "" if rules == 1 else "s", "" if total == 1 else "s"
-    say(f"{rules} rule{many[0]}, {tested} held to what runs, {total or 'no'} finding{many[1]}")
-    if not all(each.loaded for each in found):
-        raise RuleLoadError("rules that are above do not load, and were not checked")
-    if total:
-        raise VerificationFailed("the rules above are not what their targets do")
+    for rule in (rule for result in results for rule in result.untested if files):
+        say(f"{place(rule)}: rule {rule.name} was not called: add @rule(…, example=…)")
+    rules, checked = sum(result.rules for result in results), sum(result.tested for result in results)
+    problems = sum(len(result.problems) for result in results)
+    plural = "" if rules == 1 else "s", "" if problems == 1 else "s"
+    say(f"{rules} rule{plural[0]}, {checked} checked against real calls, {problems or 'no'} problem{plural[1]}")
+    if not all(result.loaded for result in results):
+        raise RuleLoadError("rules above do not load and were not checked")
+    if problems:
+        raise VerificationFailed("rule check failed: see the problems above")

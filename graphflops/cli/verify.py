@@ -1,14 +1,10 @@
-"""The command that holds rules to witnesses: graphflops verify."""
-
-from __future__ import annotations
+"""The command that verifies the rules of a model: verify."""
 
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
+from graphflops.cli import options
 from graphflops.report.terminal import Terminal, say
 
 if TYPE_CHECKING:
@@ -19,17 +15,13 @@ if TYPE_CHECKING:
 
 
 def verify(
-    target: Annotated[
-        str | None, typer.Argument(help="PACKAGE.MODULE:FACTORY; ResNet-BK if left out", show_default=False)
-    ] = None,
-    inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="NAME=SIZExSIZE:DTYPE, or NAME:=VALUE; once for each")
-    ] = None,
-    rules: Annotated[list[Path] | None, typer.Option(help="a file or folder of rules of your own")] = None,
+    target: options.Target = None,
+    inputs: options.Inputs = None,
+    rules: options.Rules = None,
 ) -> None:
-    """Hold the rules of a model to two witnesses: single operations, and the products that autograd dispatches.
+    """Verify the rules of a model against two independent counts: scalar ops, and multiply-adds autograd dispatches.
 
-    Exit code 4 if multiply-adds differ; a difference in other classes is printed with what the rule says of it.
+    Exit code 4 if multiply-adds differ. Differences in other classes of work are printed with the rule's explanation.
     """
     from graphflops.cli import targets
     from graphflops.core.errors import VerificationFailed
@@ -37,39 +29,40 @@ def verify(
     from graphflops.verify import rule_check
 
     model, args, kwargs = targets.model_and_inputs(target, inputs)
-    found = rule_check.verify(model, args, kwargs, rules=rules)
+    verification = rule_check.verify(model, args, kwargs, rules=rules)
     console = Terminal(highlight=False)
-    console.print(_table(found))
-    for line in _remarks(found):
+    console.print(_comparison_table(verification))
+    for line in _remarks(verification):
         say(line)
     if target is None:
-        console.print(_laws(published.PUBLISHED))
-    if not found.passed:
+        console.print(_published_table(published.PUBLISHED))
+    if not verification.passed:
         raise VerificationFailed(
-            "multiply-adds of the rules are not those that autograd dispatches: see the last lines"
+            "the rules' multiply-adds differ from those that autograd dispatches: see the last lines"
         )
 
 
-def _table(found: Verification) -> Table:
+def _comparison_table(verification: "Verification") -> "Table":
     from graphflops.core.costs import WORK_CLASSES
     from graphflops.verify.rule_check import DIRECTIONS
 
     table = _new_table("operation", "", "class of work")
-    for name in ("rule", "primitives", "difference"):
+    for name in ("rule", "scalar ops", "difference"):
         table.add_column(name, justify="right", no_wrap=True)
-    for each in found.checks:
-        first = True
-        for way in DIRECTIONS:
+    for check in verification.checks:
+        name = f"{check.calls}× {check.target}"
+        for direction in DIRECTIONS:
             for kind in WORK_CLASSES:
-                rule_work, measured = int(getattr(each.rule_work[way], kind)), int(getattr(each.measured[way], kind))
-                if rule_work or measured:
-                    name = f"{each.calls}× {each.target}" if first else ""
-                    table.add_row(name, way, kind, f"{rule_work:,}", f"{measured:,}", _difference(measured - rule_work))
-                    first = False
+                by_rule = int(getattr(check.rule_work[direction], kind))
+                measured = int(getattr(check.measured[direction], kind))
+                if by_rule or measured:
+                    difference = _difference(measured - by_rule)
+                    table.add_row(name, direction, kind, f"{by_rule:,}", f"{measured:,}", difference)
+                    name = ""  # once per op
     return table
 
 
-def _new_table(*names: str) -> Table:
+def _new_table(*names: str) -> "Table":
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -78,55 +71,55 @@ def _new_table(*names: str) -> Table:
     return table
 
 
-def _difference(amount: int) -> str:
-    return f"{amount:+,}".replace("-", "−") if amount else "0"
+def _difference(count: int) -> str:
+    return f"{count:+,}".replace("-", "−") if count else "0"
 
 
-def _remarks(found: Verification) -> Iterator[str]:
-    """What rules say of themselves where they differ; what is in no number; the products of the whole model."""
-    differing = [each for each in found.checks if not each.agrees]
+def _remarks(verification: "Verification") -> Iterator[str]:
+    """The explanations of rules that differ, operations that are not counted, and the multiply-adds of the model."""
+    differing = [check for check in verification.checks if not check.agrees]
     if differing:
         yield ""
-        yield "where they differ, the rule says:"
-    for each in differing:
-        yield f"    {each.target}" + (f": rule {each.rule}" if each.rule else "")
-        yield from (f"        {line}" for line in textwrap.wrap(" ".join(each.about.split()), 104))
-    for reason in found.not_counted:
+        yield "rules that differ, with their explanation:"
+    for check in differing:
+        yield f"    {check.target}" + (f": rule {check.rule}" if check.rule else "")
+        yield from (f"        {line}" for line in textwrap.wrap(" ".join(check.about.split()), 104))
+    for reason in verification.not_counted:
         yield f"not counted: {reason}"
-    for missing in found.unknown:
-        yield f"unknown: {missing.target}, {missing.why}"
+    for missing in verification.unknown:
+        yield f"unsupported: {missing.target}, {missing.why}"
     yield ""
-    for way, (rule_work, seen) in found.macs.items():
-        verdict = "the same" if rule_work == seen else f"differs by {_difference(seen - rule_work)}"
-        yield f"multiply-adds {way}: rules {rule_work:,}, dispatched by autograd {seen:,}: {verdict}"
+    for direction, (by_rules, dispatched) in verification.macs.items():
+        verdict = "equal" if by_rules == dispatched else f"difference {_difference(dispatched - by_rules)}"
+        yield f"multiply-adds {direction}: rules {by_rules:,}, dispatched by autograd {dispatched:,}: {verdict}"
     yield ""
 
 
-def _laws(published: tuple[Published, ...]) -> Table:
-    """The published formulas beside what the code executes, as polynomials."""
+def _published_table(published: tuple["Published", ...]) -> "Table":
+    """The published formulas and what the code executes, as polynomials."""
     from graphflops.verify.rule_check import DIRECTIONS
 
-    table = _new_table("of one row", "", "published", "executed", "difference", "by class")
-    for each in published:
-        for way in DIRECTIONS:
-            table.add_row(each.name, way, *_law(each, way))
+    table = _new_table("per row", "", "published", "executed", "difference", "by class")
+    for formula in published:
+        for direction in DIRECTIONS:
+            table.add_row(formula.name, direction, *_formula_cells(formula, direction))
     return table
 
 
-def _law(published: Published, way: Direction) -> Iterator[str]:
+def _formula_cells(published: "Published", direction: "Direction") -> Iterator[str]:
     import sympy
 
     from graphflops.core.costs import Work
-    from graphflops.models.published import executed_law
+    from graphflops.models.published import executed_formula
     from graphflops.report.conventions import STANDARD
 
-    law = executed_law(published, way)
+    executed = executed_formula(published, direction)
     size = sympy.Symbol(published.size, integer=True, positive=True)
-    rule_work = getattr(published, way) * size
-    weighed = sum(each * STANDARD.flops(Work(**{name: 1})) for name, each in law.items())
-    classes = ", ".join(f"{name} {_written(each)}" for name, each in law.items())
-    return map(str, (_written(rule_work), _written(weighed), _written(sympy.expand(weighed - rule_work)), classes))
+    claimed = getattr(published, direction) * size
+    total = sum(formula * STANDARD.flops(Work(**{name: 1})) for name, formula in executed.items())
+    classes = ", ".join(f"{name} {_format_formula(formula)}" for name, formula in executed.items())
+    return map(str, (*map(_format_formula, (claimed, total, sympy.expand(total - claimed))), classes))
 
 
-def _written(law: object) -> str:
-    return str(law).replace("**", "^").replace("*", "·").replace("-", "−")
+def _format_formula(formula: object) -> str:
+    return str(formula).replace("**", "^").replace("*", "·").replace("-", "−")

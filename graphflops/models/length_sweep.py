@@ -22,7 +22,7 @@ SCHEMA = "graphflops.family/1"
 
 
 @dataclass(frozen=True)
-class Member:
+class ModelCurve:
     """A model on the grid. Counts are of a training step on one sequence, of the blocks and of the whole model."""
 
     name: str
@@ -53,7 +53,9 @@ class Member:
         }
 
 
-def family(lengths: Sequence[int] = LENGTHS, *, d_model: int = 64, n_layers: int = 4, **options: Any) -> list[Member]:
+def length_sweep(
+    lengths: Sequence[int] = LENGTHS, *, d_model: int = 64, n_layers: int = 4, **options: Any
+) -> list[ModelCurve]:
     """ResNet-BK, Mamba and the Transformer of one width and depth; and Mamba with as many parameters as ResNet-BK.
 
     ResNet-BK is counted as configured by default, with one expert of four a token, and with all four.
@@ -73,7 +75,7 @@ def family(lengths: Sequence[int] = LENGTHS, *, d_model: int = 64, n_layers: int
         raise UsageError(f"lengths must be positive integers, one at least, not {lengths!r}")
     sizes = {"d_model": d_model, "n_layers": n_layers}
 
-    def member(name: str, make: Callable[[int], nn.Module]) -> Member:
+    def member(name: str, make: Callable[[int], nn.Module]) -> ModelCurve:
         return _member(name, make, lengths, options)
 
     home = member("ResNet-BK", lambda n: LanguageModel(n_seq=n, **sizes))
@@ -88,7 +90,9 @@ def family(lengths: Sequence[int] = LENGTHS, *, d_model: int = 64, n_layers: int
     ]
 
 
-def _member(name: str, make: Callable[[int], nn.Module], lengths: Sequence[int], options: Mapping[str, Any]) -> Member:
+def _member(
+    name: str, make: Callable[[int], nn.Module], lengths: Sequence[int], options: Mapping[str, Any]
+) -> ModelCurve:
     import torch
 
     from graphflops.analysis.pipeline import analyze
@@ -107,10 +111,10 @@ def _member(name: str, make: Callable[[int], nn.Module], lengths: Sequence[int],
         blocks[length] = FLOPsCount(**phases)
         whole[length] = FLOPsCount.of(report)
         parameters = sum(size for path, size in report.parameters.items() if path.startswith("blocks."))
-    return Member(name, parameters, blocks, whole)
+    return ModelCurve(name, parameters, blocks, whole)
 
 
-def print_family(members: Sequence[Member], console: Console) -> None:
+def print_length_sweep(members: Sequence[ModelCurve], console: Console) -> None:
     """The grid as a table: FLOPs for each token in the blocks, forward, and by how much they grow."""
     from rich import box
     from rich.table import Table

@@ -55,7 +55,7 @@ SIZES = (2, 3, 4, 5, 7, 11, 16)
 """at which code is run; all but those that a polynomial needs are further points, at which it is checked"""
 
 
-def executed_law(published: Published, direction: Direction) -> dict[str, sympy.Expr]:
+def executed_formula(published: Published, direction: Direction) -> dict[str, sympy.Expr]:
     """What code executes in each class of work, as a polynomial in its size; exact, or an error.
 
     Raises:

@@ -13,7 +13,7 @@ from graphflops.analysis.rates import measure
 from graphflops.cli import main
 from graphflops.models import BASELINE_CONFIG, FULL_CONFIG, ConfigurableResNetBK, ResNetBKConfig, TransformerLM
 from graphflops.models.flops_count import PhaseCounts
-from graphflops.models.length_sweep import family
+from graphflops.models.length_sweep import length_sweep
 from graphflops.models.training_run import run_amount, step_report
 from graphflops.models.waterfall import Waterfall, difference, stages, waterfall
 
@@ -215,7 +215,7 @@ class TestARun:
 
 class TestFamily:
     def test_is_linear_but_for_the_transformer(self) -> None:
-        members = {each.name: each for each in family([8, 16, 32], d_model=16, n_layers=1)}
+        members = {each.name: each for each in length_sweep([8, 16, 32], d_model=16, n_layers=1)}
         assert members["ResNet-BK"].growth == 1
         assert 0.98 < members["Mamba"].growth < 1  # the exponential of A is taken once a sequence
         assert members["Transformer"].growth > 1
@@ -223,14 +223,14 @@ class TestFamily:
         assert (bits[2] - bits[1]) == 2 * (bits[1] - bits[0])  # a token's part of N² is N
 
     def test_says_what_the_claim_against_mamba_is_worth(self) -> None:
-        members = {each.name: each for each in family([8])}
+        members = {each.name: each for each in length_sweep([8])}
         home, every, mamba = (members[name].per_token(8) for name in ("ResNet-BK", "ResNet-BK, all experts", "Mamba"))
         assert home < mamba < every
 
     @pytest.mark.parametrize("lengths", [[], [0], [1.5]])
     def test_has_lengths(self, lengths: list[object]) -> None:
         with pytest.raises(UsageError, match="lengths"):
-            family(lengths)
+            length_sweep(lengths)
 
 
 class TestCommand:
@@ -256,7 +256,7 @@ class TestCommand:
         assert main(["compare", *arguments, "--steps", "10"]) == 0
         assert "10 steps" in capsys.readouterr().out
 
-    def test_of_the_family(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_of_the_length_sweep(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["compare", "--lengths", "8,16", "--json", str(tmp_path / "family.json")]) == 0
         assert "Transformer" in capsys.readouterr().out
         assert json.loads((tmp_path / "family.json").read_text())["members"][0]["name"] == "ResNet-BK"

@@ -10,7 +10,7 @@ from torch import nn
 from graphflops import Cost, Spec, Work, rule
 from graphflops.analysis.op_counter import count_scalar_ops
 from graphflops.cli import main
-from graphflops.models.published import PUBLISHED, executed_law, polynomial
+from graphflops.models.published import PUBLISHED, executed_formula, polynomial
 from graphflops.verify.rule_check import verify
 
 N, D, E = sympy.symbols("N D E", integer=True, positive=True)
@@ -48,7 +48,7 @@ def test_what_bk_core_executes_is_linear_in_its_length() -> None:
     """At lengths far from those that the law was found at."""
     published = LAWS["BK-Core"]
     for way in ("forward", "backward"):
-        law = executed_law(published, way)
+        law = executed_formula(published, way)
         assert all(sympy.degree(each, N) == 1 for each in law.values())
         for length in (29, 40):
             call, args = published.run(length)
@@ -58,13 +58,13 @@ def test_what_bk_core_executes_is_linear_in_its_length() -> None:
 
 def test_layer_norm_and_softmax_by_hand() -> None:
     """mean 1, variance 3, scale 1, affine 2, and ε; three divisions a row. Maximum, subtract, exp, add, divide."""
-    assert executed_law(LAWS["LayerNorm"], "forward") == {"elementwise": 7 * D + 1, "division": 3}
-    assert executed_law(LAWS["softmax of the gate"], "forward") == {
+    assert executed_formula(LAWS["LayerNorm"], "forward") == {"elementwise": 7 * D + 1, "division": 3}
+    assert executed_formula(LAWS["softmax of the gate"], "forward") == {
         "elementwise": 3 * E,
         "division": E,
         "transcendental": E,
     }
-    assert executed_law(LAWS["softmax of the gate"], "backward") == {"elementwise": 4 * E}
+    assert executed_formula(LAWS["softmax of the gate"], "backward") == {"elementwise": 4 * E}
 
 
 def test_a_polynomial_is_checked_at_points_that_did_not_make_it() -> None:

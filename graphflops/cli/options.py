@@ -1,0 +1,37 @@
+"""The options that several commands have, each with its help text."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MODEL_HELP = "MODULE:FACTORY"
+CONFIG_HELP = "configuration of ResNet-BK: a preset, FIELD=VALUE, or both, separated by commas"
+EXPLAIN_HELP = "explain the numbers of this module path, component or op"
+
+Target = Annotated[str | None, typer.Argument(help=f"{MODEL_HELP}; default: ResNet-BK", show_default=False)]
+Inputs = Annotated[
+    list[str] | None, typer.Option("--input", "-i", help="NAME=SIZExSIZE:DTYPE, or NAME:=VALUE; repeatable")
+]
+Batch = Annotated[int | None, typer.Option(min=1, help="leading size of every input")]
+Seq = Annotated[int | None, typer.Option(min=1, help="sequence length of ResNet-BK")]
+Config = Annotated[str | None, typer.Option(help=CONFIG_HELP)]
+Optimizer = Annotated[
+    str, typer.Option(help="adamw, adam, sgd, sgd_momentum, a class of torch.optim, PACKAGE.CLASS, or none")
+]
+Inference = Annotated[bool, typer.Option("--inference", help="forward pass only: no backward, no optimizer")]
+Convention = Annotated[str, typer.Option(help="standard, exact, torch, fvcore, …, or a file.toml")]
+Attention = Annotated[str, typer.Option(help="attention backward: flash (recompute) or math")]
+Rules = Annotated[list[Path] | None, typer.Option(help="file or folder with rules of your own; repeatable")]
+Rate = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="how often data-dependent modules run: '*.experts.*=top_k/num_experts', 'blocks.3=0.3..0.8'; repeatable"
+    ),
+]
+Json = Annotated[Path | None, typer.Option(help="write the result to this JSON file")]
+
+
+def optimizer_or_none(name: str) -> str | None:
+    """The value of ``--optimizer`` as ``analyze`` takes it."""
+    return None if name == "none" else name
