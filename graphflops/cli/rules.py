@@ -40,7 +40,7 @@ def list_rules(
         searched = (target, rule.name, rule.source, layer.origin)
         if glob is None or any(fnmatch(text, glob) for text in searched):
             hidden = ", ".join(f"{lower.source} ({where.origin})" for where, lower in shadowed)
-            source = rule.source + (f" (adapted from {rule.adapted})" if rule.adapted_from else "")
+            source = rule.source + (f" (adapted from {rule.adapted_from})" if rule.adapted_from else "")
             lines.append(tuple(map(in_line, (target, source, layer.origin, hidden))))
     if not lines:
         say(f"no target, rule or source matches {pattern!r}")

@@ -37,9 +37,7 @@ def verify(
     if target is None:
         console.print(_published_table(published.PUBLISHED))
     if not verification.passed:
-        raise VerificationFailed(
-            "the rules' multiply-adds differ from those that autograd dispatches: see the last lines"
-        )
+        raise VerificationFailed("multiply-adds of the rules and of autograd differ: see the last lines")
 
 
 def _comparison_table(verification: "Verification") -> "Table":

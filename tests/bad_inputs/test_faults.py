@@ -198,7 +198,7 @@ def test_a_slip_of_ours_outside_of_a_trace_comes_with_a_line_to_report(
     monkeypatch.setattr("graphflops.analysis.pipeline.attribute", slips)
     assert main(["analyze", "--seq", "8", "--batch", "1", "--inference"]) == 1
     err = capsys.readouterr().err
-    assert err.startswith("error: graphflops is at fault, and not what it was given: KeyError: 'slipped'")
+    assert err.startswith("error: internal error in graphflops: KeyError: 'slipped'")
     assert f"Please report this line: graphflops {version('graphflops')}, torch {version('torch')}, Python " in err
 
 

@@ -135,20 +135,20 @@ def test_the_batch_is_of_tensors_without_data() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("bare=mean", "cannot read the input 'bare=mean'.*NAME:=VALUE"),
-        ("bare=[1,2", "cannot read the input"),
-        ("bare:=[1,2", "cannot read the value"),
-        ("bare={1: }", "cannot read the value"),
-        ("bare=[1,'a']:int64", "no tensor of the numbers"),
-        ("bare=[[1],[2,3]]:int64", "no tensor of the numbers"),
+        ("bare=mean", "invalid input 'bare=mean'.*NAME:=VALUE"),
+        ("bare=[1,2", "invalid input"),
+        ("bare:=[1,2", "invalid value"),
+        ("bare={1: }", "invalid value"),
+        ("bare=[1,'a']:int64", "no tensor can have the values"),
+        ("bare=[[1],[2,3]]:int64", "no tensor can have the values"),
         ("bare=[1]:qint8", "cannot be quantized"),
         (f"bare={'[' * 200_000}1{']' * 200_000}", "longer than"),
-        (f"bare={'[' * 9_000}1{']' * 9_000}", "cannot read the value"),
-        ("sizes.0:=4 sizes.2:=5", "not counted from 0"),
+        (f"bare={'[' * 9_000}1{']' * 9_000}", "invalid value"),
+        ("sizes.0:=4 sizes.2:=5", "do not count from 0"),
         ("batch.ids=2x3 batch.ids=2x4", "batch.ids=… is given twice"),
-        ("batch=2x3 batch.ids=2x4", "keep one of them"),
-        ("batch.ids=2x4 batch=2x3", "keep one of them"),
-        ("nothing:=3", "no argument 'nothing'.*NAME:=VALUE"),
+        ("batch=2x3 batch.ids=2x4", "keep one"),
+        ("batch.ids=2x4 batch=2x3", "keep one"),
+        ("nothing:=3", "no parameter 'nothing'.*NAME:=VALUE"),
     ],
 )
 def test_what_cannot_be_read(text: str, said: str) -> None:
@@ -181,5 +181,5 @@ class TestTheCommand:
     ) -> None:
         assert main(["analyze", "models_of_inputs:Steps", "-i", "x=5x4", "-i", "n=3"]) == 1
         last = capsys.readouterr().err.splitlines()[-1]
-        assert last.startswith("n=3 is a tensor of 3 numbers, unless forward says that it is an int")
-        assert last.endswith("the number is n:=3")
+        assert last.startswith("n=3 is a tensor of size 3, unless forward annotates n as int")
+        assert last.endswith("for the number write n:=3")

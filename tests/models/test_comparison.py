@@ -265,7 +265,7 @@ class TestCommand:
         ("arguments", "said"),
         [
             (["a:b"], "two models"),
-            (["a:b", "c:d", "--lengths", "8"], "names no other models"),
+            (["a:b", "c:d", "--lengths", "8"], "give no other models"),
             (["--input", "2x3"], "--batch and --seq"),
             (["--lengths", "eight"], "128,512,2048"),
             (["--to", "HUGE_CONFIG"], "no preset"),
@@ -344,12 +344,12 @@ class TestWhatDoesNotCompare:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            (["--input", "2x3"], "--input: two saved reports are what they are"),
-            (["--batch", "4"], "--batch: two saved reports are what they are"),
-            (["--rate", "0=0.5"], "--rate: two saved reports are what they are"),
-            (["--seq", "4"], "--seq: of ResNet-BK's configurations"),
-            (["--steps", "4"], "--steps: of ResNet-BK's configurations"),
-            (["--to", "n_layers=2"], "--to: of ResNet-BK's configurations"),
+            (["--input", "2x3"], "--input: not for saved reports"),
+            (["--batch", "4"], "--batch: not for saved reports"),
+            (["--rate", "0=0.5"], "--rate: not for saved reports"),
+            (["--seq", "4"], "--seq: only for configurations of ResNet-BK"),
+            (["--steps", "4"], "--steps: only for configurations of ResNet-BK"),
+            (["--to", "n_layers=2"], "--to: only for configurations of ResNet-BK"),
             ([], "is of a training step and"),
         ],
     )

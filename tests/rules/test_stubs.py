@@ -94,7 +94,7 @@ def test_it_overwrites_nothing_unless_told(tmp_path: Path, capsys: pytest.Captur
     file.write_text("precious")
     command = ["rules", "stub", f"{__name__}:Scan", "-o", str(file)]
     assert main(command) == 1
-    assert "mine.py is there already" in capsys.readouterr().err
+    assert "mine.py exists" in capsys.readouterr().err
     assert file.read_text() == "precious"
     assert main([*command, "--force"]) == 0
     assert "@rule" in file.read_text()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from graphflops import analyze
-from graphflops.analysis.mac_counter import dispatched
+from graphflops.analysis.mac_counter import count_macs
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
 import shim  # noqa: F401  first: beside a CPU build of torch, torchvision needs the names of its operators
@@ -279,7 +279,7 @@ def test_the_table_of_the_readme() -> None:
         training = "backward" in name
         model, x = build().eval(), torch.randn(shape)
         report = analyze(model, (x,), training=training)
-        seen = dispatched(model, (x,), training=training)
+        seen = count_macs(model, (x,), training=training)
         assert report.work("total").macs == seen.forward + seen.backward == int(executed.replace(",", ""))
         with contextlib.redirect_stdout(io.StringIO()), torch.set_grad_enabled(training):
             assert README_TOOLS[tool](model, x) == int(reported.replace(",", "")), (name, tool)

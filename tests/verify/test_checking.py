@@ -176,7 +176,7 @@ def test_the_command_names_file_and_line(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["rules", "check", str(file)]) == 4
     printed = capsys.readouterr().out
     assert f"{file}:5: rule wrong claims" in printed
-    assert "1 rule, 1 held to what runs, 2 findings" in printed
+    assert "1 rule, 1 checked against real calls, 2 problems" in printed
 
 
 def test_the_command_passes_what_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,7 +190,7 @@ def test_the_command_passes_what_is_right(tmp_path: Path, capsys: pytest.Capture
         .replace('{"*": Work()}', '{"self": macs, "mat2": macs}')
     )
     assert main(["rules", "check", str(file)]) == 0
-    assert "1 rule, 1 held to what runs, no findings" in capsys.readouterr().out
+    assert "1 rule, 1 checked against real calls, no problems" in capsys.readouterr().out
 
 
 def test_two_rules_for_one_target_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
