@@ -37,7 +37,7 @@ def verify(
     if target is None:
         console.print(_published_table(published.PUBLISHED))
     if not verification.passed:
-        raise VerificationFailed("multiply-adds of the rules and of autograd differ: see the last lines")
+        raise VerificationFailed("multiply-adds of the rules are not those autograd dispatches: see the last lines")
 
 
 def _comparison_table(verification: "Verification") -> "Table":

@@ -136,8 +136,8 @@ class TestAnalyze:
         code, out, _ = run(capsys, "analyze", "--rate", "blocks.*=0.3..0.8", "--rate", "blocks.3.*=0.62")
         assert code == 0
         assert "lower – upper" in out
-        assert "rate       31/50: blocks.3" in out
-        assert "rate       3/10 – 4/5: blocks.0, blocks.1, blocks.2" in out
+        assert "rate: 31/50 of blocks.3" in out
+        assert "rate: 3/10 – 4/5 of blocks.0, blocks.1, blocks.2" in out
 
     def test_a_number_is_explained(self, capsys: pytest.CaptureFixture[str]) -> None:
         code, out, _ = run(capsys, "analyze", "--explain", "blocks.0.bk_layer.bk_core")
@@ -244,7 +244,7 @@ class TestWhenSomethingIsWrong:
     ) -> None:
         code, out, _ = run(capsys, "analyze", "users_models:Mysterious", "-i", "2")
         assert code == 0
-        assert "at least" in out
+        assert "lower bounds" in out
         assert "Mystery" in out
 
 
