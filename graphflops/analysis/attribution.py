@@ -74,12 +74,12 @@ def attribute(
             rule, cost = costs.costs[op.name]
             again = _Again.of(op, reached, costs.recomputed.get(op.name, {}))
             with error_context(op):
-                why = formulas.of(rule, call_arguments(op, options))
+                why = formulas.get(rule, call_arguments(op, options))
                 split = _split(op, rule, cost, options)
             entries += _entries(op, rule, cost, again, why, modules, split)
         entries += _fan_in(op)
         if op.kind == "parameter" and op.fan_in and optimizer is not None:
-            entries.append(_update(op, optimizer, *by_rule.of(optimizer, {"param": op.out})))
+            entries.append(_update(op, optimizer, *by_rule.get(optimizer, {"param": op.out})))
         made[op.name] = tuple(entries)
     counted = [
         _update(op, update.rule, update.work, update.formula)

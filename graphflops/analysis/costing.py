@@ -52,7 +52,7 @@ def apply_rules(
         package = book.plugin_of(rule)
         try:
             with error_context(op):
-                cost = answers.of(rule, call_arguments(op, options))
+                cost = answers.get(rule, call_arguments(op, options))
                 if package:
                     symbolic(rule, call_arguments(op, options))  # an impure rule is found now, not as a formula
         except NotSupported as error:

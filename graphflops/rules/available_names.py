@@ -1,4 +1,4 @@
-"""What a call of a target can offer to its rule, as far as that is known before there is a call."""
+"""The names that a rule's arguments can have, by its targets: read from schemas, signatures and source code."""
 
 from __future__ import annotations
 
@@ -14,39 +14,42 @@ import torch
 from torch import nn
 
 from graphflops.core.torch_compat import CustomOpDef, OpOverload, OpOverloadPacket
-from graphflops.rules.rule import Rule
+from graphflops.rules.rule import Rule, listed
 from graphflops.rules.targets import Target, qualified_name, registry_key, resolve
 
 OPTIONS = frozenset({"attention"})
-"""what an analysis offers beside the operands"""
+"""options of an analysis, which are available to every rule"""
 
 
 def check_signature(rule: Rule) -> str:
-    """What is wrong with the names that a rule asks for, as a sentence; empty if nothing is known to be.
+    """The problem with the arguments of a rule, as the end of a sentence; empty if there is none.
 
-    A name without a default must be offered by every target, one with a default by at least one of them.
+    Every target must provide an argument without default, and one target at least an argument with a default. A target
+    whose names are not known is not checked.
     """
-    known = {target: names for target in rule.targets if (names := available_names(target)) is not None}
-    asked = rule.signature.parameters
-    for target, names in known.items():
-        missing = [name for name, each in asked.items() if each.default is each.empty and name not in names]
+    available = {target: names for target in rule.targets if (names := available_names(target)) is not None}
+    parameters = rule.signature.parameters
+    for target, names in available.items():
+        missing = [name for name, each in parameters.items() if each.default is each.empty and name not in names]
         if missing:
-            listed = f"asks for {', '.join(missing)}, but {qualified_name(target)} offers {_listed(target, names)}"
-            return listed + _called_otherwise(target, missing)
-    if len(known) == len(rule.targets) and known:
-        names = frozenset().union(*known.values())
-        if stray := [name for name in asked if name not in names]:
-            listed = "; ".join(
-                f"{qualified_name(target)} offers {_listed(target, names)}" for target, names in known.items()
+            return (
+                f"has {listed('argument', missing)}, which {qualified_name(target)} does not provide; "
+                f"available: {_relevant(target, names)}{_schema_names(target, missing)}"
             )
-            return f"asks for {', '.join(stray)}, which nothing offers: {listed}"
+    if len(available) == len(rule.targets) and available:
+        union = frozenset().union(*available.values())
+        if missing := [name for name in parameters if name not in union]:
+            choices = "; ".join(
+                f"of {qualified_name(target)}: {_relevant(target, names)}" for target, names in available.items()
+            )
+            return f"has {listed('argument', missing)}, which no target provides; available {choices}"
     return ""
 
 
 def available_names(target: Target) -> frozenset[str] | None:
-    """The names that calls of a target may offer; None where that shows only in a call.
+    """The names that a call of a target may provide; None if they are known only in a call.
 
-    Of an operator its schema's, of a function its signature's, of a module class what its source and its bases' name.
+    Those of an operator's schema, a function's signature, or a module class's source, with its bases.
     """
     if isinstance(target, str) and target.startswith("optimizer."):
         return frozenset({"param"})
@@ -54,25 +57,25 @@ def available_names(target: Target) -> frozenset[str] | None:
     target = resolve(registry_key(target)) if isinstance(target, (BuiltinFunctionType, CustomOpDef)) else target
     names: frozenset[str] | None = None
     if isinstance(target, (OpOverload, OpOverloadPacket)):
-        names = frozenset(each.name for op in overloads(target) for each in op._schema.arguments)
+        names = frozenset(argument.name for op in overloads(target) for argument in op._schema.arguments)
     elif isinstance(target, type) and issubclass(target, torch.autograd.Function):
-        names = _arguments(target.forward, skip=not overrides_setup(target))
+        names = _parameters(target.forward, skip_first=not overrides_setup(target))
     elif isinstance(target, type) and issubclass(target, nn.Module):
-        names = _of_module(target)
+        names = _names_of_module(target)
     elif inspect.isfunction(target):
-        names = _arguments(target)
+        names = _parameters(target)
     return None if names is None else names | OPTIONS | {"out", "grad_outputs"}
 
 
 def overloads(op: OpOverload | OpOverloadPacket) -> list[OpOverload]:
-    """An overload alone, or all of an operator, those of its in-place variant too."""
+    """The overloads of an operator on tensors, with those of its in-place variant; of an overload, itself."""
     if isinstance(op, OpOverload):
         return [op]
     inplace = getattr(torch.ops.aten, f"{op.__name__}_", None) if op._qualified_op_name.startswith("aten::") else None
     packets = [op, *([inplace] if isinstance(inplace, OpOverloadPacket) else [])]
-    named = [getattr(each, name) for each in packets for name in each.overloads()]  # type: ignore[no-untyped-call]
-    of_tensors = [op for op in named if any("Tensor" in str(each.type) for each in op._schema.arguments)]
-    return of_tensors or named  # some are TorchScript's, of numbers and lists
+    variants = [getattr(packet, name) for packet in packets for name in packet.overloads()]  # type: ignore[no-untyped-call]
+    on_tensors = [op for op in variants if any("Tensor" in str(argument.type) for argument in op._schema.arguments)]
+    return on_tensors or variants  # some are TorchScript's, on numbers and lists
 
 
 def overrides_setup(function: Any) -> bool:
@@ -80,8 +83,8 @@ def overrides_setup(function: Any) -> bool:
     return function.setup_context is not torch.autograd.Function.setup_context
 
 
-def _called_otherwise(target: Target, asked: list[str]) -> str:
-    """What to ask for instead of names that the documentation of a builtin function uses, and its operator does not."""
+def _schema_names(target: Target, missing: list[str]) -> str:
+    """A hint for a builtin function whose documentation names arguments otherwise than its operator's schema."""
     function = resolve(target)
     if not isinstance(function, BuiltinFunctionType):
         return ""
@@ -89,42 +92,42 @@ def _called_otherwise(target: Target, asked: list[str]) -> str:
     documented = re.findall(r"(?:^|,)\s*(\w+)", signature[1]) if signature else []
     operator = resolve(registry_key(function))
     schema = overloads(operator)[0]._schema.arguments if isinstance(operator, (OpOverload, OpOverloadPacket)) else []
-    named = dict(zip(documented, (each.name for each in schema), strict=False))
-    instead = [f"{named[name]} for {name}" for name in asked if named.get(name, name) != name]
-    return f"; ask for {', '.join(instead)}, as the operator's schema names it" if instead else ""
+    names = dict(zip(documented, (argument.name for argument in schema), strict=False))
+    renamed = [f"{names[name]} instead of {name}" for name in missing if names.get(name, name) != name]
+    return f"; the operator's schema has {', '.join(renamed)}" if renamed else ""
 
 
-def _arguments(function: Callable[..., Any], *, skip: bool = False) -> frozenset[str] | None:
+def _parameters(function: Callable[..., Any], *, skip_first: bool = False) -> frozenset[str] | None:
     try:
-        parameters = list(inspect.signature(function).parameters.values())[int(skip) :]
-    except (TypeError, ValueError):  # a property, or a builtin that says nothing of its arguments
+        parameters = list(inspect.signature(function).parameters.values())[int(skip_first) :]
+    except (TypeError, ValueError):  # a property, or a builtin without a signature
         return None
     if any(each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in parameters):
         return None
     return frozenset(each.name for each in parameters)
 
 
-def _of_module(cls: type) -> frozenset[str] | None:
-    """The arguments of forward, the attributes of the class, and every name that its source and its bases' write.
+def _names_of_module(cls: type) -> frozenset[str] | None:
+    """The arguments of forward, the attributes of the class, and every name in its source and its bases'.
 
-    None if a source is not there, or makes names as it runs.
+    None if a source is missing, or sets attributes by names made at run time.
     """
-    found = _arguments(cls.forward, skip=True)  # type: ignore[attr-defined]
-    if found is None:
+    parameters = _parameters(cls.forward, skip_first=True)  # type: ignore[attr-defined]
+    if parameters is None:
         return None
-    names = {*found, *dir(cls)}
+    names = {*parameters, *dir(cls)}
     for base in cls.__mro__:
         names |= set(getattr(base, "__annotations__", ()))
         if base in (nn.Module, object):
             continue
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
-        except Exception:  # there is no source, or what is found there is none
+        except Exception:  # no source, or text that is not the source
             return None
-        written = set(_names_in(tree))
-        if "setattr" in written or "__getattr__" in written:
+        in_source = set(_names_in(tree))
+        if "setattr" in in_source or "__getattr__" in in_source:
             return None
-        names |= written
+        names |= in_source
     return frozenset(filter(str.isidentifier, names))
 
 
@@ -137,12 +140,13 @@ def _names_in(tree: ast.AST) -> Iterator[str]:
                 yield name
 
 
-def _listed(target: Target, names: frozenset[str]) -> str:
-    """What to say that a target offers; of a module class what its code is most likely to mean."""
+def _relevant(target: Target, names: frozenset[str]) -> str:
+    """The names to list in a message; for a module class its arguments and attributes, not every name in its source."""
     cls = resolve(target)
     if isinstance(cls, type) and issubclass(cls, nn.Module):
         annotated = {name for base in cls.__mro__[:-2] for name in getattr(base, "__annotations__", ())}
-        named = _arguments(cls.forward, skip=True) or frozenset()
-        written = set(re.findall(r"self\.(\w+)(?:: [^=\n]+)? = |register_\w+\(\s*[\"'](\w+)", inspect.getsource(cls)))
-        names = names & ({"out", *annotated, *named, *(name for pair in written for name in pair)})
+        parameters = _parameters(cls.forward, skip_first=True) or frozenset()
+        pattern = r"self\.(\w+)(?:: [^=\n]+)? = |register_\w+\(\s*[\"'](\w+)"
+        attributes = {name for pair in re.findall(pattern, inspect.getsource(cls)) for name in pair}
+        names = names & {"out", *annotated, *parameters, *attributes}
     return ", ".join(sorted(name for name in names if not name.startswith("_")))

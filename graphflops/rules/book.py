@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layer:
-    """Rules of one source, and no two of them for one target."""
+    """The rules of one source, at most one for a target."""
 
     origin: str
     """``"shipped"``, ``"package NAME VERSION"``, a path, or ``"given"`` in the call"""
@@ -29,50 +29,52 @@ class Layer:
     @cached_property
     def patterns(self) -> tuple[tuple[str, Rule], ...]:
         """The rules whose targets are patterns of classes, the longest pattern first."""
-        found = [(key, rule) for key, rule in self.rules.items() if isinstance(key, str) and is_pattern(key)]
-        return tuple(sorted(found, key=lambda each: (-len(each[0]), each[0])))
+        patterns = [(key, rule) for key, rule in self.rules.items() if isinstance(key, str) and is_pattern(key)]
+        return tuple(sorted(patterns, key=lambda pair: (-len(pair[0]), pair[0])))
 
 
-def _fits(rule: Rule, cls: type) -> bool:
-    """Whether calls of a class offer all that a rule cannot do without, as far as that is known."""
+def _has_arguments(rule: Rule, cls: type) -> bool:
+    """Whether calls of a class have every argument that a rule requires, as far as can be known without a call."""
     from graphflops.rules.available_names import available_names
 
     names = available_names(cls)
-    queried = rule.signature.parameters.values()
-    return names is None or all(each.name in names for each in queried if each.default is each.empty)
+    parameters = rule.signature.parameters.values()
+    return names is None or all(each.name in names for each in parameters if each.default is each.empty)
 
 
 @dataclass(frozen=True)
 class RuleBook:
-    """Which rule speaks for which target: layers, of which the later speaks. ``a | b``: those of a, then those of b."""
+    """Rules in layers; a later layer takes precedence. ``a | b`` has the layers of a, then those of b."""
 
     layers: tuple[Layer, ...] = ()
     fallback: Callable[[RuleBook, OpOverload | OpOverloadPacket], Rule | None] | None = None
-    """who is asked about an operator that no rule names"""
+    """returns the rule of an operator that no rule names"""
     warnings: tuple[str, ...] = ()
-    """what was left out, and why"""
+    """rules that were left out, and why"""
 
     @classmethod
     def of(cls, rules: Iterable[Rule], origin: str = "") -> RuleBook:
-        """One layer of rules.
+        """A book of one layer.
 
         Raises:
-            DuplicateRule: two of them name the same target.
+            DuplicateRule: two rules name the same target.
         """
         layer: dict[object, Rule] = {}
-        spellings: dict[str, object] = {}
-        for each in rules:
-            for target in each.targets:
+        keys: dict[str, object] = {}
+        for rule in rules:
+            for target in rule.targets:
                 key = registry_key(target)
-                before = spellings.get(canonical_name(key), key)
-                if before in layer and (key == before or isinstance(key, str) or isinstance(before, str)):
-                    other = layer[before]
+                earlier_key = keys.get(canonical_name(key), key)
+                if earlier_key in layer and (
+                    key == earlier_key or isinstance(key, str) or isinstance(earlier_key, str)
+                ):
+                    earlier = layer[earlier_key]
                     raise DuplicateRule(
-                        f"two rules for {qualified_name(target)}: {other.name} at {other.file}:{other.line} "
-                        f"and {each.name} at {each.file}:{each.line}; keep one of them"
+                        f"two rules for {qualified_name(target)}: {earlier.name} at {earlier.file}:{earlier.line} "
+                        f"and {rule.name} at {rule.file}:{rule.line}; keep one of them"
                     )
-                layer[key] = each
-                spellings[canonical_name(key)] = key
+                layer[key] = rule
+                keys[canonical_name(key)] = key
         return cls((Layer(origin, MappingProxyType(layer)),))
 
     def __or__(self, other: RuleBook) -> RuleBook:
@@ -80,53 +82,52 @@ class RuleBook:
 
     @cached_property
     def rules(self) -> Mapping[object, Rule]:
-        """The rule that speaks for each target that one names."""
+        """The rule that applies to each target that a rule names."""
         return MappingProxyType({key: rule for layer in self.layers for key, rule in layer.rules.items()})
 
     def __iter__(self) -> Iterator[tuple[object, Rule]]:
         return iter(self.rules.items())
 
     def plugin_of(self, rule: Rule) -> str:
-        """The installed package that a rule comes from; empty for rules shipped or given."""
+        """The installed package that provides a rule; empty for a rule that is shipped or given."""
         if self.is_shipped(rule):
             return ""
         origins = (layer.origin for layer in self.layers if any(each is rule for each in layer.rules.values()))
         return next((origin for origin in origins if origin.startswith("package ")), "")
 
     def is_shipped(self, rule: Rule) -> bool:
-        """Whether a rule is one of graphflops, whose tests call each with symbols, and not somebody else's."""
-        return id(rule) not in self._of_others
+        """Whether a rule is part of graphflops. The tests of graphflops evaluate each such rule on symbols."""
+        return id(rule) not in self._not_shipped
 
     @cached_property
-    def _of_others(self) -> frozenset[int]:
-        others = (layer for layer in self.layers if layer.origin != "shipped")
-        return frozenset(id(rule) for layer in others for rule in layer.rules.values())
+    def _not_shipped(self) -> frozenset[int]:
+        layers = (layer for layer in self.layers if layer.origin != "shipped")
+        return frozenset(id(rule) for layer in layers for rule in layer.rules.values())
 
     def by_target(self) -> dict[str, list[tuple[Layer, Rule]]]:
-        """Every target that one names, with its rules: the one that speaks, then those that it shadows."""
-        found: dict[str, list[tuple[Layer, Rule]]] = {}
+        """Target → its rules: the one that applies, then those that it overrides."""
+        rules: dict[str, list[tuple[Layer, Rule]]] = {}
         for layer in reversed(self.layers):
             for key, rule in layer.rules.items():
-                found.setdefault(canonical_name(key), []).append((layer, rule))
-        return found
+                rules.setdefault(canonical_name(key), []).append((layer, rule))
+        return rules
 
     def find(self, target: Target) -> Rule | None:
-        """The rule that speaks for a call of ``target``, or None."""
-        if target not in self._found:
-            self._found[target] = self._looked_up(target)
-        return self._found[target]
+        """The rule that applies to a call of ``target``, or None."""
+        if target not in self._results:
+            self._results[target] = self._find(target)
+        return self._results[target]
 
     @property
     def queried(self) -> Mapping[Target, Rule | None]:
-        """Every target that was asked about so far, and the rule that speaks for it."""
-        return self._found
+        """The results of ``find`` so far: target → rule."""
+        return self._results
 
     @cached_property
-    def _found(self) -> dict[Target, Rule | None]:
-        """What was found: a model calls few things, and each often."""
+    def _results(self) -> dict[Target, Rule | None]:
         return {}
 
-    def _looked_up(self, target: Target) -> Rule | None:
+    def _find(self, target: Target) -> Rule | None:
         if isinstance(target, type):
             return self._for_class(target)
         from graphflops.core.torch_compat import OpOverload, OpOverloadPacket
@@ -136,7 +137,7 @@ class RuleBook:
         return self._first(registry_key(target), qualified_name(target))
 
     def _first(self, *keys: object) -> Rule | None:
-        """The later layer before the earlier, and in one layer the first of the keys."""
+        """The rule of the latest layer that has one of the keys, the first key first."""
         for layer in reversed(self.layers):
             for key in keys:
                 if key in layer.rules:
@@ -144,33 +145,33 @@ class RuleBook:
         return None
 
     def _for_class(self, cls: type) -> Rule | None:
-        """The class itself, its dotted name, else a base whose ``forward`` it inherits unchanged.
+        """The rule of the class or its qualified name, else of a base whose ``forward`` it inherits unchanged.
 
-        A LoRA layer that extends Linear and overrides forward does not get Linear's price by accident.
+        A LoRA layer that extends Linear and overrides forward does not get Linear's cost by accident.
         """
         from torch import nn
 
         for base in cls.__mro__:
             if base is not cls and try_getattr(base, "forward") is not try_getattr(cls, "forward"):
                 continue
-            if base not in (nn.Module, object) and (found := self._of_class(base)):
-                return found
+            if base not in (nn.Module, object) and (rule := self._of_class(base)):
+                return rule
         return None
 
     def _of_class(self, cls: type) -> Rule | None:
-        """The later layer before the earlier, and in one layer what names a class before a pattern of it."""
+        """The rule of the latest layer that names the class; in one layer a name before a pattern."""
         name = qualified_name(cls)
         for layer in reversed(self.layers):
             for key in (cls, name):
                 if key in layer.rules:
                     return layer.rules[key]
             for pattern, rule in layer.patterns:
-                if fnmatchcase(name, pattern) and (layer.origin != "shipped" or _fits(rule, cls)):
+                if fnmatchcase(name, pattern) and (layer.origin != "shipped" or _has_arguments(rule, cls)):
                     return rule
         return None
 
     def _for_operator(self, op: OpOverload | OpOverloadPacket) -> Rule | None:
-        """The overload, then the operator, then what an in-place variant is a variant of; by dotted names too."""
+        """The rule of the overload, else of the operator, else of the operator that it is the in-place variant of."""
         from graphflops.core.torch_compat import OpOverload
 
         name = op._schema.name if isinstance(op, OpOverload) else op._qualified_op_name

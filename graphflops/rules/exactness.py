@@ -1,4 +1,4 @@
-"""Whether a cost is exact: whole numbers that are not negative, or formulas in known symbols; nothing is rounded."""
+"""Exact costs: every count is a whole number ≥ 0, or a formula in the symbols of the call. Nothing is rounded."""
 
 from __future__ import annotations
 
@@ -10,114 +10,118 @@ from typing import Any
 from graphflops.core.costs import Cost, Work
 from graphflops.core.sizes import Size, Spec
 
-NESTED = 4
-"""how deep in tuples and lists the sizes of a call may stand"""
+MAX_NESTING = 4
+"""levels of tuples and lists in which the sizes of a call are looked for"""
 
 
 class Inexact(ValueError):
-    """A count that is no whole number, or a cost that is put together of something else; the message says where."""
+    """A count that is not a whole number, or a wrong type in a cost. The message names both."""
 
 
-def exact(cost: Cost, known: Collection[Any] = ()) -> Cost:
-    """The same cost, numbers of sympy that are whole as ints, if all of it is exact.
+def exact_cost(cost: Cost, symbols: Collection[Any] = ()) -> Cost:
+    """The same cost, with sympy's integers as ints.
 
-    ``known`` are the symbols that the sizes of the call are written in.
+    ``symbols`` are those of the call's sizes.
 
     Raises:
-        Inexact: some count is not exact, or something in it is no Work or Cost.
+        Inexact: a count is not exact, or a part of the cost is not a Work or Cost.
     """
-    _refuse_unless(isinstance(cost, Cost), "a Cost", cost)
-    grads = {_name(key, "a gradient"): _work(work, f"gradient of {key}", known) for key, work in cost.grads.items()}
-    others: dict[str, Any] = {
-        name: exact(other, known)
+    _check(isinstance(cost, Cost), "a Cost", cost)
+    grads = {_name(key, "a gradient"): _work(work, f"gradient of {key}", symbols) for key, work in cost.grads.items()}
+    variants: dict[str, Any] = {
+        name: exact_cost(variant, symbols)
         for name in ("useful", "full", "lower", "upper")
-        if (other := getattr(cost, name)) is not None
+        if (variant := getattr(cost, name)) is not None
     }
-    parts = {_name(name, "a part"): exact(part, known) for name, part in cost.parts.items()}
+    parts = {_name(name, "a part"): exact_cost(part, symbols) for name, part in cost.parts.items()}
     spans: dict[str, Any] = {
-        name: count(value, name, known)
+        name: exact_count(value, name, symbols)
         for name in ("span", "backward_span")
         if (value := getattr(cost, name)) is not None
     }
-    _refuse_unless(isinstance(cost.dtype, str), "dtype, the name of a dtype,", cost.dtype)
-    forward, recompute = _work(cost.forward, "forward", known), _work(cost.recompute, "recompute", known)
-    return replace(cost, forward=forward, grads=grads, recompute=recompute, parts=parts, **spans, **others)
+    _check(isinstance(cost.dtype, str), "dtype, the name of a dtype,", cost.dtype)
+    forward, recompute = _work(cost.forward, "forward", symbols), _work(cost.recompute, "recompute", symbols)
+    return replace(cost, forward=forward, grads=grads, recompute=recompute, parts=parts, **spans, **variants)
 
 
-def count(value: Any, what: str, known: Collection[Any] = ()) -> Size:
-    """An exact count: an int as it is, a whole number of sympy as an int, a formula in known symbols as it is.
+def exact_count(value: Any, where: str, symbols: Collection[Any] = ()) -> Size:
+    """An int or a formula in ``symbols``, as it is; an integer of sympy as an int.
 
-    numpy's integers are refused like its floats: they have wrapped around in silence before anybody can look.
+    numpy's integers are refused like its floats: they overflow silently.
 
     Raises:
         Inexact: it is anything else, or negative.
     """
     if type(value) is int:
         if value < 0:
-            raise Inexact(f"{value}: counts are exact, whole, not negative ({what})")
+            raise Inexact(f"{value}: {_EXPECTED} ({where})")
         return value
     sympy = sys.modules.get("sympy")
     if sympy is None or not isinstance(value, sympy.Basic):
-        raise Inexact(f"{_shown(value)}: counts are exact, whole, not negative{_instead_of(value)} ({what})")
+        raise Inexact(f"{_format(value)}: {_EXPECTED}{_hint(value)} ({where})")
     if value.is_Integer:
-        return count(int(value), what)
+        return exact_count(int(value), where)
     if not isinstance(value, sympy.Expr) or value.has(sympy.nan, sympy.oo, -sympy.oo, sympy.zoo, sympy.Float, sympy.I):
-        raise Inexact(f"{_shown(value)}: counts are exact, whole, not negative ({what})")
-    strange = [str(each) for each in value.free_symbols if each not in known]
-    if strange:
+        raise Inexact(f"{_format(value)}: {_EXPECTED} ({where})")
+    unknown = [str(symbol) for symbol in value.free_symbols if symbol not in symbols]
+    if unknown:
         raise Inexact(
-            f"{_shown(value)} for {what}: {', '.join(sorted(strange))} is no size of the call, "
-            f"whose symbols are {', '.join(sorted(map(str, known))) or 'none'}"
+            f"{_format(value)} for {where}: unknown symbol {', '.join(sorted(unknown))}; "
+            f"symbols of the call: {', '.join(sorted(map(str, symbols))) or 'none'}"
         )
     if not value.free_symbols:
         simple = sympy.simplify(value)
         if not simple.is_Integer:
-            raise Inexact(f"{_shown(value)}: counts are exact, whole, not negative ({what})")
-        return count(int(simple), what)
+            raise Inexact(f"{_format(value)}: {_EXPECTED} ({where})")
+        return exact_count(int(simple), where)
     if value.is_negative or value.is_integer is False:
-        raise Inexact(f"{_shown(value)}: counts are exact, whole, not negative ({what})")
+        raise Inexact(f"{_format(value)}: {_EXPECTED} ({where})")
     formula: Size = value
     return formula
 
 
-def symbols_in(offered: Mapping[str, Any]) -> frozenset[Any]:
-    """The symbols that the sizes of a call are written in; none if all of them are numbers, or sympy is not there."""
+_EXPECTED = "a count is a whole number ≥ 0"
+
+
+def symbols_in(arguments: Mapping[str, Any]) -> frozenset[Any]:
+    """The symbols in the sizes of a call; none if sympy is not imported."""
     sympy = sys.modules.get("sympy")
     if sympy is None:
         return frozenset()
-    found = (each for each in _sizes(offered.values(), NESTED) if isinstance(each, sympy.Basic))
-    return frozenset(symbol for each in found for symbol in each.free_symbols)
+    sizes = (size for size in _sizes(arguments.values(), MAX_NESTING) if isinstance(size, sympy.Basic))
+    return frozenset(symbol for size in sizes for symbol in size.free_symbols)
 
 
-def _sizes(values: Iterable[Any], deep: int) -> Iterator[Any]:
-    for each in values:
-        if isinstance(each, Spec):
-            yield from each.shape
-            yield each.stored
-        elif isinstance(each, (tuple, list)) and deep:
-            yield from _sizes(each, deep - 1)
+def _sizes(values: Iterable[Any], levels: int) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, Spec):
+            yield from value.shape
+            yield value.stored
+        elif isinstance(value, (tuple, list)) and levels:
+            yield from _sizes(value, levels - 1)
         else:
-            yield each
+            yield value
 
 
-def _work(work: Any, what: str, known: Collection[Any]) -> Work:
-    _refuse_unless(isinstance(work, Work), f"{what}, a Work,", work)
+def _work(work: Any, where: str, symbols: Collection[Any]) -> Work:
+    _check(isinstance(work, Work), f"{where}, a Work,", work)
     names = ("macs", "elementwise", "division", "transcendental", "accumulate", "integer")
-    return Work(*(count(each, f"{name}, {what}", known) for name, each in zip(names, work.counts(), strict=True)))
+    counts = zip(names, work.counts(), strict=True)
+    return Work(*(exact_count(count, f"{name}, {where}", symbols) for name, count in counts))
 
 
-def _name(key: Any, what: str) -> str:
-    _refuse_unless(isinstance(key, str), f"the name of {what}", key)
+def _name(key: Any, where: str) -> str:
+    _check(isinstance(key, str), f"the name of {where}", key)
     return str(key)
 
 
-def _refuse_unless(fits: bool, what: str, value: Any) -> None:
-    if not fits:
-        raise Inexact(f"{_shown(value)} for {what}")
+def _check(is_valid: bool, where: str, value: Any) -> None:
+    if not is_valid:
+        raise Inexact(f"{_format(value)} for {where}")
 
 
-def _shown(value: Any) -> str:
-    """What was given, with its kind where that is not plain to see; short, whatever it is."""
+def _format(value: Any) -> str:
+    """The repr of a value, shortened, with its type unless the repr shows it."""
     try:
         text = repr(value)
     except Exception:
@@ -129,7 +133,7 @@ def _shown(value: Any) -> str:
     return f"{text} ({kind.__module__.split('.')[0]}.{kind.__name__})"
 
 
-def _instead_of(value: Any) -> str:
+def _hint(value: Any) -> str:
     if type(value).__module__.split(".")[0] == "numpy":
-        return "; numpy's numbers wrap around and round: multiply Python's ints, as with math.prod"
+        return "; numpy's numbers overflow and round: multiply Python's ints, as with math.prod"
     return ""

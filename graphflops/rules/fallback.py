@@ -1,8 +1,8 @@
-"""Generic rules: what PyTorch itself says of an ATen operator that no rule names, by its tags and its schema.
+"""Generic rules for ATen operators that no rule names, from their tags and schemas in PyTorch.
 
-They price the long tail, one operation an element (six real ones of a complex number), so that what is cheap is not
-unknown. Their names begin with "generic", and a report shows them; a rule that names the operator always speaks over
-them.
+They count one operation for each element, six real ones of a complex number, so that cheap operators of the long tail
+are not unknown. Their names begin with "generic", and a report shows them. A rule that names the operator always takes
+precedence.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ OF_ITS_OWN_CODE = Rule(
     lambda: Cost(grads={ALL_OPERANDS: ZERO}),
     __file__,
     1,
-    "No rule names it: its work is that of what its own forward and backward run, which stand for themselves.",
+    "No rule names it: its work is that of the operators that its own forward and backward run, on lines of their own.",
 )
 """of an autograd.Function, or an operator written in Python, that is counted by its own code"""
 _VARIANTS = ("_copy", "_functional")
 _COMPLEX = 6
-"""real operations of one on complex numbers: those of a product"""
+"""real operations of a complex product"""
 
 
 def fallback_rule(book: RuleBook, op: OpOverload | OpOverloadPacket) -> Rule | None:
-    """For an operator that no rule names: the rule of what it is a copying variant of, else a generic one."""
+    """The rule of an operator that no rule names: that of its base operator if it is a variant, else a generic one."""
     if isinstance(op, OpOverloadPacket):
         return None
-    named = (book.rules[name] for name in base_names(op) if name in book.rules)
-    return next(named, None) or generic_rule(op)
+    rules = (book.rules[name] for name in base_names(op) if name in book.rules)
+    return next(rules, None) or generic_rule(op)
 
 
 def base_names(op: OpOverload) -> Iterator[str]:
-    """What a variant that copies or mutates otherwise is a variant of: ``aten::view`` of ``aten::view_copy``."""
+    """The names of the operators that an operator is a copying or functional variant of: ``aten::view``."""
     name = op._schema.name
     for suffix in _VARIANTS:
         if name.endswith(suffix) and name.removesuffix(suffix) != name:
@@ -53,11 +53,11 @@ def base_names(op: OpOverload) -> Iterator[str]:
 
 
 def generic_rule(op: OpOverload) -> Rule | None:
-    """The rule for an operator by what PyTorch says of it, or None if it does not say enough.
+    """The rule of an operator by its tags and schema; None if they do not tell its cost.
 
-    A composite operator has none: the operators that it runs are priced instead.
+    A composite operator has none: the operators that it runs are counted instead.
     """
-    return _generic_rule(op) if op.namespace == "aten" else None  # others may be gone when their library is
+    return _generic_rule(op) if op.namespace == "aten" else None  # others are gone when their library is
 
 
 @cache
@@ -70,46 +70,46 @@ def _generic_rule(op: OpOverload) -> Rule | None:
     if is_reduction(op) and operands:
         return _rule(op, "reduction", "one elementwise operation an element of the input, each way", _reduction)
     if _is_view(op) or torch.Tag.view_copy in tags or torch.Tag.inplace_view in tags:
-        return _rule(op, "view", "zero: a view of the same data, or a copy of one, by its schema", _nothing)
+        return _rule(op, "view", "zero: a view of the same data, or a copy of one, by its schema", _free)
     if not operands and op._schema.returns:
-        return _rule(op, "creation", "zero: made from no tensor, by its schema", _nothing)
+        return _rule(op, "creation", "zero: made from no tensor, by its schema", _free)
     if not op._schema.returns and not op._schema.is_mutable:
-        return _rule(op, "check", "zero: returns nothing and writes nothing, by its schema", _nothing)
+        return _rule(op, "check", "zero: returns nothing and writes nothing, by its schema", _free)
     return None
 
 
 def _pointwise(op: OpOverload, operands: Mapping[str, Any], out: Any) -> Cost:
     out = out[0] if isinstance(out, tuple) else out
-    given = {name: each for name, each in operands.items() if isinstance(each, Spec)}
-    of_complex = out.is_complex or any(each.is_complex for each in given.values())
-    gradient = Work(elementwise=_COMPLEX * out.numel if of_complex else out.numel)
-    counted = additions(out.numel, next((each for each in given.values() if each.is_floating), out))
-    if of_complex:
-        counted = gradient
+    specs = {name: spec for name, spec in operands.items() if isinstance(spec, Spec)}
+    is_complex = out.is_complex or any(spec.is_complex for spec in specs.values())
+    gradient = Work(elementwise=_COMPLEX * out.numel if is_complex else out.numel)
+    forward = additions(out.numel, next((spec for spec in specs.values() if spec.is_floating), out))
+    if is_complex:
+        forward = gradient
     if not out.is_floating:
-        return Cost(counted, {ALL_OPERANDS: ZERO})
-    return Cost(counted, {name: gradient + sum_to_size(out, each) for name, each in given.items()})
+        return Cost(forward, {ALL_OPERANDS: ZERO})
+    return Cost(forward, {name: gradient + sum_to_size(out, spec) for name, spec in specs.items()})
 
 
 def _reduction(op: OpOverload, operands: Mapping[str, Any], out: Any) -> Cost:
-    name, reduced = next((name, each) for name, each in operands.items() if isinstance(each, Spec))
-    passed = Work(elementwise=reduced.numel * (2 if reduced.is_complex else 1))
-    return Cost(additions(reduced.numel, reduced), {name: passed})
+    name, spec = next((name, spec) for name, spec in operands.items() if isinstance(spec, Spec))
+    gradient = Work(elementwise=spec.numel * (2 if spec.is_complex else 1))
+    return Cost(additions(spec.numel, spec), {name: gradient})
 
 
-def _nothing(op: OpOverload, operands: Mapping[str, Any], out: Any) -> Cost:
+def _free(op: OpOverload, operands: Mapping[str, Any], out: Any) -> Cost:
     return Cost(grads={ALL_OPERANDS: ZERO})
 
 
 def _rule(op: OpOverload, kind: str, about: str, formula: Callable[[OpOverload, Mapping[str, Any], Any], Cost]) -> Rule:
-    """A rule that asks for the tensors of a schema, by their names, and for ``out``."""
+    """A rule whose arguments are the tensors of a schema, and ``out``."""
 
     def cost(out: Any = None, **operands: Any) -> Cost:
         return formula(op, operands, out)
 
-    asked = [*_tensor_arguments(op), "out"]
+    names = [*_tensor_arguments(op), "out"]
     cost.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in asked]
+        [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in names]
     )
     name = f"generic {kind}"
     return Rule(name, (op,), cost, __file__, formula.__code__.co_firstlineno, f"generic, no rule names it: {about}")
@@ -120,7 +120,7 @@ def _tensor_arguments(op: OpOverload) -> list[str]:
 
 
 def _is_view(op: OpOverload) -> bool:
-    """Whether all that it returns is an argument's memory, which it does not write to."""
+    """Whether every result shares the memory of an argument, without writing to it."""
     infos = [each.alias_info for each in op._schema.returns]
     return bool(infos) and all(info is not None and not info.is_write for info in infos)
 

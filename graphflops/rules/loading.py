@@ -1,4 +1,4 @@
-"""Where rules come from: shipped, announced by installed packages, local files, given in the call. The later wins."""
+"""The sources of rules, by precedence: shipped, installed packages, files and modules, rules given in Python."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "graphflops.rules"
 REGISTERED = "torch:registered"
-"""what stands for ``adapters.from_torch()`` on a command line: ``--rules torch:registered``"""
+"""the source name of ``adapters.from_torch()``, as in ``--rules torch:registered``"""
 
 RuleSource: TypeAlias = "Rule | ModuleType | str | Path"
 
 
 @cache
 def shipped() -> RuleBook:
-    """The rules of the package, one file for one family, and below them the generic ones."""
-    names = sorted(each.name for each in pkgutil.iter_modules(graphflops.rules.shipped.__path__))
+    """The rules of graphflops, with the generic rules as fallback."""
+    names = sorted(module.name for module in pkgutil.iter_modules(graphflops.rules.shipped.__path__))
     modules = [importlib.import_module(f"graphflops.rules.shipped.{name}") for name in names]
     book = RuleBook.of((rule for module in modules for rule in rules_of(module)), "shipped")
     return replace(book, fallback=_fallback)
@@ -49,27 +49,26 @@ def _fallback(book: RuleBook, op: OpOverload | OpOverloadPacket) -> Rule | None:
 
 
 def installed(*, strict: bool = False) -> RuleBook:
-    """The rules that installed packages announce in the entry-point group ``graphflops.rules``, by their names' order.
+    """The rules of installed packages: the entry points of group ``graphflops.rules``, in the order of their names.
 
-    A package whose rules do not load takes nobody else's down: the book's ``warnings`` say what is left out.
+    A package whose rules do not load is left out, with a line in the book's ``warnings``.
 
     Raises:
-        RuleLoadError: strict, and one of them does not load; the message names the package.
+        RuleLoadError: strict, and the rules of a package do not load; the message names the package.
     """
     book = RuleBook()
-    for point in sorted(_announced(_searched()), key=lambda each: each.name):
+    for point in sorted(_entry_points(_folders()), key=lambda point: point.name):
         owner = f"{point.dist.name} {point.dist.version}" if point.dist else "of unknown name"
         try:
-            with collect_rules() as made:
+            with collect_rules() as collected:
                 module = point.load()
             if not isinstance(module, ModuleType):
-                raise RuleLoadError(f"{point.value} is a {type(module).__name__}, not a module that holds rules")
-            _refuse_lost(module, made)
+                raise RuleLoadError(f"{point.value} is a {type(module).__name__}; expected a module with rules")
+            _check_overwritten(module, collected)
             book = book | RuleBook.of(_checked(rules_of(module)), f"package {owner}")
         except USER_EXCEPTIONS as error:
             message = (
-                f'could not load the rules "{point.name}" that the package {owner} announces ({point.value}): '
-                f"{_said(error)}"
+                f'could not load the rules "{point.name}" ({point.value}) of package {owner}: {_with_location(error)}'
             )
             if strict:
                 raise RuleLoadError(message) from error
@@ -78,94 +77,93 @@ def installed(*, strict: bool = False) -> RuleBook:
 
 
 @lru_cache(maxsize=1)
-def _announced(searched: Hashable) -> tuple[EntryPoint, ...]:
-    """What packages announce, read again if the folders ``searched`` have changed: it takes a file of each package."""
+def _entry_points(folders: Hashable) -> tuple[EntryPoint, ...]:
+    """The entry points of installed packages, read again if the folders changed, as that takes a file for each."""
     return tuple(entry_points(group=ENTRY_POINTS))
 
 
-def _searched() -> Hashable:
-    """The folders in which packages are installed, and when something was last installed there."""
-    folders = [each or "." for each in sys.path]
-    return tuple((each, os.stat(each).st_mtime_ns) for each in folders if os.path.exists(each))
+def _folders() -> Hashable:
+    """The folders in which packages are installed, with their times of modification."""
+    folders = [folder or "." for folder in sys.path]
+    return tuple((folder, os.stat(folder).st_mtime_ns) for folder in folders if os.path.exists(folder))
 
 
 def local(path: str | Path, *, strict: bool = False) -> RuleBook:
     """The rules of a file, or of every ``.py`` file of a folder.
 
-    A file of a folder that does not load takes no other down: the book's ``warnings`` say what is left out.
+    A file of a folder that does not load is left out, with a line in the book's ``warnings``.
 
     Raises:
-        RuleLoadError: no such file, or it does not load; the message names file and line. Of a folder: if strict.
-        DuplicateRule: two of its rules name the same target.
+        RuleLoadError: there is no such file, or it does not load; the message names the line. In a folder: if strict.
+        DuplicateRule: two rules name the same target.
     """
     path = Path(path)
     if path.is_dir():
-        found: list[Rule] = []
+        rules: list[Rule] = []
         warnings: list[str] = []
         for file in sorted(path.glob("*.py")):
             try:
-                found += _load(file)
+                rules += _load(file)
             except RuleError as error:
                 if strict:
                     raise
                 warnings.append(str(error))
-        return replace(RuleBook.of(found, str(path)), warnings=tuple(warnings))
+        return replace(RuleBook.of(rules, str(path)), warnings=tuple(warnings))
     if not path.is_file():
-        raise RuleLoadError(f"there is no rule file {path}; give a Python file, or a folder of them")
+        raise RuleLoadError(f"no such rule file: {path}; give a Python file, or a folder of them")
     if path.suffix != ".py":
-        raise RuleLoadError(f"{path} is no rule file: rules are Python, in a file that ends in .py")
+        raise RuleLoadError(f"{path} is not a rule file: rules are Python, in a file that ends in .py")
     return RuleBook.of(_load(path), str(path))
 
 
 def rulebook(rules: Iterable[RuleSource] | None = None, *, strict: bool = False) -> RuleBook:
-    """All four layers as one book: shipped < installed < files, folders and modules < rules given one by one.
+    """The book of all rules, by precedence: shipped < installed < files, folders and modules < single rules.
 
-    Within one of them the later speaks over the earlier: packages by the names of their entry points, files in the
-    order in which they are given. ``"torch:registered"`` is all that ``adapters.from_torch`` finds.
+    Among equals the later takes precedence: packages in the order of their entry points' names, files in the order
+    given. ``"torch:registered"`` stands for the rules of ``adapters.from_torch``.
 
     Raises:
-        UsageError: it is no list.
-        RuleError: what is given here is wrong; strict, what is installed or in a folder is as well.
+        UsageError: ``rules`` is not a list.
+        RuleError: a rule in ``rules`` is wrong; if strict, also one that is installed or in a folder.
     """
     if isinstance(rules, (str, Path, Rule, ModuleType, RuleDecorator)) or not isinstance(rules, Iterable | None):
         raise UsageError(f"rules must be a list, as in rules=['my_rules.py'], not a {type(rules).__name__}")
-    given = list(rules or ())
-    check_decorators(given)
+    sources = list(rules or ())
+    check_decorators(sources)
     book = shipped() | installed(strict=strict)
-    for each in given:
-        if isinstance(each, (str, Path)) and str(each) == REGISTERED:
+    for source in sources:
+        if isinstance(source, (str, Path)) and str(source) == REGISTERED:
             from graphflops.rules.adapters import from_torch
 
             book = book | RuleBook.of(_checked(from_torch()), REGISTERED)
-        elif isinstance(each, (str, Path)):
-            book = book | local(each, strict=strict)
-        elif isinstance(each, ModuleType):
-            check_decorators(vars(each).values())
-            book = book | RuleBook.of(_checked(rules_of(each)), str(each.__file__))
-    single = [each for each in given if isinstance(each, Rule)]
-    unusable = [each for each in given if not isinstance(each, (str, Path, ModuleType, Rule))]
-    if unusable:
+        elif isinstance(source, (str, Path)):
+            book = book | local(source, strict=strict)
+        elif isinstance(source, ModuleType):
+            check_decorators(vars(source).values())
+            book = book | RuleBook.of(_checked(rules_of(source)), str(source.__file__))
+    single = [source for source in sources if isinstance(source, Rule)]
+    if unusable := [source for source in sources if not isinstance(source, (str, Path, ModuleType, Rule))]:
         what = "@rule without brackets" if isinstance(unusable[0], RuleDecorator) else format_value(unusable[0])
         raise RuleLoadError(
-            f"{what} is not a rule: give a path, a module, or a function marked with @graphflops.rule(TARGET)"
+            f"{what} is not a rule: give a path, a module, or a function decorated with @graphflops.rule(TARGET)"
         )
     return book | RuleBook.of(_checked(single), "given")
 
 
 def _checked(rules: Iterable[Rule]) -> list[Rule]:
-    """The same rules, if they ask for what calls can offer, as far as that is known.
+    """The same rules, if their targets provide their arguments, as far as that is known without a call.
 
-    To know that takes torch, which is imported for any rule that is not shipped; those are held to it by a test.
+    This imports torch, so shipped rules are checked by a test instead.
 
     Raises:
-        RuleLoadError: one of them does not; the message names rule, file and line, and what is offered.
+        RuleLoadError: an argument is not available; the message names rule, file, line and the available names.
     """
     checked = list(rules)
     for rule in checked:
         from graphflops.rules.available_names import check_signature
 
-        if wrong := check_signature(rule):
-            raise RuleLoadError(f"{rule.file}:{rule.line}: rule {rule.name} {wrong}")
+        if problem := check_signature(rule):
+            raise RuleLoadError(f"{rule.file}:{rule.line}: rule {rule.name} {problem}")
     return checked
 
 
@@ -173,36 +171,41 @@ def _load(file: Path) -> list[Rule]:
     name = f"graphflops_local_rules_{file.stem}_{hashlib.sha1(str(file.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise RuleLoadError(f"{file} is no rule file: give a Python file, whose name ends in .py, or a folder of them")
+        raise RuleLoadError(
+            f"{file} is not a rule file: give a Python file, whose name ends in .py, or a folder of them"
+        )
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # so that dataclasses and string annotations of the file resolve
+    sys.modules[name] = module  # dataclasses and string annotations in the file look it up
     try:
-        with collect_rules() as made:
+        with collect_rules() as collected:
             spec.loader.exec_module(module)
     except USER_EXCEPTIONS as error:
-        raise RuleLoadError(f"could not load the rule file {_where(file, error)}") from error
+        raise RuleLoadError(f"could not load the rule file {_with_line(file, error)}") from error
     finally:
         del sys.modules[name]
-    _refuse_lost(module, made)
+    _check_overwritten(module, collected)
     return _checked(rules_of(module))
 
 
-def _refuse_lost(module: ModuleType, made: Iterable[Rule]) -> None:
-    """Of two rules under one name Python keeps the second alone; the first would be gone without a word."""
+def _check_overwritten(module: ModuleType, collected: Iterable[Rule]) -> None:
+    """Check that no rule of a module was overwritten by a later one of the same name.
+
+    Raises:
+        DuplicateRule: one was.
+    """
     check_decorators(vars(module).values())
-    kept = {id(each): name for name, each in vars(module).items()}
-    for rule in made:
+    kept = {id(value) for value in vars(module).values()}
+    for rule in collected:
         if rule.file == module.__file__ and id(rule) not in kept:
-            other = next((each for each in made if id(each) in kept and each.name == rule.name), None)
-            where = f"{module.__file__}:{rule.line}" + (f" and line {other.line}" if other else "")
+            later = next((each for each in collected if id(each) in kept and each.name == rule.name), None)
+            where = f"{module.__file__}:{rule.line}" + (f" and line {later.line}" if later else "")
             raise DuplicateRule(
-                f"two rules under one name: {rule.name}, {where}. Python keeps the second alone; "
-                "give each a name of its own"
+                f"two rules of the same name: {rule.name}, {where}. Python keeps the second alone; rename one of them"
             )
 
 
-def _said(error: BaseException) -> str:
-    """An error in one line, with the place it comes from if it is not one of ours, which name it."""
+def _with_location(error: BaseException) -> str:
+    """An error in one line, with file and line unless it is a RuleError, which names them."""
     if isinstance(error, RuleError):
         return str(error)
     if isinstance(error, SyntaxError):
@@ -210,10 +213,11 @@ def _said(error: BaseException) -> str:
     return f"{location_of(error, source=False)}: {format_error(error)}"
 
 
-def _where(file: Path, error: BaseException) -> str:
+def _with_line(file: Path, error: BaseException) -> str:
+    """An error in one line, with the line of the rule file that it comes from."""
     if isinstance(error, SyntaxError):
         return f"{file}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [each.lineno for each in frames if Path(each.filename).resolve() == file.resolve()]
-    told = str(error) if isinstance(error, RuleError) else format_error(error)
-    return f"{file}:{lines[-1] if lines else 1}: {told}"
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == file.resolve()]
+    message = str(error) if isinstance(error, RuleError) else format_error(error)
+    return f"{file}:{lines[-1] if lines else 1}: {message}"

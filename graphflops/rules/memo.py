@@ -1,4 +1,4 @@
-"""Answers: a rule that is asked the same again gives the same, so that equal blocks are priced and explained once."""
+"""A cache of rule results for the time of one analysis: identical blocks of a model are costed once."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from typing import Any, Generic, TypeVar
 from graphflops.core.sizes import Spec
 from graphflops.rules.rule import Rule
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-_PLAIN = (int, float, complex, str, bytes, Spec)
-"""kinds of values that are what they look like; of anything else, such as a module, nothing is kept"""
-
-
-class RuleCache(Generic[Answer]):
-    """What rules said for the time of an analysis, by rule and by all that the rule asks for."""
-
-    def __init__(self, ask: Callable[[Rule, Mapping[str, Any]], Answer]) -> None:
-        self.ask = ask
-        self._kept: dict[Hashable, Answer] = {}
-
-    def of(self, rule: Rule, offered: Mapping[str, Any]) -> Answer:
-        """The answer, asked for the first time or kept."""
-        question = _question(rule, offered)
-        if question is None:
-            return self.ask(rule, offered)
-        if question not in self._kept:
-            self._kept[question] = self.ask(rule, offered)
-        return self._kept[question]
+_HASHABLE = (int, float, complex, str, bytes, Spec)
+"""types whose values are equal if they compare equal; nothing is cached for others, such as modules"""
 
 
-def is_cacheable(rule: Rule, offered: Mapping[str, Any]) -> bool:
-    """Whether all that a rule asks for is what it looks like, so that it may be asked later."""
-    return _question(rule, offered) is not None
+class RuleCache(Generic[Result]):
+    """Results of a function of rule and arguments, by the rule and the arguments that it requests."""
+
+    def __init__(self, compute: Callable[[Rule, Mapping[str, Any]], Result]) -> None:
+        self.compute = compute
+        self._results: dict[Hashable, Result] = {}
+
+    def get(self, rule: Rule, arguments: Mapping[str, Any]) -> Result:
+        """The result, computed if it is not cached."""
+        key = _key(rule, arguments)
+        if key is None:
+            return self.compute(rule, arguments)
+        if key not in self._results:
+            self._results[key] = self.compute(rule, arguments)
+        return self._results[key]
 
 
-def _question(rule: Rule, offered: Mapping[str, Any]) -> Hashable | None:
-    asked = [(name, _plain(offered[name])) for name in rule.signature.parameters if name in offered]
-    return None if any(value is None for _, value in asked) else (id(rule), *asked)
+def is_cacheable(rule: Rule, arguments: Mapping[str, Any]) -> bool:
+    """Whether every argument that a rule requests is hashable by value, so that it may be evaluated later."""
+    return _key(rule, arguments) is not None
 
 
-def _plain(value: Any) -> Hashable | None:
-    """A value with its kind, since 1, 1.0 and True are equal; None if it is not plain."""
+def _key(rule: Rule, arguments: Mapping[str, Any]) -> Hashable | None:
+    values = [(name, _hashable(arguments[name])) for name in rule.signature.parameters if name in arguments]
+    return None if any(value is None for _, value in values) else (id(rule), *values)
+
+
+def _hashable(value: Any) -> Hashable | None:
+    """A value with its type, since 1, 1.0 and True are equal; None if it is not hashable by value."""
     if isinstance(value, (tuple, list, frozenset)):
-        parts = tuple(map(_plain, sorted(value) if isinstance(value, frozenset) else value))
+        parts = tuple(map(_hashable, sorted(value) if isinstance(value, frozenset) else value))
         return None if None in parts else (type(value), parts)
-    return (type(value), value) if value is None or isinstance(value, _PLAIN) else None
+    return (type(value), value) if value is None or isinstance(value, _HASHABLE) else None

@@ -1,4 +1,4 @@
-"""Targets of rules: their dotted names, the objects that names stand for, and the key of each in a rule book."""
+"""Targets of rules: their qualified names, the objects that names stand for, and their keys in a rule book."""
 
 from __future__ import annotations
 
@@ -10,42 +10,44 @@ from typing import Any, TypeAlias
 from graphflops.core.messages import try_getattr
 
 Target: TypeAlias = Any
-"""A module class, an autograd.Function, a function, an operator (packet or overload), or a dotted name of one."""
+"""A module class, an autograd.Function, a function, an operator (packet or overload), or the qualified name of one."""
 
 
 def invalid_target(target: Any) -> str:
-    """Why something cannot be what a rule speaks for, as a sentence; empty if it can."""
+    """Why a value is not a valid target, as a sentence; empty if it is one."""
     if isinstance(target, str):
         if is_pattern(target):
             return _invalid_pattern(target)
         if not _NAME.fullmatch(target):
-            return f"{target!r} is no target: write the dotted name of a class, a function or an operator"
+            return f"{target!r} is not a target: write the qualified name of a class, a function or an operator"
         return ""
     torch = sys.modules.get("torch")
     if torch and isinstance(target, torch.nn.Module):
-        return f"a {type(target).__name__} is no target, its class is: write @rule({type(target).__name__})"
+        return f"a {type(target).__name__} is not a target, its class is: write @rule({type(target).__name__})"
     try:
         hash(target)
     except TypeError:
-        return f"{short_repr(target)} is no target: give each by itself, as in @rule(aten.mm, aten.bmm)"
+        return f"{short_repr(target)} is not a target: give several one by one, as in @rule(aten.mm, aten.bmm)"
     if not callable(target):
-        return f"{short_repr(target)} is no target: give a module class, a function, an operator, or its dotted name"
+        return (
+            f"{short_repr(target)} is not a target: give a module class, a function, an operator, or its qualified name"
+        )
     return ""
 
 
 def is_pattern(target: Target) -> bool:
-    """Whether a target names every class whose dotted name is like it, as ``"*.BKCoreFunction"`` does."""
+    """Whether a target is a pattern of class names, such as ``"*.BKCoreFunction"``."""
     return isinstance(target, str) and ("*" in target or "?" in target)
 
 
-def _invalid_pattern(target: str) -> str:
-    """Why a pattern cannot be what a rule speaks for, as a sentence; empty if it can."""
-    if not _PATTERN.fullmatch(target):
-        return f"{target!r} is no pattern: write the dotted name of a class, with * for any part of it"
-    if target.startswith(("aten.", "torch.ops.", "optimizer.")):
-        return f"{target!r} is no target: a pattern is of classes, so name each operator"
-    if not re.search(r"\w", target.rpartition(".")[2]):
-        return f"{target!r} names every class there is: end it in a class's own name, as in '*.BKCoreFunction'"
+def _invalid_pattern(pattern: str) -> str:
+    """Why a pattern is not a valid target, as a sentence; empty if it is one."""
+    if not _PATTERN.fullmatch(pattern):
+        return f"{pattern!r} is not a pattern: write the qualified name of a class, with * for any part of it"
+    if pattern.startswith(("aten.", "torch.ops.", "optimizer.")):
+        return f"{pattern!r} is not a target: a pattern matches classes, so name each operator"
+    if not re.search(r"\w", pattern.rpartition(".")[2]):
+        return f"{pattern!r} matches every class: end it in the name of a class, as in '*.BKCoreFunction'"
     return ""
 
 
@@ -56,7 +58,7 @@ def short_repr(value: Any) -> str:
 
 
 def registry_key(target: Target) -> object:
-    """What a target is filed under: operators by their qualified name, everything else as it is."""
+    """The key of a target in a rule book: the qualified name of an operator, anything else itself."""
     if isinstance(target, str):
         return _key_of_name(target)
     import torch
@@ -70,21 +72,21 @@ def registry_key(target: Target) -> object:
     if isinstance(target, CustomOpDef):
         return target._qualname
     if isinstance(target, BuiltinFunctionType) and hasattr(torch.ops.aten, target.__name__):
-        return f"aten::{target.__name__}"  # F.linear is the face of aten.linear
+        return f"aten::{target.__name__}"  # F.linear is the Python binding of aten.linear
     return target
 
 
 def _key_of_name(name: str) -> object:
-    """The same, whatever is imported by now: an ATen operator is known by its prefix, without torch."""
+    """The key of a name. It does not depend on what is imported: the prefix tells an ATen operator, without torch."""
     if aten := _ATEN.fullmatch(name):
         return f"aten::{aten[1]}"
-    found = resolve(name)
-    key = canonical_name(found) if found is name or isinstance(found, (type, FunctionType)) else registry_key(found)
+    target = resolve(name)
+    key = canonical_name(target) if target is name or isinstance(target, (type, FunctionType)) else registry_key(target)
     return key if str(key).startswith("aten::") else canonical_name(key)
 
 
 def qualified_name(target: Target) -> str:
-    """How people write a target: ``torch.nn.modules.linear.Linear``, ``aten.linear``."""
+    """The name of a target as people write it: ``torch.nn.modules.linear.Linear``, ``aten.linear``."""
     key = registry_key(target)
     if isinstance(key, str):
         return key.replace("::", ".").removesuffix(".default")
@@ -94,7 +96,7 @@ def qualified_name(target: Target) -> str:
 
 
 def canonical_name(key: object) -> str:
-    """A key as people write it; two spellings of one target are equal so."""
+    """A key as people write it: the same text for every way to write a target."""
     return key.replace("::", ".") if isinstance(key, str) else qualified_name(key)
 
 
@@ -105,9 +107,9 @@ _SHORT = {"F": "torch.nn.functional", "nn": "torch.nn", "aten": "torch.ops.aten"
 
 
 def resolve(target: Target) -> Target:
-    """What a name names, as far as it is imported: ``torch.nn.Linear``, ``F.gelu``, ``aten.gelu``, ``mylib.scan``.
+    """The object that a name stands for: ``torch.nn.Linear``, ``F.gelu``, ``aten.gelu``, ``mylib.scan``.
 
-    What is no name, or names nothing yet, is given back as it is.
+    Returns the name itself if its module is not imported or has no such object, and any other target unchanged.
     """
     if not isinstance(target, str) or target.startswith("optimizer."):
         return target
@@ -115,16 +117,16 @@ def resolve(target: Target) -> Target:
     for start in (head, _SHORT.get(head, "")):
         parts = [*start.split("."), *rest]
         for cut in range(len(parts) - 1, 0, -1):
-            found: Any = sys.modules.get(".".join(parts[:cut]))
+            value: Any = sys.modules.get(".".join(parts[:cut]))
             for part in parts[cut:]:
-                found = try_getattr(found, part)
-            if callable(found):
-                return found
-    torch = sys.modules.get("torch")  # without it there is no operator
+                value = try_getattr(value, part)
+            if callable(value):
+                return value
+    torch = sys.modules.get("torch")  # no operator exists without it
     if torch and rest:
         from graphflops.core.torch_compat import schemas_of
 
         if schemas_of(f"{head}::{rest[0]}"):
-            found = getattr(getattr(torch.ops, head), rest[0])
-            return getattr(found, rest[1], target) if rest[1:] else found
+            packet = getattr(getattr(torch.ops, head), rest[0])
+            return getattr(packet, rest[1], target) if rest[1:] else packet
     return target

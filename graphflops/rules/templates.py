@@ -1,9 +1,9 @@
-"""Laws that many operators obey, so that a rule for one of them is one line of a table.
+"""Templates of rules for elementwise and other simple operators, so that such a rule is one line of a table.
 
     exp = unary(aten.exp, Work(transcendental=1), grad=Work(elementwise=1))
-    transpose = moves("a view", aten.t, aten.transpose)
+    transpose = free("a view", aten.t, aten.transpose)
 
-Works are given for one element; what dtype and broadcasting make of them is said here, once.
+Work is given for one element; the templates multiply it by the number of elements and handle dtypes and broadcasting.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from graphflops.rules.rule import Rule, template
 from graphflops.rules.targets import Target, qualified_name
 
 ALL_OPERANDS = "*"
-"""the key of ``Cost.grads`` that speaks of every operand"""
+"""the key of ``Cost.grads`` for the gradients of all operands"""
 
 
 def multiply_adds(count: Size, of: Spec) -> Work:
-    """Multiply-adds on elements of ``of``: a complex one is 4 real ones (8 FLOPs), one of integers is one as well."""
+    """Multiply-adds on elements of ``of``: a complex one is 4 real ones (8 FLOPs); one of integers is a MAC too."""
     return Work(macs=4 * count if of.is_complex else count)
 
 
@@ -42,43 +42,43 @@ def multiplications(count: Size, of: Spec) -> Work:
 
 
 def quantize_work(elements: Size, rows: Size) -> Work:
-    """The work of making integers of elements: |x|, its maximum, x/s and a rounding; and the scale s of each row."""
+    """The work of quantization: |x|, its maximum, x/s and rounding for each element, and the scale s of each row."""
     return Work(elementwise=3 * elements + rows, division=elements + rows)
 
 
 def dequantize_work(elements: Size, rows: Size) -> Work:
-    """The work of making what integers stand for, of elements: the integers, times their scale."""
+    """The work of quantization followed by dequantization: as ``quantize_work``, and a product with the scale."""
     return quantize_work(elements, rows) + Work(elementwise=elements)
 
 
 def sum_to_size(out: Spec, operand: Any) -> Work:
-    """What broadcasting copied is summed in the gradient: one addition for each copy beyond the first."""
+    """The sum of a gradient over broadcast dimensions: one addition for each copy beyond the first."""
     if not isinstance(operand, Spec):
         return ZERO
     if out.numel == 0:
-        return ZERO  # of what has one element a broadcast to none makes less, and there is nothing to sum
+        return ZERO  # one element broadcast to none: there is nothing to sum
     return Work(accumulate=(out.numel - operand.numel) * (2 if out.is_complex else 1))
 
 
 def unary(
     *targets: Target, each: Work, grad: Work, on_complex: tuple[Work, Work] | None = None, note: str = ""
 ) -> Rule:
-    """An elementwise function of ``self``: work of an element forward, and of an element of the gradient.
+    """An elementwise function of ``self``, by its work for one element: forward (``each``) and gradient (``grad``).
 
-    ``note`` says what single operations PyTorch runs beyond that.
+    ``on_complex`` are both for complex numbers. ``note`` names the further operations that PyTorch runs.
     """
 
     def formula(self: Spec) -> Cost:
         forward, backward = each, grad
         if self.is_complex:
             if on_complex is None:
-                raise NotSupported(f"{qualified_name(targets[0])} of complex numbers has no price")
+                raise NotSupported(f"the rule of {qualified_name(targets[0])} does not cover complex numbers")
             forward, backward = on_complex
         if not (self.is_floating or forward.transcendental or forward.division):
             forward = Work(integer=sum(forward.counts()))
         return Cost(self.numel * forward, {"self": self.numel * backward})
 
-    return template(_name(targets), _noted("elementwise: each element of self the same", note), targets, formula)
+    return template(_name(targets), _with_note("elementwise: each element of self the same", note), targets, formula)
 
 
 def comparison(*targets: Target, note: str = "") -> Rule:
@@ -87,12 +87,12 @@ def comparison(*targets: Target, note: str = "") -> Rule:
     def formula(self: Spec, out: Spec) -> Cost:
         return Cost(additions(out.numel, self), {ALL_OPERANDS: ZERO})
 
-    about = "one comparison for each element; a truth value has no gradient"
-    return template(_name(targets), _noted(about, note), targets, formula)
+    about = "one comparison for each element; a bool has no gradient"
+    return template(_name(targets), _with_note(about, note), targets, formula)
 
 
 def free(reason: str, *targets: Target) -> Rule:
-    """What moves or names data and computes nothing, forward and backward: zero, for the reason given."""
+    """An operation without FLOPs, forward and backward, for the reason given: a view, a copy, the creation of data."""
 
     def formula() -> Cost:
         return Cost(grads={ALL_OPERANDS: ZERO})
@@ -101,26 +101,26 @@ def free(reason: str, *targets: Target) -> Rule:
 
 
 def gradient(cost: Cost, *operands: str) -> Work:
-    """The work of these operands' gradients, as a cost says; what they share is done once."""
+    """The work of the gradients of some operands in a cost; work that they share is counted once."""
     return sum((work for key, work in cost.grads.items() if any(covers(key, name) for name in operands)), ZERO)
 
 
 def operands_in_mask(names: tuple[str, ...], output_mask: Sequence[bool]) -> tuple[str, ...]:
-    """The operands whose gradients an operator is asked for.
+    """The operands whose gradients a backward operator computes.
 
     >>> operands_in_mask(("input", "weight", "bias"), (True, False, True))
     ('input', 'bias')
     """
-    return tuple(name for name, asked in zip(names, output_mask, strict=False) if asked)
+    return tuple(name for name, in_mask in zip(names, output_mask, strict=False) if in_mask)
 
 
 def derivative(
     *targets: Target, of: Rule, second: Work = ZERO, upstream: str = "grad_output", point: str = "self"
 ) -> Rule:
-    """The gradient of an elementwise function as an operator of its own, at the work that rule ``of`` says of it.
+    """The gradient of an elementwise function as an operator of its own, at the gradient's work in rule ``of``.
 
-    It is linear in the gradient that comes from upstream, whose own gradient costs as much again; ``second`` is the
-    work of an element of the gradient of the point at which it is taken.
+    It is linear in the upstream gradient, whose own gradient costs the same. ``second`` is the work, for one element,
+    of the gradient with respect to ``point``, the operand at which the derivative is taken.
     """
 
     def formula(out: Spec) -> Cost:
@@ -129,17 +129,17 @@ def derivative(
             first, {upstream: first, point: out.numel * (second if not out.is_complex else _on_complex(second))}
         )
 
-    about = f"the gradient that rule {of.name} speaks of, run by itself; its own gradient upstream is the same again"
+    about = f"the gradient of rule {of.name}, run as an operator; the gradient of the upstream gradient is the same"
     return template(_name(targets), about, targets, formula)
 
 
 def _on_complex(work: Work) -> Work:
-    """Products of real numbers as such of complex ones."""
+    """Work with real products replaced by complex ones."""
     return replace(work, elementwise=6 * work.elementwise)
 
 
 def ceil_log2(size: Size) -> Size:
-    """⌈log₂ n⌉, exact for numbers of any length; of a symbol as a formula that is a whole number wherever it is put in.
+    """⌈log₂ n⌉, exact for integers of any length; of a symbol a formula.
 
     >>> [ceil_log2(n) for n in (1, 2, 3, 1024, 1025)]
     [0, 1, 2, 10, 11]
@@ -151,7 +151,7 @@ def ceil_log2(size: Size) -> Size:
     return sympy.ceiling(sympy.log(size, 2))
 
 
-def _noted(about: str, note: str) -> str:
+def _with_note(about: str, note: str) -> str:
     return f"{about}. {note}" if note else about
 
 

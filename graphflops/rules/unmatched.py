@@ -1,8 +1,8 @@
-"""Rules of the user's that no call of a model matched: a misspelt target would otherwise change nothing, in silence.
+"""Rules of the user that matched no call of a model, such as one with a misspelt target.
 
-A rule that is given by itself is meant for this model, and is named. A file may hold rules for many models: one of
-its rules is named if what it is of does not exist, and the file if none of its rules matched. Optimizers are not
-calls, and packages announce rules for whatever they have.
+A rule given in Python is reported if it matched no call. A file may have rules for many models: one of its rules is
+reported if its target does not exist, and the file if none of its rules matched. Rules of optimizers and of installed
+packages are not reported.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from graphflops.rules.book import Layer, RuleBook
 from graphflops.rules.rule import Rule
 from graphflops.rules.targets import canonical_name, is_pattern, qualified_name, resolve
 
-MOST = 3
+MAX_LISTED = 3
 """rules of one file that are named one by one"""
 
 
 def unmatched(book: RuleBook) -> tuple[str, ...]:
-    """One line for each rule, or file of rules, that was not asked about any call, with the target nearest to its own.
+    """A line for each rule, or file of rules, that matched no call, with the most similar target in the model.
 
-    The book knows what it was asked about: it is that of one analysis, and has priced it.
+    The book is that of one analysis: the calls of the model are those that were looked up in it.
     """
     used = {id(rule) for rule in book.queried.values() if rule is not None}
     names = sorted({canonical_name(target) for target in book.queried})
@@ -32,34 +32,38 @@ def unmatched(book: RuleBook) -> tuple[str, ...]:
         if layer.origin == "shipped" or layer.origin.startswith("package "):
             continue
         rules = {id(rule): rule for rule in layer.rules.values() if not _is_of_optimizers(rule)}
-        idle = [rule for key, rule in rules.items() if key not in used]
-        lines += _single(idle, names) if layer.origin == "given" else _of_file(layer, list(rules.values()), idle, names)
+        unused = [rule for key, rule in rules.items() if key not in used]
+        lines += (
+            _single(unused, names) if layer.origin == "given" else _of_file(layer, list(rules.values()), unused, names)
+        )
     return tuple(lines)
 
 
-def _single(idle: Sequence[Rule], names: Sequence[str]) -> Iterator[str]:
-    for rule in idle:
+def _single(unused: Sequence[Rule], names: Sequence[str]) -> Iterator[str]:
+    for rule in unused:
         yield f"no call matched the rule {rule.name} ({rule.source}) of {_targets(rule)}{_nearest(rule, names)}"
 
 
-def _of_file(layer: Layer, rules: Sequence[Rule], idle: Sequence[Rule], names: Sequence[str]) -> Iterator[str]:
-    lost = [rule for rule in idle if not any(map(_exists, rule.targets))]
-    for rule in lost[:MOST]:
+def _of_file(layer: Layer, rules: Sequence[Rule], unused: Sequence[Rule], names: Sequence[str]) -> Iterator[str]:
+    missing = [rule for rule in unused if not any(map(_exists, rule.targets))]
+    for rule in missing[:MAX_LISTED]:
         yield (
             f"no call matched the rule {rule.name} ({rule.source}), and there is no {_targets(rule)}"
             f"{_nearest(rule, names)}"
         )
-    if len(lost) > MOST:
-        rest = ", ".join(_targets(rule) for rule in lost[MOST : 2 * MOST]) + (", …" if len(lost) > 2 * MOST else "")
-        yield f"nor {len(lost) - MOST} more rules of {layer.origin}: there is no {rest}"
-    if rules and len(idle) == len(rules) and not lost:
-        rule, many = idle[0], len(rules)
-        said = (
+    if len(missing) > MAX_LISTED:
+        rest = ", ".join(_targets(rule) for rule in missing[MAX_LISTED : 2 * MAX_LISTED]) + (
+            ", …" if len(missing) > 2 * MAX_LISTED else ""
+        )
+        yield f"nor {len(missing) - MAX_LISTED} more rules of {layer.origin}: there is no {rest}"
+    if rules and len(unused) == len(rules) and not missing:
+        rule, many = unused[0], len(rules)
+        rules_text = (
             f"the rule {rule.name} of {_targets(rule)}"
             if many == 1
             else f"any of the {many} rules, such as that of {_targets(rule)}"
         )
-        yield f"{layer.origin}: no call matched {said}{_nearest(rule, names)}"
+        yield f"{layer.origin}: no call matched {rules_text}{_nearest(rule, names)}"
 
 
 def _is_of_optimizers(rule: Rule) -> bool:
@@ -67,26 +71,26 @@ def _is_of_optimizers(rule: Rule) -> bool:
 
 
 def _targets(rule: Rule) -> str:
-    return ", ".join(map(_written, rule.targets))
+    return ", ".join(map(_target_name, rule.targets))
 
 
-def _written(target: object) -> str:
+def _target_name(target: object) -> str:
     return target if isinstance(target, str) else qualified_name(target)
 
 
 def _nearest(rule: Rule, names: Sequence[str]) -> str:
-    """The call of the model whose name is like that of a target, as a whole or in its last part."""
-    by_end = {name.rpartition(".")[2]: name for name in names}
-    for target in map(_written, rule.targets):
+    """The call of the model whose name is most similar to that of a target, by the full name or its last part."""
+    by_last_part = {name.rpartition(".")[2]: name for name in names}
+    for target in map(_target_name, rule.targets):
         if near := get_close_matches(target.replace("::", "."), names, n=1, cutoff=0.75):
             return f"; the model has {near[0]}"
-        if near := get_close_matches(re.split(r"[.:]+", target)[-1], list(by_end), n=1):
-            return f"; the model has {by_end[near[0]]}"
+        if near := get_close_matches(re.split(r"[.:]+", target)[-1], list(by_last_part), n=1):
+            return f"; the model has {by_last_part[near[0]]}"
     return ""
 
 
 def _exists(target: object) -> bool:
-    """Whether there is what a target names; of what is installed and not imported nobody asks."""
+    """Whether a target exists, or may exist in a package that is installed and not imported."""
     if not isinstance(target, str) or is_pattern(target):
         return True
     if not isinstance(resolve(target), str):

@@ -145,13 +145,13 @@ RULES = [
     ("raise GeneratorExit", "GeneratorExit"),
     ("@rule\ndef mine(x): return Cost()", "@rule without brackets"),
     ("@rule()\ndef mine(x): return Cost()", "has no target"),
-    ("@rule(5)\ndef mine(x): return Cost()", "5 is no target"),
-    ("@rule(None)\ndef mine(x): return Cost()", "None is no target"),
-    ("@rule('')\ndef mine(x): return Cost()", "'' is no target"),
-    ("@rule('aten.relu ')\ndef mine(x): return Cost()", "'aten.relu ' is no target"),
-    ("@rule('aten..relu')\ndef mine(x): return Cost()", "'aten..relu' is no target"),
-    ("@rule(['aten.relu'])\ndef mine(x): return Cost()", "['aten.relu'] is no target"),
-    ("@rule('aten.relu')\nclass Mine: pass", "marks a function"),
+    ("@rule(5)\ndef mine(x): return Cost()", "5 is not a target"),
+    ("@rule(None)\ndef mine(x): return Cost()", "None is not a target"),
+    ("@rule('')\ndef mine(x): return Cost()", "'' is not a target"),
+    ("@rule('aten.relu ')\ndef mine(x): return Cost()", "'aten.relu ' is not a target"),
+    ("@rule('aten..relu')\ndef mine(x): return Cost()", "'aten..relu' is not a target"),
+    ("@rule(['aten.relu'])\ndef mine(x): return Cost()", "['aten.relu'] is not a target"),
+    ("@rule('aten.relu')\nclass Mine: pass", "decorates a function"),
 ]
 
 
@@ -202,7 +202,7 @@ def test_a_factory_of_sizes_in_python(made: Callable[..., Any]) -> None:
 
 def test_an_installed_file_is_no_rule(folder: Path) -> None:
     (folder / "rules.txt").write_text("")
-    with pytest.raises(RuleLoadError, match=r"rules\.txt is no rule file"):
+    with pytest.raises(RuleLoadError, match=r"rules\.txt is not a rule file"):
         analyze(nn.Linear(4, 4), (X,), rules=["rules.txt"])
 
 

@@ -137,7 +137,7 @@ class TestAnswers:
     def test_the_message_says_which_number_where_and_what_to_do(self) -> None:
         numpy = pytest.importorskip("numpy")
         message = refused(of_linear(lambda: Cost(Work(macs=numpy.int64(5)))))
-        assert "gave np.int64(5): counts are exact, whole, not negative" in message
+        assert "returned np.int64(5): a count is a whole number ≥ 0" in message
         assert "multiply Python's ints, as with math.prod" in message
 
     @pytest.mark.parametrize(
@@ -180,14 +180,14 @@ class Opaque(nn.Module):
 
 
 NO_OUTPUTS: dict[str, tuple[Any, str]] = {
-    "a number": (5, "returned int, not a Spec"),
-    "nothing": (None, "returned NoneType, not a Spec"),
-    "a shape": ((2, 3), "have a int among them, not a Spec"),
-    "a negative size": (spec(-1, 2), "have -1: .*size 0"),
-    "half a size": (spec(2, 2.5), r"have 2\.5: .*size 1"),  # type: ignore[arg-type]
-    "a dtype that is none": (spec(2, dtype="float31"), "have the dtype 'float31', which PyTorch does not have"),
-    "a dtype of PyTorch's": (spec(2, dtype=torch.float32), "have the dtype"),  # type: ignore[arg-type]
-    "no shape": (Spec(5), "have the shape 5, which is no tuple of sizes"),  # type: ignore[arg-type]
+    "a number": (5, "returned int; a rule returns a Spec"),
+    "nothing": (None, "returned NoneType; a rule returns a Spec"),
+    "a shape": ((2, 3), "int where a Spec is expected"),
+    "a negative size": (spec(-1, 2), "-1: .*size 0"),
+    "half a size": (spec(2, 2.5), r"2\.5: .*size 1"),  # type: ignore[arg-type]
+    "a dtype that is none": (spec(2, dtype="float31"), "dtype 'float31', which PyTorch does not have"),
+    "a dtype of PyTorch's": (spec(2, dtype=torch.float32), "dtype"),  # type: ignore[arg-type]
+    "no shape": (Spec(5), "shape 5, which is not a tuple of sizes"),  # type: ignore[arg-type]
 }
 
 
@@ -197,23 +197,23 @@ def test_outputs_are_described_by_specs(described: Any, said: str) -> None:
     def opaque(x) -> Cost:
         return Cost(grads={"*": Work()})
 
-    with pytest.raises(GraphflopsError, match=rf"test_rules\.py:\d+: .*opaque {said}"):
+    with pytest.raises(GraphflopsError, match=rf"test_rules\.py:\d+: .*opaque:? {said}"):
         analyze(Opaque(), (torch.zeros(2, 3),), rules=[opaque])
 
 
 NO_TARGETS: dict[str, tuple[Any, str]] = {
-    "a number": (5, "5 is no target"),
-    "nothing": (None, "None is no target"),
-    "an empty name": ("", "'' is no target"),
-    "a name with a space": ("torch.nn.Linear ", "is no target: write the dotted name"),
-    "a sentence": ("the linear layer", "is no target: write the dotted name"),
-    "a name that ends in a dot": ("aten.", "is no target: write the dotted name"),
-    "a list": ([nn.Linear], "give each by itself"),
-    "a dict": ({}, "give each by itself"),
-    "a layer": (nn.Linear(3, 4), "a Linear is no target, its class is: write @rule"),
-    "a tensor": (torch.zeros(2), "a Tensor is no target"),
-    "bytes": (b"aten.mm", "a bytes is no target"),
-    "a truth": (True, "True is no target"),
+    "a number": (5, "5 is not a target"),
+    "nothing": (None, "None is not a target"),
+    "an empty name": ("", "'' is not a target"),
+    "a name with a space": ("torch.nn.Linear ", "is not a target: write the qualified name"),
+    "a sentence": ("the linear layer", "is not a target: write the qualified name"),
+    "a name that ends in a dot": ("aten.", "is not a target: write the qualified name"),
+    "a list": ([nn.Linear], "give several one by one"),
+    "a dict": ({}, "give several one by one"),
+    "a layer": (nn.Linear(3, 4), "a Linear is not a target, its class is: write @rule"),
+    "a tensor": (torch.zeros(2), "a Tensor is not a target"),
+    "bytes": (b"aten.mm", "a bytes is not a target"),
+    "a truth": (True, "True is not a target"),
 }
 
 
@@ -235,17 +235,17 @@ FILES: dict[str, tuple[str, str]] = {
         r"mine\.py:2: @rule without brackets .*of mine",
     ),
     "@rule without a target": ("@rule()\ndef mine(out):\n    return Cost()\n", r"mine\.py:2: rule mine has no target"),
-    "@rule above nothing": ("mine = rule('aten.mm')\n", r"@rule\('aten\.mm'\) marks no function"),
+    "@rule above nothing": ("mine = rule('aten.mm')\n", r"@rule\('aten\.mm'\) decorates no function"),
     "@rule above a class": (
         "@rule('aten.mm')\nclass Mine:\n    pass\n",
-        r"mine\.py:2: @rule marks a function, not Mine",
+        r"mine\.py:2: @rule decorates a function, not Mine",
     ),
-    "a target that is a number": ("@rule(5)\ndef mine(out):\n    return Cost()\n", r"mine\.py:2: 5 is no target"),
+    "a target that is a number": ("@rule(5)\ndef mine(out):\n    return Cost()\n", r"mine\.py:2: 5 is not a target"),
     "a target that is nothing": (
         "\n@rule(None)\ndef mine(out):\n    return Cost()\n",
-        r"mine\.py:3: None is no target",
+        r"mine\.py:3: None is not a target",
     ),
-    "a target that is a list": ("@rule(['aten.mm'])\ndef mine(out):\n    return Cost()\n", r"mine\.py:2: .*by itself"),
+    "a target that is a list": ("@rule(['aten.mm'])\ndef mine(out):\n    return Cost()\n", r"mine\.py:2: .*one by one"),
     "outputs that are no function": (
         "@rule('aten.mm', outputs=5)\ndef mine(out):\n    return Cost()\n",
         r"mine\.py:2: outputs",
@@ -277,7 +277,7 @@ def test_a_file_that_is_wrong_says_where(
 @pytest.mark.parametrize("name", ["rules.json", "rules.txt", "rules"])
 def test_a_file_that_is_no_python_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{}")
-    with pytest.raises(RuleLoadError, match=r"is no rule file: rules are Python, in a file that ends in \.py"):
+    with pytest.raises(RuleLoadError, match=r"is not a rule file: rules are Python, in a file that ends in \.py"):
         local(tmp_path / name)
 
 

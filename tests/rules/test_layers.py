@@ -175,9 +175,9 @@ class TestABrokenFileOfSomebodyElse:
         ("text", "says"),
         [
             ("def broken(:\n", "layers_bad_rules.py:1: SyntaxError"),
-            (HEAD + costs(1) + costs(2, "'a.B'"), "two rules under one name: mine"),
+            (HEAD + costs(1) + costs(2, "'a.B'"), "two rules of the same name: mine"),
             (HEAD + costs(1) + costs(2, name="other"), "two rules for torch.nn"),
-            (HEAD + "@rule('aten.mm')\ndef mine(slef):\n    return Cost()\n", "asks for slef"),
+            (HEAD + "@rule('aten.mm')\ndef mine(slef):\n    return Cost()\n", "has argument 'slef'"),
         ],
         ids=["syntax", "one name twice", "one target twice", "a name that is never offered"],
     )
@@ -232,7 +232,9 @@ def test_a_name_of_the_documentation_that_the_operator_does_not_have_is_told_the
     def mine(input: Spec) -> Cost:
         return Cost()
 
-    with pytest.raises(RuleLoadError, match=r"asks for input, but .*; ask for self for input"):
+    with pytest.raises(
+        RuleLoadError, match=r"has argument 'input', .*; the operator's schema has self instead of input"
+    ):
         rulebook([mine])
 
 
