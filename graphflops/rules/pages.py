@@ -1,4 +1,4 @@
-"""Rules for readers: one rule on a terminal, and all that are shipped as pages of the documentation."""
+"""Rules as text: one rule for ``rules show``, and the pages of docs/rules/ for all shipped rules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-import torch
 from torch import nn
 
 from graphflops.core.costs import WORK_CLASSES
@@ -23,149 +22,143 @@ from graphflops.core.torch_compat import CustomOpDef, OpOverload, OpOverloadPack
 from graphflops.report.files import write_atomic
 from graphflops.rules.available_names import overloads
 from graphflops.rules.book import RuleBook
+from graphflops.rules.example_calls import example_call
 from graphflops.rules.formulas import symbolic_example
 from graphflops.rules.loading import shipped
 from graphflops.rules.rule import Rule
 from graphflops.rules.targets import canonical_name, qualified_name, registry_key, resolve
 
-# -- one rule, on a terminal --------------------------------------------------------------------------------------
+# -- one rule, for a terminal -------------------------------------------------------------------------------------
 
 
 def describe_rule(book: RuleBook, target: str) -> str:
-    """What the rule of a target says: its formula in symbols, its source, what it asks for and what it shadows.
+    """The rule of a target as text: its docstring, arguments, formula in symbols, source, and the rules it overrides.
 
-    A module class that no rule names is shown by the functions that its code calls, and a composite function by the
-    operators that it runs.
+    For a module class without a rule, the rules of the functions that its code calls; for a composite function, those
+    of the operators that it runs.
 
     Raises:
-        UsageError: nothing is known of such a target; the message has near ones.
+        UsageError: the target is unknown; the message has similar ones.
     """
-    found = resolve(target)
+    value = resolve(target)
     if (rule := _find(book, target)) is not None:
-        return "\n".join(_shown(book, target, rule))
-    is_module = isinstance(found, type) and issubclass(found, nn.Module)
-    called = list(_functions_of(found, book) if is_module else _priced_by(target, book))
-    if called:
-        lines = [f"{qualified_name(found)}: no rule names it, so what it does is traced, and priced as follows."]
-        for name, each in called:
-            lines += ["", *_shown(book, name, each)]
+        return "\n".join(_describe(book, target, rule))
+    is_module = isinstance(value, type) and issubclass(value, nn.Module)
+    callees = list(_rules_of_module(value, book) if is_module else _rules_of_function(target, book))
+    if callees:
+        lines = [f"{qualified_name(value)}: no rule names it; it is traced, and these rules apply to what it calls."]
+        for name, each in callees:
+            lines += ["", *_describe(book, name, each)]
         return "\n".join(lines)
-    known = book.by_target()
-    short = {name.split(".")[-1]: name for name in known}
-    near = get_close_matches(target, known, n=3) or [
-        short[each] for each in get_close_matches(target.split(".")[-1], short, n=3)
-    ]
-    if not isinstance(found, str):
+    if not isinstance(value, str):
         raise UsageError(
-            f"no rule names {target!r}: a call of it is traced, and what runs in it is priced; analyze --explain says "
-            "by which rules"
+            f"no rule names {target!r}: a call of it is traced, and the rules of what it runs apply; analyze --explain "
+            "names them"
         )
-    hint = f"did you mean {' or '.join(near)}?" if near else "graphflops rules list shows all"
+    known = book.by_target()
+    by_last_part = {name.split(".")[-1]: name for name in known}
+    similar = get_close_matches(target, known, n=3) or [
+        by_last_part[part] for part in get_close_matches(target.split(".")[-1], by_last_part, n=3)
+    ]
+    hint = f"did you mean {' or '.join(similar)}?" if similar else "graphflops rules list shows all"
     raise UsageError(f"no rule names {shortened(target, 200)!r}; {hint}")
 
 
 def _find(book: RuleBook, target: str) -> Rule | None:
-    found = resolve(target)
-    if isinstance(found, str):
-        return book.rules.get(registry_key(found)) or book.rules.get(canonical_name(found))
-    found = resolve(registry_key(found)) if isinstance(found, (BuiltinFunctionType, CustomOpDef)) else found
-    calls = [found, *(overloads(found) if isinstance(found, OpOverloadPacket) else ())]
-    return next((rule for each in calls if (rule := book.find(each)) is not None), None)
+    value = resolve(target)
+    if isinstance(value, str):
+        return book.rules.get(registry_key(value)) or book.rules.get(canonical_name(value))
+    value = resolve(registry_key(value)) if isinstance(value, (BuiltinFunctionType, CustomOpDef)) else value
+    calls = [value, *(overloads(value) if isinstance(value, OpOverloadPacket) else ())]
+    return next((rule for call in calls if (rule := book.find(call)) is not None), None)
 
 
-def _functions_of(cls: type, book: RuleBook) -> Iterator[tuple[str, Rule]]:
-    """What prices the functions of torch that a module's code and its bases' call, each rule once."""
+def _rules_of_module(cls: type, book: RuleBook) -> Iterator[tuple[str, Rule]]:
+    """The rules of the torch functions called in the code of a module class and its bases, each rule once."""
     seen: set[int] = set()
     setup = ("__init__", "reset_parameters", "extra_repr")
     for base in cls.__mro__:
         methods = {} if base in (nn.Module, object) else vars(base)
         for function in (each for name, each in methods.items() if inspect.isfunction(each) and name not in setup):
-            for called, rule in _in_the_code_of(function, book):
+            for name, rule in _rules_in_code(function, book):
                 if id(rule) not in seen:
                     seen.add(id(rule))
-                    yield called, rule
+                    yield name, rule
 
 
-def _in_the_code_of(function: FunctionType, book: RuleBook) -> Iterator[tuple[str, Rule]]:
-    """What prices the functions of torch that a function of Python names where it calls them."""
+def _rules_in_code(function: FunctionType, book: RuleBook) -> Iterator[tuple[str, Rule]]:
+    """The rules of the torch functions called in the code of a Python function."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
         return
-    called = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    for name in dict.fromkeys(called):
+    callees = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for name in dict.fromkeys(callees):
         if name.startswith(("F.", "torch.")) and resolve(name) is not function:
-            yield from _priced_by(name, book)
+            yield from _rules_of_function(name, book)
 
 
-def _priced_by(name: str, book: RuleBook) -> Iterator[tuple[str, Rule]]:
-    """The rule of a function of torch; without one, those of what it runs: operators, or functions in its code.
-
-    What is free, as views are, is left out.
-    """
+def _rules_of_function(name: str, book: RuleBook) -> Iterator[tuple[str, Rule]]:
+    """The rule of a torch function, or the rules of what it runs; without free operations, such as views."""
     function = resolve(name)
     operator = resolve(registry_key(function))
     if (rule := _find(book, name)) is not None:
         if not rule.about.startswith("zero"):
             yield canonical_name(registry_key(function)), rule
     elif isinstance(operator, (OpOverload, OpOverloadPacket)):
-        for each in _runs(operator):
-            if (rule := book.find(each)) is not None and not rule.about.startswith("zero"):
-                yield f"{qualified_name(operator)} runs {qualified_name(each)}", rule
+        for op in _operators_run_by(operator):
+            if (rule := book.find(op)) is not None and not rule.about.startswith("zero"):
+                yield f"{qualified_name(operator)} runs {qualified_name(op)}", rule
     elif isinstance(function, FunctionType) and function.__module__ == "torch.nn.functional":
-        yield from _in_the_code_of(function, book)
+        yield from _rules_in_code(function, book)
 
 
-class _Running(TorchDispatchMode):
-    """Writes down which operators run."""
+class _OperatorRecorder(TorchDispatchMode):
+    """Records the operators that run."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.seen: list[Any] = []
+        self.operators: list[Any] = []
 
     def __torch_dispatch__(self, op: OpOverload, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen.append(op)
+        self.operators.append(op)
         return op(*args, **(kwargs or {}))
 
 
-_MADE_UP = {"bool": True, "float": 0.5, "int": 1, "SymInt": 1}
-
-
-def _runs(operator: OpOverload | OpOverloadPacket) -> list[Any]:
-    """What a composite operator runs on tensors without data, of as many axes as it takes; nothing if none fit."""
+def _operators_run_by(operator: OpOverload | OpOverloadPacket) -> list[Any]:
+    """The operators that a composite operator runs on example tensors; none if it accepts no example."""
     op = overloads(operator)[0]
-    needed = [str(each.type) for each in op._schema.arguments if not each.has_default_value()]
-    for rank in (4, 3, 5, 2):
-        tensor = torch.empty((8,) * rank, device="meta")
-        running = _Running()
+    for shapes in ("nnnn", "nnn", "nnnnn", "nn"):
+        args = example_call(op, shapes, {"n": 8})
+        recorder = _OperatorRecorder()
         try:
-            with running:
-                op(*(tensor if kind == "Tensor" else _MADE_UP.get(kind) for kind in needed))
+            with recorder:
+                op(*(args or ()))
         except (RuntimeError, IndexError, ValueError):
             continue
-        return running.seen
+        return recorder.operators
     return []
 
 
-def _shown(book: RuleBook, target: str, rule: Rule) -> Iterator[str]:
+def _describe(book: RuleBook, target: str, rule: Rule) -> Iterator[str]:
     names = {canonical_name(registry_key(each)) for each in rule.targets}
-    speakers = next((book.by_target()[name] for name in sorted(names) if name in book.by_target()), [])
-    origin = next((layer.origin for layer, each in speakers if each is rule), "generic")
+    rules = next((book.by_target()[name] for name in sorted(names) if name in book.by_target()), [])
+    origin = next((layer.origin for layer, each in rules if each is rule), "generic")
     yield f"{target}: rule {rule.name} ({rule.source}), {origin}"
-    yield from _paragraph("says", rule.about or "nothing: it has no docstring")
+    yield from _paragraph("about", rule.about or "no docstring")
     if len(rule.targets) > 1:
         yield from _paragraph("also for", ", ".join(sorted(names - {target})))
-    yield from _paragraph("asks for", ", ".join(_asked(rule)) or "nothing")
+    yield from _paragraph("arguments", ", ".join(_format_arguments(rule)) or "none")
     if rule.outputs is not None:
-        yield from _paragraph("outputs", "described by the rule, so that a call need not run")
-    sampled = symbolic_example(rule)
-    if sampled is None and rule.adapted_from:
-        yield from _paragraph("formula", f"none: what is adapted from {rule.adapted_from} may work on numbers alone")
+        yield from _paragraph("outputs", "described by the rule, so that the call is not run")
+    example = symbolic_example(rule)
+    if example is None and rule.adapted_from:
+        yield from _paragraph("formula", f"none: a rule adapted from {rule.adapted_from} may work on numbers alone")
     else:
-        yield from (f"    {line}" for line in _formula_lines(sampled))
-    for layer, each in speakers:
+        yield from (f"    {line}" for line in _formula_lines(example))
+    for layer, each in rules:
         if each is not rule:
-            yield from _paragraph("shadows", f"{each.name} ({each.source}), {layer.origin}")
+            yield from _paragraph("overrides", f"{each.name} ({each.source}), {layer.origin}")
 
 
 def _paragraph(name: str, text: str) -> Iterator[str]:
@@ -174,21 +167,21 @@ def _paragraph(name: str, text: str) -> Iterator[str]:
     yield from (f"    {'':<9} {line}" for line in rest)
 
 
-def _asked(rule: Rule) -> Iterator[str]:
+def _format_arguments(rule: Rule) -> Iterator[str]:
     for name, each in rule.signature.parameters.items():
         yield name if each.default in (each.empty, None) else f"{name} = {each.default!r}"
 
 
-def _formula_lines(sampled: tuple[Formula, dict[str, str]] | None) -> Iterator[str]:
-    if sampled is None:
-        yield "formula   depends on the call: analyze --explain prints it with the sizes of yours"
+def _formula_lines(example: tuple[Formula, dict[str, str]] | None) -> Iterator[str]:
+    if example is None:
+        yield "formula   depends on the call; analyze --explain prints it for yours"
         return
-    formula, shapes = sampled
+    formula, shapes = example
     yield from _lines_of(formula)
     if classes := [name for name in WORK_CLASSES if any(f"{name} =" in text for text in _texts(formula))]:
         yield f"classes   {', '.join(classes)}"
     if shapes:
-        yield f"written for {', '.join(f'{name} {shape}' for name, shape in shapes.items())}"
+        yield f"shapes    {', '.join(f'{name} {shape}' for name, shape in shapes.items())}"
 
 
 def _lines_of(formula: Formula) -> Iterator[str]:
@@ -213,49 +206,49 @@ def _texts(formula: Formula) -> Iterator[str]:
         yield from _texts(part)
 
 
-# -- all that are shipped, as pages -------------------------------------------------------------------------------
+# -- all shipped rules, as pages ----------------------------------------------------------------------------------
 
 
 def pages() -> dict[str, str]:
-    """File name → text: a page for each file of rules, and ``index.md``. Made from the rules themselves."""
+    """File name → text: a page for each file of rules/, and ``index.md``."""
     families: dict[str, list[Rule]] = {}
     for _, rule in shipped():
         rules = families.setdefault(Path(rule.file).stem, [])
         if not any(each is rule for each in rules):
             rules.append(rule)
-    made = {f"{name}.md": "\n".join(_page(name, rules)) + "\n" for name, rules in sorted(families.items())}
-    return {"index.md": "\n".join(_index(families)) + "\n", **made}
+    texts = {f"{name}.md": "\n".join(_page(name, rules)) + "\n" for name, rules in sorted(families.items())}
+    return {"index.md": "\n".join(_index(families)) + "\n", **texts}
 
 
 def _index(families: dict[str, list[Rule]]) -> Iterator[str]:
     yield "# Rules"
     yield ""
-    yield "What each operation costs, one page for a file of `rules/`. Written by `make rules`; do not edit."
+    yield "The FLOP formula of each operation, a page for each file of `rules/`. Written by `make rules`; do not edit."
     yield ""
-    yield "| family | what it is | targets |"
+    yield "| family | about | targets |"
     yield "|---|---|---:|"
     for name, rules in sorted(families.items()):
-        about = " ".join(_module_of(rules[0]).partition("\n\n")[0].split())
+        about = " ".join(_module_docstring(rules[0]).partition("\n\n")[0].split())
         yield f"| [{name}]({name}.md) | {_cell(about)} | {sum(len(each.targets) for each in rules)} |"
     yield ""
     yield (
-        "Sizes are written `weight₁`, the second of the operand `weight`, and `out.numel`, the number of all elements. "
-        "What is not counted stands in each rule's own words. An operator that none of them names is priced by "
-        "[what PyTorch says of it](../design.md#price-rules), or is unknown."
+        "`weight₁` is the second size of the operand `weight`, and `out.numel` the number of elements of the output. "
+        "Each rule names what it leaves out. An operator that no rule names has a "
+        "[generic rule](../design.md#price-rules), or is unknown."
     )
 
 
 def _page(name: str, rules: list[Rule]) -> Iterator[str]:
     yield f"# {name.replace('_', ' ').capitalize()}"
     yield ""
-    yield _module_of(rules[0])
+    yield _module_docstring(rules[0])
     yield ""
     yield f"From `rules/{name}.py`. Written by `make rules`; do not edit."
     for rule in sorted(rules, key=lambda each: (each.line, each.name)):
         yield ""
         yield f"## {rule.name}"
         yield ""
-        yield ", ".join(f"`{canonical_name(registry_key(each))}`" for each in rule.targets)
+        yield ", ".join(f"`{canonical_name(registry_key(target))}`" for target in rule.targets)
         yield ""
         yield rule.about
         yield ""
@@ -264,7 +257,7 @@ def _page(name: str, rules: list[Rule]) -> Iterator[str]:
         yield "```"
 
 
-def _module_of(rule: Rule) -> str:
+def _module_docstring(rule: Rule) -> str:
     module: Any = sys.modules[f"graphflops.rules.shipped.{Path(rule.file).stem}"]
     return inspect.cleandoc(module.__doc__ or "")
 
@@ -276,8 +269,8 @@ def _cell(text: str) -> str:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for old in set(folder.glob("*.md")) - {folder / name for name in pages()}:
-        old.unlink()
+    for obsolete in set(folder.glob("*.md")) - {folder / name for name in pages()}:
+        obsolete.unlink()
     for name, text in pages().items():
         write_atomic(folder / name, text)
     print(f"wrote {len(pages())} pages to {folder}")

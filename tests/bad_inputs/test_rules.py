@@ -110,7 +110,7 @@ def refused(wrong: Rule) -> str:
         analyze(nn.Linear(3, 4), (torch.empty(2, 3),), rules=[wrong])
     message = str(refusal.value)
     assert f"test_rules.py:{wrong.line}: rule wrong" in message
-    assert "while pricing the model itself: torch.nn.modules.linear.Linear" in message
+    assert "while applying it to the model itself: torch.nn.modules.linear.Linear" in message
     assert len(message) < 600
     return message
 

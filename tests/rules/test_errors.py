@@ -81,7 +81,7 @@ class TestWhenItIsAsked:
 
     def test_one_that_is_not_pure_is_named_with_the_call(self) -> None:
         with pytest.raises(
-            RuleError, match=here(branches_on_a_size) + r"(.|\n)*symbols for sizes(.|\n)*while pricing the model itself"
+            RuleError, match=here(branches_on_a_size) + r"(.|\n)*symbols for sizes(.|\n)*while applying it to the model itself"
         ):
             analyze(nn.Linear(3, 4), (torch.empty(2, 3),), rules=[branches_on_a_size])
 

@@ -212,7 +212,7 @@ class TestABrokenFileOfSomebodyElse:
         (unknown,) = report.unknown
         for part in ("package layers_bad 1.2", "layers_bad_rules.py:3", "ZeroDivisionError"):
             assert part in unknown.why
-        with pytest.raises(Exception, match=r"ZeroDivisionError(.|\n)*while pricing the model itself: .*ReLU"):
+        with pytest.raises(Exception, match=r"ZeroDivisionError(.|\n)*while applying it to the model itself: .*ReLU"):
             relu(strict=True)
 
     def test_nor_is_one_an_error_that_works_on_numbers_alone(self, announce) -> None:
@@ -222,7 +222,7 @@ class TestABrokenFileOfSomebodyElse:
         (unknown,) = report.unknown
         for part in ("package layers_bad 1.2", "layers_bad_rules.py:3", "called with symbols for sizes"):
             assert part in unknown.why
-        with pytest.raises(RuleError, match=r"called with symbols(.|\n)*while pricing the model itself: .*ReLU"):
+        with pytest.raises(RuleError, match=r"called with symbols(.|\n)*while applying it to the model itself: .*ReLU"):
             relu(strict=True)
 
 

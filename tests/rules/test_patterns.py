@@ -66,14 +66,14 @@ def test_one_that_matches_no_call_is_named() -> None:
 @pytest.mark.parametrize(
     ("pattern", "said"),
     [
-        ("*", "names every class"),
-        ("*.*", "names every class"),
-        ("torch.nn.*", "names every class"),
-        ("aten.conv*", "pattern is of classes"),
-        ("torch.ops.mine.*_scan", "pattern is of classes"),
-        ("*..Scan", "no pattern"),
-        ("*.Sc an", "no pattern"),
-        (".*", "no pattern"),
+        ("*", "matches every class"),
+        ("*.*", "matches every class"),
+        ("torch.nn.*", "matches every class"),
+        ("aten.conv*", "pattern matches classes"),
+        ("torch.ops.mine.*_scan", "pattern matches classes"),
+        ("*..Scan", "not a pattern"),
+        ("*.Sc an", "not a pattern"),
+        (".*", "not a pattern"),
     ],
 )
 def test_one_of_nothing_is_refused(pattern: str, said: str) -> None:

@@ -66,8 +66,8 @@ class TestShow:
         text = describe_rule(rulebook([halved]), f"{__name__}.Halve")
         for part in (
             f"rule halved (rules/test_show.py:{halved.line}), given",
-            "says      Half of each.",
-            "asks for  x, out",
+            "about     Half of each.",
+            "arguments x, out",
             "forward   division = out.numel",
             "gradient of x   division = out.numel",
             "span      1",
@@ -80,7 +80,7 @@ class TestShow:
         def mine(self: Spec) -> Cost:
             return Cost()
 
-        assert "shadows   gelu (rules/activations.py:" in describe_rule(rulebook([mine]), "aten.gelu")
+        assert "overrides gelu (rules/activations.py:" in describe_rule(rulebook([mine]), "aten.gelu")
 
     def test_a_generic_rule_says_that_it_is(self) -> None:
         assert "generic pointwise" in describe_rule(shipped(), "aten.special_bessel_j0").splitlines()[0]
