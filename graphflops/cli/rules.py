@@ -27,7 +27,7 @@ def list_rules(
     rules: Rules = None,
     strict: Strict = False,
 ) -> None:
-    """List every target with its rule, the rule's file, line and origin, and the rules that it shadows.
+    """List every target with its rule, the rule's file, line and origin, and the rules that it overrides.
 
     Later rules win: first shipped rules, then installed packages, then --rules in order.
     """
@@ -36,16 +36,16 @@ def list_rules(
     glob = pattern if pattern is None or set(pattern) & set("*?[") else f"*{pattern}*"
     lines = []
     for target, candidates in sorted(_rule_book(rules, strict).by_target().items()):
-        (layer, rule), *shadowed = candidates
+        (layer, rule), *overridden = candidates
         searched = (target, rule.name, rule.source, layer.origin)
         if glob is None or any(fnmatch(text, glob) for text in searched):
-            hidden = ", ".join(f"{lower.source} ({where.origin})" for where, lower in shadowed)
+            hidden = ", ".join(f"{lower.source} ({where.origin})" for where, lower in overridden)
             source = rule.source + (f" (adapted from {rule.adapted_from})" if rule.adapted_from else "")
             lines.append(tuple(map(in_line, (target, source, layer.origin, hidden))))
     if not lines:
         say(f"no target, rule or source matches {pattern!r}")
         return
-    lines.insert(0, ("target", "rule", "from", "shadows"))
+    lines.insert(0, ("target", "rule", "from", "overrides"))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:  # one line per target, however long, so that grep works
         say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -69,7 +69,7 @@ def show_rule(
     rules: Rules = None,
     strict: Strict = False,
 ) -> None:
-    """Print the rule of a target: its formula in symbols, its source, its arguments and the rules that it shadows."""
+    """Print the rule of a target: its formula in symbols, its source, its arguments and the rules that it overrides."""
     from graphflops.rules.pages import describe_rule
 
     say(describe_rule(_rule_book(rules, strict), target))
@@ -109,13 +109,13 @@ def check_rules(
     a rule for anything else provides one with example=.
     """
     from graphflops.core.errors import RuleLoadError, VerificationFailed
-    from graphflops.verify.rule_lint import check_file, check_shipped, place
+    from graphflops.verify.rule_lint import check_file, check_shipped, location
 
     results = [check_file(file) for file in files] if files else [check_shipped()]
     for problem in (problem for result in results for problem in result.problems):
         say(str(problem))
     for rule in (rule for result in results for rule in result.untested if files):
-        say(f"{place(rule)}: rule {rule.name} was not called: add @rule(…, example=…)")
+        say(f"{location(rule)}: rule {rule.name} was not called: add @rule(…, example=…)")
     rules, checked = sum(result.rules for result in results), sum(result.tested for result in results)
     problems = sum(len(result.problems) for result in results)
     plural = "" if rules == 1 else "s", "" if problems == 1 else "s"

@@ -94,6 +94,7 @@ SHAPES = (
 _DTYPES = dict.fromkeys(("index", "indices", "target"), torch.int64) | dict.fromkeys(("condition", "mask"), torch.bool)
 _BY_NAME: dict[str, Any] = {
     "dim": 0, "dims": [0], "stride": [1], "padding": [0], "dilation": [1], "output_padding": [0], "groups": 1,
+    "use_input_stats": True,
 }  # fmt: skip
 _BY_TYPE = {"number": 0.5, "float": 0.5, "int": 1, "SymInt": 1, "bool": False, "Optional[Tensor]": None}
 

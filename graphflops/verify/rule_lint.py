@@ -1,10 +1,10 @@
-"""rules check: what can be said against a rule before anybody relies on it.
+"""rules check: test a rule against the operations that its target runs.
 
-Each rule is called as a model would call it, at several sizes: on integers, again, and on symbols. What it claims is
-held to what autograd dispatches (multiply-adds, exactly) and to the single operations that run: a rule may state fewer
-of these than run, as published formulas do, but not none where some run.
+Each rule is called at several sizes, on integers, twice, and on symbols. Its multiply-adds must be exactly those that
+autograd runs. Its other operations may be fewer than those that run, as in published formulas, but not zero where some
+run.
 
-The calls are those that a rule's ``example=`` makes, and for an operator those that its schema allows to make up.
+The calls come from ``example=``. For an operator without one, they are made from its schema.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from graphflops.analysis.costing import call_arguments
@@ -28,6 +27,7 @@ from graphflops.graph.op import Op
 from graphflops.graph.passes import run_passes
 from graphflops.rules.available_names import available_names, overloads
 from graphflops.rules.book import RuleBook
+from graphflops.rules.example_calls import SHAPES, example_call
 from graphflops.rules.formulas import symbolic
 from graphflops.rules.loading import RuleSource, local, rulebook, shipped
 from graphflops.rules.rule import Rule
@@ -35,9 +35,9 @@ from graphflops.rules.targets import is_pattern, resolve
 from graphflops.verify.rule_check import DIRECTIONS, RuleCheck, Verification, verify
 
 ROUNDS = 3
-"""how many sizes each rule is called at"""
+"""sizes at which each rule is called"""
 OPTIONS = {"attention": "math"}
-FAILS = (
+COVER_EVERY_CALL = (
     "A rule covers every call of its target or raises NotSupported. It uses + − × // and ** on sizes, and branches on "
     "which arguments are present, never on a size."
 )
@@ -47,97 +47,97 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is wrong with a rule: where, what, and what to do."""
+    """A problem of a rule, and how to fix it."""
 
-    place: str
+    location: str
     """``file:line``"""
-    what: str
+    message: str
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.what}\n    {self.fix}"
+        return f"{self.location}: {self.message}\n    {self.fix}"
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """What came of a check: how many rules, how many of them were held to the witnesses, and what was found."""
+class CheckResult:
+    """The result of a check: the number of rules, the number that were tested, and the problems."""
 
     rules: int
     tested: int
     problems: tuple[Problem, ...]
     untested: tuple[Rule, ...] = ()
-    """those of which no call was given or could be made up"""
+    """rules without an example call"""
     loaded: bool = True
 
 
-def check_file(path: str | Path) -> Checked:
+def check_file(path: str | Path) -> CheckResult:
     """Check the rules of a file, or of every file of a folder."""
     try:
         book = local(path, strict=True)
     except RuleError as error:
-        problem = Problem(str(path), str(error), "Mend this first; nothing else was checked.")
-        return Checked(0, 0, (problem,), loaded=not isinstance(error, RuleLoadError))
-    return check(book, list({id(each): each for _, each in book}.values()))
+        problem = Problem(str(path), str(error), "Fix this first; nothing else was checked.")
+        return CheckResult(0, 0, (problem,), loaded=not isinstance(error, RuleLoadError))
+    return check(book, list({id(rule): rule for _, rule in book}.values()))
 
 
-def check_shipped() -> Checked:
-    """Check the rules that graphflops ships."""
+def check_shipped() -> CheckResult:
+    """Check the rules of graphflops."""
     return check(shipped(), [])
 
 
-def check(book: RuleBook, given: Sequence[RuleSource]) -> Checked:
-    """Check rules; ``given`` is how an analysis is given them."""
-    rules = list({id(each): each for _, each in book}.values())
-    speaking = rulebook(given)
+def check(book: RuleBook, sources: Sequence[RuleSource]) -> CheckResult:
+    """Check the rules of a book; ``sources`` are given to each analysis as ``rules=``."""
+    rules = list({id(rule): rule for _, rule in book}.values())
+    full_book = rulebook(sources)
     problems: list[Problem] = []
     untested: list[Rule] = []
     for rule in rules:
-        rng = random.Random(rule.name)  # so that a check says the same twice
-        made = [list(_calls_of(rule, target, speaking, rng)) for target in rule.targets]
-        wrong, tested = check_rule(rule, [each for calls_of in made for each in calls_of], given)
-        problems += wrong
+        rng = random.Random(rule.name)  # the same sizes each time
+        calls = [call for target in rule.targets for call in _calls_of(rule, target, full_book, rng)]
+        rule_problems, tested = check_rule(rule, calls, sources)
+        problems += rule_problems
         if not tested:
             untested.append(rule)
-    return Checked(len(rules), len(rules) - len(untested), tuple(problems), tuple(untested))
+    return CheckResult(len(rules), len(rules) - len(untested), tuple(problems), tuple(untested))
 
 
-def check_rule(rule: Rule, examples: Iterable[Call], given: Sequence[RuleSource] = ()) -> tuple[list[Problem], bool]:
-    """What is wrong with a rule as far as these calls show it, each kind of thing once; and whether any showed it."""
-    found: dict[tuple[str, str], Problem] = {}
-    book = rulebook(given)
+def check_rule(rule: Rule, calls: Iterable[Call], sources: Sequence[RuleSource] = ()) -> tuple[list[Problem], bool]:
+    """The problems of a rule on some calls, each kind once, and whether the rule applied to any of them."""
+    problems: dict[tuple[str, str], Problem] = {}
+    book = rulebook(sources)
 
-    def add(what: str, fix: str, kind: str) -> None:
-        found.setdefault((kind, fix), Problem(place(rule), f"rule {rule.name} {what}", fix))
+    def add(message: str, fix: str, kind: str) -> None:
+        problems.setdefault((kind, fix), Problem(location(rule), f"rule {rule.name} {message}", fix))
 
     if not rule.about:
-        add("does not say what it prices", "Write its formula, and what it leaves out, as its docstring.", "about")
+        add("has no docstring", "Write its formula, and what it leaves out, as its docstring.", "about")
     ops: list[Op] = []
     tested = False
-    for call, args, kwargs in examples:
+    for call, args, kwargs in calls:
         try:
             ops += [op for op in _ops(call, args, kwargs, book) if book.find(op.call) is rule]
-            found_by = verify(call, args, kwargs, rules=given)
+            verification = verify(call, args, kwargs, rules=sources)
         except NotSupported:
             continue
         except RuleError as error:
-            add(f"fails: {error}", FAILS, "error")
+            add(f"fails: {error}", COVER_EVERY_CALL, "error")
             continue
         except Exception:
-            continue  # the operator itself refuses it, forward or backward
-        mine = [each for each in found_by.checks if each.rule == f"{rule.name} ({rule.source})"]
-        tested = tested or bool(mine)
-        if mine:
-            _exact(found_by, add)
-        for each in mine:
-            _nonzero(each, add)
+            continue  # the operator refuses the call, forward or backward
+        checks = [check for check in verification.checks if check.rule == f"{rule.name} ({rule.source})"]
+        tested = tested or bool(checks)
+        if checks:
+            _check_macs(verification, add)
+        for each in checks:
+            _check_nonzero(each, add)
     for op in ops:
-        _pure(rule, op, add)
-    _strays(rule, ops, add)
-    return list(found.values()), tested
+        _check_pure(rule, op, add)
+    _check_gradient_keys(rule, ops, add)
+    return list(problems.values()), tested
 
 
-def place(rule: Rule) -> str:
-    """``file:line`` of a rule, the file as seen from here."""
+def location(rule: Rule) -> str:
+    """``file:line`` of a rule, relative to the current directory if it is below it."""
     file, here = Path(rule.file).resolve(), Path.cwd()
     return f"{file.relative_to(here) if file.is_relative_to(here) else file}:{rule.line}"
 
@@ -145,66 +145,67 @@ def place(rule: Rule) -> str:
 Add = Callable[[str, str, str], None]
 
 
-def _exact(found: Verification, add: Add) -> None:
-    """Multiply-adds are those that autograd dispatches."""
-    for way, (rule_work, seen) in found.macs.items():
-        if rule_work != seen:
-            names = ", ".join(each.target for each in found.checks)
-            what = f"claims {rule_work:,} multiply-adds {way} of {names}, and autograd dispatches {seen:,}"
-            add(what, "Multiply-adds have to be exact: matrix products and convolutions, both ways.", f"macs {way}")
+def _check_macs(verification: Verification, add: Add) -> None:
+    """Multiply-adds are those that autograd runs."""
+    for direction, (rule_macs, measured) in verification.macs.items():
+        if rule_macs != measured:
+            names = ", ".join(check.target for check in verification.checks)
+            message = f"counts {rule_macs:,} multiply-adds {direction} of {names}; autograd runs {measured:,}"
+            fix = "Multiply-adds must be exact: those of matrix products and convolutions, forward and backward."
+            add(message, fix, f"macs {direction}")
 
 
-def _nonzero(each: RuleCheck, add: Add) -> None:
-    """What computes with each element is not claimed to cost nothing."""
-    for way in DIRECTIONS:
-        rule_work, measured = each.rule_work[way], each.measured[way]
+def _check_nonzero(check: RuleCheck, add: Add) -> None:
+    """An operation that computes with each element is not free."""
+    for direction in DIRECTIONS:
+        rule_work, measured = check.rule_work[direction], check.measured[direction]
         computed = measured.elementwise + measured.division + measured.transcendental
-        if not rule_work and not measured.macs and computed >= max(each.elements, 1):
-            what = f"claims that {each.target} costs nothing {way}, and it runs {measured}"
-            add(what, "A zero needs a reason: nothing may run that computes.", f"zero {way}")
+        if not rule_work and not measured.macs and computed >= max(check.elements, 1):
+            message = f"counts zero {direction} of {check.target}, which runs {measured}"
+            add(message, "A rule counts zero only where no arithmetic runs.", f"zero {direction}")
 
 
-def _pure(rule: Rule, op: Op, add: Add) -> None:
-    """The same question has the same answer, on integers as on symbols."""
-    offered = call_arguments(op, OPTIONS)
+def _check_pure(rule: Rule, op: Op, add: Add) -> None:
+    """The same arguments give the same cost, in integers and in symbols."""
+    arguments = call_arguments(op, OPTIONS)
     try:
-        cost = rule.evaluate(offered)
-        if rule.evaluate(offered) != cost:
-            add("does not say the same twice", "A rule depends on what it is offered, and on nothing else.", "twice")
-        general, sizes = symbolic(rule, offered)
+        cost = rule.evaluate(arguments)
+        if rule.evaluate(arguments) != cost:
+            add("returns another cost when called again", "A rule depends on its arguments alone.", "pure")
+        general, sizes = symbolic(rule, arguments)
     except NotSupported:
         return
     except RuleError as error:
-        add(f"fails: {error}", FAILS, "error")
+        add(f"fails: {error}", COVER_EVERY_CALL, "error")
         return
-    if _at(general, sizes) != _at(cost, {}):
-        what = f"gives other numbers on symbols than on integers, of {op.target}"
-        add(what, "Branch on what is there, never on the value of a size.", "branch")
+    if _counts_at(general, sizes) != _counts_at(cost, {}):
+        message = f"returns another cost on symbols than on integers, for {op.target}"
+        add(message, "Branch on which arguments are present, never on the value of a size.", "branch")
 
 
-def _at(cost: Cost, sizes: Any) -> list[Any]:
-    """All counts of a cost, symbols put in."""
+def _counts_at(cost: Cost, sizes: Any) -> list[Any]:
+    """All counts of a cost at some sizes."""
     works: list[Work] = [cost.forward, cost.recompute, *(cost.grads[key] for key in sorted(cost.grads))]
     counts = [count for work in works for count in work.counts()]
     return [count.subs(sizes) if hasattr(count, "subs") else count for count in counts]
 
 
-def _strays(rule: Rule, ops: Sequence[Op], add: Add) -> None:
-    """Gradients are of what calls can offer."""
-    known = [available_names(target) for target in rule.targets]
-    if not ops or any(each is None for each in known):
+def _check_gradient_keys(rule: Rule, ops: Sequence[Op], add: Add) -> None:
+    """Gradients are keyed by inputs of the call."""
+    available = [available_names(target) for target in rule.targets]
+    if not ops or any(names is None for names in available):
         return
-    inputs = frozenset().union(*(each for each in known if each is not None))
-    inputs |= {name for op in ops for name in (*op.arguments, *(each.name for each in op.operands))}
+    inputs = frozenset().union(*(names for names in available if names is not None))
+    inputs |= {name for op in ops for name in (*op.arguments, *(operand.name for operand in op.operands))}
     for op in ops:
         try:
             keys = rule.evaluate(call_arguments(op, OPTIONS)).grads
         except RuleError:
             continue
         names = {name for key in keys for name in key.split("|")}
-        for stray in sorted(name for name in names if not any(covers(name, each) for each in inputs)):
-            given = ", ".join(sorted(each.name for each in op.operands))
-            add(f"gives a gradient of {stray}, which is no input", f"Inputs of {op.target} are: {given}.", stray)
+        for unknown in sorted(name for name in names if not any(covers(name, each) for each in inputs)):
+            operands = ", ".join(sorted(operand.name for operand in op.operands))
+            add(f"has unknown gradient key {unknown!r}", f"Inputs of {op.target}: {operands}.", unknown)
 
 
 def _ops(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], book: RuleBook) -> Iterator[Op]:
@@ -215,79 +216,41 @@ def _ops(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def _calls_of(rule: Rule, target: Any, book: RuleBook, rng: random.Random) -> Iterator[Call]:
-    """Calls of a target: those that the rule's example makes, else those made up."""
+    """Calls of a target: those of the rule's ``example=``, else those made from an operator's schema."""
     if rule.example is not None:
         for _ in range(ROUNDS):
             args, kwargs = rule.example()
-            found = resolve(target)  # what the example imports may be what the target names
-            if is_pattern(target) or (isinstance(found, type) and issubclass(found, nn.Module)):
+            value = resolve(target)  # the example may have imported its module
+            if is_pattern(target) or (isinstance(value, type) and issubclass(value, nn.Module)):
                 yield args[0], tuple(args[1:]), kwargs
             else:
-                call: Any = getattr(found, "apply", found)
+                call: Any = getattr(value, "apply", value)
                 if callable(call):
                     yield call, tuple(args), kwargs
         return
-    found = resolve(target)
-    if isinstance(found, (OpOverload, OpOverloadPacket)):
-        yield from _made_up(rule, overloads(found), book, rng)
+    operator = resolve(target)
+    if isinstance(operator, (OpOverload, OpOverloadPacket)):
+        yield from _schema_calls(rule, overloads(operator), book, rng)
 
 
-def _made_up(rule: Rule, ops: Iterable[OpOverload], book: RuleBook, rng: random.Random) -> Iterator[Call]:
-    """Calls of the first overload that takes made-up tensors, each time of other sizes."""
+def _schema_calls(rule: Rule, ops: Iterable[OpOverload], book: RuleBook, rng: random.Random) -> Iterator[Call]:
+    """Calls of the first overload that accepts example tensors, at several sizes."""
     for op in ops:
-        if op._schema.is_mutable or not any(str(each.type) == "Tensor" for each in op._schema.arguments):
+        if op._schema.is_mutable or not any(str(argument.type) == "Tensor" for argument in op._schema.arguments):
             continue
         for shapes in SHAPES:
-            tries = [_call(op, shapes, rng) for _ in range(ROUNDS)]
-            good = [each for each in tries if each is not None and _reaches(rule, each, book)]
-            if good:
-                yield from good
+            sizes = [{letter: rng.randint(2, 7) for letter in "abcdxyz"} for _ in range(ROUNDS)]
+            examples = [example_call(op, shapes, each) for each in sizes]
+            calls: list[Call] = [(op, args, {}) for args in examples if args is not None]
+            if valid := [call for call in calls if _reaches(rule, call, book)]:
+                yield from valid
                 return
 
 
 def _reaches(rule: Rule, call: Call, book: RuleBook) -> bool:
     operator, args, kwargs = call
     try:
-        operator(*args, **kwargs)  # on the meta device: the quickest way to be refused
+        operator(*args, **kwargs)  # on the meta device: most examples are refused here, which is quick
         return any(book.find(op.call) is rule for op in _ops(*call, book))
-    except Exception:  # whatever an operator says of arguments that are not its kind
+    except Exception:  # operators raise anything for arguments that they do not accept
         return False
-
-
-SHAPES = (
-    "ab", "ab ab", "ab bc", "ab bc cd", "ab c", "xab xbc", "ab b", "a b", "a ab bc", "a ab b", "xab", "xab yac",
-    "xyab", "xyzab", "xy xab xbc", "y xab xbc", "aa", "aa ab",
-)  # fmt: skip
-"""shapes of tensors, one after the other, a letter for a size; of more tensors than there are the last is repeated"""
-
-
-def _call(op: OpOverload, shapes: str, rng: random.Random) -> Call | None:
-    """A call of an operator on tensors of these shapes; None if it asks for something that is not made up."""
-    sizes = {letter: rng.randint(2, 7) for letter in "abcdxyz"}
-    kinds = [tuple(sizes[letter] for letter in shape) for shape in shapes.split()]
-    args: list[Any] = []
-    tensors = 0
-    for argument in op._schema.arguments:
-        name, kind = argument.name, str(argument.type)
-        if argument.has_default_value() or argument.kwarg_only:
-            break
-        if kind in ("Tensor", "List[Tensor]"):
-            dtype = _DTYPES.get(name, torch.float32)
-            shape = kinds[min(tensors, len(kinds) - 1)]
-            made = torch.empty(shape, dtype=dtype, device="meta", requires_grad=dtype.is_floating_point)
-            args.append([made, made] if kind.startswith("List") else made)
-            tensors += 1
-        elif name == "normalized_shape":
-            args.append(kinds[0][-1:])
-        elif name in _NAMED or kind in _PLAIN:
-            args.append(_NAMED[name] if name in _NAMED else _PLAIN[kind])
-        else:
-            return None
-    return (op, tuple(args), {}) if tensors >= len(kinds) else None
-
-
-_DTYPES = dict.fromkeys(("index", "indices", "target"), torch.int64) | dict.fromkeys(("condition", "mask"), torch.bool)
-_NAMED: dict[str, Any] = {
-    "dim": 0, "dims": [0], "stride": [1], "padding": [0], "dilation": [1], "output_padding": [0], "groups": 1,
-}  # fmt: skip
-_PLAIN = {"number": 0.5, "float": 0.5, "int": 1, "bool": False, "Optional[Tensor]": None}

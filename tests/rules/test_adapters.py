@@ -226,7 +226,7 @@ class TestMarked:
         text = report.explain()
         assert f"{formula.__name__} (adapted from torch) (rules/test_adapters.py:" in text
         assert ("macs = weight₁·x₀·x₁" in text) is symbols
-        assert ("macs = 192 (a number, not a formula: what is adapted from torch" in text) is not symbols
+        assert ("macs = 192 (a number, not a formula: this rule adapted from torch" in text) is not symbols
 
     def test_in_what_is_shown(self) -> None:
         text = " ".join(describe_rule(rulebook([adapters.torch_formula(OP, of_shapes)]), "adapted.matmul").split())
@@ -248,7 +248,7 @@ class TestMarked:
 
     def test_one_of_numbers_alone_has_no_formula_to_show(self) -> None:
         text = describe_rule(rulebook([adapters.torch_formula(OP, of_numbers)]), "adapted.matmul")
-        assert "formula   none: what is adapted from torch may work on numbers alone" in text
+        assert "formula   none: a rule adapted from torch may work on numbers alone" in text
 
     def test_in_the_list_and_on_the_command_line(self, registry, capsys, monkeypatch, tmp_path) -> None:
         monkeypatch.setenv("COLUMNS", "300")

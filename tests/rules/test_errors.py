@@ -69,7 +69,9 @@ class TestWhenItIsAsked:
     @pytest.mark.parametrize("wrong", [raises, returns_a_number, misspells], ids=lambda each: each.name)
     def test_the_report_says_in_which_call(self, wrong: Rule) -> None:
         model = nn.Sequential(nn.ReLU(), nn.Linear(3, 4))
-        with pytest.raises(RuleError, match=here(wrong) + r"(.|\n)*while pricing 1: .*Linear: .*float32\(2, 3\)"):
+        with pytest.raises(
+            RuleError, match=here(wrong) + r"(.|\n)*while applying it to 1: .*Linear: .*float32\(2, 3\)"
+        ):
             analyze(model, (torch.empty(2, 3, requires_grad=True),), rules=[wrong])
 
     def test_a_gradient_of_what_is_no_input_is_named_beside_those_that_are(self) -> None:
@@ -81,7 +83,8 @@ class TestWhenItIsAsked:
 
     def test_one_that_is_not_pure_is_named_with_the_call(self) -> None:
         with pytest.raises(
-            RuleError, match=here(branches_on_a_size) + r"(.|\n)*symbols for sizes(.|\n)*while applying it to the model itself"
+            RuleError,
+            match=here(branches_on_a_size) + r"(.|\n)*symbols for sizes(.|\n)*while applying it to the model itself",
         ):
             analyze(nn.Linear(3, 4), (torch.empty(2, 3),), rules=[branches_on_a_size])
 

@@ -264,7 +264,7 @@ class TestList:
     )
     def test_takes_a_part_or_a_pattern(self, listed, pattern: str, first: str) -> None:
         heading, *lines = listed(pattern).splitlines()
-        assert heading.split() == ["target", "rule", "from", "shadows"]
+        assert heading.split() == ["target", "rule", "from", "overrides"]
         assert lines[0].startswith(first)
         assert len(lines) < 8
 

@@ -1,4 +1,4 @@
-"""graphflops rules check: what is found against wrong rules, and nothing against those that are shipped."""
+"""graphflops rules check: what is found in wrong rules, and nothing in those that are shipped."""
 
 import sys
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from graphflops import Cost, Spec, Work, rule
 from graphflops.cli import main
 from graphflops.rules.book import RuleBook
 from graphflops.rules.rule import Rule
-from graphflops.verify.rule_lint import Checked, check, check_rule
+from graphflops.verify.rule_lint import CheckResult, check, check_rule
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rules"))
 from cases import CASES, Case, ops_of
@@ -23,13 +23,13 @@ from graphflops.rules.loading import shipped
 aten = torch.ops.aten
 
 
-def checked(wrong: Rule) -> Checked:
+def checked(wrong: Rule) -> CheckResult:
     return check(RuleBook.of([wrong]), [wrong])
 
 
 def what_is_found(wrong: Rule) -> str:
     (problem,) = checked(wrong).problems
-    return problem.what
+    return problem.message
 
 
 def test_a_right_rule_passes() -> None:
@@ -50,7 +50,7 @@ def test_multiply_adds_that_autograd_does_not_dispatch() -> None:
         macs = Work(macs=self.shape[-1] * out.numel)
         return Cost(2 * macs, {"self": macs, "mat2": macs})
 
-    assert "multiply-adds forward of aten.mm, and autograd dispatches" in what_is_found(doubled)
+    assert "multiply-adds forward of aten.mm; autograd runs" in what_is_found(doubled)
 
 
 def test_a_gradient_that_is_forgotten() -> None:
@@ -68,7 +68,7 @@ def test_a_zero_where_something_runs() -> None:
         """Said to be for nothing, forward."""
         return Cost(grads={"self": Work(transcendental=self.numel)})
 
-    assert "costs nothing forward" in what_is_found(free)
+    assert "counts zero forward" in what_is_found(free)
 
 
 def test_a_branch_on_a_size() -> None:
@@ -90,7 +90,7 @@ def test_a_rule_that_remembers() -> None:
         calls.append(1)
         return Cost(Work(transcendental=len(calls) * self.numel), {"self": Work(elementwise=self.numel)})
 
-    assert any("the same twice" in each.what for each in checked(remembering).problems)
+    assert any("another cost when called again" in each.message for each in checked(remembering).problems)
 
 
 def test_a_gradient_of_what_is_no_input() -> None:
@@ -100,7 +100,7 @@ def test_a_gradient_of_what_is_no_input() -> None:
         return Cost(Work(elementwise=out.numel), {"self|other": Work(elementwise=2 * out.numel), "x": Work()})
 
     seen = checked(misspelled).problems
-    assert [each.what for each in seen] == ["rule misspelled gives a gradient of x, which is no input"]
+    assert [each.message for each in seen] == ["rule misspelled has unknown gradient key 'x'"]
     assert "other, self" in seen[0].fix
 
 
@@ -109,7 +109,7 @@ def test_a_rule_without_a_word() -> None:
     def silent(self: Spec) -> Cost:
         return Cost(Work(transcendental=self.numel), {"self": Work(elementwise=self.numel)})
 
-    assert "does not say what it prices" in what_is_found(silent)
+    assert "has no docstring" in what_is_found(silent)
 
 
 class Twice(torch.autograd.Function):
@@ -175,7 +175,7 @@ def test_the_command_names_file_and_line(tmp_path: Path, capsys: pytest.CaptureF
     file.write_text(WRONG)
     assert main(["rules", "check", str(file)]) == 4
     printed = capsys.readouterr().out
-    assert f"{file}:5: rule wrong claims" in printed
+    assert f"{file}:5: rule wrong counts" in printed
     assert "1 rule, 1 checked against real calls, 2 problems" in printed
 
 
