@@ -99,8 +99,8 @@ def counted(op: Op, book: RuleBook, options: Mapping[str, Any] | None = None) ->
                 kwargs,
                 training=bool(wanted),
                 frozen=not wanted & weights,
-                through={index or 0 for index in op.fan_in},
-                known=asked,
+                grad_outputs={index or 0 for index in op.fan_in},
+                fallback=asked,
             )
         except Exception as error:
             raise NotSupported(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error

@@ -1,18 +1,17 @@
-"""The dispatch witness: the matrix products and convolutions that autograd really dispatches, counted by watching it.
+"""The reference count of multiply-adds: those of every matrix product and convolution that autograd dispatches.
 
-A rule is a claim; this is the independent count it is held to. It runs the model forward and backward on fake tensors
-and reads every dispatched operator's multiply-adds off the shapes of its operands. It knows nothing of rules or graphs.
-What data decides it takes as capture does (``graphflops.capture.constant_propagation``): no fake tensor has a value.
+Rules are tested against it. The model runs forward and backward on fake tensors, and the multiply-adds of each
+dispatched operator follow from the shapes of its operands. Neither rules nor graphs are used. Data-dependent values
+are those that capture assumes (``graphflops.capture.constant_propagation``).
 
     >>> import torch
     >>> from graphflops.analysis.mac_counter import count_macs
     >>> count_macs(torch.nn.Linear(4, 8), (torch.zeros(2, 4),))
     MacCount(forward=64, backward=64)
 
-``torch.utils.flop_counter.FlopCounterMode`` is the well-known one. Where this differs, it mends it: attention by its
-mathematics on every device, no fused encoder layers, and the backward of a convolution with groups, of which it
-counts one of the two gradients as many times as there are groups; and the product that many distances are computed by,
-which it does not see.
+It differs from ``torch.utils.flop_counter.FlopCounterMode`` where that is not exact: attention is counted by its
+formula on every device; encoder layers are not fused; the weight gradient of a grouped convolution is not multiplied
+by the number of groups; and the product inside ``cdist`` is counted.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class MacCount:
-    """Multiply-adds that were dispatched, those of integers too; a complex one is the 4 real ones that it is."""
+    """Multiply-adds that autograd dispatched, also of integers. A complex one is 4 real ones."""
 
     forward: int
     backward: int
@@ -56,9 +55,9 @@ def count_macs(
     *,
     training: bool = True,
 ) -> MacCount:
-    """Run a model forward, and backward from all its outputs to whatever requires grad, on fake tensors.
+    """Count the multiply-adds of a forward pass, and of the backward pass from all outputs, on fake tensors.
 
-    Anything that the model raises on fake tensors is raised here too; the model is never written to.
+    Raises what the model raises on fake tensors. The model is not modified.
     """
     return macs_and_assumptions(model, args, kwargs, training=training)[0]
 
@@ -70,11 +69,11 @@ def macs_and_assumptions(
     *,
     training: bool = True,
 ) -> tuple[MacCount, tuple[str, ...]]:
-    """The same, and what was taken as given where data decides."""
-    return run_isolated(lambda: _dispatched(model, args, kwargs or {}, training=training))
+    """The same, with a line for each assumption about data-dependent values."""
+    return run_isolated(lambda: _count(model, args, kwargs or {}, training=training))
 
 
-def _dispatched(
+def _count(
     model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, training: bool
 ) -> tuple[MacCount, tuple[str, ...]]:
     model = as_module(model)
@@ -82,18 +81,18 @@ def _dispatched(
 
     def attempt(values: ConstantPropagation) -> tuple[MacCount, tuple[str, ...]]:
         fakes = values.fakes
-        copied = fakes.copier.copy
+        copy = fakes.copier.copy
         with fakes.fake_mode(), torch.set_grad_enabled(training), FakeImpls(values):
             with DisableTorchFunction():
-                for each in tensors_in((args, dict(kwargs))):
-                    fakes.fake_for_input(each)  # what is given has no values, whatever it holds
-                program, fake_args, fake_kwargs = copied(model), copied(tuple(args)), copied(dict(kwargs))
+                for tensor in tensors_in((args, dict(kwargs))):
+                    fakes.fake_for_input(tensor)  # inputs have no values
+                program, fake_args, fake_kwargs = copy(model), copy(tuple(args)), copy(dict(kwargs))
             with math_attention_mode(values), MacCounterMode() as forward:
                 result = program(*fake_args, **fake_kwargs)
-                ends = [each for each in tensors_in(result) if each.requires_grad]
+                outputs = [tensor for tensor in tensors_in(result) if tensor.requires_grad]
             with math_attention_mode(values), MacCounterMode() as backward:
-                if ends:
-                    torch.autograd.backward(ends, [torch.ones_like(each) for each in ends])
+                if outputs:
+                    torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
         return MacCount(forward.macs, backward.macs), tuple(values.assumptions.notes)
 
     return retry_with_branches_flipped(
@@ -103,13 +102,13 @@ def _dispatched(
 
 @contextmanager
 def math_attention_mode(values: ConstantPropagation) -> Iterator[None]:
-    """Everything plain, and attention by its formula, on every device."""
+    """A context in which only eager kernels run, with attention by its formula, the same on every device."""
     with MathAttention(), eager_reference_mode(values, values.decide):
         yield
 
 
 class MathAttention(FunctionBodyMode):
-    """Runs attention as ``SDPBackend.MATH`` does, in this thread; ``sdpa_kernel`` switches it for the whole process."""
+    """Runs attention as ``SDPBackend.MATH`` does, in this thread. ``sdpa_kernel`` would change the whole process."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function in _ATTENTION:
@@ -157,14 +156,14 @@ _KERNELS: dict[Any, Any] = {
     }.items()
     for each in (kernel, kernel.default)
 }
-"""kernels of attention that are called by their names: each gives the result first, and then what its backward needs"""
+"""attention kernels that are called by name; the first result is the output, the others are for the backward pass"""
 
 
 class FakeImpls(TorchDispatchMode):
-    """Says what operators return of which PyTorch does not say it on fake tensors.
+    """Runs operators that lack a usable fake implementation in PyTorch, or whose result depends on data.
 
-    A grouped product is described there only in bfloat16, and only for sizes that one kernel likes. What depends on
-    data has the values that graphflops.capture.constant_propagation assumes.
+    PyTorch's fake ``_grouped_mm`` accepts bfloat16 alone, and the sizes of one kernel. Data-dependent results are those
+    that ``graphflops.capture.constant_propagation`` assumes.
     """
 
     def __init__(self, values: ConstantPropagation) -> None:
@@ -174,11 +173,11 @@ class FakeImpls(TorchDispatchMode):
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if op.overloadpacket is aten._grouped_mm:
-            return _of_groups(*args, **kwargs)
+            return _fake_grouped_mm(*args, **kwargs)
         return self.values.run(op, args, kwargs)
 
 
-def _of_groups(left: Any, right: Any, offs: Any = None, bias: Any = None, out_dtype: Any = None) -> Any:
+def _fake_grouped_mm(left: Any, right: Any, offs: Any = None, bias: Any = None, out_dtype: Any = None) -> Any:
     groups: tuple[int, ...] = ()
     if left.dim() == right.dim():
         groups = tuple(left.shape[:-2] if offs is None else offs.shape)
@@ -186,7 +185,7 @@ def _of_groups(left: Any, right: Any, offs: Any = None, bias: Any = None, out_dt
 
 
 class MacCounterMode(TorchDispatchMode):
-    """Counts the multiply-adds of whatever is dispatched while it is on."""
+    """Counts the multiply-adds of the operators that are dispatched in its context."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -194,20 +193,20 @@ class MacCounterMode(TorchDispatchMode):
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = op(*args, **(kwargs or {}))
-        count = MAC_FORMULAS.get(_out_of_place(op))
-        if count is not None:
-            self.macs += count(out, *args) * (4 if any(each.is_complex() for each in tensors_in(args)) else 1)
+        formula = MAC_FORMULAS.get(_functional(op))
+        if formula is not None:
+            self.macs += formula(out, *args) * (4 if any(tensor.is_complex() for tensor in tensors_in(args)) else 1)
         return out
 
 
-def _out_of_place(op: Any) -> Any:
-    """What an in-place operator is a variant of: ``aten.addmm`` of ``aten.addmm_``, as which it is counted."""
+def _functional(op: Any) -> Any:
+    """The functional operator that an in-place one is a variant of: ``aten.addmm`` for ``aten.addmm_``."""
     name = op.overloadpacket.__name__
     return getattr(aten, name.removesuffix("_"), None) if op.namespace == "aten" else op.overloadpacket
 
 
-def _pair(first: int) -> Callable[..., int]:
-    """A product of two factors that stand at ``first`` and after it in the call: (…, n, k) by (…, k, m) or (k,)."""
+def _matmul(first: int) -> Callable[..., int]:
+    """A product of the arguments ``first`` and ``first + 1``: (…, n, k) by (…, k, m) or (k,)."""
 
     def count(out: Any, *args: Any) -> int:
         left, right = args[first], args[first + 1]
@@ -219,23 +218,23 @@ def _pair(first: int) -> Callable[..., int]:
 
 
 def _convolution(out: Any, input: Any, weight: Any, *rest: Any) -> int:
-    """Each element of the output, or of the input if it is transposed, meets one filter."""
+    """One filter is applied for each element of the output, or of the input if it is transposed."""
     transposed = rest[4]
-    return _filtered(input if transposed else out, weight)
+    return _filter_macs(input if transposed else out, weight)
 
 
-def _filtered(positions: Any, weight: Any) -> int:
+def _filter_macs(positions: Any, weight: Any) -> int:
     return int(positions.numel() * (weight.numel() // weight.shape[0]))
 
 
 def _convolution_backward(out: Any, gradient: Any, input: Any, weight: Any, *rest: Any) -> int:
-    """Each of the two gradients that is asked for costs as much as forward did, with groups as without."""
-    transposed, wanted = rest[4], rest[7]
-    return _filtered(input if transposed else gradient, weight) * (int(wanted[0]) + int(wanted[1]))
+    """Each of the two gradients that is computed costs as much as forward, with groups or without."""
+    transposed, output_mask = rest[4], rest[7]
+    return _filter_macs(input if transposed else gradient, weight) * (int(output_mask[0]) + int(output_mask[1]))
 
 
 def _conv_tbc(out: Any, input: Any, weight: Any, bias: Any, pad: int = 0) -> int:
-    """A product for each tap of the kernel, of as many steps of time as it does not find padding at."""
+    """A product for each tap of the kernel, at the time steps where the tap is not on padding."""
     taps, inputs, outputs = weight.shape
     ends = (min(out.shape[0], input.shape[0] + pad - tap) for tap in range(taps))
     steps = sum(max(0, end - max(0, pad - tap)) for tap, end in enumerate(ends))
@@ -243,14 +242,14 @@ def _conv_tbc(out: Any, input: Any, weight: Any, bias: Any, pad: int = 0) -> int
 
 
 def _grouped(out: Any, left: Any, right: Any, *rest: Any) -> int:
-    """A matrix for each group, whatever the left is; else the groups share what is summed over, or the columns."""
+    """A matrix for each group; if the right operand is 2-D, the groups share the inner or the output dimension."""
     if right.dim() == 3:
         return int(left.numel() * right.shape[-1])
     return int(left.shape[-2] * left.shape[-1] * right.shape[-1])
 
 
 def _trilinear(out: Any, one: Any, two: Any, three: Any, *expanded: Any) -> int:
-    """A multiply-add at each combination of indices; a factor does not have those that it is expanded along."""
+    """A multiply-add for each combination of indices; a factor lacks the dimensions that it is expanded along."""
     sizes: dict[int, int] = {}
     for factor, missing in zip((one, two, three), expanded[:3], strict=True):
         axes = [axis for axis in range(factor.dim() + len(missing)) if axis not in missing]
@@ -259,19 +258,19 @@ def _trilinear(out: Any, one: Any, two: Any, three: Any, *expanded: Any) -> int:
 
 
 MAC_FORMULAS: Mapping[Any, Callable[..., int]] = {
-    aten.mm: _pair(0),
-    aten.bmm: _pair(0),
-    aten.mv: _pair(0),
-    aten.dot: _pair(0),
-    aten.vdot: _pair(0),
-    aten._scaled_mm: _pair(0),
-    aten._int_mm: _pair(0),
+    aten.mm: _matmul(0),
+    aten.bmm: _matmul(0),
+    aten.mv: _matmul(0),
+    aten.dot: _matmul(0),
+    aten.vdot: _matmul(0),
+    aten._scaled_mm: _matmul(0),
+    aten._int_mm: _matmul(0),
     aten._euclidean_dist: lambda out, left, right: int(out.numel() * (left.shape[-1] + 2)),
-    aten.addmm: _pair(1),
-    aten._sparse_addmm: _pair(1),
-    aten.baddbmm: _pair(1),
-    aten.addbmm: _pair(1),
-    aten.addmv: _pair(1),
+    aten.addmm: _matmul(1),
+    aten._sparse_addmm: _matmul(1),
+    aten.baddbmm: _matmul(1),
+    aten.addbmm: _matmul(1),
+    aten.addmv: _matmul(1),
     aten.convolution: _convolution,
     aten.convolution_backward: _convolution_backward,
     aten.conv_tbc: _conv_tbc,

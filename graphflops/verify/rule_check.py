@@ -1,7 +1,8 @@
-"""verify: what rules claim beside what two witnesses count, and what code executes as a polynomial in its size.
+"""verify: the rules of a model compared with two reference counts of what runs.
 
-Differences are shown, not judged: a rule may state a published formula that is not what the code does, and then its
-docstring says so. Only multiply-adds have to agree, to the last one.
+``op_counter`` counts every scalar operation, operation by operation; ``mac_counter`` the multiply-adds of the whole
+model. Only multiply-adds must agree: a rule may be a published formula that leaves out what the code does beyond it,
+and then its docstring says so.
 """
 
 from __future__ import annotations
@@ -25,40 +26,40 @@ DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 
 @dataclass(frozen=True, slots=True)
 class RuleCheck:
-    """What the rule of an operation claims of all its calls, and what they execute."""
+    """All calls of one target: the work by its rule, and the work that was measured."""
 
     target: str
     rule: str
-    """its name and place; empty if there is none"""
+    """name and source; empty if there is no rule"""
     about: str
-    """what the rule's docstring says"""
+    """the docstring of the rule"""
     calls: int
     elements: int
-    """how many elements all calls have as their results"""
+    """number of elements of all outputs"""
     rule_work: Mapping[Direction, Work]
     measured: Mapping[Direction, Work]
 
     @property
     def agrees(self) -> bool:
-        """Whether it is the same in every class, both ways."""
+        """Whether both are equal in every class of work, forward and backward."""
         return self.rule_work == self.measured
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Rules beside witnesses, for one model."""
+    """The rules of one model compared with the reference counts."""
 
     checks: tuple[RuleCheck, ...]
     macs: Mapping[Direction, tuple[int, int]]
-    """of the whole model: what rules claim, and what autograd dispatches"""
+    """multiply-adds of the whole model: by the rules, and run by autograd"""
     unknown: tuple[Unknown, ...]
     not_counted: tuple[str, ...]
-    """what the primitives could not be counted of, with the reason"""
+    """operations that could not be decomposed, with the reason"""
 
     @property
     def passed(self) -> bool:
-        """Whether the multiply-adds are those that autograd dispatches."""
-        return all(rule_work == seen for rule_work, seen in self.macs.values())
+        """Whether the multiply-adds of the rules are those that autograd runs."""
+        return all(by_rules == measured for by_rules, measured in self.macs.values())
 
 
 @in_words
@@ -69,70 +70,77 @@ def verify(
     *,
     rules: Iterable[RuleSource] | None = None,
 ) -> Verification:
-    """Hold the rules of a model to the primitives, operation by operation, and to the dispatch witness as a whole.
+    """Compare the rules of a model with the scalar operations of each Op, and with the multiply-adds of the model.
 
-    Attention is that of its formula, in both.
+    Attention is counted by its formula (``SDPBackend.MATH``) in both.
 
     Raises:
-        CaptureError: a rule prices a layer whatever its data, and the witness would take one way of several.
+        CaptureError: a rule costs a layer with data-dependent control flow as one Op, so that a run takes one of
+            several paths and does not measure the rule.
         GraphflopsError: as ``analyze``.
     """
-    given = list(rules or ())
-    report = analyze(model, args, kwargs, optimizer=None, rules=given, attention="math")
-    opened = analyze(model, args, kwargs, optimizer=None, rules=given, attention="math", expand=True)
-    seen, assumed = macs_and_assumptions(model, args, kwargs)
-    if any(NONE_ASSUMED in each for each in assumed) and not any(NONE_ASSUMED in each for each in report.assumptions):
+    sources = list(rules or ())
+    report = analyze(model, args, kwargs, optimizer=None, rules=sources, attention="math")
+    expanded = analyze(model, args, kwargs, optimizer=None, rules=sources, attention="math", expand=True)
+    measured, assumptions = macs_and_assumptions(model, args, kwargs)
+    if any(NONE_ASSUMED in each for each in assumptions) and not any(
+        NONE_ASSUMED in each for each in report.assumptions
+    ):
         raise CaptureError(
-            f"{report.model} has a layer that a rule prices as a whole, for any data, and inside of which data decides "
-            "which rows go where: a run takes one of several ways, and is no witness of the rule"
+            f"{report.model} has a layer with data-dependent routing that a rule costs as one Op, for any data; a run "
+            "takes one of several paths, so it does not measure the rule"
         )
     macs: dict[Direction, tuple[int, int]] = {
-        "forward": (_macs(report.entries, "forward"), seen.forward),
-        "backward": (_macs(report.entries, "backward"), seen.backward),
+        "forward": (_macs(report.entries, "forward"), measured.forward),
+        "backward": (_macs(report.entries, "backward"), measured.backward),
     }
-    warnings = tuple(each for each in opened.warnings if each not in report.warnings)
-    return Verification(tuple(_compared(report.entries, opened.entries)), macs, report.unknown, warnings)
+    warnings = tuple(warning for warning in expanded.warnings if warning not in report.warnings)
+    return Verification(tuple(_checks(report.entries, expanded.entries)), macs, report.unknown, warnings)
 
 
 def _macs(entries: Iterable[Entry], direction: Direction) -> int:
-    return int(sum((_work(each, direction) for each in entries), ZERO).macs)
+    return int(sum((_work(entry, direction) for entry in entries), ZERO).macs)
 
 
 def _work(entry: Entry, direction: Direction) -> Work:
-    """What is computed again of a checkpointed region is computed on the way back."""
+    """The work of an entry in one direction. The recomputation of a checkpoint is part of the backward pass."""
     phases = ("forward",) if direction == "forward" else ("dgrad", "wgrad", "recompute")
     return sum((work for phase, work in entry.work.items() if phase in phases), ZERO)
 
 
-def _compared(claims: Iterable[Entry], counts: Iterable[Entry]) -> Iterable[RuleCheck]:
-    measured: dict[str, Entry] = {each.op: each for each in counts if each.kind == "call"}
+def _checks(by_rules: Iterable[Entry], expanded: Iterable[Entry]) -> Iterable[RuleCheck]:
+    measured: dict[str, Entry] = {entry.op: entry for entry in expanded if entry.kind == "call"}
     groups: dict[tuple[str, str], list[Entry]] = {}
-    for each in claims:
-        if each.kind == "call":
-            groups.setdefault((each.target, each.rule), []).append(each)
-    priced = {each.op for members in groups.values() for each in members}
-    unpriced: dict[str, list[str]] = {}
-    for op, each in measured.items():
-        if op not in priced:
-            unpriced.setdefault(each.target, []).append(op)
-    for target, names in unpriced.items():
+    for entry in by_rules:
+        if entry.kind == "call":
+            groups.setdefault((entry.target, entry.rule), []).append(entry)
+    with_rule = {entry.op for entries in groups.values() for entry in entries}
+    without_rule: dict[str, list[str]] = {}
+    for op, entry in measured.items():
+        if op not in with_rule:
+            without_rule.setdefault(entry.target, []).append(op)
+
+    def measured_work(ops: list[str]) -> dict[Direction, Work]:
+        return {way: sum((_work(measured[op], way) for op in ops), ZERO) for way in DIRECTIONS}
+
+    for target, ops in without_rule.items():
         yield RuleCheck(
             target=target,
             rule="",
             about="No rule names it.",
-            calls=len(names),
-            elements=sum(measured[op].elements for op in names),
+            calls=len(ops),
+            elements=sum(measured[op].elements for op in ops),
             rule_work=dict.fromkeys(DIRECTIONS, ZERO),
-            measured={way: sum((_work(measured[op], way) for op in names), ZERO) for way in DIRECTIONS},
+            measured=measured_work(ops),
         )
-    for (target, rule), members in groups.items():
-        ops = list(dict.fromkeys(each.op for each in members))
+    for (target, rule), entries in groups.items():
+        ops = list(dict.fromkeys(entry.op for entry in entries))
         yield RuleCheck(
             target=target,
             rule=rule,
-            about=members[0].about,
+            about=entries[0].about,
             calls=len(ops),
             elements=sum(measured[op].elements for op in ops),
-            rule_work={way: sum((_work(each, way) for each in members), ZERO) for way in DIRECTIONS},
-            measured={way: sum((_work(measured[op], way) for op in ops), ZERO) for way in DIRECTIONS},
+            rule_work={way: sum((_work(entry, way) for entry in entries), ZERO) for way in DIRECTIONS},
+            measured=measured_work(ops),
         )

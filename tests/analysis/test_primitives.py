@@ -244,7 +244,7 @@ def test_who_knows_better_is_asked() -> None:
     seen = count_scalar_ops(
         lambda x: x.sort()[0],
         (torch.zeros(B, D),),
-        known=lambda op, args, kwargs, result: Work(elementwise=args[0].numel()),
+        fallback=lambda op, args, kwargs, result: Work(elementwise=args[0].numel()),
     )
     assert (seen.forward, seen.undecomposed) == (Work(elementwise=N), frozenset())
 

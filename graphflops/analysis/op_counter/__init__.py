@@ -1,18 +1,16 @@
-"""The primitives witness: every dispatched operator expanded to single arithmetic operations, and those counted.
+"""The reference count of scalar operations: every dispatched operator is decomposed until scalar operations are left.
 
-A call runs forward, and backward from all its outputs, on fake tensors. Each operator that is dispatched is taken apart
-by PyTorch's own decompositions, or by a custom operator's own Python, again and again, until single operations are
-left. It knows nothing of rules.
+A call runs forward, and backward from all its outputs, on fake tensors. Operators are decomposed by PyTorch's own
+decompositions, and custom operators by their own Python code. No rules are used.
 
     >>> import torch
     >>> from graphflops.analysis.op_counter import count_scalar_ops
     >>> count_scalar_ops(torch.nn.Linear(4, 8), (torch.zeros(2, 4),)).forward
     Work(macs=64)
 
-What is counted is what the results need: a decomposition that makes all gradients where one is asked for, or one mean
-twice, counts one. In the backward pass a sum whose result is a gradient as it stands (of a bias, of what was broadcast
-or picked by index) is ``accumulate``, and so is what the engine adds where gradients meet; a sum that is computed with
-is not.
+Only what the results depend on is counted: if a decomposition computes all gradients where one is needed, or one mean
+twice, one is counted. In the backward pass a sum whose result is a gradient (of a bias, of a broadcast or indexed
+operand) is ``accumulate``, and so are the engine's own additions where gradients meet; any other sum is not.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ import torch
 from torch import nn
 
 from graphflops.analysis.mac_counter import FakeImpls, math_attention_mode
-from graphflops.analysis.op_counter.operations import functional, is_reduction, single_operations
+from graphflops.analysis.op_counter.operations import functional, is_reduction, scalar_work
 from graphflops.capture.constant_propagation import ConstantPropagation, retry_with_branches_flipped
 from graphflops.capture.fake_tensors import FakeTensors
 from graphflops.capture.isolation import run_isolated
@@ -50,15 +48,15 @@ prims = torch.ops.prims
 
 FAN_IN = "gradient fan-in"
 
-Known = Callable[[OpOverload, tuple[Any, ...], Mapping[str, Any], Any], "Work | None"]
-"""What an operator costs, by its arguments and its result, or None if that is not known."""
+CostFallback = Callable[[OpOverload, tuple[Any, ...], Mapping[str, Any], Any], "Work | None"]
+"""The work of an operator that has no decomposition, by its arguments and result; None if it is unknown."""
 
 
 @dataclass(frozen=True)
 class ScalarOpCount:
-    """Single operations of a call, as a whole and for each operator that was dispatched.
+    """Scalar operations of a call, in total and for each dispatched operator.
 
-    ``undecomposed`` names the operators that could be neither taken apart nor counted: they are in no number.
+    ``undecomposed`` are operators without decomposition, which are not counted.
     """
 
     forward: Work
@@ -75,61 +73,60 @@ def count_scalar_ops(
     *,
     training: bool = True,
     frozen: bool = False,
-    through: Collection[int] | None = None,
-    known: Known | None = None,
+    grad_outputs: Collection[int] | None = None,
+    fallback: CostFallback | None = None,
 ) -> ScalarOpCount:
-    """Run a call forward, and backward from all its outputs to whatever requires grad, on fake tensors.
+    """Count the scalar operations of a call forward, and backward from all its outputs, on fake tensors.
 
-    A sum of n numbers counts n additions, the first of them into zero. Complex work is given in real operations.
-    ``frozen``: no parameter of a module requires grad. ``through`` are the indices of the results that gradients come
-    back through, all of them unless told. ``known`` is asked about the operators that can be neither
-    taken apart nor counted.
+    A sum of n numbers is n additions, the first of them into zero. Complex work is counted in real operations.
+    ``frozen``: no parameter of a module requires grad. ``grad_outputs`` are the indices of the outputs that have
+    gradients, all by default. ``fallback`` returns the work of operators without decomposition.
 
-    Whatever the call raises on fake tensors is raised here too; it is never written to, nor are modules among its
-    arguments.
+    Raises what the call raises on fake tensors. Neither the call nor modules among its arguments are modified.
     """
-    return run_isolated(lambda: _executed(call, (tuple(args), dict(kwargs or {})), training, frozen, through, known))
+    inputs = tuple(args), dict(kwargs or {})
+    return run_isolated(lambda: _count(call, inputs, training, frozen, grad_outputs, fallback))
 
 
-def _executed(
+def _count(
     call: Callable[..., Any],
-    given: tuple[tuple[Any, ...], dict[str, Any]],
+    inputs: tuple[tuple[Any, ...], dict[str, Any]],
     training: bool,
     frozen: bool,
-    through: Collection[int] | None,
-    known: Known | None,
+    grad_outputs: Collection[int] | None,
+    fallback: CostFallback | None,
 ) -> ScalarOpCount:
     call = as_module(call)
     owner = getattr(call, "__self__", None)
-    modules = [each for each in (call, owner, *tree_leaves(given)) if isinstance(each, nn.Module)]
+    modules = [leaf for leaf in (call, owner, *tree_leaves(inputs)) if isinstance(leaf, nn.Module)]
     root = call if isinstance(call, nn.Module) and len(modules) == 1 else nn.ModuleList(modules)
 
     def attempt(values: ConstantPropagation) -> ScalarOpCount:
         fakes = values.fakes
-        copied = fakes.copier.copy
+        copy = fakes.copier.copy
         with fakes.fake_mode(), torch.set_grad_enabled(training), FakeImpls(values):
             with DisableTorchFunction():
-                program, inner = copied(call), copied(root)
-            for parameter in inner.parameters():
+                program, copied_root = copy(call), copy(root)
+            for parameter in copied_root.parameters():
                 parameter.requires_grad_(parameter.requires_grad and not frozen)
 
-            def fake(each: Any) -> Any:
-                if not torch.is_tensor(each):
-                    return copied(each)
-                made = fakes.fake_for_input(each)
-                return made.clone() if each.requires_grad and not isinstance(each, nn.Parameter) else made
+            def fake(value: Any) -> Any:
+                if not torch.is_tensor(value):
+                    return copy(value)
+                tensor = fakes.fake_for_input(value)
+                return tensor.clone() if value.requires_grad and not isinstance(value, nn.Parameter) else tensor
 
-            made: dict[int, Any] = {}
-            fake_args, fake_kwargs = tree_map(lambda each: made.setdefault(id(each), fake(each)), given)
-            forward, backward = _Primitives(known), _Primitives(known, backward=True)
+            fake_of: dict[int, Any] = {}
+            fake_args, fake_kwargs = tree_map(lambda value: fake_of.setdefault(id(value), fake(value)), inputs)
+            forward, backward = _ScalarOpMode(fallback), _ScalarOpMode(fallback, backward=True)
             with math_attention_mode(values), forward:
                 result = program(*fake_args, **fake_kwargs)
             results = result if isinstance(result, (tuple, list)) else (result,)
-            used = result if through is None else [each for i, each in enumerate(results) if i in through]
-            ends = [each for each in tensors_in(used) if each.requires_grad]
-            with math_attention_mode(values), backward, _formulas(backward):
-                if ends:
-                    torch.autograd.backward(ends, [torch.ones_like(each) for each in ends])
+            used = result if grad_outputs is None else [each for i, each in enumerate(results) if i in grad_outputs]
+            outputs = [tensor for tensor in tensors_in(used) if tensor.requires_grad]
+            with math_attention_mode(values), backward, _autograd_nodes(backward):
+                if outputs:
+                    torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
         return ScalarOpCount(
             forward=sum(forward.table.values(), ZERO),
             backward=sum(backward.table.values(), ZERO),
@@ -143,34 +140,34 @@ def _executed(
     )
 
 
-# -- watching ------------------------------------------------------------------------------------------------------
+# -- counting ------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class _Step:
-    """One operation: memory written, memory read, and its work. ``sums`` says that it only adds numbers up."""
+    """An operation: the memory that it writes and reads, and its work. ``is_sum``: it only adds numbers up."""
 
     operator: str
-    made: frozenset[int]
-    read: frozenset[int]
+    writes: frozenset[int]
+    reads: frozenset[int]
     work: Work
-    sums: bool = False
+    is_sum: bool = False
 
 
-class _Primitives(TorchDispatchMode):
-    """Counts the single operations of whatever is dispatched while it is on."""
+class _ScalarOpMode(TorchDispatchMode):
+    """Counts the scalar operations of the operators that are dispatched in its context."""
 
-    def __init__(self, known: Known | None = None, *, backward: bool = False) -> None:
+    def __init__(self, fallback: CostFallback | None = None, *, backward: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.known = known
+        self.fallback = fallback
         self.backward = backward
         self.table: dict[str, Work] = {}
         self.undecomposed: set[str] = set()
-        self.operator = ""  # the one that was dispatched, while it is taken apart
-        self.steps: list[_Step] = []  # of that one
-        self.formulas: list[list[_Step]] = []  # of the gradient formulas that run now, one inside of the other
-        self.kept: list[Any] = []  # so that memory stays its tensor's own
-        self.same: dict[Any, Any] = {}  # what was computed from what → its result
+        self.operator = ""  # the dispatched operator, while it is decomposed
+        self.steps: list[_Step] = []  # of that operator
+        self.nodes: list[list[_Step]] = []  # steps of the autograd nodes that run now, from the outermost
+        self.alive: list[Any] = []  # tensors that are kept, so that their memory is not used again
+        self.computed: dict[Any, Any] = {}  # operator and arguments → result, within one decomposition
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -180,52 +177,52 @@ class _Primitives(TorchDispatchMode):
         self.operator = str(op)
         try:
             self._count(op, args, kwargs, result)
-            wanted = _memories((result, _written(op, args)))
-            self._close(_needed(self.steps, wanted) if wanted else self.steps)
+            outputs = _memory((result, _mutated(op, args)))
+            self._finish(_needed(self.steps, outputs) if outputs else self.steps)
         finally:
-            self.operator, self.steps, self.same = "", [], {}
-            if not self.formulas:
-                self.kept = []
+            self.operator, self.steps, self.computed = "", [], {}
+            if not self.nodes:
+                self.alive = []
         return result
 
     def _inside(self, op: Any, args: Any, kwargs: Any) -> Any:
-        """An operator of a decomposition; what was computed before, of the same, is not computed again."""
+        """Count an operator inside a decomposition, once for the same arguments."""
         leaves, structure = tree_flatten((args, kwargs))
-        key = (op, structure, *(id(each) if torch.is_tensor(each) else repr(each) for each in leaves))
+        key = (op, structure, *(id(leaf) if torch.is_tensor(leaf) else repr(leaf) for leaf in leaves))
         pure = not op._schema.is_mutable and torch.Tag.nondeterministic_seeded not in op.tags
-        if pure and key in self.same:
-            return self.same[key]
+        if pure and key in self.computed:
+            return self.computed[key]
         result = op(*args, **kwargs)
         parts = self._count(op, args, kwargs, result)
         if pure:
-            result = self.same[key] = _as_made(result, parts)
+            result = self.computed[key] = _as_decomposed(result, parts)
         else:
-            self.same = {}
+            self.computed = {}
         return result
 
     def _count(self, op: Any, args: Any, kwargs: Any, result: Any) -> Any:
-        """Count an operator; the result of its decomposition, if it has one."""
-        self.kept.append((args, kwargs, result))
-        work = single_operations(op, args, kwargs, result)
+        """Count an operator. Returns the result of its decomposition, None without one."""
+        self.alive.append((args, kwargs, result))
+        work = scalar_work(op, args, kwargs, result)
         if work is not None:
-            self._step(_memories((result, _written(op, args))), _memories((args, kwargs)), work, sums=is_reduction(op))
+            self._step(_memory((result, _mutated(op, args))), _memory((args, kwargs)), work, is_sum=is_reduction(op))
             return None
         try:
             parts = self._parts(op, args, kwargs)
-        except Exception:  # a decomposition that fake tensors cannot follow is no count
+        except Exception:  # the decomposition does not run on fake tensors
             parts = NotImplemented
         if parts is not NotImplemented:
-            self._same(result, parts, op, args)
+            self._identify(result, parts, op, args)
             return parts
-        work = self.known(op, args, kwargs, result) if self.known else None
+        work = self.fallback(op, args, kwargs, result) if self.fallback else None
         if work is None:
             self.undecomposed.add(str(op) if str(op) == self.operator else f"{op} in {self.operator}")
-        self._step(_memories((result, _written(op, args))), _memories((args, kwargs)), work or ZERO)
+        self._step(_memory((result, _mutated(op, args))), _memory((args, kwargs)), work or ZERO)
         return None
 
     def _parts(self, op: Any, args: Any, kwargs: Any) -> Any:
-        """The result of an operator as its decomposition makes it, which is counted; or NotImplemented."""
-        before = len(self.steps)
+        """Run and count the decomposition of an operator. Returns its result, or NotImplemented without one."""
+        start = len(self.steps)
         try:
             with self:
                 if op.name().partition(".")[0] in OPDEFS and op.namespace not in ("prims", "aten"):
@@ -235,78 +232,77 @@ class _Primitives(TorchDispatchMode):
                 expansion = decompositions().get(functional(op))
                 return expansion(*args, **kwargs) if expansion is not None else op.decompose(*args, **kwargs)
         except Exception:
-            del self.steps[before:]
+            del self.steps[start:]
             raise
 
-    def _same(self, result: Any, parts: Any, op: Any, args: Any) -> None:
-        """What a decomposition made is what the operator made: the first of one the first of the other."""
+    def _identify(self, result: Any, parts: Any, op: Any, args: Any) -> None:
+        """Identify the results of a decomposition with those of the operator, in order."""
         many = isinstance(result, (tuple, list)) and isinstance(parts, (tuple, list)) and len(result) == len(parts)
-        for mine, its in zip(result, parts, strict=True) if many else [(result, parts)]:
-            self._step(_memories(mine), _memories(its), ZERO)
-        for each in _written(op, args):
-            self._step(_memories(each), _memories((each, parts)), ZERO)
-        self.kept.append(parts)
+        for value, part in zip(result, parts, strict=True) if many else [(result, parts)]:
+            self._step(_memory(value), _memory(part), ZERO)
+        for argument in _mutated(op, args):
+            self._step(_memory(argument), _memory((argument, parts)), ZERO)
+        self.alive.append(parts)
 
-    def _step(self, made: frozenset[int], read: frozenset[int], work: Work, *, sums: bool = False) -> None:
-        if made != read or work:
-            self.steps.append(_Step(self.operator, made, read, work, sums))
+    def _step(self, writes: frozenset[int], reads: frozenset[int], work: Work, *, is_sum: bool = False) -> None:
+        if writes != reads or work:
+            self.steps.append(_Step(self.operator, writes, reads, work, is_sum))
 
-    def _close(self, steps: list[_Step]) -> None:
-        """What an operator did goes to the gradient formula that it is in; in none, the engine adds."""
-        if self.formulas:
-            self.formulas[-1] += steps
+    def _finish(self, steps: list[_Step]) -> None:
+        """Assign the steps of an operator to the autograd node that runs; outside of any, the engine adds gradients."""
+        if self.nodes:
+            self.nodes[-1] += steps
             return
         for step in steps:
             if self.backward:
-                step = _Step(FAN_IN, step.made, step.read, _as_sums(step.work))
+                step = _Step(FAN_IN, step.writes, step.reads, _as_accumulate(step.work))
             self._add(step.operator, step.work)
 
     def _add(self, operator: str, work: Work) -> None:
         if work:
             self.table[operator] = self.table.get(operator, ZERO) + work
 
-    def begin(self) -> None:
-        """A gradient formula begins."""
-        self.formulas.append([])
+    def begin_node(self) -> None:
+        """Called before an autograd node runs."""
+        self.nodes.append([])
 
-    def end(self, gradients: Any) -> None:
-        """A gradient formula has made these gradients: a sum that is one of them, as it stands, is accumulate."""
-        steps = self.formulas.pop()
-        as_they_stand = set(_memories(gradients))
+    def end_node(self, gradients: Any) -> None:
+        """Called after an autograd node, with its gradients: a sum that is one of them is ``accumulate``."""
+        steps = self.nodes.pop()
+        unchanged = set(_memory(gradients))
         for step in reversed(steps):
-            if step.made & as_they_stand:
-                if step.sums:
-                    step.work = _as_sums(step.work)
+            if step.writes & unchanged:
+                if step.is_sum:
+                    step.work = _as_accumulate(step.work)
                 elif not step.work:
-                    as_they_stand |= step.read
+                    unchanged |= step.reads
         for step in steps:
             self._add(step.operator, step.work)
-        if not self.formulas:
-            self.kept = []
+        if not self.nodes:
+            self.alive = []
 
 
 @contextmanager
-def _formulas(watcher: _Primitives) -> Iterator[None]:
-    """Tell the watcher when a gradient formula begins and ends; what runs between two of them is the engine's."""
+def _autograd_nodes(mode: _ScalarOpMode) -> Iterator[None]:
+    """Tell a mode when each autograd node begins and ends. Operators between two nodes are the engine's."""
     owner, name = engine()
     run = getattr(owner, name)
 
-    def watched(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+    def run_with_hooks(tensors: Any, *args: Any, **kwargs: Any) -> Any:
         handles = []
         for node in _nodes(tensors):
-            handles.append(node.register_prehook(lambda _: watcher.begin()))
-            handles.append(node.register_hook(lambda gradients, _: watcher.end(gradients)))
-        outer, watcher.formulas = watcher.formulas, []  # a formula may run an engine of its own
-        kept = watcher.kept
-        watcher.kept = []
+            handles.append(node.register_prehook(lambda _: mode.begin_node()))
+            handles.append(node.register_hook(lambda gradients, _: mode.end_node(gradients)))
+        outer, mode.nodes = mode.nodes, []  # a node may run an engine of its own
+        alive, mode.alive = mode.alive, []
         try:
             return run(tensors, *args, **kwargs)
         finally:
-            watcher.formulas, watcher.kept = outer, kept
+            mode.nodes, mode.alive = outer, alive
             for handle in handles:
                 handle.remove()
 
-    setattr(owner, name, watched)
+    setattr(owner, name, run_with_hooks)
     try:
         yield
     finally:
@@ -314,56 +310,56 @@ def _formulas(watcher: _Primitives) -> Iterator[None]:
 
 
 def _nodes(tensors: Any) -> set[Any]:
-    """The nodes of autograd's graph behind tensors."""
-    found: set[Any] = set()
-    waiting: list[Any] = [torch.autograd.graph.get_gradient_edge(each).node for each in tensors if each.requires_grad]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in found:
-            found.add(node)
-            waiting += [each for each, _ in node.next_functions]
-    return found
+    """The nodes of the autograd graph that compute some tensors."""
+    nodes: set[Any] = set()
+    stack: list[Any] = [torch.autograd.graph.get_gradient_edge(each).node for each in tensors if each.requires_grad]
+    while stack:
+        node = stack.pop()
+        if node is not None and node not in nodes:
+            nodes.add(node)
+            stack += [next_node for next_node, _ in node.next_functions]
+    return nodes
 
 
-# -- what is needed ------------------------------------------------------------------------------------------------
+# -- dependencies ------------------------------------------------------------------------------------------------
 
 
-def _needed(steps: list[_Step], wanted: frozenset[int]) -> list[_Step]:
-    """The steps that lead to what is wanted, in their order."""
-    alive, found = set(wanted), []
+def _needed(steps: list[_Step], outputs: frozenset[int]) -> list[_Step]:
+    """The steps that some outputs depend on, in order."""
+    needed_memory, needed = set(outputs), []
     for step in reversed(steps):
-        if step.made & alive:
-            alive |= step.read
-            found.append(step)
-    return found[::-1]
+        if step.writes & needed_memory:
+            needed_memory |= step.reads
+            needed.append(step)
+    return needed[::-1]
 
 
-def _memories(value: Any) -> frozenset[int]:
-    """The memory of the tensors in a container; a view has that of its base."""
-    tensors = (each for each in tree_leaves(value) if torch.is_tensor(each))
-    return frozenset(each.untyped_storage()._cdata for each in tensors if not each.is_sparse)
+def _memory(value: Any) -> frozenset[int]:
+    """The storages of the tensors in a container; a view has that of its base."""
+    tensors = (leaf for leaf in tree_leaves(value) if torch.is_tensor(leaf))
+    return frozenset(tensor.untyped_storage()._cdata for tensor in tensors if not tensor.is_sparse)
 
 
-def _written(op: Any, args: Any) -> list[Any]:
+def _mutated(op: Any, args: Any) -> list[Any]:
     """The arguments that an operator writes to."""
-    writes = [each.alias_info is not None and each.alias_info.is_write for each in op._schema.arguments]
-    return [each for each, is_written in zip(args, writes, strict=False) if is_written and each is not None]
+    mutable = [each.alias_info is not None and each.alias_info.is_write for each in op._schema.arguments]
+    return [value for value, is_mutable in zip(args, mutable, strict=False) if is_mutable and value is not None]
 
 
-def _as_made(result: Any, parts: Any) -> Any:
-    """What a decomposition made, for what it stands for, so that two ways to one value are seen to be one."""
+def _as_decomposed(result: Any, parts: Any) -> Any:
+    """The result of a decomposition in place of the operator's, so that equal values are the same object."""
     if isinstance(result, tuple) and isinstance(parts, (tuple, list)) and len(result) == len(parts):
-        return tuple(map(_as_made, result, parts))
+        return tuple(map(_as_decomposed, result, parts))
     both = torch.is_tensor(result) and torch.is_tensor(parts)
     return parts if both and (result.shape, result.dtype) == (parts.shape, parts.dtype) else result
 
 
-def _as_sums(work: Work) -> Work:
+def _as_accumulate(work: Work) -> Work:
     return Work(accumulate=work.elementwise + work.accumulate)
 
 
 def _variance(x: Any, dims: Any, correction: float = 1, **_: Any) -> Any:
-    """Σ (x − mean)² / (n − correction), of the same mean that comes with it."""
+    """Σ (x − mean)² / (n − correction), with the mean that ``var_mean`` computes too."""
     n = 1
     for dim in dims:
         n *= x.shape[dim]

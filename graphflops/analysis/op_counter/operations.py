@@ -1,4 +1,4 @@
-"""What one operator is: so many single operations, data moved, or something to be taken apart."""
+"""The scalar operations of single operators: a count, zero for data movement, or none for those to be decomposed."""
 
 from __future__ import annotations
 
@@ -18,67 +18,67 @@ prims = torch.ops.prims
 
 
 def functional(op: Any) -> Any:
-    """The operator that an in-place one is a variant of."""
-    return _functional(op) if op.namespace in ("aten", "prims", "prim") else _looked_up(op)
+    """The functional operator that an in-place one is a variant of."""
+    return _functional(op) if op.namespace in ("aten", "prims", "prim") else _find_functional(op)
 
 
 @cache
 def _functional(op: Any) -> Any:
-    return _looked_up(op)
+    return _find_functional(op)
 
 
-def _looked_up(op: Any) -> Any:
+def _find_functional(op: Any) -> Any:
     packet = getattr(getattr(torch.ops, op.namespace), _name(op), None)
     return getattr(packet, op._overloadname, op) if packet is not None else op
 
 
-def single_operations(op: Any, args: Any, kwargs: Any, result: Any) -> Work | None:
-    """The work of a single operation, or of one that moves data; None for what is to be taken apart."""
+def scalar_work(op: Any, args: Any, kwargs: Any, result: Any) -> Work | None:
+    """The work of an operator that is a scalar operation on each element; None for one that is to be decomposed."""
     if op.overloadpacket in MAC_FORMULAS:
         return _product(op, args, kwargs, result)
     op = functional(op)
     name = _name(op)
-    of = [each for each in tree_leaves((args, kwargs)) if torch.is_tensor(each)]
-    if op.namespace == "prim" or name in FREE or not of or _is_view(op):
+    operands = [leaf for leaf in tree_leaves((args, kwargs)) if torch.is_tensor(leaf)]
+    if op.namespace == "prim" or name in FREE or not operands or _is_view(op):
         return ZERO
-    out = result if torch.is_tensor(result) else of[0]
+    out = result if torch.is_tensor(result) else operands[0]
     if op.overloadpacket in _BY_HAND:
-        return _BY_HAND[op.overloadpacket](of, args, result)
+        return _BY_HAND[op.overloadpacket](operands, args, result)
     if op.overloadpacket in _SCATTERED:
         adds = name in ("index_add", "scatter_add") or True in (kwargs.get("accumulate"), *args[3:4])
-        return _on(of[-1].numel(), out, 2) if adds else ZERO
+        return _on(operands[-1].numel(), out, 2) if adds else ZERO
     if name in _REDUCTIONS and op.namespace in ("prims", "aten"):
-        return _on(of[0].numel(), of[0], 6 if name in ("prod", "cumprod") else 2)
+        return _on(operands[0].numel(), operands[0], 6 if name in ("prod", "cumprod") else 2)
     if torch.is_tensor(result) and result.is_complex() and name in ("mul", "div") and op.namespace == "aten":
-        real = [not each.is_complex() for each in of]
-        if (any(real) or len(of) == 1) and not isinstance(args[1], complex):
+        real = [not operand.is_complex() for operand in operands]
+        if (any(real) or len(operands) == 1) and not isinstance(args[1], complex):
             if name == "mul":
                 return Work(elementwise=2 * result.numel())
             return Work(division=2 * result.numel()) if not args[1:] or not _is_complex(args[1]) else None
     if op.namespace != "prims":
         return None
-    kin = out if name == "where" else of[0]  # a comparison is of its operands, a choice of what is chosen from
-    if kin.is_complex() and name in _COMPLEX:
+    typed = out if name == "where" else operands[0]  # the tensor whose dtype decides: a comparison returns bool
+    if typed.is_complex() and name in _COMPLEX:
         return out.numel() * _COMPLEX[name]
-    return next((_on(out.numel(), kin, 0, kind) for kind, names in _CLASSES.items() if name in names), None)
+    return next((_on(out.numel(), typed, 0, kind) for kind, names in _CLASSES.items() if name in names), None)
 
 
 def _product(op: Any, args: Any, kwargs: Any, result: Any) -> Work:
     """Multiply-adds, a complex one as four; the gradient of a convolution's bias is a sum."""
-    factors = [each for each in tree_leaves(args) if torch.is_tensor(each)]
+    factors = [leaf for leaf in tree_leaves(args) if torch.is_tensor(leaf)]
     count = MAC_FORMULAS[op.overloadpacket](result, *args)
-    in_reals = 4 if any(each.is_complex() for each in factors) else 1
+    in_reals = 4 if any(factor.is_complex() for factor in factors) else 1
     if op is aten.convolution_backward.default and args[-1][2]:
         return Work(macs=in_reals * count, accumulate=args[0].numel())
     work = Work(macs=in_reals * count)
-    for factor in (kwargs.get("alpha", 1), kwargs.get("beta", 1)):
-        if factor not in (0, 1):
+    for scale in (kwargs.get("alpha", 1), kwargs.get("beta", 1)):
+        if scale not in (0, 1):
             work += _on(result.numel(), result, 2) or ZERO
     return work
 
 
 def _on(count: int, tensor: Any, in_reals: int, kind: str = "elementwise") -> Work | None:
-    """Operations on elements of a tensor; of a complex one as many real ones, or None if that is not said."""
+    """Operations on elements of a tensor: ``in_reals`` real ones for a complex element, None if that is 0."""
     if tensor.is_complex():
         return Work(elementwise=in_reals * count) if in_reals else None
     if not tensor.is_floating_point():
@@ -96,7 +96,7 @@ def _names(text: str) -> frozenset[str]:
 
 
 def _name(op: Any) -> str:
-    """The name of an operator, that of an in-place variant without its mark."""
+    """The name of an operator, without the underscore of an in-place variant."""
     name = str(op._schema.name.split("::")[1])
     return name if name.endswith("__") else name.removesuffix("_")
 
@@ -120,27 +120,27 @@ FREE = _names(
     split_dim slice as_strided copy_to copy_strided device_put rev real imag conj resize detach _unsafe_view
     _unsafe_index repeat diag_embed geometric cauchy log_normal _linalg_check_errors _pack_padded_sequence"""
 )
-"""operators that move, name or draw data, and compute nothing with it"""
+"""operators that move, view, create or draw data, and compute nothing with it"""
 
 
-def _averaged(of: Any, args: Any, result: Any) -> Work:
-    """The sum of a window and a division for each element; a window at an edge counts as a whole one."""
+def _avgpool(operands: Any, args: Any, result: Any) -> Work:
+    """A sum over the window and a division for each element; a window at an edge counts as a full one."""
     return Work(elementwise=prod(args[1]) * result.numel(), division=result.numel())
 
 
-def _averaged_back(of: Any, args: Any, result: Any) -> Work:
-    """Each gradient divided, and added to all that it came from."""
-    return Work(accumulate=prod(args[2]) * of[0].numel(), division=of[0].numel())
+def _avgpool_backward(operands: Any, args: Any, result: Any) -> Work:
+    """Each gradient divided, and added to every element of its window."""
+    return Work(accumulate=prod(args[2]) * operands[0].numel(), division=operands[0].numel())
 
 
-def _picked_back(of: Any, args: Any, result: Any) -> Work:
-    """Each gradient added to where its element was picked."""
-    return Work(accumulate=of[0].numel())
+def _scatter_backward(operands: Any, args: Any, result: Any) -> Work:
+    """Each gradient added to the element that was selected."""
+    return Work(accumulate=operands[0].numel())
 
 
 _BY_HAND: Mapping[Any, Callable[[Any, Any, Any], Work]] = {
-    **dict.fromkeys((aten.avg_pool2d, aten.avg_pool3d), _averaged),
-    **dict.fromkeys((aten.avg_pool2d_backward, aten.avg_pool3d_backward), _averaged_back),
+    **dict.fromkeys((aten.avg_pool2d, aten.avg_pool3d), _avgpool),
+    **dict.fromkeys((aten.avg_pool2d_backward, aten.avg_pool3d_backward), _avgpool_backward),
     **dict.fromkeys(
         (
             aten.upsample_nearest1d_backward, aten.upsample_nearest2d_backward, aten.upsample_nearest3d_backward,
@@ -149,9 +149,9 @@ _BY_HAND: Mapping[Any, Callable[[Any, Any, Any], Work]] = {
             aten.embedding_dense_backward,
             aten.replication_pad1d_backward, aten.replication_pad2d_backward, aten.replication_pad3d_backward,
         ),
-        _picked_back,
+        _scatter_backward,
     ),
-    aten._int_mm: lambda of, args, result: Work(macs=of[0].numel() * of[1].shape[-1]),
+    aten._int_mm: lambda operands, args, result: Work(macs=operands[0].numel() * operands[1].shape[-1]),
 }  # fmt: skip
 """operators that PyTorch does not decompose"""
 _CLASSES = {
@@ -166,7 +166,7 @@ _CLASSES = {
         erf erfc erf_inv erfcx lgamma digamma pow cbrt bessel_i0 bessel_i1 igamma igammac zeta ndtri"""
     ),
 }
-"""class → the prims that are one operation of it"""
+"""class of work → the prims that are one operation of this class for each element"""
 _COMPLEX = {
     **dict.fromkeys(("add", "sub", "neg", "where", "eq", "ne"), Work(elementwise=2)),
     "mul": Work(elementwise=6),
