@@ -18,7 +18,7 @@ from torch import fx, nn
 
 from graphflops.capture.aborts import FoldingAborted
 from graphflops.capture.backward_hooks import has_hooks
-from graphflops.capture.checkpoints import Region
+from graphflops.capture.checkpoints import CheckpointedRegion
 from graphflops.capture.failures import user_line
 from graphflops.capture.identical_blocks import OF_TORCH, PLAIN, Block
 from graphflops.capture.layouts import nnz_of
@@ -53,7 +53,7 @@ class Pattern:
     reads: list[tuple[int, str, Any]] = field(default_factory=list)
     """the attributes that it read: which module's, under which name, and what it was"""
     body: Body | None = None
-    region: Region | None = None
+    region: CheckpointedRegion | None = None
     """the checkpointed region that it ran in"""
     calls: int = 0
     """how many calls there were in that region when it had run"""

@@ -15,7 +15,7 @@ from torch import fx, nn
 
 from graphflops.capture.aborts import CompositeExpanded, FoldingAborted
 from graphflops.capture.call_arguments import spec_if_tensor
-from graphflops.capture.checkpoints import Dispatched, Place, Region, Regions
+from graphflops.capture.checkpoints import CheckpointedRegion, CheckpointedRegions, Dispatched, Place
 from graphflops.capture.constant_propagation import ConstantPropagation
 from graphflops.capture.failures import user_line
 from graphflops.capture.fake_tensors import copy_if_stateful, differentiable_results, tensors_of
@@ -75,7 +75,7 @@ class GraphWriter(fx.Tracer):
         self.called: set[str] = set()  # paths of the modules that ran
         self.line = ""  # of the node of a given graph that runs
         values.assumptions.line = self.current_line
-        self.regions = Regions()
+        self.regions = CheckpointedRegions()
         self.place = Place()  # of the last operator
         self.dispatched: list[Dispatched] = []  # in selective regions, since the last call was recorded
         self.hook: Hook | None = None  # the backward hook that runs
@@ -114,7 +114,7 @@ class GraphWriter(fx.Tracer):
         """Return the user's source line that runs."""
         return self.line or user_line()
 
-    def current_region(self) -> Region | None:
+    def current_region(self) -> CheckpointedRegion | None:
         """Return the innermost checkpointed region that is open."""
         return regions[-1] if (regions := self.regions.open()) else None
 
