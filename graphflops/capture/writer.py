@@ -19,7 +19,7 @@ from graphflops.capture.checkpoints import CheckpointedRegion, CheckpointedRegio
 from graphflops.capture.constant_propagation import ConstantPropagation
 from graphflops.capture.failures import user_line
 from graphflops.capture.fake_tensors import copy_if_stateful, differentiable_results, tensors_of
-from graphflops.capture.grad_functions import Histories, held_under, history_of
+from graphflops.capture.grad_functions import GradFunctionIndex, gradient_edge, parameter_name
 from graphflops.capture.layouts import layout_error, nnz_of
 from graphflops.capture.math_attention import ATTENTION, FUSED_BACKWARD
 from graphflops.capture.record import Hook, NodeRecord, record_of
@@ -65,7 +65,7 @@ class GraphWriter(fx.Tracer):
         self.session = session() or Session()
         self.session.own(self)
         self.graph = fx.Graph(tracer_cls=type(self))
-        self.histories = Histories(self.graph)
+        self.grad_functions = GradFunctionIndex(self.graph)
         self.nodes: dict[int, fx.Node] = {}  # id of a fake tensor → the node that made it
         self.kept_alive: list[torch.Tensor] = []  # so that an id stays its tensor's own
         self.read_by_repeats: set[fx.Node] = set()
@@ -160,7 +160,7 @@ class GraphWriter(fx.Tracer):
             with self.paused():
                 record.mask_nnz = {"attn_mask": self.values.evaluator.mask_nnz(mask)}
         for name in signature.written:
-            self.histories.are_old()
+            self.grad_functions.mark_stale()
             self._record_write_to_base(arguments[name])
         return result
 
@@ -327,7 +327,7 @@ class GraphWriter(fx.Tracer):
         if node is not None and not is_unseen and not is_parameter:
             return node
         if is_unseen and fake.grad_fn is not None:
-            if (saved := self.histories.node_of(fake)) is not None:
+            if (saved := self.grad_functions.node_of(fake)) is not None:
                 self.nodes[id(fake)] = saved
                 self.kept_alive.append(fake)
             elif node is None and may_expand and torch.is_grad_enabled():
@@ -354,7 +354,7 @@ class GraphWriter(fx.Tracer):
                 (sequence_number(function), node)
                 for node in self.graph.nodes
                 if torch.is_tensor(value := record_of(node).value)
-                and (function := history_of(value)[0]) is not None
+                and (function := gradient_edge(value)[0]) is not None
                 and sequence_number(function) >= number
             ]
         call = record_of(min(after, key=lambda pair: pair[0])[1]).call if after else None
@@ -375,7 +375,7 @@ class GraphWriter(fx.Tracer):
 
     def _converted_name(self, fake: torch.Tensor) -> str | None:
         """Return the name of a parameter that was converted while the model ran: it is trained under it."""
-        return held_under(self.program, self.module_paths[-1], fake)
+        return parameter_name(self.program, self.module_paths[-1], fake)
 
     # -- backward ------------------------------------------------------------------------------------------------
 
