@@ -1,4 +1,4 @@
-"""Small models whose work depends on data, as people write them."""
+"""Small models with data-dependent work."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ def expert(width: int = WIDTH) -> nn.Sequential:
 
 
 class EagerMoE(nn.Module):
-    """Experts in a loop, each given the tokens that a boolean mask chooses. The gate may be told what to choose."""
+    """Experts in a loop, each with the tokens that a boolean mask selects."""
 
     def __init__(self, num_experts: int = 4, top_k: int = 1) -> None:
         super().__init__()
@@ -22,15 +22,15 @@ class EagerMoE(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         chosen = self.gate(x).softmax(-1).topk(self.top_k, -1).indices
         out = torch.zeros_like(x)
-        for index, each in enumerate(self.experts):
+        for index, layer in enumerate(self.experts):
             mask = (chosen == index).any(-1)
             if mask.any():
-                out[mask] += each(x[mask])
+                out[mask] += layer(x[mask])
         return out
 
 
 class Dense(nn.Module):
-    """The gate, and ``top_k`` experts that all tokens visit."""
+    """The gate, and ``top_k`` experts for all tokens."""
 
     def __init__(self, num_experts: int = 4, top_k: int = 1) -> None:
         super().__init__()
@@ -40,13 +40,13 @@ class Dense(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.gate(x).softmax(-1)
         out = torch.zeros_like(x)
-        for each in self.experts:
-            out = out + each(x)
+        for layer in self.experts:
+            out = out + layer(x)
         return out
 
 
 class Masked(nn.Module):
-    """A layer for the tokens whose score is above a threshold: how many, only data can tell."""
+    """A layer for the tokens with a score above a threshold: the data decides how many."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Block(nn.Module):
 
 
 class Deep(nn.Module):
-    """A list of blocks between two linear layers; it stops before a block if nothing in x is above a bound."""
+    """Blocks between two linear layers, with an early exit before a block if nothing in x is above a bound."""
 
     def __init__(self, depth: int = 8, bound: float | None = None) -> None:
         super().__init__()

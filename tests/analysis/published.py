@@ -1,6 +1,6 @@
-"""A ResNet-BK as its users have it: boolean masks, a hand-written autograd.Function, guards that look at values.
+"""A variant of ResNet-BK: boolean masks, a hand-written autograd.Function, checks of values.
 
-Nothing in here knows of graphflops. It runs and trains; its style is that of code that was grown on a notebook.
+It does not use graphflops, and runs and trains; its style is that of code from a notebook.
 """
 
 import torch

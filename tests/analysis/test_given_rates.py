@@ -1,4 +1,4 @@
-"""Rates that are given: whose work they are of, how they meet, and what they do to each phase."""
+"""Given rates: the matched modules, several rates at once, and the effect on each phase."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ def deep(rates: Any = None, **options: Any) -> Report:
 
 class TestPatterns:
     @pytest.mark.parametrize("pattern", ["blocks.3", "blocks.3.*", "blocks.[3]", "*.blocks.3", "layer_3", "*.3.*"])
-    def test_name_a_module_and_all_in_it(self, pattern: str) -> None:
+    def test_match_a_module_and_all_in_it(self, pattern: str) -> None:
         assert deep().macs - deep({pattern: 0}).macs == BLOCK
         assert "blocks.3" not in {path for path, flops in deep({pattern: 0}).by_module().items() if flops}
 
     @pytest.mark.parametrize("pattern", ["blocks", "blocks.*", "block*", "*.blocks.*", "blocks.?"])
-    def test_name_the_members_of_a_list(self, pattern: str) -> None:
+    def test_match_the_members_of_a_list(self, pattern: str) -> None:
         report = deep({pattern: 0.5})
         assert set(report.rates) == {f"blocks.{index}" for index in range(8)}
         assert report.by_module()["blocks"] * 2 == deep().by_module()["blocks"]
 
-    def test_name_an_operator_where_no_module_is_called_so(self) -> None:
+    def test_match_an_operator_if_no_module(self) -> None:
         assert deep({"*add*": 0.5}).forward == deep().forward - 4 * X.numel()
         assert deep({"aten.add*": 0}).forward == deep().forward - 8 * X.numel()
         assert deep({"add": Fraction(1, 2)}).forward == deep().forward - 4 * X.numel()
 
-    def test_of_modules_in_each_other_multiply(self) -> None:
+    def test_of_nested_modules_multiply(self) -> None:
         report = deep({"blocks.3": "1/2", "blocks.3.linear": "1/4"})
         assert report.by_module_and_operator()["blocks.3"]["linear"] == 2 * BLOCK // 8
         assert report.by_module_and_operator()["blocks.3"]["add"] == X.numel() // 2
 
-    def test_of_the_same_module_the_one_with_more_letters_speaks_wherever_it_stands(self) -> None:
-        ones = [{"blocks.*": 0.5, "blocks.3.*": 0.25}, {"blocks.3.*": 0.25, "blocks.*": 0.5}]
-        for rates in ones:
+    def test_with_more_letters_win_in_any_order(self) -> None:
+        orders = [{"blocks.*": 0.5, "blocks.3.*": 0.25}, {"blocks.3.*": 0.25, "blocks.*": 0.5}]
+        for rates in orders:
             assert deep(rates).rates["blocks.3"] == Rate("1/4")
             assert deep(rates).rates["blocks.4"] == Rate("1/2")
 
-    def test_of_modules_that_did_not_run_are_warned_of(self) -> None:
+    def test_of_modules_that_did_not_run_warn(self) -> None:
         report = analyze(EagerMoE(), (X[:2],), rates={"*.experts.*": "top_k/num_experts"})
         (warning,) = report.warnings
         assert "did not run on these inputs: experts.2, experts.3. Experts in a loop" in warning
@@ -64,21 +64,21 @@ class TestPatterns:
         with pytest.raises(UsageError, match="rates must be a dict from patterns to rates"):
             deep(rates)
 
-    def test_that_match_nothing_are_refused_with_what_is_near(self) -> None:
+    def test_without_a_match_are_an_error_with_similar_names(self) -> None:
         with pytest.raises(UsageError, match=r"rate pattern 'block\.3' matches nothing.*did you mean blocks\.3"):
             deep({"block.3": 0.5})
 
 
 class TestNumbers:
     @pytest.mark.parametrize("rate", [0.62, Fraction(31, 50), "0.62", "31/50", "62/100", (0.62, 0.62), Rate(0.62)])
-    def test_are_exact_however_they_are_written(self, rate: Any) -> None:
+    def test_are_exact_in_each_notation(self, rate: Any) -> None:
         assert deep({"blocks.3": rate}).rates == {"blocks.3": Rate(Fraction(31, 50))}
 
     def test_are_expressions_in_attributes_of_the_nearest_module_that_has_them(self) -> None:
         report = analyze(EagerMoE(8, 2), (X,), rates={"*.experts.*": "top_k/num_experts"})
         assert set(report.rates.values()) == {Rate("1/4")}
 
-    def test_name_what_is_missing_and_what_is_there(self) -> None:
+    def test_unknown_names_are_an_error_with_similar_names(self) -> None:
         with pytest.raises(
             UsageError, match=r"invalid rate of experts\.0, 'topk/num_experts': unknown name 'topk'; did you mean top_k"
         ):
@@ -91,11 +91,11 @@ class TestNumbers:
             *((0.8, 0.3), (0.1, 0.2, 0.3, 0.4), [], "0.3..", layers(9), "avg_layers_executed=9", "(1).real"),
         ],
     )
-    def test_that_are_none_are_refused(self, rate: Any) -> None:
+    def test_invalid_rates(self, rate: Any) -> None:
         with pytest.raises(UsageError, match="rate of 'blocks'"):
             deep({"blocks": rate})
 
-    def test_more_than_one_is_said_on_purpose(self) -> None:
+    def test_more_than_one_needs_a_rate_object(self) -> None:
         with pytest.raises(UsageError, match=r"give graphflops\.rates\.Rate\(3\.4\)"):
             deep({"blocks.3": 3.4})
         assert deep({"blocks.3": Rate(3.4)}).macs - deep().macs == BLOCK * 24 // 10
@@ -103,28 +103,28 @@ class TestNumbers:
 
 class TestAverageDepth:
     @pytest.mark.parametrize("rate", [layers(5.2), "avg_layers_executed=5.2", "avg_layers_executed=26/5"])
-    def test_is_that_of_a_model_that_halts(self, rate: Any) -> None:
+    def test_has_the_rates_of_a_model_that_halts(self, rate: Any) -> None:
         rates = deep({"blocks": rate}).rates
         assert [str(rates[f"blocks.{index}"]) for index in range(8)] == ["1", "1", "1", "1", "1", "1/5", "0", "0"]
 
-    def test_costs_as_much_as_each_layer_at_the_same_rate(self) -> None:
+    def test_costs_as_much_as_equal_rates(self) -> None:
         halting, even = deep({"blocks": layers(4.5)}), deep({"blocks": Fraction(45, 80)})
         assert (halting.forward, halting.total) == (even.forward, even.total)
 
-    def test_has_bounds_if_it_is_given_with_them(self) -> None:
+    def test_may_have_bounds(self) -> None:
         report = deep({"blocks": "avg_layers_executed=4..6"})
         assert report.lower_bound.macs == 2 * BLOCK + 4 * BLOCK
         assert report.upper_bound.macs == 2 * BLOCK + 6 * BLOCK
 
 
 class TestPhases:
-    def test_forward_backward_and_what_runs_again_are_at_the_rate(self) -> None:
+    def test_forward_and_backward_are_at_the_rate(self) -> None:
         def phases(report: Report) -> list[int]:
             return [report.by_module(phase)["blocks.3"] for phase in ("forward", "dgrad", "wgrad")]
 
-        assert [2 * each for each in phases(deep({"blocks.3": 0.5}))] == phases(deep())
+        assert [2 * count for count in phases(deep({"blocks.3": 0.5}))] == phases(deep())
 
-    def test_a_parameter_is_updated_at_any_rate_but_none(self) -> None:
+    def test_a_parameter_is_updated_at_any_rate_above_0(self) -> None:
         assert deep({"blocks.3": 0.01}).optimizer == deep().optimizer
         update = deep().by_module("optimizer")["blocks.3"]
         assert deep().optimizer - deep({"blocks.3": 0}).optimizer == update > 0
@@ -143,7 +143,7 @@ def test_rate_one_changes_nothing(name: str) -> None:
     assert analyze(make(), (X,), rates={pattern: 1}).entries == analyze(make(), (X,)).entries
 
 
-def test_rate_zero_leaves_only_what_decides() -> None:
+def test_rate_zero_leaves_only_the_router() -> None:
     report = analyze(EagerMoE(), (X,), rates={"experts": 0})
     assert report.macs == report.by_module("forward")["gate"] // 2 == TOKENS * WIDTH * 4
     assert report.coverage.counted == analyze(EagerMoE(), (X,)).coverage.counted
@@ -169,7 +169,7 @@ class TestExperts:
 
 
 class TestIntervals:
-    def test_totals_are_intervals_and_the_plain_number_is_the_most(self) -> None:
+    def test_totals_are_intervals_and_the_number_is_the_upper_bound(self) -> None:
         report = deep({"blocks": (0.25, 0.75)})
         assert report.bounds("forward") == (
             deep({"blocks": 0.25}).forward,
@@ -183,7 +183,7 @@ class TestIntervals:
         assert report.bounds("total") == (report.total, report.total)
         assert not report.has_bounds
 
-    def test_are_printed_with_both_ends_and_what_would_always_run(self) -> None:
+    def test_are_printed_with_both_bounds_and_the_full_cost(self) -> None:
         text = str(deep({"blocks": (0.25, 0.75)}))
         assert "lower – upper" in text
         assert "full rate" in text
@@ -217,7 +217,7 @@ class TestFiles:
         assert Report.from_json(path) == deep()
 
 
-def test_under_another_convention_rates_are_the_same_and_no_tool_knows_of_them() -> None:
+def test_rates_apply_under_conventions_of_weights_and_not_of_tools() -> None:
     half = deep({"": 0.5})
     assert half.under("torch").forward * 2 == deep().under("torch").forward
     assert half.under("fvcore").forward == deep().under("fvcore").forward

@@ -1,4 +1,4 @@
-"""Rates that are measured: rows by hand, the spread over batches, and a model that is as it was."""
+"""Measured rates: rows counted by hand, bounds over batches, and the restored state of the model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from graphflops.analysis.rates import Rate, measure
 TOKENS = 12
 
 
-def told(num_experts: int = 4) -> EagerMoE:
-    """A mixture whose router does as it is told: a token goes to the expert at whose place it has a 1."""
+def routed_by_input(num_experts: int = 4) -> EagerMoE:
+    """A mixture with a fixed router: a token goes to the expert at whose index it has a 1."""
     moe = EagerMoE(num_experts)
     moe.gate.weight.data = torch.eye(num_experts, WIDTH)
     return moe
@@ -31,15 +31,15 @@ def tokens(*experts: int) -> Tensor:
     return x
 
 
-def really_executed(model: nn.Module, x: Tensor) -> int:
+def executed_macs(model: nn.Module, x: Tensor) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(x)
     return counter.get_total_flops() // 2
 
 
-class TestARouterThatDoesAsItIsTold:
-    def test_is_measured_as_one_counts_by_hand(self) -> None:
-        rates = measure(told(), [tokens(0, 0, 0, 0, 0, 1, 1, 2)])
+class TestAFixedRouter:
+    def test_has_the_rates_counted_by_hand(self) -> None:
+        rates = measure(routed_by_input(), [tokens(0, 0, 0, 0, 0, 1, 1, 2)])
         assert rates == {
             "experts.0": Rate("5/8"),
             "experts.1": Rate("2/8"),
@@ -47,19 +47,19 @@ class TestARouterThatDoesAsItIsTold:
             "experts.3": Rate(0),
         }
 
-    def test_has_a_spread_over_batches(self) -> None:
-        rates = measure(told(2), [tokens(0, 0, 0, 1), tokens(0, 1, 1, 1), tokens(0, 0, 1, 1)])
+    def test_has_bounds_over_batches(self) -> None:
+        rates = measure(routed_by_input(2), [tokens(0, 0, 0, 1), tokens(0, 1, 1, 1), tokens(0, 0, 1, 1)])
         assert rates["experts.0"] == Rate("1/4", "1/2", "3/4")
-        assert measure(told(2), [tokens(0, 1)]) == {"experts.0": Rate("1/2"), "experts.1": Rate("1/2")}
+        assert measure(routed_by_input(2), [tokens(0, 1)]) == {"experts.0": Rate("1/2"), "experts.1": Rate("1/2")}
 
-    def test_gives_the_number_that_ran(self) -> None:
-        model, x = told(), tokens(0, 0, 0, 0, 0, 1, 1, 2)
+    def test_yields_the_executed_macs(self) -> None:
+        model, x = routed_by_input(), tokens(0, 0, 0, 0, 0, 1, 1, 2)
         report = analyze(model, (x,), rates=measure(model, [x]))
-        assert report.macs == really_executed(model, x)
+        assert report.macs == executed_macs(model, x)
         assert report.by_module()["experts.0"] == 5 * report.by_module()["experts.2"]
 
 
-def test_a_mask_is_measured_by_the_rows_that_it_has() -> None:
+def test_a_mask_is_measured_in_rows() -> None:
     torch.manual_seed(0)
     model, batches = Masked(), [torch.randn(TOKENS, WIDTH) for _ in range(5)]
     with torch.no_grad():
@@ -69,13 +69,13 @@ def test_a_mask_is_measured_by_the_rows_that_it_has() -> None:
         Fraction(min(by_hand), TOKENS), Fraction(sum(by_hand), TOKENS * len(by_hand)), Fraction(max(by_hand), TOKENS)
     )
     report = analyze(model, (batches[0],), rates={"layer": rate})
-    ran = [really_executed(model, x) for x in batches]
+    ran = [executed_macs(model, x) for x in batches]
     assert report.lower_bound.macs == min(ran)
     assert report.upper_bound.macs == max(ran)
     assert report.macs == sum(ran) // len(ran)
 
 
-def test_a_model_that_stops_is_measured_by_how_often_each_layer_ran() -> None:
+def test_early_exit_is_measured_by_layer() -> None:
     model = Deep(4, bound=0.0)
     with torch.no_grad():
         for each in model.parameters():
@@ -92,21 +92,21 @@ def test_a_model_that_stops_is_measured_by_how_often_each_layer_ran() -> None:
     }
 
 
-def test_it_is_there_after_one_import() -> None:
+def test_rates_are_available_after_importing_graphflops() -> None:
     code = "import graphflops; graphflops.rates.measure; graphflops.rates.layers"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_what_always_runs_has_no_rate() -> None:
+def test_modules_that_always_run_have_no_rate() -> None:
     assert measure(Deep(), [torch.zeros(TOKENS, WIDTH)]) == {}
 
 
-def test_what_is_inside_of_another_is_of_what_the_other_ran() -> None:
+def test_rates_of_inner_modules_are_relative() -> None:
     class Outer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.gate = nn.Linear(WIDTH, 1)
-            self.inner = told()
+            self.inner = routed_by_input()
 
         def forward(self, x: Tensor) -> Tensor:
             mask = x[:, -1] > 0
@@ -124,22 +124,22 @@ def test_what_is_inside_of_another_is_of_what_the_other_ran() -> None:
     }
 
 
-def test_the_model_is_as_it_was() -> None:
+def test_the_state_of_the_model_is_restored() -> None:
     model = nn.Sequential(nn.BatchNorm1d(WIDTH), nn.Dropout(0.5), EagerMoE())
     x = torch.rand(TOKENS, WIDTH)
     before = {name: each.clone() for name, each in model.state_dict().items()}
-    hooks = [(len(each._forward_pre_hooks), len(each._forward_hooks)) for each in model.modules()]
+    hooks = [(len(module._forward_pre_hooks), len(module._forward_hooks)) for module in model.modules()]
     random = torch.get_rng_state()
     measure(model, [x])
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
-    assert hooks == [(len(each._forward_pre_hooks), len(each._forward_hooks)) for each in model.modules()]
+    assert hooks == [(len(module._forward_pre_hooks), len(module._forward_hooks)) for module in model.modules()]
     assert all(each.training for each in model.modules())
     assert all(each.grad is None for each in model.parameters())
 
 
-def test_a_model_that_raises_is_as_it_was() -> None:
-    model = told()
+def test_hooks_are_removed_after_an_error() -> None:
+    model = routed_by_input()
     with pytest.raises(IndexError):
         measure(model, [torch.zeros(TOKENS, WIDTH), _explodes()])
     assert not any(each._forward_pre_hooks for each in model.modules())
@@ -149,12 +149,12 @@ def _explodes() -> Tensor:
     raise IndexError("no such batch")
 
 
-@pytest.mark.parametrize(("model", "batches"), [(told(), []), (len, [torch.zeros(1)])])
-def test_nothing_to_measure_is_refused(model: nn.Module, batches: list[Tensor]) -> None:
+@pytest.mark.parametrize(("model", "batches"), [(routed_by_input(), []), (len, [torch.zeros(1)])])
+def test_invalid_arguments(model: nn.Module, batches: list[Tensor]) -> None:
     with pytest.raises(UsageError):
         measure(model, batches)
 
 
-def test_what_the_trace_did_not_see_is_refused() -> None:
+def test_modules_that_were_not_traced_are_an_error() -> None:
     with pytest.raises(UsageError, match=r"experts\.3 ran on a batch of real data and is not in the graph"):
-        measure(told(), [tokens(3, 3)])
+        measure(routed_by_input(), [tokens(3, 3)])

@@ -1,4 +1,4 @@
-"""Laws of models, beside formulas that others wrote down: a hand count, a paper, a closed form."""
+"""Laws of models, compared with published formulas: a hand count, papers, closed forms."""
 
 import pytest
 import sympy
@@ -45,17 +45,17 @@ class TestResNetBK:
                     found += self.of(resnet_bk_law, place, what, *phases)
             assert sympy.expand(found - times * by_hand(sizes)) == 0
 
-    def test_few_traces_were_enough_and_it_says_how_many(self, resnet_bk_law: Law) -> None:
+    def test_few_traces_suffice_and_are_printed(self, resnet_bk_law: Law) -> None:
         assert resnet_bk_law.traces < 50
         validated = len(resnet_bk_law.validated)
         assert f"from {resnet_bk_law.traces - validated} traces, validated on {validated}" in str(resnet_bk_law)
 
-    def test_it_is_linear_in_the_sequence_and_says_what_carries_it(self, resnet_bk_law: Law) -> None:
+    def test_it_is_linear_in_the_sequence_length(self, resnet_bk_law: Law) -> None:
         order = resnet_bk_law.order("N")
         assert order.degree == 1
         assert "lm_head: linear, 6·B·N·D·V" in str(order)
 
-    def test_it_is_the_report_at_other_sizes_under_each_convention(self, resnet_bk_law: Law) -> None:
+    def test_it_equals_the_report_at_other_sizes_under_each_convention(self, resnet_bk_law: Law) -> None:
         sizes = {"B": 3, "N": 50, "D": 24, "V": 77, "E": 5, "K": 2, "L": 3}
         model, args = resnet_bk(**sizes)
         report = graphflops.analyze(model, args)
@@ -68,7 +68,7 @@ class TestResNetBK:
             if not name.startswith("layer_"):
                 assert resnet_bk_law.evaluate("backward", name, **sizes) == flops
 
-    def test_where_depth_is_no_size_each_block_has_its_law(self) -> None:
+    def test_with_constant_depth_each_block_has_a_law(self) -> None:
         law = graphflops.law(lambda N: resnet_bk(2, N, 8, 20, 2, 1, 3), {"N": 16})
         assert law.components == ("embedding", "layer_0", "layer_1", "layer_2", "final_layernorm", "lm_head")
         assert law.by_component()["layer_0"] == law.by_component()["layer_2"]
@@ -104,17 +104,17 @@ def transformer_law() -> Law:
 
 
 class TestTransformer:
-    def test_its_matrix_products_are_megatrons_formula(self, transformer_law: Law) -> None:
+    def test_the_matrix_products_are_megatrons_formula(self, transformer_law: Law) -> None:
         """Narayanan et al. 2021, equation 3, without checkpoints: 72·B·s·l·h²·(1 + s/6h + V/12lh)."""
         published = sympy.expand(72 * B * N * L * D**2 * (1 + N / (6 * D) + V / (12 * L * D)))
         assert sympy.expand(transformer_law.under("torch").total - published) == 0
 
-    def test_the_quadratic_term_is_attentions(self, transformer_law: Law) -> None:
+    def test_the_quadratic_term_is_attention(self, transformer_law: Law) -> None:
         order = transformer_law.under("torch").order("N")
         assert (order.degree, str(order.coefficient)) == (2, "12*B*D*L")
         assert {each.what for each in order.dominant_terms} == {"scaled_dot_product_attention"}
 
-    def test_its_crossover_with_resnet_bk_is_where_the_reports_cross(
+    def test_the_crossover_with_resnet_bk_is_that_of_the_reports(
         self, resnet_bk_law: Law, transformer_law: Law
     ) -> None:
         sizes = {"B": 4, "D": 32, "V": 100, "E": 4, "K": 4, "L": 2}
@@ -128,7 +128,7 @@ class TestTransformer:
 
 
 class TestMamba:
-    def test_it_is_linear_and_its_projections_are_those_of_the_paper(self) -> None:
+    def test_it_is_linear_with_the_projections_of_the_paper(self) -> None:
         """Gu and Dao 2023: D → 2·2D, 2D → D/16 + 2·S, D/16 → 2D and 2D → D, of each token in each layer."""
 
         def factory(B: int, N: int, D: int, S: int, L: int) -> Made:
@@ -149,8 +149,8 @@ class TestMamba:
         for name, published in projections.items():
             assert sympy.expand(found[f"blocks.*.mixer.{name}"] - published) == 0
 
-    def test_at_any_width_its_rank_is_rounded_up(self) -> None:
-        """D → ⌈D/16⌉ stands beside D itself; at 77 the rank is 5, and the report is the witness."""
+    def test_the_rank_is_rounded_up_at_any_width(self) -> None:
+        """⌈D/16⌉ times D itself; at 77 the rank is 5, as in the report."""
 
         def factory(B: int, D: int, L: int) -> Made:
             return MambaLM(vocab_size=50, d_model=D, n_layers=L, n_seq=8, d_state=4), (torch.empty(B, 8).long(),)
@@ -163,17 +163,17 @@ class TestMamba:
 
 
 class TestRates:
-    """At a rate counts are parts of counts, rounded; there is a law where nothing is left over."""
+    """At a rate counts are rounded; there is a law where no remainder is left."""
 
     def factory(self, N: int, D: int) -> Made:
         return nn.Sequential(nn.Linear(D, D), nn.Linear(D, 4 * D)), (torch.empty(N, D),)
 
-    def test_whole_counts_follow_a_law(self) -> None:
+    def test_whole_counts_have_a_law(self) -> None:
         law = graphflops.law(self.factory, {"N": 8, "D": 16}, rates={"1": "1/4"})
         assert law.evaluate(N=101, D=33) == analyze(*self.factory(101, 33), rates={"1": "1/4"}).total
         assert law.evaluate(N=101, D=33) < analyze(*self.factory(101, 33)).total
 
-    def test_rounded_ones_do_not(self) -> None:
+    def test_rounded_counts_have_none(self) -> None:
         with pytest.raises(LawError, match=r"^1 · linear, forward \(macs\): no exact polynomial in N"):
             graphflops.law(self.factory, {"N": 8, "D": 16}, rates={"1": 0.62})
 

@@ -1,4 +1,4 @@
-"""Laws of public models from their configurations, beside the formulas that are published of them."""
+"""Laws of public models from their configurations, compared with published formulas."""
 
 import sys
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_gpt_2_is_megatrons_formula() -> None:
     assert sympy.expand(law.parameters - (12 * L * D**2 + 13 * L * D + (100 + N) * D + 2 * D)) == 0
 
 
-def test_llama_has_three_matrices_of_its_inner_width_and_shared_keys() -> None:
+def test_llama_has_three_feed_forward_matrices_and_grouped_queries() -> None:
     """Of a token, forward: queries and outputs 2·2·D², keys and values of half the heads 2·D², 6·D·F, scores 4·N·D."""
 
     def factory(N: int, D: int, F: int, L: int) -> Any:

@@ -1,4 +1,4 @@
-"""A ResNet-BK of somebody's own, analysed as it is, with the rules that the documents show."""
+"""A variant of ResNet-BK, unmodified, with the rules of the documentation."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_it_runs_and_trains() -> None:
 
 
 @pytest.mark.parametrize("sizes", [{}, TWO, {"d_model": 8, "n_layers": 3}])
-def test_nothing_is_unknown_and_products_are_those_that_autograd_dispatches(sizes: dict[str, int]) -> None:
+def test_all_ops_have_rules_and_matrix_products_are_those_of_autograd(sizes: dict[str, int]) -> None:
     report = analysed(**sizes)
     assert report.coverage.unknown == 0
     assert products(report) == count_macs(LanguageModel(**sizes), (TOKENS,))
@@ -52,13 +52,13 @@ def test_bk_core_is_the_published_count() -> None:
     assert report.by_operator("backward")["BKCoreFunction"] == 2 * 4 * 26 * 12
 
 
-def test_its_experts_are_routed_and_there_are_more_in_full() -> None:
+def test_the_experts_are_routed() -> None:
     report = analysed()
     active, full = (each.by_module()["blocks.0.bk_layer.moe_ffn.experts"] for each in (report, report.at_full_rate))
     assert full == 4 * active == 4 * 48 * (8 * 16**2 + 2 * 16)
 
 
-def test_a_rate_speaks_over_that_of_the_rule() -> None:
+def test_a_given_rate_overrides_that_of_the_rule() -> None:
     given = analyze(LanguageModel(), (TOKENS,), rules=[RULES], rates={"*.experts.*": "top_k/num_experts"})
     assert (given.total, given.at_full_rate.total) == (analysed().total, analysed().at_full_rate.total)
     half = analyze(LanguageModel(), (TOKENS,), rules=[RULES], rates={"*.experts.*": 0.5})
@@ -68,7 +68,7 @@ def test_a_rate_speaks_over_that_of_the_rule() -> None:
     )
 
 
-def test_without_the_rule_of_its_experts_the_loop_is_seen_and_marked() -> None:
+def test_without_a_rule_the_loop_over_the_experts_is_routed() -> None:
     report = analyze(LanguageModel(), (TOKENS,))
     assert not report.unknown
     assert products(report) == products(analysed())
@@ -78,7 +78,7 @@ def test_without_the_rule_of_its_experts_the_loop_is_seen_and_marked() -> None:
     assert "routing: assuming balanced routing (1/4 of the rows each); set rates= to change" in str(report)
 
 
-def test_what_really_runs_is_what_measured_rates_give() -> None:
+def test_measured_rates_yield_the_executed_rows() -> None:
     torch.manual_seed(1)
     model = LanguageModel(**TWO)
     rates = measure(model, [TOKENS])

@@ -1,4 +1,4 @@
-"""graphflops scale: what it prints, what it draws, and one clear message for everything that can be wrong."""
+"""graphflops scale: the output, the plots, and one clear message for each error."""
 
 import sys
 from pathlib import Path
@@ -65,12 +65,12 @@ def test_a_factory_of_sizes(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (code, err) == (0, "")
     assert "100·B·N·D" in out
     assert "O(N): " in out
-    shown = [line.split()[0] for line in out.splitlines() if line.rstrip().endswith(("█", "▓"))]
-    assert shown == ["16", "32", "64", "128"]
+    sizes = [line.split()[0] for line in out.splitlines() if line.rstrip().endswith(("█", "▓"))]
+    assert sizes == ["16", "32", "64", "128"]
     assert "budget     1e+09 FLOPs are enough up to N = " in out
 
 
-def test_a_model_with_its_inputs_in_names_of_sizes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_with_inputs_in_names_of_sizes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["sized_models:Tiny", "-s", "N=16..64,B=4", "-s", "V=30", "-i", "tokens=BxN:int64", "--inference"]
     code, _, err = run(capsys, *arguments, "--json", "law.json")
     assert (code, err) == (0, "")
@@ -80,13 +80,13 @@ def test_a_model_with_its_inputs_in_names_of_sizes(folder: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
-def test_a_picture_in_each_format(folder: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+def test_a_plot_in_each_format(folder: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     arguments = ["sized_models:Tiny", "-s", "N=16..64", "-i", "tokens=2xN:int64", "--plot", f"scale.{kind}"]
     assert run(capsys, *arguments)[0] == 0
-    picture = Path(f"scale.{kind}").read_bytes()
-    assert picture.startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[kind])
+    plot = Path(f"scale.{kind}").read_bytes()
+    assert plot.startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[kind])
     assert run(capsys, *arguments)[0] == 0
-    assert Path(f"scale.{kind}").read_bytes() == picture, "the same each time"
+    assert Path(f"scale.{kind}").read_bytes() == plot, "the plot must be reproducible"
 
 
 def test_the_home_model_takes_the_letters_of_its_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,10 +115,12 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "said"), WRONG)
-def test_one_clear_message(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+@pytest.mark.parametrize(("arguments", "message"), WRONG)
+def test_one_clear_message(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
     code, _, err = run(capsys, *arguments)
     assert code == 1
-    assert said in err
+    assert message in err
     assert "Traceback" not in err
     assert not [*folder.glob("x.*")]

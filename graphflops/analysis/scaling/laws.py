@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphflops.analysis.scaling import growth
-from graphflops.analysis.scaling.growth import Crossover, Order
+from graphflops.analysis.scaling.growth import Crossover, Order, crossover, largest_within, order
 from graphflops.analysis.scaling.law_terms import LawPhase, LawTerms, check_phase, to_int
 from graphflops.analysis.scaling.polynomials import Polynomial
 from graphflops.analysis.scaling.quantities import Quantity, weighs_classes
@@ -169,7 +168,7 @@ class Law(LawTerms):
         Raises:
             UsageError: there is no such size or phase.
         """
-        return growth.order(self, size, phase)
+        return order(self, size, phase)
 
     def solve(self, size: str, budget: float, phase: LawPhase = "total", **sizes: int) -> int:
         """The largest value of a size within a budget, the other sizes as given or at their base values.
@@ -177,7 +176,7 @@ class Law(LawTerms):
         Raises:
             UsageError: no value is, or all are.
         """
-        return growth.largest_within(self, size, budget, phase, sizes)
+        return largest_within(self, size, budget, phase, sizes)
 
     def crossover(self, other: Law, size: str, phase: LawPhase = "total", **sizes: int) -> Crossover:
         """The intervals of a size in which each of two models is cheaper; common sizes are this law's unless given.
@@ -187,7 +186,7 @@ class Law(LawTerms):
         """
         if not isinstance(other, Law):
             raise UsageError(f"crossover needs another law, not a {type(other).__name__}")
-        return growth.crossover(self, other, size, phase, sizes)
+        return crossover(self, other, size, phase, sizes)
 
     # -- files and text ------------------------------------------------------------------------------------------
 
