@@ -22,5 +22,5 @@ def moe(x: Spec, num_experts: int, top_k: int) -> Cost:
     return Cost.of(
         gate=Cost(gate, {"x": gate, "gating_network.weight": gate, "gating_network.bias": Work()}),
         softmax=Cost(softmax, {"x|gating_network.*": 2 * softmax}),
-        experts=every.at(f"{top_k}/{num_experts}"),
+        experts=every.scaled_by(f"{top_k}/{num_experts}"),
     )

@@ -87,19 +87,6 @@ def retired_names(module: str, new_module: str | None = None) -> Callable[[str],
     return lookup
 
 
-def retired_attributes(**new_names: str) -> Callable[[Any, str], Any]:
-    """The ``__getattr__`` of a class some of whose attributes have new names, given by their old ones."""
-
-    def lookup(owner: Any, name: str) -> Any:
-        kind = type(owner).__name__
-        if name not in new_names:
-            raise AttributeError(f"{kind!r} object has no attribute {name!r}")
-        warnings.warn(f"{kind}.{name} is now {kind}.{new_names[name]}", DeprecationWarning, stacklevel=2)
-        return getattr(owner, new_names[name])
-
-    return lookup
-
-
 def resolve(name: str) -> Any:
     """Import a module, or an object given as ``module:object``."""
     module, _, attribute = name.partition(":")

@@ -60,7 +60,7 @@ class TestResNetBK:
         model, args = resnet_bk(**sizes)
         report = graphflops.analyze(model, args)
         for convention in ("standard", "exact", "torch"):
-            ours, theirs = resnet_bk_law.under(convention), report.under(convention)
+            ours, theirs = resnet_bk_law.with_convention(convention), report.with_convention(convention)
             for phase in ("forward", "dgrad", "wgrad", "optimizer", "total"):
                 assert ours.evaluate(phase, **sizes) == theirs.flops(phase)
         assert resnet_bk_law.evaluate("parameters", **sizes) == sum(report.parameters.values())
@@ -107,10 +107,10 @@ class TestTransformer:
     def test_the_matrix_products_are_megatrons_formula(self, transformer_law: Law) -> None:
         """Narayanan et al. 2021, equation 3, without checkpoints: 72·B·s·l·h²·(1 + s/6h + V/12lh)."""
         published = sympy.expand(72 * B * N * L * D**2 * (1 + N / (6 * D) + V / (12 * L * D)))
-        assert sympy.expand(transformer_law.under("torch").total - published) == 0
+        assert sympy.expand(transformer_law.with_convention("torch").total - published) == 0
 
     def test_the_quadratic_term_is_attention(self, transformer_law: Law) -> None:
-        order = transformer_law.under("torch").order("N")
+        order = transformer_law.with_convention("torch").order("N")
         assert (order.degree, str(order.coefficient)) == (2, "12*B*D*L")
         assert {each.what for each in order.dominant_terms} == {"scaled_dot_product_attention"}
 
@@ -145,7 +145,7 @@ class TestMamba:
             "dt_proj": per * rank * 2 * D,
             "out_proj": per * 2 * D * D,
         }
-        found = law.under("torch").by_module()
+        found = law.with_convention("torch").by_module()
         for name, published in projections.items():
             assert sympy.expand(found[f"blocks.*.mixer.{name}"] - published) == 0
 
@@ -157,7 +157,7 @@ class TestMamba:
 
         law = graphflops.law(factory, {"B": 2, "D": 32, "L": 2})
         rank = sympy.floor((D + 15) / 16)
-        x_proj = law.under("torch").by_module()["blocks.*.mixer.x_proj"]
+        x_proj = law.with_convention("torch").by_module()["blocks.*.mixer.x_proj"]
         assert sympy.expand(x_proj - 2 * B * 8 * L * 2 * D * (rank + 2 * 4)) == 0
         assert law.evaluate(B=3, D=77, L=3) == analyze(*factory(3, 77, 3)).total
 

@@ -13,7 +13,7 @@ from graphflops.analysis.scaling.notation import format_components, format_polyn
 from graphflops.analysis.scaling.polynomials import Polynomial
 from graphflops.analysis.scaling.quantities import Quantity
 from graphflops.core.errors import UsageError
-from graphflops.core.retired import retired_attributes
+from graphflops.core.retired import renamed
 
 if TYPE_CHECKING:
     import sympy
@@ -50,8 +50,7 @@ class Order:
     dominant_terms: tuple[DominantTerm, ...]
     text: str
 
-    if not TYPE_CHECKING:
-        __getattr__ = retired_attributes(carriers="dominant_terms")
+    carriers = renamed("dominant_terms")
 
     def __str__(self) -> str:
         return self.text
@@ -208,8 +207,7 @@ class Bounds:
     cheaper_model: str | None
     """None if both cost the same"""
 
-    if not TYPE_CHECKING:
-        __getattr__ = retired_attributes(cheaper="cheaper_model")
+    cheaper = renamed("cheaper_model")
 
     def __str__(self) -> str:
         return "both cost the same" if self.cheaper_model is None else f"{self.cheaper_model} costs less"
@@ -223,8 +221,7 @@ class Crossover:
     intervals: tuple[Bounds, ...]
     text: str
 
-    if not TYPE_CHECKING:
-        __getattr__ = retired_attributes(stretches="intervals")
+    stretches = renamed("intervals")
 
     @property
     def at(self) -> tuple[int, ...]:
@@ -246,7 +243,7 @@ def crossover(first: LawTerms, second: LawTerms, size: str, phase: LawPhase, siz
     if first.convention != second.convention:
         raise UsageError(
             f"the conventions differ, {first.convention.name} and {second.convention.name}: "
-            "compare law.under(…) of one convention"
+            "compare law.with_convention(…) of one convention"
         )
     for name in sizes:
         if name not in first.sizes and name not in second.sizes:

@@ -12,7 +12,7 @@ from graphflops.analysis.scaling.polynomials import Polynomial
 from graphflops.analysis.scaling.quantities import Quantity, weighs_classes
 from graphflops.core.costs import WORK_CLASSES, Work
 from graphflops.core.errors import UsageError
-from graphflops.core.retired import retired_attributes
+from graphflops.core.retired import renamed
 from graphflops.report.conventions import Convention, convention_named
 
 if TYPE_CHECKING:
@@ -27,16 +27,9 @@ class Law(LawTerms):
     A size that is not given has its base value, ``sizes[name].base``. Numbers are in ``convention.unit``.
     """
 
-    if not TYPE_CHECKING:
-        __getattr__ = retired_attributes(
-            at="evaluate",
-            over="evaluate_array",
-            along="sweep",
-            filled="all_sizes",
-            summed="sum_of",
-            checked="validated",
-            refused="rejected",
-        )
+    at, over, along = renamed("evaluate"), renamed("evaluate_array"), renamed("sweep")
+    filled, summed = renamed("all_sizes"), renamed("sum_of")
+    checked, refused = renamed("validated"), renamed("rejected")
 
     # -- expressions ---------------------------------------------------------------------------------------------
 
@@ -121,7 +114,7 @@ class Law(LawTerms):
                 modules.setdefault(path, []).append(quantity)
         return {path: self.sum_of(phase, quantities).as_sympy() for path, quantities in modules.items()}
 
-    def under(self, convention: str | Path | Convention) -> Law:
+    def with_convention(self, convention: str | Path | Convention) -> Law:
         """The same law under another convention.
 
         Raises:
@@ -136,6 +129,8 @@ class Law(LawTerms):
                     f"it needs a law of its own, law(…, convention={chosen.name!r})"
                 )
         return replace(self, convention=chosen, _sums={})
+
+    under = with_convention
 
     # -- numbers -------------------------------------------------------------------------------------------------
 
