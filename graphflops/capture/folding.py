@@ -8,9 +8,9 @@ something of one wakes it, so that it runs as any other module does. In doubt, n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,13 +18,15 @@ from torch import fx, nn
 
 from graphflops.capture.aborts import FoldingAborted
 from graphflops.capture.backward_hooks import has_hooks
-from graphflops.capture.checkpoints import CheckpointedRegion
+from graphflops.capture.checkpoints import Region
 from graphflops.capture.failures import user_line
 from graphflops.capture.identical_blocks import OF_TORCH, PLAIN, Block
 from graphflops.capture.layouts import nnz_of
 from graphflops.capture.object_state import object_dict
+from graphflops.capture.own_parts import Match, Parts
 from graphflops.capture.record import NodeRecord, record_of
-from graphflops.capture.repeats import Body, Repeat
+from graphflops.capture.repeats import Body, Output, Repeat
+from graphflops.capture.shared_objects import can_be_watched, is_same
 from graphflops.capture.writer import GraphWriter
 from graphflops.core.renaming import Renaming, numbered
 from graphflops.core.torch_compat import (
@@ -53,7 +55,11 @@ class Pattern:
     reads: list[tuple[int, str, Any]] = field(default_factory=list)
     """the attributes that it read: which module's, under which name, and what it was"""
     body: Body | None = None
-    region: CheckpointedRegion | None = None
+    parts: Parts | None = None
+    """what it read and wrote of the objects that it was called with"""
+    tensors: Any = None
+    """what must be equal in a repeat of its tensors, with those that it read of these objects"""
+    region: Region | None = None
     """the checkpointed region that it ran in"""
     calls: int = 0
     """how many calls there were in that region when it had run"""
@@ -65,7 +71,7 @@ class Pattern:
 
     def is_read_alike(self, attributes: list[dict[str, Any]]) -> bool:
         """Whether another block has the same in all that was read."""
-        return all(name in attributes[i] and _same(value, attributes[i][name]) for i, name, value in self.reads)
+        return all(name in attributes[i] and is_same(value, attributes[i][name]) for i, name, value in self.reads)
 
 
 class Folding:
@@ -78,6 +84,9 @@ class Folding:
         """how many attributes of modules were written so far"""
         self.kinds: set[str] = set()
         """the kinds of the calls in all patterns"""
+        self._named: set[str] = set()  # kinds of names that something else has as well
+        self._alike: dict[str, list[Block]] = {}  # by their kind
+        self._views: dict[int, torch.Tensor] = {}  # results of repeats that are views in the pattern
         self._heads: dict[int, Block] = {}  # id of the copy of its first module → the block
         self._patterns: dict[str, list[Pattern]] = {}
         self._asleep: dict[int, tuple[nn.Module, Block]] = {}  # id of an empty copy → the module, and its block
@@ -88,6 +97,7 @@ class Folding:
         self._modules: dict[int, nn.Module] = {}
         first: set[str] = set()
         for block in blocks:
+            self._alike.setdefault(block.kind, []).append(block)
             if block.kind not in first:
                 first.add(block.kind)
             else:
@@ -95,8 +105,11 @@ class Folding:
                     shell, attributes = copier.defer(module), vars(module)
                     object_dict(shell).update({name: attributes[name] for name in names})
                     self._asleep[id(shell)] = module, block
-        for block in blocks:
-            self._heads[id(copier.copy_of(block.head))] = block
+
+    def copied(self) -> None:
+        """The model is copied: from now on its blocks are known by their copies."""
+        for blocks in self._alike.values():
+            self._heads.update((id(self.tracer.copier.copy_of(block.head)), block) for block in blocks)
 
     def attribute_of(self, get: Callable[..., Any], module: nn.Module, name: str) -> Any:
         """An attribute of a module that Python does not find by itself; ``get`` finds it as PyTorch does."""
@@ -104,6 +117,9 @@ class Folding:
             ordinal, attributes = self._kept[id(module)]
             if name in attributes:
                 assert self._running is not None
+                parts = self._running.parts
+                if parts is not None and (index := parts.index(ordinal, name, attributes[name])) is not None:
+                    return index
                 original = vars(self._running.block.modules[ordinal])[name]
                 self._running.reads.append((ordinal, name, original))
                 return attributes[name]
@@ -156,8 +172,10 @@ class Folding:
         Raises:
             FoldingAborted: a call in a repeat may have the same.
         """
-        if name and "." not in name and numbered(name)[0] in self.kinds:
-            raise FoldingAborted
+        if name and "." not in name:
+            self._named.add(numbered(name)[0])
+            if not self.kinds.isdisjoint(self._named):
+                raise FoldingAborted
 
     # -- patterns ------------------------------------------------------------------------------------------------
 
@@ -174,8 +192,8 @@ class Folding:
             if id(module) in self._asleep:
                 if id(block) in self._repeating:
                     raise FoldingAborted  # its parameters would be there twice
-                if call is not None and (pattern := self._pattern_of(block, call)) is not None:
-                    return self._repeat(block, pattern, call)
+                if call is not None and (repeated := self._repeated_by(block, call)) is not None:
+                    return self._repeat(block, *repeated)
         if id(module) in self._asleep:
             self.wake(module)
         many = len(self._patterns.get(block.kind, ())) >= MOST_PATTERNS
@@ -191,50 +209,74 @@ class Folding:
         if len(regions := self.tracer.regions.open()) > 1 or any(each.keeps is not None for each in regions):
             return None
         leaves, structure = tree_flatten((args, kwargs))
-        tensors: list[torch.Tensor] = []
         key: list[Any] = [structure, self.writes, region and region.stops_early, *surroundings()]
+        tensors: list[torch.Tensor] = []
+        objects: list[Any] = []
+        for leaf in leaves:
+            if isinstance(leaf, torch.Tensor):
+                key.append(torch.Tensor)
+                tensors.append(leaf)
+            elif isinstance(leaf, PLAIN):
+                key += [type(leaf), leaf]
+            elif can_be_watched(leaf):
+                key.append(id(leaf))
+                objects.append(leaf)
+            else:
+                return None
+        described = self._described(tensors)
+        if described is None or len({*map(id, objects)}) < len(objects):
+            return None
+        return _Call([*key, described], (args, kwargs), tensors, objects)
+
+    def _described(self, tensors: Sequence[torch.Tensor]) -> list[Any] | None:
+        """What must be equal in a repeat of the tensors that a block reads; None if it can't be repeated."""
+        key: list[Any] = []
         places: dict[int, int] = {}
         memories: dict[int, int] = {}
         nodes: dict[Any, int] = {}
-        for each in leaves:
-            if isinstance(each, torch.Tensor):
-                if not self.tracer.fakes.is_fake(each) or nnz_of(each) is not None:
-                    return None
-                if self.tracer.values.routing.is_routed(each):
-                    return None
-                place = places.setdefault(id(each), len(tensors))
-                key.append(place)
-                if place < len(tensors):
-                    continue
-                tensors.append(each)
-                memory = memories.setdefault(each.untyped_storage()._cdata, place)
-                key += [each.shape, each.stride(), each.dtype, each.requires_grad, each.is_leaf, type(each), memory]
-                node = self.tracer.nodes.get(id(each))
-                key.append(id(each) if node is None else nodes.setdefault(node, place))
-            elif isinstance(each, PLAIN):
-                key += [type(each), each]
-            else:
+        for i, tensor in enumerate(tensors):
+            if not self.tracer.fakes.is_fake(tensor) or nnz_of(tensor) is not None:
                 return None
-        return _Call(key, leaves, tensors)
+            if self.tracer.values.routing.is_routed(tensor):
+                return None
+            place = places.setdefault(id(tensor), i)
+            key.append(place)
+            if place < i:
+                continue
+            memory = memories.setdefault(tensor.untyped_storage()._cdata, place)
+            key += [tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad, tensor.is_leaf]
+            key += [type(tensor), memory]
+            node = self.tracer.nodes.get(id(tensor))
+            key.append(id(tensor) if node is None else nodes.setdefault(node, place))
+        return key
 
-    def _pattern_of(self, block: Block, call: _Call) -> Pattern | None:
-        """The pattern that a block repeats if it is called so."""
-        attributes = [vars(each) for each in block.modules]
+    def _repeated_by(self, block: Block, call: _Call) -> tuple[Pattern, _Call, Match | None] | None:
+        """The pattern that a block repeats if it is called so, all tensors that it reads, and its own parts."""
+        attributes = [vars(module) for module in block.modules]
         for pattern in self._patterns.get(block.kind, ()):
-            body = pattern.body
+            body, match, read = pattern.body, None, call
             if (
-                body is not None
-                and pattern.key == call.key
-                and pattern.is_alone
-                and pattern.is_read_alike(attributes)
-                and all(call.tensors[place] is each for place, each in body.pinned)
-                and all(each._version == version for each, version in body.looked_at)
-                and (body.line is None or body.line == self._line())
+                body is None
+                or pattern.key != call.key
+                or not pattern.is_alone
+                or not pattern.is_read_alike(attributes)
+                or not (body.line is None or body.line == self._line())
             ):
-                return pattern
+                continue
+            if pattern.parts is not None:
+                match = pattern.parts.match(block, call.objects)
+                if match is None:
+                    continue
+                read = replace(call, tensors=[*call.tensors, *match.tensors])
+                if self._described(read.tensors) != pattern.tensors:
+                    continue
+            if all(read.tensors[place] is tensor for place, tensor in body.pinned) and all(
+                tensor._version == version for tensor, version in body.looked_at
+            ):
+                return pattern, read, match
         return None
 
-    def _repeat(self, block: Block, pattern: Pattern, call: _Call) -> Any:
+    def _repeat(self, block: Block, pattern: Pattern, call: _Call, match: Match | None) -> Any:
         """Write down that a block repeats a pattern, and make what it returns."""
         body, tracer = pattern.body, self.tracer
         assert body is not None
@@ -248,6 +290,7 @@ class Folding:
             counts[kind] += many
         renaming = Renaming(block.path, pattern.block.path, shifts)
         tracer.called.update(map(renaming.path, body.called))
+        tracer.unnamed[False] += body.constants
         inputs = [tracer.nodes.get(id(each)) for each in call.tensors]
         tracer.read_by_repeats.update(each for each in inputs if each is not None)
         node = tracer.graph.create_node("call_function", _repeated, name=_NAME)
@@ -259,7 +302,20 @@ class Folding:
                 part.meta["record"] = NodeRecord(result, block.path, part_of=(renaming, each))
                 tracer.nodes[id(result)] = part
                 tracer.kept_alive.append(result)
-        return tree_unflatten(results, body.structure)
+                if record_of(each).value._base is not None:
+                    self._views[id(result)] = result
+        if pattern.parts is not None and match is not None:
+            pattern.parts.write(match, body.writes, results)
+        return tree_unflatten(results[: body.structure.num_leaves], body.structure)
+
+    def is_written(self, tensor: torch.Tensor) -> None:
+        """A tensor is written to in place.
+
+        Raises:
+            FoldingAborted: it is a result of a repeat, and in the pattern it shares its memory with another tensor.
+        """
+        if self._views and (id(tensor) in self._views or id(tensor._base) in self._views):
+            raise FoldingAborted
 
     def _like(self, tensor: torch.Tensor) -> torch.Tensor:
         """A result like that of the pattern, made by nobody knows what."""
@@ -278,6 +334,8 @@ class Folding:
         """Run a block as a pattern; it is one if nothing was seen in it that a repeat would lack."""
         tracer = self.tracer
         pattern = Pattern(block, call.key, region=tracer.current_region())
+        if call.objects:
+            pattern.parts = Parts(call.objects, block, self._alike[block.kind], self.spoil)
         last = last_node(tracer.graph)
         before = self._state(call)
         inputs = [tracer.nodes.get(id(each)) for each in call.tensors]
@@ -287,7 +345,7 @@ class Folding:
         called, tracer.called = tracer.called, set()
         tracer.values.evaluator.value_reads.clear()
         try:
-            with self.running(pattern):
+            with self.running(pattern), pattern.parts.watched() if pattern.parts else nullcontext():
                 result = run()
                 unspoilt = self._running is pattern
         finally:
@@ -299,7 +357,13 @@ class Folding:
             and all(_is_unchanged(*each) for each in zip(copies, held, strict=True))
         ):
             pattern.calls = pattern.region.calls if pattern.region else 0
-            pattern.body = self._body(block, call, nodes, inputs, now, line, result)
+            if pattern.parts is not None:
+                call = replace(call, tensors=[*call.tensors, *pattern.parts.tensors])
+                new = set(nodes)
+                read = [tracer.nodes.get(id(tensor)) for tensor in pattern.parts.tensors]
+                inputs += [None if node in new else node for node in read]
+                pattern.tensors = self._described(call.tensors)
+            pattern.body = self._body(pattern, call, nodes, inputs, now, line, result)
             if pattern.body is not None:
                 self.kinds.update(pattern.body.kinds)
                 self._patterns.setdefault(block.kind, []).append(pattern)
@@ -308,6 +372,7 @@ class Folding:
     def _state(self, call: _Call) -> Any:
         """What a pattern leaves as it was."""
         return (
+            _identities(call.given),
             [(each._version, id(self.tracer.nodes.get(id(each)))) for each in call.tensors],
             self.tracer.values.state(),
             surroundings(),
@@ -316,7 +381,7 @@ class Folding:
 
     def _body(
         self,
-        block: Block,
+        pattern: Pattern,
         call: _Call,
         nodes: list[fx.Node],
         inputs: list[fx.Node | None],
@@ -325,14 +390,24 @@ class Folding:
         result: Any,
     ) -> Body | None:
         """What a block put into the graph, if it can be repeated."""
-        own = [node for node in nodes if node.op != "get_attr" or _is_below(str(node.target), block.path)]
+        block, writes = pattern.block, pattern.parts.writes() if pattern.parts else []
+        if writes is None:
+            return None
+        constants = {node for node in nodes if _is_made_constant(node)}
+        own = [
+            node
+            for node in nodes
+            if node.op != "get_attr" or node in constants or _is_below(str(node.target), block.path)
+        ]
         inside = set(own)
         for node in nodes:
             if node not in inside and record_of(node).name is None:
                 return None  # it has a number in the way of others
         for node in own:
             record = record_of(node)
-            if not _is_below(record.module_path or "", block.path) or record.repeat or has_hooks(record.value):
+            if record.repeat or has_hooks(record.value):
+                return None
+            if not (_is_below(record.module_path or "", block.path) or node in constants):
                 return None
             for each in _read_by(node):
                 held = each.op == "get_attr" and not _is_below(str(each.target), block.path)
@@ -349,6 +424,19 @@ class Folding:
             if made is not None and not (made in inside and _is_fresh(leaf, made) and made not in outputs):
                 return None
             outputs.append(leaf if made is None else made)
+        places = {id(leaf): place for place, leaf in enumerate(leaves)}
+        for i, (part, key, value) in enumerate(writes):
+            if not isinstance(value, torch.Tensor):
+                continue
+            if id(value) not in places:
+                made = self.tracer.nodes.get(id(value))
+                if made is None or made in outputs or made not in inside or not _is_computed(value, made):
+                    return None
+                places[id(value)] = len(outputs)
+                outputs.append(made)
+            writes[i] = part, key, Output(places[id(value)])
+        if not self._are_separate(outputs, inside):
+            return None
         kinds = self._kinds(own)
         looked_at = list(self.tracer.values.evaluator.value_reads.values())
         if kinds is None or any(_is_below(self.tracer.fakes.name_of(each) or "-", block.path) for each in looked_at):
@@ -360,11 +448,22 @@ class Folding:
             inputs=inputs,
             outputs=outputs,
             structure=structure,
+            writes=writes,
+            constants=len(constants),
             called=frozenset(called),
             kinds=kinds,
             looked_at=[(each, each._version) for each in outside],
             pinned=[(places[id(each)], each) for each in outside if id(each) in places],
             line=line if any(record_of(node).line == line for node in own) else None,
+        )
+
+    def _are_separate(self, outputs: list[Any], inside: set[fx.Node]) -> bool:
+        """Whether of those that are views nobody outside has anything that shares their memory."""
+        bases = [record_of(node).value._base for node in outputs if isinstance(node, fx.Node)]
+        views = [base for base in bases if base is not None]
+        makers = [self.tracer.nodes.get(id(base)) for base in views]
+        return len({*map(id, views)}) == len(views) and all(
+            maker in inside and maker not in outputs for maker in makers
         )
 
     def _kinds(self, nodes: list[fx.Node]) -> dict[str, tuple[int, int]] | None:
@@ -376,7 +475,7 @@ class Folding:
                 kind, number = numbered(node.name)
                 numbers.setdefault(kind, []).append(number)
         for kind, each in numbers.items():
-            if each != list(range(each[0], each[0] + len(each))) or counts[kind] != each[-1]:
+            if each != list(range(each[0], each[0] + len(each))) or counts[kind] != each[-1] or kind in self._named:
                 return None
         return {kind: (each[0], len(each)) for kind, each in numbers.items()}
 
@@ -413,11 +512,12 @@ class Folding:
 
 @dataclass(frozen=True)
 class _Call:
-    """How a block is called: what must be equal in a repeat, all leaves of its inputs, and the tensors among them."""
+    """How a block is called: what must be equal in a repeat, the inputs, and the tensors and objects among them."""
 
     key: list[Any]
-    leaves: list[Any]
+    given: Any
     tensors: list[torch.Tensor]
+    objects: list[Any]
 
 
 _NAME = "folded_block"
@@ -462,8 +562,21 @@ def _holds(now: Any, then: Any) -> bool:
     return all(one is other for one, other in zip(now, then, strict=True))
 
 
+def _identities(given: Any) -> tuple[Any, list[int]]:
+    """Which inputs there are, and where in the lists and dicts that hold them."""
+    leaves, structure = tree_flatten(given)
+    return structure, [*map(id, leaves)]
+
+
 def _is_below(path: str, block: str) -> bool:
     return path == block or path.startswith(f"{block}.")
+
+
+def _is_made_constant(node: fx.Node) -> bool:
+    """Whether a node is what ``torch.tensor`` makes of numbers: nobody else has it."""
+    users = list(node.users)
+    is_lifted = len(users) == 1 and users[0].target is torch.ops.aten.lift_fresh.default
+    return node.op == "get_attr" and record_of(node).name is None and is_lifted
 
 
 def _read_by(node: fx.Node) -> Iterator[fx.Node]:
@@ -474,9 +587,13 @@ def _read_by(node: fx.Node) -> Iterator[fx.Node]:
 
 def _is_fresh(tensor: torch.Tensor, node: fx.Node) -> bool:
     """Whether a result is nobody's view, and of numbers that nobody knows."""
+    return tensor._base is None and _is_computed(tensor, node)
+
+
+def _is_computed(tensor: torch.Tensor, node: fx.Node) -> bool:
+    """Whether a result is of numbers that nobody knows."""
     return (
-        tensor._base is None
-        and tensor.is_floating_point()
+        tensor.is_floating_point()
         and node.op != "get_attr"
         and node.target is not torch.ops.aten.detach.default
         and tensor.requires_grad is not tensor.is_leaf
@@ -493,16 +610,3 @@ def surroundings() -> tuple[Any, ...]:
         open_dispatch_modes(),
         top_saved_tensors_hooks(True) is None,
     )
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two attributes are the same object, or plain and equal."""
-    if one is other:
-        return True
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, (tuple, list)):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, dict):
-        return list(one) == list(other) and all(_same(value, other[key]) for key, value in one.items())
-    return isinstance(one, (*PLAIN, torch.Size)) and bool(one == other)

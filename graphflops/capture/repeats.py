@@ -12,6 +12,13 @@ from torch import fx
 from graphflops.core.renaming import Renaming
 
 
+@dataclass(frozen=True)
+class Output:
+    """A value that is one of a block's outputs."""
+
+    place: int
+
+
 @dataclass(eq=False)
 class Body:
     """What a pattern put into the graph."""
@@ -20,8 +27,12 @@ class Body:
     inputs: Sequence[fx.Node | None]
     """the nodes of the tensors that it was called with; None of one that nobody read before"""
     outputs: Sequence[Any]
-    """the leaves of what it returned, tensors as nodes"""
+    """the leaves of what it returned, tensors as nodes, then the nodes of what it wrote to objects that it shares"""
     structure: Any
+    writes: Sequence[tuple[int, Any, Any]]
+    """what it wrote to these: which part of them, the key and the value, a tensor as an `Output`"""
+    constants: int
+    """how many constants it made"""
     called: frozenset[str]
     """paths of the modules that ran"""
     kinds: Mapping[str, tuple[int, int]]

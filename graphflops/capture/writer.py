@@ -15,11 +15,11 @@ from torch import fx, nn
 
 from graphflops.capture.aborts import CompositeExpanded, FoldingAborted
 from graphflops.capture.call_arguments import spec_if_tensor
-from graphflops.capture.checkpoints import CheckpointedRegion, CheckpointedRegions, Dispatched, Place
+from graphflops.capture.checkpoints import Dispatched, Place, Region, Regions
 from graphflops.capture.constant_propagation import ConstantPropagation
 from graphflops.capture.failures import user_line
 from graphflops.capture.fake_tensors import copy_if_stateful, differentiable_results, tensors_of
-from graphflops.capture.grad_functions import GradFunctionIndex, gradient_edge, parameter_name
+from graphflops.capture.grad_functions import Histories, held_under, history_of
 from graphflops.capture.layouts import layout_error, nnz_of
 from graphflops.capture.math_attention import ATTENTION, FUSED_BACKWARD
 from graphflops.capture.record import Hook, NodeRecord, record_of
@@ -41,7 +41,7 @@ from graphflops.rules.targets import qualified_name
 class GraphWriter(fx.Tracer):
     """A torch.fx tracer whose values are fake tensors instead of proxies, so that a model runs as it always does.
 
-    Others that watch what is written replace ``on_call_begins``, ``on_call_written``, ``on_name`` and
+    Others that watch what is written replace ``on_call_begins``, ``on_call_written``, ``on_name``, ``on_write`` and
     ``on_unrepeatable``.
     """
 
@@ -65,7 +65,7 @@ class GraphWriter(fx.Tracer):
         self.session = session() or Session()
         self.session.own(self)
         self.graph = fx.Graph(tracer_cls=type(self))
-        self.grad_functions = GradFunctionIndex(self.graph)
+        self.histories = Histories(self.graph)
         self.nodes: dict[int, fx.Node] = {}  # id of a fake tensor → the node that made it
         self.kept_alive: list[torch.Tensor] = []  # so that an id stays its tensor's own
         self.read_by_repeats: set[fx.Node] = set()
@@ -75,7 +75,7 @@ class GraphWriter(fx.Tracer):
         self.called: set[str] = set()  # paths of the modules that ran
         self.line = ""  # of the node of a given graph that runs
         values.assumptions.line = self.current_line
-        self.regions = CheckpointedRegions()
+        self.regions = Regions()
         self.place = Place()  # of the last operator
         self.dispatched: list[Dispatched] = []  # in selective regions, since the last call was recorded
         self.hook: Hook | None = None  # the backward hook that runs
@@ -84,10 +84,11 @@ class GraphWriter(fx.Tracer):
         self.composites: dict[Any, OpOverload | None] = {}  # function → the composite operator that it is a face of
         self.unseen: dict[str, None] = {}  # notes on tensors that were made in another thread
         self._leaf_calls: Counter[str] = Counter()  # of leaf modules, by path
-        self._unnamed: Counter[bool] = Counter()  # parameters, and constants, that no module holds
+        self.unnamed: Counter[bool] = Counter()  # parameters, and constants, that no module holds
         self.on_call_begins: Callable[[], None] = _nothing
         self.on_call_written: Callable[[fx.Node], None] = _nothing
         self.on_name: Callable[[str], None] = _nothing
+        self.on_write: Callable[[torch.Tensor], None] = _nothing  # a tensor is written to in place
         self.on_unrepeatable: Callable[[], None] = _nothing
 
     def release(self) -> None:
@@ -114,7 +115,7 @@ class GraphWriter(fx.Tracer):
         """Return the user's source line that runs."""
         return self.line or user_line()
 
-    def current_region(self) -> CheckpointedRegion | None:
+    def current_region(self) -> Region | None:
         """Return the innermost checkpointed region that is open."""
         return regions[-1] if (regions := self.regions.open()) else None
 
@@ -160,7 +161,9 @@ class GraphWriter(fx.Tracer):
             with self.paused():
                 record.mask_nnz = {"attn_mask": self.values.evaluator.mask_nnz(mask)}
         for name in signature.written:
-            self.grad_functions.mark_stale()
+            self.histories.are_old()
+            if torch.is_tensor(arguments[name]):
+                self.on_write(arguments[name])
             self._record_write_to_base(arguments[name])
         return result
 
@@ -327,7 +330,7 @@ class GraphWriter(fx.Tracer):
         if node is not None and not is_unseen and not is_parameter:
             return node
         if is_unseen and fake.grad_fn is not None:
-            if (saved := self.grad_functions.node_of(fake)) is not None:
+            if (saved := self.histories.node_of(fake)) is not None:
                 self.nodes[id(fake)] = saved
                 self.kept_alive.append(fake)
             elif node is None and may_expand and torch.is_grad_enabled():
@@ -338,9 +341,11 @@ class GraphWriter(fx.Tracer):
             if name is None:
                 if fake.grad_fn is not None and not in_backward():  # autograd hands out what it saved
                     self.unseen.setdefault(_UNSEEN.format(where=self.current_line()))
-                name = f"{'parameter' if is_parameter else 'constant'}_{self._unnamed[is_parameter]}"
-                self._unnamed[is_parameter] += 1
-            node = self.create_named_node("get_attr", name, (), {})
+                name = f"{'parameter' if is_parameter else 'constant'}_{self.unnamed[is_parameter]}"
+                self.unnamed[is_parameter] += 1
+                node = self.create_node("get_attr", name, (), {})
+            else:
+                node = self.create_named_node("get_attr", name, (), {})
             record = record_of(node)
             record.module_path, record.is_parameter = name.rpartition(".")[0], is_parameter
             self.register(node, fake)
@@ -354,7 +359,7 @@ class GraphWriter(fx.Tracer):
                 (sequence_number(function), node)
                 for node in self.graph.nodes
                 if torch.is_tensor(value := record_of(node).value)
-                and (function := gradient_edge(value)[0]) is not None
+                and (function := history_of(value)[0]) is not None
                 and sequence_number(function) >= number
             ]
         call = record_of(min(after, key=lambda pair: pair[0])[1]).call if after else None
@@ -375,7 +380,7 @@ class GraphWriter(fx.Tracer):
 
     def _converted_name(self, fake: torch.Tensor) -> str | None:
         """Return the name of a parameter that was converted while the model ran: it is trained under it."""
-        return parameter_name(self.program, self.module_paths[-1], fake)
+        return held_under(self.program, self.module_paths[-1], fake)
 
     # -- backward ------------------------------------------------------------------------------------------------
 

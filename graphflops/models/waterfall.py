@@ -1,4 +1,4 @@
-"""Compare two models: the FLOPs that each flag or component adds or saves, which add up to the difference exactly."""
+"""From one model to another: what each flag, or each component, adds or saves, adding up exactly to the difference."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from graphflops.core.characters import in_line
 from graphflops.core.errors import UsageError
-from graphflops.core.retired import renamed
 from graphflops.core.units import format_scaled, percent, si_exponent, si_unit
 from graphflops.models.flops_count import PhaseCounts
-from graphflops.models.training_run import RUN_LEVEL_OPTIONS, step_report, training_run_cost
+from graphflops.models.training_run import OF_A_RUN, run_amount, step_report
 from graphflops.report.conventions import Convention, convention_named
 from graphflops.report.data import is_of_training
 from graphflops.report.report import Report
@@ -23,14 +22,14 @@ if TYPE_CHECKING:
     from graphflops.models import ResNetBKConfig
 
 SCHEMA = "graphflops.waterfall/1"
-MAX_NAME_LENGTH = 30
-"""characters of a model's name in the table"""
-_INTEGERS = Convention("integers", "integer operations only", {"integer": 1})
+LONGEST_NAME = 30
+"""letters of a model's name in a table"""
+_INTEGERS = Convention("integers", "operations on integers alone", {"integer": 1})
 
 
 @dataclass(frozen=True)
 class Step:
-    """One row of a waterfall: a flag or component, and the FLOPs it adds; negative if it saves."""
+    """One bar of a waterfall: what changed, and by how much; less than 0 is saved."""
 
     name: str
     change: PhaseCounts
@@ -38,32 +37,26 @@ class Step:
 
 @dataclass(frozen=True)
 class Waterfall:
-    """The difference of two models, step by step: ``start`` plus all changes is ``end``, exactly, in every phase."""
+    """From a model to another: ``start`` and all changes together are ``end``, exactly, in every phase."""
 
-    before: str
-    """name of the first model"""
-    after: str
-    """name of the second model"""
+    first: str
+    second: str
     start: PhaseCounts
     steps: tuple[Step, ...]
     end: PhaseCounts
     convention: str = "standard"
     unit: str = "FLOP"
-    scope: str = "a step"
-    """what the numbers count: a step, a forward pass, or 1,000 steps"""
+    of: str = "a step"
+    """how much of training it is about"""
     notes: tuple[str, ...] = ()
-    """other differences of the two models, which change the numbers too"""
-
-    first = renamed("before")
-    second = renamed("after")
-    of = renamed("scope")
+    """in what else the two differ, so that the difference is of that too"""
 
     def __post_init__(self) -> None:
-        assert sum((step.change for step in self.steps), self.start) == self.end, "the steps are not the difference"
+        assert sum((each.change for each in self.steps), self.start) == self.end, "the steps are not the difference"
 
     @property
     def difference(self) -> PhaseCounts:
-        """``end`` − ``start``."""
+        """What the second has more than the first."""
         return self.end - self.start
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,10 +65,10 @@ class Waterfall:
             "schema": SCHEMA,
             "unit": self.unit,
             "convention": self.convention,
-            "of": self.scope,
-            "first": {"name": self.before, **self.start.to_dict(integer=True)},
-            "steps": [{"name": step.name, **step.change.to_dict(integer=True)} for step in self.steps],
-            "second": {"name": self.after, **self.end.to_dict(integer=True)},
+            "of": self.of,
+            "first": {"name": self.first, **self.start.to_dict(integer=True)},
+            "steps": [{"name": each.name, **each.change.to_dict(integer=True)} for each in self.steps],
+            "second": {"name": self.second, **self.end.to_dict(integer=True)},
             "difference": self.difference.to_dict(integer=True),
             **({"notes": list(self.notes)} if self.notes else {}),
         }
@@ -100,138 +93,140 @@ def waterfall(
     steps: int | None = None,
     **options: Any,
 ) -> Waterfall:
-    """The FLOPs that each flag adds or saves between two configurations of ResNet-BK.
+    """What each flag adds or saves on the way from one configuration of ResNet-BK to another.
 
-    Sizes and other fields change first, then flags in the order of ``ResNetBKConfig``. The change of a flag depends on
-    the flags before it.
+    Sizes and other fields change first, then flags in the order of ``ResNetBKConfig``; what a flag brings depends on
+    those before it.
 
     Args:
-        start: the first configuration.
-        end: the second configuration.
+        start: where to begin.
+        end: where to arrive.
         batch_size: B, the number of sequences.
-        names: the names of the two in the result.
-        steps: compare training runs of this many steps instead of one step; see ``graphflops.models.training_run``.
-        options: as for ``analyze``: ``optimizer``, ``convention``, …. ``rates`` apply where
-            ``use_adaptive_computation`` is on.
+        names: what to call the two.
+        steps: of a run of so many steps instead of one; ``graphflops.models.training_run`` says what options change.
+        options: as for ``analyze``: ``optimizer``, ``convention``, …. ``rates`` are of what sequences skip with
+            ``use_adaptive_computation``, and hold where it is on.
 
     Raises:
-        ValueError: a configuration is invalid.
-        UsageError: an option is invalid.
+        ValueError: a configuration is not possible.
+        UsageError: an option is wrong.
     """
     if options.get("rates") and not (start.use_adaptive_computation or end.use_adaptive_computation):
         raise UsageError(
-            "rates need use_adaptive_computation in one of the configurations: they apply to the layers it skips"
+            "rates are of the layers that use_adaptive_computation skips, and neither configuration has it"
         )
 
-    counts_of_a_step: dict[str, PhaseCounts] = {}
+    known: dict[str, PhaseCounts] = {}
 
-    def count(config: ResNetBKConfig) -> PhaseCounts:
+    def amount_of(config: ResNetBKConfig) -> PhaseCounts:
         if steps is not None:
-            return training_run_cost(config, steps, batch_size, **options)
-        key = repr(replace(config, **dict.fromkeys(RUN_LEVEL_OPTIONS, False)))  # these do not change a step
-        if key not in counts_of_a_step:
-            counts_of_a_step[key] = PhaseCounts.of(step_report(config, batch_size, **options), integer=True)
-        return counts_of_a_step[key]
+            return run_amount(config, steps, batch_size, **options)
+        key = repr(replace(config, **dict.fromkeys(OF_A_RUN, False)))  # what these change is a run, and no step
+        if key not in known:
+            known[key] = PhaseCounts.of(step_report(config, batch_size, **options), integer=True)
+        return known[key]
 
     convention = convention_named(options.get("convention", "standard"))
-    first = last = count(start)
-    changes = []
-    for name, config in intermediate_configs(start, end):
-        counts = count(config)
-        changes.append(Step(name, counts - last))
-        last = counts
-    scope = "a step" if steps is None else f"{steps:,} steps"
-    return Waterfall(*names, first, tuple(changes), last, convention.name, convention.unit, scope)
+    first = amount = amount_of(start)
+    bars = []
+    for name, config in stages(start, end):
+        after = amount_of(config)
+        bars.append(Step(name, after - amount))
+        amount = after
+    of = "a step" if steps is None else f"{steps:,} steps"
+    return Waterfall(*names, first, tuple(bars), amount, convention.name, convention.unit, of)
 
 
-def intermediate_configs(start: ResNetBKConfig, end: ResNetBKConfig) -> Iterator[tuple[str, ResNetBKConfig]]:
-    """The name of each change and the configuration after it; the last configuration is ``end``.
+def stages(start: ResNetBKConfig, end: ResNetBKConfig) -> Iterator[tuple[str, ResNetBKConfig]]:
+    """The configurations between two, each with the name of what changed; the last one is ``end``.
 
-    A change that would be invalid now, such as a kernel that another option excludes, waits until it is valid.
+    What is not possible on its own, as a kernel that another option does not go with, waits for what makes it so.
     """
-    config, pending = start, _changes(start, end)
+    now, pending = start, _changes(start, end)
     while pending:
-        name = next((name for name, values in pending.items() if _is_valid(config, values)), None)
-        if name is None:  # valid only together
+        name = next((name for name, changed in pending.items() if _possible(now, changed)), None)
+        if name is None:  # only together
             yield ", ".join(pending), end
             return
-        config = replace(config, **pending.pop(name))
-        yield name, config
+        now = replace(now, **pending.pop(name))
+        yield name, now
 
 
-def _is_valid(config: ResNetBKConfig, values: dict[str, Any]) -> bool:
+def _possible(config: ResNetBKConfig, changed: dict[str, Any]) -> bool:
     try:
-        replace(config, **values)
+        replace(config, **changed)
     except ValueError:
         return False
     return True
 
 
-def flags_differ(first: ResNetBKConfig, second: ResNetBKConfig) -> bool:
-    """Whether two configurations differ in a flag."""
-    return any(name.startswith("use_") for values in _changes(first, second).values() for name in values)
+def flags_differ(one: ResNetBKConfig, other: ResNetBKConfig) -> bool:
+    """Whether two configurations differ in an option that is on or off."""
+    return any(name.startswith("use_") for changed in _changes(one, other).values() for name in changed)
 
 
 def difference(first: Report, second: Report, *, names: tuple[str, str] | None = None) -> Waterfall:
-    """The difference of two reports by component; a component that a report lacks counts 0 there.
+    """From one report to another, component by component; a component that one of them lacks is nothing there.
 
-    Other differences, such as inputs or optimizer, are listed in ``notes``.
+    In what else they differ, such as their inputs or the optimizer, is among the ``notes``.
 
     Raises:
-        UsageError: the conventions differ, or one report is a training step and the other a forward pass.
+        UsageError: the reports are under different conventions, or one of them is of training and the other is not.
     """
     if first.convention != second.convention:
         raise UsageError(
-            f"the reports have different conventions, {first.convention.name} and "
-            f"{second.convention.name}: use report.under(…)"
+            f"two reports can be compared under one convention, not {first.convention.name} and "
+            f"{second.convention.name}: give report.under(…)"
         )
-    names = names or (first.model, second.model)
-    check_same_phases(first, second, names)
-    start, end = _by_component(first), _by_component(second)
-    none = PhaseCounts()
-    steps = [Step(name, end.get(name, none) - start.get(name, none)) for name in dict.fromkeys([*start, *end])]
+    chosen = names or (first.model, second.model)
+    refuse_other_phases(first, second, chosen)
+    parts = [_by_component(each) for each in (first, second)]
+    steps = [
+        Step(name, parts[1].get(name, PhaseCounts()) - parts[0].get(name, PhaseCounts()))
+        for name in dict.fromkeys([*parts[0], *parts[1]])
+    ]
     convention: Convention = first.convention
     return Waterfall(
-        *names,
+        *chosen,
         PhaseCounts.of(first, integer=True),
         tuple(steps),
         PhaseCounts.of(second, integer=True),
         convention.name,
         convention.unit,
-        scope="a step" if is_of_training(first) or is_of_training(second) else "a forward pass",
-        notes=differences(first, second, names),
+        of="a step" if is_of_training(first) or is_of_training(second) else "a forward pass",
+        notes=differences(first, second, chosen),
     )
 
 
-def check_same_phases(first: Report, second: Report, names: tuple[str, str]) -> None:
-    """Check that both reports are of a training step, or both of a forward pass.
+def refuse_other_phases(first: Report, second: Report, names: tuple[str, str]) -> None:
+    """A forward pass is no training step, and the difference of the two is nothing that a model has.
 
     Raises:
-        UsageError: they are not.
+        UsageError: one report is of training, and the other of inference.
     """
-    training = is_of_training(first), is_of_training(second)
-    if True in training and False in training:
-        trained, evaluated = names if training[0] else names[::-1]
+    kinds = is_of_training(first), is_of_training(second)
+    if True in kinds and False in kinds:
+        trained, other = names if kinds[0] else names[::-1]
         raise UsageError(
-            f"{trained} is the report of a training step and {evaluated} of a forward pass: "
-            "analyze both with training=True, or both with training=False (--inference)"
+            f"{trained} is of a training step and {other} of a forward pass alone: "
+            "analyse both with training=True, or both with training=False (--inference)"
         )
 
 
 def differences(first: Report, second: Report, names: tuple[str, str]) -> tuple[str, ...]:
-    """Differences of two reports in inputs, optimizer, rates and coverage, one sentence each."""
+    """The differences of two reports other than their models, one line each."""
     notes = []
     if sorted(first.inputs.values()) != sorted(second.inputs.values()):
-        notes.append(f"the inputs differ: {_inputs(first)} and {_inputs(second)}")
-    optimizers = [report.optimizer_name or "none" for report in (first, second)]
+        notes.append(f"their inputs differ: {_inputs(first)} and {_inputs(second)}")
+    optimizers = [each.optimizer_name or "none" for each in (first, second)]
     if optimizers[0] != optimizers[1]:
-        notes.append(f"the optimizers differ: {optimizers[0]} and {optimizers[1]}")
+        notes.append(f"their optimizers differ: {optimizers[0]} and {optimizers[1]}")
     if bool(first.rates) != bool(second.rates):
-        notes.append(f"only {names[0] if first.rates else names[1]} has rates")
+        notes.append(f"rates are given for {names[0] if first.rates else names[1]} alone")
     for name, report in zip(names, (first, second), strict=True):
         if report.unknown:
-            count = report.coverage.unknown
-            notes.append(f"{name} has {count} unsupported op{'s' if count > 1 else ''}: its numbers are lower bounds")
+            many = report.coverage.unknown
+            notes.append(f"{name} has {many} unknown op{'s' if many > 1 else ''}: its numbers are a lower bound")
     return tuple(notes)
 
 
@@ -239,21 +234,21 @@ def _inputs(report: Report) -> str:
     return ", ".join(f"{name} {spec}" for name, spec in report.inputs.items()) or "none"
 
 
-def print_waterfall(waterfall: Waterfall, console: Console) -> None:
-    """Print a waterfall as a table, in one unit."""
-    exponent = si_exponent(max(waterfall.start.total, waterfall.end.total))
+def print_waterfall(between: Waterfall, console: Console) -> None:
+    """The bars as a table, in one unit."""
+    step = si_exponent(max(between.start.total, between.end.total))
     console.print(
-        f"from {waterfall.before} to {waterfall.after}, {si_unit(exponent, waterfall.unit)}s of {waterfall.scope}",
+        f"from {between.first} to {between.second}, {si_unit(step, between.unit)}s of {between.of}",
         soft_wrap=True,
         highlight=False,
     )
-    print_unwrapped(_table(waterfall, exponent), console)
-    for note in waterfall.notes:
+    print_whole(_table(between, step), console)
+    for note in between.notes:
         console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
 
 
-def print_unwrapped(table: Table, console: Console) -> None:
-    """Print a table without wrapping, even if it is wider than the console, so that names stay searchable."""
+def print_whole(table: Table, console: Console) -> None:
+    """Print a table as wide as it is: a name that is cut in two would not be found again."""
     from rich.measure import Measurement
 
     width, needed = console.width, Measurement.get(console, console.options.update(max_width=1000), table).maximum
@@ -262,55 +257,51 @@ def print_unwrapped(table: Table, console: Console) -> None:
     console.width = width
 
 
-def _table(waterfall: Waterfall, exponent: int) -> Table:
+def _table(between: Waterfall, step: int) -> Table:
     from rich import box
     from rich.table import Table
 
-    integers = any(
-        counts.integer for counts in (waterfall.start, waterfall.end, *(step.change for step in waterfall.steps))
-    )
+    integers = any(each.integer for each in (between.start, between.end, *(one.change for one in between.steps)))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for heading in ("forward", "backward", "optimizer", "total", "of first", *(["integer"] if integers else [])):
         table.add_column(heading, justify="right", no_wrap=True)
 
-    def row(name: str, counts: PhaseCounts, format_number: Any, style: str | None = None) -> None:
-        flops = counts.to_dict()
-        share = _share(flops["total"], waterfall.start.total, signed=format_number is _signed)
-        integer = [format_number(counts.integer, exponent)] if integers else []
-        table.add_row(
-            name, *(format_number(number, exponent) for number in flops.values()), share, *integer, style=style
-        )
+    def row(name: str, amount: PhaseCounts, shown: Any, style: str | None = None) -> None:
+        flops = amount.to_dict()
+        share = _share(flops["total"], between.start.total, signed=shown is _signed)
+        beside = [shown(amount.integer, step)] if integers else []
+        table.add_row(name, *(shown(each, step) for each in flops.values()), share, *beside, style=style)
 
-    row(_table_name(waterfall.before, "first"), waterfall.start, format_scaled, "bold")
-    for step in waterfall.steps:
-        row(f" {in_line(step.name)}", step.change, _signed)
-    row(_table_name(waterfall.after, "second"), waterfall.end, format_scaled, "bold")
+    row(_short(between.first, "first"), between.start, format_scaled, "bold")
+    for each in between.steps:
+        row(f" {in_line(each.name)}", each.change, _signed)
+    row(_short(between.second, "second"), between.end, format_scaled, "bold")
     return table
 
 
-def _table_name(name: str, short_name: str) -> str:
-    """A model's name, or a short one if it is too long for the table; the line above the table has the full name."""
+def _short(name: str, instead: str) -> str:
+    """The name of a row; what is long stands above the table, and makes no column wide."""
     name = in_line(name)
-    return name if len(name) <= MAX_NAME_LENGTH else short_name
+    return name if len(name) <= LONGEST_NAME else instead
 
 
-def _signed(number: int, exponent: int) -> str:
+def _signed(number: int, step: int) -> str:
     if number == 0:
         return "0"
-    return f"{'+' if number > 0 else '−'}{format_scaled(abs(number), exponent)}"
+    return f"{'+' if number > 0 else '−'}{format_scaled(abs(number), step)}"
 
 
-def _share(part: int, total: int, *, signed: bool) -> str:
-    if not total:
+def _share(part: int, whole: int, *, signed: bool) -> str:
+    if not whole:
         return ""
     sign = ("+" if part > 0 else "−") if signed and part else ""
-    return sign + percent(abs(part), total)
+    return sign + percent(abs(part), whole)
 
 
 def _changes(start: ResNetBKConfig, end: ResNetBKConfig) -> dict[str, dict[str, Any]]:
-    """Change → its fields: first all fields that are not flags together, then each flag."""
-    new = {field.name: getattr(end, field.name) for field in fields(start)}
+    """What to change, by name: all that is not a flag in one go, then each flag."""
+    new = {each.name: getattr(end, each.name) for each in fields(start)}
     changed = {name: value for name, value in new.items() if value != getattr(start, name)}
     sizes = {name: value for name, value in changed.items() if not name.startswith("use_")}
     flags = {name: {name: value} for name, value in changed.items() if name.startswith("use_")}
@@ -319,9 +310,9 @@ def _changes(start: ResNetBKConfig, end: ResNetBKConfig) -> dict[str, dict[str, 
 
 def _by_component(report: Report) -> dict[str, PhaseCounts]:
     forward, backward, optimizer = (report.by_component(phase) for phase in ("forward", "backward", "optimizer"))
-    recompute = report.by_component("recompute")
+    again = report.by_component("recompute")
     integers = replace(report, convention=_INTEGERS).by_component("total")
     return {
-        name: PhaseCounts(forward[name], backward[name] + recompute[name], optimizer[name], integers[name])
+        name: PhaseCounts(forward[name], backward[name] + again[name], optimizer[name], integers[name])
         for name in forward
     }

@@ -395,14 +395,14 @@ class TestGivenGraphs:
 def written_down() -> Iterator[list[str]]:
     """The paths of all calls that are written down one by one."""
     paths: list[str] = []
-    record = Tracer._record
+    record = Tracer.record_call
 
     def recorded(tracer: Tracer, *args: Any, **kwargs: Any) -> Any:
         paths.append(tracer.module_paths[-1])
         return record(tracer, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Tracer, "_record", recorded)
+        patch.setattr(Tracer, "record_call", recorded)
         yield paths
 
 
