@@ -57,7 +57,7 @@ def scaled_dot_product_attention(
         return Cost(scores + scaled + masked + softmax + dropped + weighted, grads, again)
 
     dense = of(heads * queries * keys, 0 if attn_mask is None else attn_mask.numel)
-    return dense if useful is None else replace(dense, useful=of(useful, (attn_mask and attn_mask.stored) or 0))
+    return dense if useful is None else replace(dense, useful=of(useful, (attn_mask and attn_mask.nnz) or 0))
 
 
 @rule(aten._scaled_dot_product_flash_attention_for_cpu, aten._scaled_dot_product_flash_attention)
@@ -114,7 +114,7 @@ def attention_backward(
 
 def _let_through(mask: Spec | None, pairs: Size) -> Size | None:
     """Pairs of a query and a key that a known mask lets through, in all the heads that it is the mask of."""
-    return None if mask is None or mask.stored is None else mask.stored * (pairs // mask.numel)
+    return None if mask is None or mask.nnz is None else mask.nnz * (pairs // mask.numel)
 
 
 def _triangle(queries: Size, keys: Size) -> Size:

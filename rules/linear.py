@@ -42,7 +42,7 @@ def mm(self: Spec, mat2: Spec, out: Spec) -> Cost:
 @rule(aten.mv)
 def mv(self: Spec, vec: Spec) -> Cost:
     """y = A·v. dv = Aᵀ·dy costs as much; dA = dy·vᵀ has no sum to add up: one multiplication an element."""
-    macs = multiply_adds(self.held, self)
+    macs = multiply_adds(self.effective_numel, self)
     return Cost(macs, {"self": multiplications(self.numel, self), "vec": macs})
 
 
@@ -227,11 +227,11 @@ def embedding_bag(weight: Spec, indices: Spec, per_sample_weights: Spec | None =
 
 def _met(left: Spec, right: Spec) -> Size:
     """How many pairs of numbers a product of matrices multiplies."""
-    if left.stored is not None and right.stored is not None:
+    if left.nnz is not None and right.nnz is not None:
         raise NotSupported("a product of two sparse matrices depends on where their numbers are")
-    if right.stored is not None:
-        return left.shape[-2] * right.stored
-    return left.held * right.shape[-1]
+    if right.nnz is not None:
+        return left.shape[-2] * right.nnz
+    return left.effective_numel * right.shape[-1]
 
 
 def _bias(addend: Spec, out: Spec) -> Work:

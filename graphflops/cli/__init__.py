@@ -54,7 +54,7 @@ def root(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     stdout, stderr = sys.stdout, sys.stderr
-    with terminal.prepared():
+    with terminal.printable_streams():
         code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout, sys.stderr = stdout, stderr  # typer replaces streams whose reader is gone
         try:
@@ -130,7 +130,7 @@ def _format_exception(error: BaseException) -> str:
 
 def _report_write_error(error: OSError | ValueError) -> int:
     """Report that standard output is full or closed; a reader that stopped reading is not an error to report."""
-    terminal.let_go()
+    terminal.discard_stdout()
     if not isinstance(error, BrokenPipeError):
         file = isinstance(error, OSError) and error.filename
         reason = (isinstance(error, OSError) and error.strerror) or str(error)

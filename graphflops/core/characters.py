@@ -1,7 +1,7 @@
-r"""Names, files and errors of others as text that a terminal shows and never obeys, on consoles of any encoding.
+r"""Text that is safe to print on a terminal of any encoding.
 
-Control characters, escape sequences, characters that turn the direction of writing, and surrogates are written as
-Python writes them, ``\x1b``. For what a console has no sign for stands the nearest in ASCII.
+Control characters, escape sequences, characters that change the text direction, and surrogates are escaped as in
+Python, ``\x1b``. A character that the encoding of a console lacks is replaced by its nearest ASCII equivalent.
 """
 
 from __future__ import annotations
@@ -10,36 +10,36 @@ import codecs
 import unicodedata
 
 READABLE = "graphflops.readable"
-"""the name under which codecs know what stands for a character that an encoding lacks"""
+"""name of the codec error handler that replaces characters by ASCII"""
 
-_PLAIN = {
+_EQUIVALENTS = {
     **dict(zip("–—−×·∗′≈•“”‘’„", "---x.*'~*\"\"''\"", strict=True)),  # noqa: RUF001
     **dict(zip("█▓▒░─━═│┃║", "#%+.--=|||", strict=True)),
     **dict.fromkeys("╭╮╯╰┌┐└┘├┤┬┴┼╞╡╪┏┓┗┛┡┩╇╈", "+"),
     **dict(zip("…→←≤≥≠", ("...", "->", "<-", "<=", ">=", "!="), strict=True)),
     **dict(zip("√∂∞⌈⌉⌊⌋", ("sqrt", "d", "inf", "ceil(", ")", "floor(", ")"), strict=True)),
 }
-_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 
 
 def safe(text: str) -> str:
-    r"""The same text without anything that a terminal obeys.
+    r"""Escape the characters of a text that control a terminal.
 
     >>> print(safe("layer\x1b[2J"))
     layer\x1b[2J
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(each if _is_harmless(each) else _escaped(each) for each in text)
+    return "".join(char if _is_printable(char) else _escaped(char) for char in text)
 
 
 def in_line(text: str) -> str:
-    """The same, of a name that has to stay on its line."""
+    """Escape a text for one line: newlines and tabs too."""
     return safe(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def readable(text: str, encoding: str) -> str:
-    """The same text in characters that an encoding has.
+    """Replace the characters that an encoding lacks.
 
     >>> readable("2·N² − 1 …", "ascii")
     '2.N^2 - 1 ...'
@@ -50,7 +50,7 @@ def readable(text: str, encoding: str) -> str:
         return text.encode("ascii", READABLE).decode("ascii")
 
 
-def _is_harmless(character: str) -> bool:
+def _is_printable(character: str) -> bool:
     return character.isprintable() or character in "\n\t" or unicodedata.category(character) == "Zs"
 
 
@@ -58,18 +58,18 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def _instead(error: UnicodeError) -> tuple[str, int]:
+def _replace(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_ascii, error.object[error.start : error.end])), error.end
 
 
 def _ascii(character: str) -> str:
-    """The nearest in ASCII: a sign that reads the same, the letter without its accent, the name of a Greek one."""
-    if character in _PLAIN:
-        return _PLAIN[character]
-    if (raised := character.translate(_RAISED)) != character:
-        return f"^{raised}"
+    """The nearest ASCII text: an equivalent sign, a letter without its accent, the name of a Greek letter."""
+    if character in _EQUIVALENTS:
+        return _EQUIVALENTS[character]
+    if (digit := character.translate(_SUPERSCRIPTS)) != character:
+        return f"^{digit}"
     letters = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode("ascii")
     if letters:
         return letters
@@ -80,4 +80,4 @@ def _ascii(character: str) -> str:
     return _escaped(character)
 
 
-codecs.register_error(READABLE, _instead)
+codecs.register_error(READABLE, _replace)

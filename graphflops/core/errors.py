@@ -1,16 +1,16 @@
-"""Every error graphflops raises on purpose: catch the kind, read the message.
+"""The exceptions of graphflops.
 
 GraphflopsError
   UsageError      a wrong argument, factory, input or output path
-  UnsupportedTorch  this version of PyTorch lacks what the analysis reads
-  CaptureError    the model could not be traced
-  MissingRules    strict, and Ops that no rule names
+  UnsupportedTorch  this version of PyTorch lacks an API that the analysis needs
+  CaptureError    the model could not be captured
+  MissingRules    strict analysis, and ops without a rule
   VerificationFailed  a reference count differs from a rule
-  LawError        no law in the sizes holds at every point that was looked at
-  RuleError       a rule is wrong, or asks for what the call does not offer
+  LawError        no scaling law fits all sample points
+  RuleError       a rule is wrong, or has an argument that the call does not provide
     RuleLoadError   a rule file does not load
-    NotSupported    raised by a rule that does not cover this call: the Op is unknown then, with the reason
-    DuplicateRule   two rules of one layer for one target
+    NotSupported    raised by a rule that does not cover this call; the op is unsupported, with the reason
+    DuplicateRule   two rules of one source for one target
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from graphflops.core.characters import safe
 
 
 class GraphflopsError(Exception):
-    """What went wrong, where, and what to do about it, in one message."""
+    """Base class. The message says what is wrong, where, and what to do."""
 
     def __str__(self) -> str:
-        return safe(super().__str__())  # names and texts of others are in it
+        return safe(super().__str__())  # it may quote a user's text
 
 
 class UsageError(GraphflopsError):
@@ -33,15 +33,15 @@ class UsageError(GraphflopsError):
 
 
 class UnsupportedTorch(GraphflopsError):
-    """This version of PyTorch lacks, or has in another form, what an analysis reads."""
+    """This version of PyTorch lacks an API that the analysis needs, or has another form of it."""
 
 
 class CaptureError(GraphflopsError):
-    """The model could not be traced to its outputs."""
+    """The model could not be captured."""
 
 
 class MissingRules(GraphflopsError):
-    """Strict analysis met Ops without a rule; ``ops`` holds them for programs."""
+    """A strict analysis found ops without a rule; ``ops`` lists them."""
 
     def __init__(self, message: str, ops: Sequence[Any]) -> None:
         super().__init__(message)
@@ -53,19 +53,19 @@ class VerificationFailed(GraphflopsError):
 
 
 class LawError(GraphflopsError):
-    """A cost follows no law in the sizes that could be found and held to points of its own.
+    """No scaling law fits all sample points of a quantity.
 
-    ``quantity`` says what of the model it is, ``points`` are the sizes at which it does not hold.
+    ``quantity`` is the quantity of the model, ``points`` are the sizes at which the fit is wrong.
     """
 
     def __init__(self, message: str, quantity: str = "", points: Sequence[Mapping[str, int]] = ()) -> None:
         super().__init__(message)
         self.quantity = quantity
-        self.points = tuple(dict(each) for each in points)
+        self.points = tuple(map(dict, points))
 
 
 class RuleError(GraphflopsError):
-    """A rule is wrong in itself, or asks for what a call does not offer."""
+    """A rule is wrong, or has an argument that the call does not provide."""
 
 
 class RuleLoadError(RuleError):
@@ -73,8 +73,8 @@ class RuleLoadError(RuleError):
 
 
 class DuplicateRule(RuleError):
-    """Two rules of one layer speak for one target."""
+    """Two rules of one source for one target."""
 
 
 class NotSupported(RuleError):
-    """Raised by a rule that does not cover this call; the Op is reported as unknown, with the reason."""
+    """Raised by a rule that does not cover this call; the op is reported as unsupported, with the reason."""

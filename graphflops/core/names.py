@@ -1,13 +1,13 @@
-"""Operators by their names, so that a file of rules can be read without torch.
+"""Names of operators, so that a rule file can be loaded without torch.
 
-@rule(aten.linear)  # the same as @rule("aten.linear"), and as @rule(torch.ops.aten.linear)
+``@rule(aten.linear)`` is the same as ``@rule("aten.linear")`` and ``@rule(torch.ops.aten.linear)``.
 """
 
 from __future__ import annotations
 
 
 class Operators:
-    """A namespace of operators, whose attributes are their names: an operator's own, not that of an overload.
+    """A namespace whose attributes are the names of its operators, without overloads.
 
     >>> Operators("aten").linear
     'aten.linear'
@@ -23,4 +23,4 @@ class Operators:
 
 
 aten = Operators("aten")
-"""the operators that PyTorch is made of"""
+"""the operators of PyTorch's ATen library"""

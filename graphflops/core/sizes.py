@@ -1,4 +1,4 @@
-"""Size and Spec: how big things are, as exact integers or as symbols. The only place that knows SymInt."""
+"""Size and Spec: shapes of tensors, in exact integers or symbols."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from graphflops.core.retired import renamed
 
 if TYPE_CHECKING:
     import sympy
@@ -47,7 +49,7 @@ def size_max(a: Size, b: Size) -> Size:
 
 
 def as_size(value: Any) -> Size:
-    """A dimension as PyTorch gives it (``int`` or ``SymInt``) as a Size."""
+    """A dimension (``int`` or ``SymInt``) as a Size."""
     if isinstance(value, int):
         return value
     expression: Size = value.node.expr
@@ -56,46 +58,48 @@ def as_size(value: Any) -> Size:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a rule sees of a tensor: its shape and the name of its dtype, never its values."""
+    """Shape and dtype of a tensor, without values: the type of a rule's arguments."""
 
     shape: Sizes
     dtype: str = "float32"
-    stored: Size | None = None
-    """how many numbers a sparse matrix holds, or a mask of attention lets through; None of what is dense or unknown"""
+    nnz: Size | None = None
+    """number of stored elements of a sparse matrix, or of ones in an attention mask; None if dense or unknown"""
+
+    stored, held = renamed("nnz"), renamed("effective_numel")
 
     @property
     def numel(self) -> Size:
-        """The number of elements."""
+        """Number of elements."""
         return prod(self.shape)
 
     @property
-    def held(self) -> Size:
-        """The number of elements that are there: those that a sparse matrix holds or a mask lets through, else all."""
-        return self.numel if self.stored is None else self.stored
+    def effective_numel(self) -> Size:
+        """``nnz`` if it is known, else ``numel``."""
+        return self.numel if self.nnz is None else self.nnz
 
     @property
     def is_complex(self) -> bool:
-        """Whether an element is a complex number."""
+        """Whether the dtype is complex."""
         return self.dtype.startswith("complex")
 
     @property
     def is_floating(self) -> bool:
-        """Whether an element is a real or complex floating-point number, so that a gradient can exist."""
+        """Whether the dtype is floating-point or complex, so that a gradient can exist."""
         return self.is_complex or "float" in self.dtype
 
     @property
     def nbytes(self) -> Size:
-        """How many bytes the elements take, by the width that the dtype's name says; a bool takes one."""
+        """Bytes of the elements, by the width in the name of the dtype; a bool takes one."""
         bits = re.search(r"\d+", self.dtype)
         return self.numel * (int(bits.group()) // 8 if bits else int(self.dtype == "bool"))
 
     def __str__(self) -> str:
-        sparse = "" if self.stored is None else f" of which {self.stored} are stored"
+        sparse = "" if self.nnz is None else f" of which {self.nnz} are stored"
         return f"{self.dtype}({', '.join(map(str, self.shape))}){sparse}"
 
 
 def spec(*shape: Size, dtype: str = "float32") -> Spec:
-    """A Spec in few letters, for tests and notebooks.
+    """A Spec from sizes, for tests and notebooks.
 
     >>> spec(32, 512).numel
     16384

@@ -1,4 +1,4 @@
-"""What is known of an object, kept for as long as somebody else keeps the object."""
+"""A cache that does not keep its keys alive."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from functools import wraps
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-Known = TypeVar("Known")
+Result = TypeVar("Result")
 
 
-def weakly_cached(function: Callable[[Any], Known]) -> Callable[[Any], Known]:
-    """As ``functools.cache`` of one argument, which is not kept alive: an operator of the user's goes with its library.
+def weakly_cached(function: Callable[[Any], Result]) -> Callable[[Any], Result]:
+    """``functools.cache`` for one argument that is held by a weak reference.
 
-    The answer must not hold what it is of.
+    A result must not refer to its argument.
     """
-    answers: WeakKeyDictionary[Any, Known] = WeakKeyDictionary()
+    results: WeakKeyDictionary[Any, Result] = WeakKeyDictionary()
 
     @wraps(function)
-    def cached(of: Any) -> Known:
+    def cached(argument: Any) -> Result:
         try:
-            return answers[of]
+            return results[argument]
         except KeyError:
-            return answers.setdefault(of, function(of))
+            return results.setdefault(argument, function(argument))
 
     return cached

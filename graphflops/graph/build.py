@@ -196,7 +196,7 @@ def _origin(node: fx.Node) -> Source:
 def _masks(record: NodeRecord) -> Iterator[tuple[str, Spec]]:
     """Yield the operands that are attention masks, with the number of elements that they let through."""
     for name, nnz in record.mask_nnz.items():
-        yield name, replace(_spec(record_of(record.operands[name])), stored=nnz)
+        yield name, replace(_spec(record_of(record.operands[name])), nnz=nnz)
 
 
 def _with_specs(value: Any) -> Any:

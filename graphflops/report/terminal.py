@@ -1,4 +1,4 @@
-"""The one place where text goes out: everything that is printed goes through ``say`` or a ``Terminal``."""
+"""Output: everything is printed by ``say`` or a ``Terminal``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rich.segment import Segment
 
 from graphflops.core.characters import READABLE, readable, safe
 
-WIDEST = 100_000
-"""characters of a line, whatever COLUMNS says"""
+MAX_WIDTH = 100_000
+"""characters of a line, whatever COLUMNS is"""
 
 
 def say(text: object = "", *, end: str = "\n", error: bool = False) -> None:
-    """Print a text, to the error stream if it is an error; that nobody listens there is no error of its own."""
+    """Print a text, or an error to the error stream; a closed error stream is ignored."""
     file = sys.stderr if error else sys.stdout
-    if file is None:  # it was closed before Python started
+    if file is None:  # closed before Python started
         return
     try:
         file.write(_fit(f"{text}{end}", file))
@@ -32,7 +32,7 @@ def say(text: object = "", *, end: str = "\n", error: bool = False) -> None:
 
 
 class Terminal(Console):
-    """A console that prints text as text: no markup, no emoji names, nothing that its terminal obeys or lacks."""
+    """A console without markup and emoji names, which escapes control characters and characters of other encodings."""
 
     def __init__(self, file: IO[str] | None = None, *, width: int | None = None, highlight: bool = True) -> None:
         super().__init__(
@@ -40,37 +40,37 @@ class Terminal(Console):
         )
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """As Console does, cell by cell, so that tables stay aligned."""
+        """Render as Console does; the text of each cell is made printable, so that tables stay aligned."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=_fit(segment.text, self.file))
 
 
 @contextmanager
-def prepared() -> Iterator[None]:
-    """While this is open, what others print to our streams is readable on any console too, at a width that there is."""
-    streams: list[Any] = [each for each in (sys.stdout, sys.stderr) if hasattr(each, "reconfigure")]
-    errors = [each.errors for each in streams]
+def printable_streams() -> Iterator[None]:
+    """A context in which other code prints to the standard streams in any encoding, at a valid width."""
+    streams: list[Any] = [stream for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")]
+    errors = [stream.errors for stream in streams]
     environment = dict(os.environ)
-    sound = _environment(environment)
-    for name in environment.keys() - sound.keys():
+    invalid = environment.keys() - _environment(environment).keys()
+    for name in invalid:
         del os.environ[name]
-    for each in streams:
-        each.reconfigure(errors=READABLE)
+    for stream in streams:
+        stream.reconfigure(errors=READABLE)
     try:
         yield
     finally:
-        for each, before in zip(streams, errors, strict=True):
-            if not each.closed:
-                each.reconfigure(errors=before)
-        os.environ.update({name: environment[name] for name in environment.keys() - sound.keys()})
+        for stream, handler in zip(streams, errors, strict=True):
+            if not stream.closed:
+                stream.reconfigure(errors=handler)
+        os.environ.update({name: environment[name] for name in invalid})
 
 
-def let_go() -> None:
-    """Forget what standard output could not take: Python would try again as it ends, and complain."""
+def discard_stdout() -> None:
+    """Discard text that standard output did not accept; otherwise Python writes it again at exit, and fails."""
     if sys.__stdout__ is not None and sys.stdout is sys.__stdout__:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.__stdout__.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.__stdout__.fileno())
+        os.close(null)
 
 
 def _fit(text: str, file: Any) -> str:
@@ -80,7 +80,7 @@ def _fit(text: str, file: Any) -> str:
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without a width or height that no terminal has."""
+    """The environment without an invalid width or height of the terminal."""
     return {
         name: value
         for name, value in environment.items()
@@ -89,4 +89,4 @@ def _environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_size(value: str) -> bool:
-    return len(value) < 20 and 1 <= int(value) <= WIDEST
+    return len(value) < 20 and 1 <= int(value) <= MAX_WIDTH

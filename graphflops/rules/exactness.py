@@ -96,7 +96,7 @@ def _sizes(values: Iterable[Any], levels: int) -> Iterator[Any]:
     for value in values:
         if isinstance(value, Spec):
             yield from value.shape
-            yield value.stored
+            yield value.nnz
         elif isinstance(value, (tuple, list)) and levels:
             yield from _sizes(value, levels - 1)
         else:

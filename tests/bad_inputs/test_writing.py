@@ -23,7 +23,7 @@ OLD, NEW = "old\n", "new\n" * 50_000
 def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With files that have no name until they are whole, and on file systems that know none."""
     if request.param != "as the system can":
-        monkeypatch.setattr(writing, "_nameless", lambda folder: None)
+        monkeypatch.setattr(writing, "_open_unnamed", lambda folder: None)
 
 
 @pytest.fixture
@@ -96,9 +96,9 @@ class TestDevices:
         assert (tmp_path / "fifo").is_fifo()
 
     def test_a_fifo_that_nobody_reads_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(writing, "READER_COMES_IN", 0.1)
+        monkeypatch.setattr(writing, "FIFO_TIMEOUT", 0.1)
         os.mkfifo(tmp_path / "fifo")
-        with pytest.raises(UsageError, match="nobody reads"):
+        with pytest.raises(UsageError, match="has no reader"):
             write_atomic(tmp_path / "fifo", NEW)
         assert (tmp_path / "fifo").is_fifo()
 
@@ -147,7 +147,7 @@ class TestFailures:
             os.write(descriptor, data[:10])
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(writing, "_fill", full)
+        monkeypatch.setattr(writing, "_write_all", full)
         with pytest.raises(UsageError, match="No space left"):
             write_atomic(tmp_path / "file", NEW)
         assert [each.read_text() for each in tmp_path.iterdir()] == [OLD] * there
@@ -161,7 +161,7 @@ class TestFailures:
         assert (tmp_path / "file").read_text() == OLD
 
     @pytest.mark.parametrize("there", [True, False])
-    @pytest.mark.parametrize("step", ["_as_before", "_fill", "_named", "replace"])
+    @pytest.mark.parametrize("step", ["_copy_mode", "_write_all", "_link", "replace"])
     def test_an_interrupt_leaves_the_old_and_nothing_else(
         self, tmp_path: Path, there: bool, step: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
