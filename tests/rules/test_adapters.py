@@ -213,7 +213,7 @@ class TestHooksOfModules:
             m.total_ops += helper(m)
 
         (unknown,) = analyze(Attend(), (X,), rules=[adapters.module_hook(Attend, count)], training=False).unknown
-        assert unknown.why == "the hook reads heads of the module in code that is not its own: name it in attributes="
+        assert unknown.why == "a function called by the hook reads heads of the module: name it in attributes="
         assert analyze(Attend(), (X,), rules=[adapters.module_hook(Attend, count, attributes=["heads"])]).macs == 2
 
 
@@ -273,10 +273,10 @@ class TestMarked:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (lambda: adapters.torch_formula(nn.Linear, of_shapes), "is no operator"),
-        (lambda: adapters.fvcore_handle("no::such", of_shapes), "'no::such' is no operator that is there"),
-        (lambda: adapters.module_hook(OP, of_shapes), "is no module class"),
-        (lambda: adapters.torch_formula(OP, of_shapes, counts="flops"), "counts is a class of work, not 'flops'"),
+        (lambda: adapters.torch_formula(nn.Linear, of_shapes), "is not a registered operator"),
+        (lambda: adapters.fvcore_handle("no::such", of_shapes), "'no::such' is not a registered operator"),
+        (lambda: adapters.module_hook(OP, of_shapes), "is not an imported module class"),
+        (lambda: adapters.torch_formula(OP, of_shapes, counts="flops"), "counts='flops' is not a class of work"),
     ],
 )
 def test_what_cannot_be_adapted_is_said(wrong: Any, says: str) -> None:
