@@ -122,7 +122,7 @@ class TestTorch:
             return 15
 
         (unknown,) = analyze(matmul, (X, WEIGHT), rules=[adapters.torch_formula(OP, odd)], training=False).unknown
-        assert "gave 15, which is odd" in unknown.why
+        assert "returned 15, which is odd" in unknown.why
         rule = adapters.torch_formula(OP, odd, counts="elementwise")
         assert analyze(matmul, (X, WEIGHT), rules=[rule], training=False).forward == 15
 
