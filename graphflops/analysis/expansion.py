@@ -127,10 +127,10 @@ def _apart(whole: Work, others: Iterable[str], of_others: Work, weights: Iterabl
 
 def _rule(op: Op, cost: Cost, asked: _ByRule) -> Rule:
     """How the number was found, as a rule that a report can name."""
-    about = "Counted: the single operations that its own forward and backward code runs, at these sizes."
+    about = "Counted: the scalar operations that its forward and backward code runs, at these sizes."
     if asked.found:
         about += f" By their rules: {', '.join(sorted(asked.found))}."
-    return Rule("primitives", (op.target,), lambda: cost, str(SOURCE), 1, about)  # by name: a report outlives what ran
+    return Rule("scalar operations", (op.target,), lambda: cost, str(SOURCE), 1, about)  # by name: a report outlives what ran
 
 
 @dataclass

@@ -81,7 +81,7 @@ def test_a_function_without_a_rule_is_what_it_executes(expand: bool | list[str])
 
 def test_its_entry_says_that_it_was_counted() -> None:
     (entry,) = analyze(SquaredReLU.apply, (X,), expand=["*SquaredReLU"]).entries
-    assert entry.rule.startswith("primitives (analysis/op_counter")
+    assert entry.rule.startswith("scalar operations (analysis/op_counter")
     assert entry.about.startswith("Counted: ")
     assert entry.formula.sizes == {}
 
@@ -130,7 +130,7 @@ def test_a_whole_model_expanded_is_the_model_counted_as_a_whole() -> None:
 def test_only_what_a_pattern_names_is_expanded() -> None:
     model = nn.Sequential(nn.Linear(D, 8), nn.LayerNorm(8), nn.GELU())
     report = analyze(model, (X,), expand=["aten.*norm"])
-    assert {entry.target for entry in report.entries if "primitives" in entry.rule} == {"aten.layer_norm"}
+    assert {entry.target for entry in report.entries if "scalar operations" in entry.rule} == {"aten.layer_norm"}
 
 
 def test_a_pattern_that_names_nothing_is_refused() -> None:
@@ -158,7 +158,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.chdir(tmp_path)
     command = ["analyze", "counted_layers:Layer", "--input", "x=4x6"]
     assert main([*command, "--strict", "--expand", "counted_layers.*", "--explain", "Twice"]) == 0
-    assert "primitives" in capsys.readouterr().out
+    assert "scalar operations" in capsys.readouterr().out
 
 
 def test_a_gradient_comes_back_through_the_results_that_are_used() -> None:
