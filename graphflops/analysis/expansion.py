@@ -130,7 +130,9 @@ def _rule(op: Op, cost: Cost, asked: _ByRule) -> Rule:
     about = "Counted: the scalar operations that its forward and backward code runs, at these sizes."
     if asked.found:
         about += f" By their rules: {', '.join(sorted(asked.found))}."
-    return Rule("scalar operations", (op.target,), lambda: cost, str(SOURCE), 1, about)  # by name: a report outlives what ran
+    return Rule(
+        "scalar operations", (op.target,), lambda: cost, str(SOURCE), 1, about
+    )  # by name: a report outlives what ran
 
 
 @dataclass
