@@ -114,7 +114,7 @@ class TestInACleanEnvironment:
         result = run(clean / "graphflops", "analyze", "--json", "report.json", cwd=tmp_path)
         assert (result.returncode, result.stderr) == (0, "")
         assert "48,938,227,896" in result.stdout
-        assert " 0 unknown" in result.stdout
+        assert " 0 unsupported" in result.stdout
         assert Report.from_json(tmp_path / "report.json").coverage.unknown == 0
 
     def test_every_rule_file_speaks(self, clean: Path, tmp_path: Path) -> None:

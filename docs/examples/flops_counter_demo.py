@@ -101,7 +101,7 @@ def growth(config: ResNetBKConfig) -> None:
 
 def explanation(counter: FLOPsCounter) -> None:
     """Why a number is what it is."""
-    counter.report().explain("blocks.0.bk_layer.output_proj")
+    print(counter.report().explain("blocks.0.bk_layer.output_proj"))
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
-"""The arguments of ``analyze`` and ``law``, looked at before any is used: what is wrong with one is said of it."""
+"""Check the arguments of ``analyze`` and ``capture`` before any of them is used."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -18,90 +19,89 @@ from graphflops.report.conventions import Convention
 
 QUANTIZED = frozenset({torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4})
 
-Given = ParamSpec("Given")
-Answer = TypeVar("Answer")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
-def checked_model(model: Any) -> None:
-    """Say of a model that it can be called, and that each of its modules was made as PyTorch makes them.
+def check_model(model: Any) -> None:
+    """Check that a model can be called, and that each of its modules was initialized.
 
     Raises:
-        UsageError: it cannot, or one was not.
+        UsageError: it cannot be called, or a module was not initialized.
     """
     if inspect.isclass(model):
-        raise UsageError(f"the model is the class {model.__name__}: give an instance of it, {model.__name__}(…)")
+        raise UsageError(f"the model is a class; pass an instance, {model.__name__}(…)")
     if not (callable(model) or isinstance(model, torch.export.ExportedProgram)):
-        raise UsageError(f"the model is a {type(model).__name__}, neither a torch.nn.Module nor a function")
+        raise UsageError(f"the model is a {type(model).__name__}, not a torch.nn.Module or a function")
     if not issubclass(type(model), nn.Module):
         return
-    waiting: list[tuple[str, Any]] = [("", model)]
-    seen: set[int] = set()
-    while waiting:
-        path, module = waiting.pop()
-        if module is None or id(module) in seen:
+    modules: list[tuple[str, Any]] = [("", model)]
+    visited: set[int] = set()
+    while modules:
+        path, module = modules.pop()
+        if module is None or id(module) in visited:
             continue
-        seen.add(id(module))
+        visited.add(id(module))
         try:
             module._parameters, module._buffers  # noqa: B018
             children = module._modules
         except USER_EXCEPTIONS as error:
-            of = f" in {type(model).__name__}" if path else ""
-            where = f"{path or 'the model itself'} ({type(module).__name__}){of}"
+            root = f" in {type(model).__name__}" if path else ""
+            name = f"{path or 'the model itself'} ({type(module).__name__}){root}"
             if isinstance(error, AttributeError):
-                raise UsageError(f"{where} is no whole module: its __init__ does not call super().__init__()") from None
+                raise UsageError(f"{name} is not initialized: its __init__ does not call super().__init__()") from None
             raise UsageError(
-                f"{where} cannot be looked into: {format_error(error)}\n    {location_of(error)}"
+                f"the submodules of {name} cannot be read: {format_error(error)}\n    {location_of(error)}"
             ) from error
-        waiting += [(f"{path}.{name}" if path else name, child) for name, child in children.items()]
+        modules += [(f"{path}.{name}" if path else name, child) for name, child in children.items()]
 
 
-def checked_inputs(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """The inputs of a call, as a tuple and a dict.
+def check_inputs(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Return the inputs of a call as a tuple and a dict.
 
     Raises:
-        UsageError: they are not given so, or a tensor among them is quantized.
+        UsageError: ``args`` is not a tuple, ``kwargs`` is not a dict with names as keys, or a tensor is quantized.
     """
     if not isinstance(args, (tuple, list)):
         raise UsageError(
             f"args must be a tuple of inputs, as in analyze(model, args=(tokens,)), not {type(args).__name__}"
         )
     kwargs = {} if kwargs is None else kwargs
+    expected = "kwargs must be a dict from argument names of forward to inputs"
     if not isinstance(kwargs, Mapping):
-        raise UsageError(f"kwargs must be a dict of inputs by their names in forward, not {type(kwargs).__name__}")
-    if wrong := [name for name in kwargs if not isinstance(name, str)]:
-        raise UsageError(
-            f"kwargs must be a dict of inputs by their names in forward: {format_value(wrong[0])} is no name"
-        )
-    for each in tree_leaves((args, dict(kwargs))):
-        if isinstance(each, torch.Tensor) and each.dtype in QUANTIZED:
+        raise UsageError(f"{expected}, not {type(kwargs).__name__}")
+    if wrong_keys := [key for key in kwargs if not isinstance(key, str)]:
+        raise UsageError(f"{expected}: {format_value(wrong_keys[0])} is not a name")
+    for value in tree_leaves((args, dict(kwargs))):
+        if isinstance(value, torch.Tensor) and value.dtype in QUANTIZED:
             raise UsageError(
-                f"an input is quantized, {str(each.dtype).removeprefix('torch.')}{tuple(each.shape)}: give the floats "
-                "that it comes of, input.dequantize()"
+                f"an input is quantized, {str(value.dtype).removeprefix('torch.')}{tuple(value.shape)}: pass "
+                "input.dequantize()"
             )
     return tuple(args), kwargs
 
 
-def checked_options(**options: Any) -> None:
-    """Say of each option, by its name, that it is of a kind that it may be.
+def check_options(**options: Any) -> None:
+    """Check that each option, given by its name, has a value that it accepts.
 
     Raises:
-        UsageError: it is not; the message says what it may be.
+        UsageError: it has another one; the message says which values are accepted.
     """
     for name, value in options.items():
-        may, what = _MAY_BE[name]
-        if not may(value):
-            raise UsageError(f"{name} must be {what}, not {format_value(value)}")
+        is_accepted, accepted = _ACCEPTED[name]
+        if not is_accepted(value):
+            raise UsageError(f"{name} must be {accepted}, not {format_value(value)}")
 
 
-def checked_patterns(expand: Any) -> bool | list[str]:
-    """The targets to expand: all, none, or those that patterns name.
+def expand_patterns(expand: Any) -> bool | list[str]:
+    """Return the option ``expand`` as True for all Ops, False for none, or a list of patterns of targets.
 
     Raises:
         UsageError: it is none of these.
     """
     if expand is None or _is_flag(expand):
         return bool(expand)
-    patterns: list[Any] = list(expand) if _is_listed(expand) and not isinstance(expand, Mapping) else [None]
+    patterns: list[Any] = list(expand) if _is_collection(expand) and not isinstance(expand, Mapping) else [None]
     if not all(isinstance(pattern, str) for pattern in patterns):
         raise UsageError(
             "expand must be True, False, or a list of patterns, as in "
@@ -110,19 +110,18 @@ def checked_patterns(expand: Any) -> bool | list[str]:
     return patterns
 
 
-def in_words(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
-    """Have a model whose code exits, or raises where nobody asked it to compute, refused like any other that raises."""
-    from functools import wraps
+def report_model_errors(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Decorate a function so that what the model's code raises, or its exit, becomes a ``CaptureError``."""
 
-    @wraps(function)
-    def run(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
+    @functools.wraps(function)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         try:
             return function(*args, **kwargs)
         except GraphflopsError:
             raise
         except USER_EXCEPTIONS as error:
             if isinstance(error, Exception) and not raised_by_user(error):
-                raise  # a fault of ours, which is told with all that is known of it
+                raise  # an error of graphflops, with its whole traceback
             raise CaptureError(
                 f"the model's own code raised {format_error(error)}\n    {location_of(error)}"
             ) from error
@@ -140,12 +139,12 @@ def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-def _is_listed(value: Any) -> bool:
-    """Whether it is several, and not one text, path or rule."""
+def _is_collection(value: Any) -> bool:
+    """Return whether a value is a collection, and not a single string or path."""
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Path))
 
 
-_MAY_BE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+_ACCEPTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "optimizer": (
         lambda value: value is None or (bool(value) and _is_optimizer(value)),
         "the name of an optimizer, such as 'adamw', a class or object of torch.optim, several of these, or None",
@@ -153,12 +152,13 @@ _MAY_BE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "training": (_is_flag, "True or False"),
     "strict": (_is_flag, "True or False"),
     "fold": (_is_flag, "True or False"),
+    "attention": (lambda value: isinstance(value, str) and value in ("flash", "math"), "'flash' or 'math'"),
     "convention": (
         lambda value: isinstance(value, (str, Path, Convention)),
         "the name of a convention, such as 'standard', a .toml file, or a Convention",
     ),
     "rules": (
-        lambda value: value is None or _is_listed(value),
+        lambda value: value is None or _is_collection(value),
         "a list of files, folders, modules or rules, as in rules=['my_rules.py']",
     ),
     "rates": (
@@ -168,3 +168,4 @@ _MAY_BE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         "a dict from patterns to rates, as {'blocks.3.*': 0.62}",
     ),
 }
+"""option → whether it accepts a value, and which values it accepts"""

@@ -89,7 +89,7 @@ def _recomputed(op: Op, book: RuleBook, options: Mapping[str, Any]) -> Iterator[
             yield region, sum((rule.evaluate(offered).forward for rule, offered in offers), ZERO)
 
 
-def at_every_place(graph: OpGraph, unknown: Sequence[Unknown]) -> tuple[Unknown, ...]:
+def expand_repeats(graph: OpGraph, unknown: Sequence[Unknown]) -> tuple[Unknown, ...]:
     """Return the Ops without a rule, at each place where their block is repeated, in order."""
     if not unknown:
         return ()

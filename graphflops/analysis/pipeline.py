@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from graphflops.analysis.arguments import checked_inputs, checked_model, checked_options, checked_patterns, in_words
+from graphflops.analysis.arguments import check_inputs, check_model, check_options, expand_patterns, report_model_errors
 from graphflops.analysis.attribution import Updates, attribute, flops_by_op
-from graphflops.analysis.costing import apply_rules, at_every_place
+from graphflops.analysis.costing import apply_rules, expand_repeats
 from graphflops.analysis.expansion import expand_ops
 from graphflops.analysis.optimizers import OptimizerLike, chosen_optimizers, optimizer_name, updates_of
 from graphflops.analysis.rates.application import apply_rates
@@ -30,7 +30,7 @@ from graphflops.rules.loading import RuleSource, rulebook
 from graphflops.rules.unmatched import unmatched
 
 
-@in_words
+@report_model_errors
 def analyze(
     model: Callable[..., Any] | OpGraph,
     args: tuple[Any, ...] = (),
@@ -77,9 +77,9 @@ def analyze(
         UsageError: an argument is not one of those above.
     """
     if not isinstance(model, OpGraph):
-        checked_model(model)
-    args, kwargs = checked_inputs(args, kwargs)
-    checked_options(
+        check_model(model)
+    args, kwargs = check_inputs(args, kwargs)
+    check_options(
         optimizer=optimizer,
         training=training,
         rules=rules,
@@ -88,7 +88,7 @@ def analyze(
         rates=rates,
         fold=fold,
     )
-    patterns = checked_patterns(expand)
+    patterns = expand_patterns(expand)
     return run_isolated(
         lambda: _analyzed(
             model, args, kwargs, optimizer, training, rules, convention, attention, strict, patterns, rates, fold
@@ -96,7 +96,7 @@ def analyze(
     )
 
 
-@in_words
+@report_model_errors
 def capture(
     model: Callable[..., Any],
     args: tuple[Any, ...] = (),
@@ -129,9 +129,9 @@ def capture(
         RuleError: a rule is wrong, or does not load.
         UsageError: an argument is not one of those above.
     """
-    checked_model(model)
-    args, kwargs = checked_inputs(args, kwargs)
-    checked_options(training=training, rules=rules, convention=convention)
+    check_model(model)
+    args, kwargs = check_inputs(args, kwargs)
+    check_options(training=training, rules=rules, convention=convention)
     _check_attention(attention)
     options, chosen, own = {"attention": attention}, convention_named(convention), tuple(passes)
 
@@ -197,7 +197,7 @@ def _analyzed(
     costs = apply_rules(graph, book, options, strict=strict)
     costs, not_expanded = expand_ops(graph, costs, expand, book, options)
     updates = updates_of(graph, optimizers, book, options)
-    unknown = (*at_every_place(graph, costs.unknown), *updates.unknown)
+    unknown = (*expand_repeats(graph, costs.unknown), *updates.unknown)
     if strict and unknown:
         raise MissingRules(missing_rules(unknown), unknown)
     ledger = attribute(graph, costs, updates, options, is_builtin=book.is_shipped)

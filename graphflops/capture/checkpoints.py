@@ -17,10 +17,8 @@ from typing import Any
 
 import torch
 
+from graphflops.capture.checkpoint_frames import CheckpointFrame, KeptResults, frame_of
 from graphflops.core.torch_compat import (
-    CheckpointFrame,
-    KeptResults,
-    frame_of,
     is_of_checkpoint,
     saved_tensors_hooks,
     top_saved_tensors_hooks,
@@ -28,7 +26,7 @@ from graphflops.core.torch_compat import (
 
 
 @dataclass(eq=False)
-class Region:
+class CheckpointedRegion:
     """A region in which operators are recorded; ``frame`` is PyTorch's own record of it, None if it is reentrant."""
 
     frame: CheckpointFrame | None = None
@@ -85,9 +83,9 @@ class Dispatched:
 
     op: Any
     offered: dict[str, Any]
-    numbers: Sequence[tuple[Region, int]]
+    numbers: Sequence[tuple[CheckpointedRegion, int]]
 
-    def is_kept_by(self, region: Region) -> bool:
+    def is_kept_by(self, region: CheckpointedRegion) -> bool:
         """Whether a region kept its result."""
         return any(each is region and each.is_kept(self.op, number) for each, number in self.numbers)
 
@@ -96,7 +94,7 @@ class Dispatched:
 class Place:
     """Where a call ran: in which regions, from the outermost, how much each had saved before, and what it ran."""
 
-    regions: Sequence[tuple[Region, int]] = ()
+    regions: Sequence[tuple[CheckpointedRegion, int]] = ()
     ran: Sequence[Dispatched] = ()
 
     def reaches(self) -> tuple[int, ...]:
@@ -121,16 +119,18 @@ class Place:
         return again
 
 
-class Regions:
+class CheckpointedRegions:
     """The regions of one trace."""
 
     def __init__(self) -> None:
         self.others: dict[Any, None] = {}
         """hooks of the user's that were met"""
-        self._of_frames: dict[int, Region] = {}
-        self._open: dict[int, tuple[Any, tuple[Region, ...]]] = {}  # id of hooks → them, and what is open under them
+        self._of_frames: dict[int, CheckpointedRegion] = {}
+        self._open: dict[
+            int, tuple[Any, tuple[CheckpointedRegion, ...]]
+        ] = {}  # id of hooks → them, and what is open under them
 
-    def open(self) -> tuple[Region, ...]:
+    def open(self) -> tuple[CheckpointedRegion, ...]:
         """The regions that are open, from the outermost."""
         top = top_saved_tensors_hooks(True)
         if top is None:
@@ -144,8 +144,8 @@ class Regions:
             self._open[id(top[0])] = top[0], found
         return self._open[id(top[0])][1]
 
-    def _among(self, hooks: Sequence[Any]) -> tuple[Region, ...]:
-        found: list[Region] = []
+    def _among(self, hooks: Sequence[Any]) -> tuple[CheckpointedRegion, ...]:
+        found: list[CheckpointedRegion] = []
         for pack, _ in hooks:
             if isinstance(pack, _Reentrant):
                 found.append(pack.region)
@@ -154,7 +154,7 @@ class Regions:
                 if frame is None:
                     found.clear()  # a backward pass inside of the program runs a region again, which is seen as it runs
                 else:
-                    found.append(self._of_frames.setdefault(frame.key, Region(frame)))
+                    found.append(self._of_frames.setdefault(frame.key, CheckpointedRegion(frame)))
         return tuple(found)
 
     def reentrant(self, run: Callable[..., Any], inputs: Sequence[Any]) -> Any:
@@ -165,7 +165,7 @@ class Regions:
         outer = self.open()
         tensors = [each for each in inputs if torch.is_tensor(each)]
         grad = any(each.requires_grad for each in tensors)
-        pack = _Reentrant(Region())
+        pack = _Reentrant(CheckpointedRegion())
         with torch.set_grad_enabled(grad), torch.autograd.graph.saved_tensors_hooks(pack, _as_it_is):
             result = run(*inputs)
         if outer and grad:
@@ -207,7 +207,7 @@ class AtHand:
 class _Reentrant:
     """Hooks that do nothing but say which region is open; what is saved in it, regions around it do not see."""
 
-    def __init__(self, region: Region) -> None:
+    def __init__(self, region: CheckpointedRegion) -> None:
         self.region = region
 
     def __call__(self, tensor: Any) -> Any:

@@ -18,7 +18,7 @@ from torch import fx, nn
 
 from graphflops.capture.aborts import FoldingAborted
 from graphflops.capture.backward_hooks import has_hooks
-from graphflops.capture.checkpoints import Region
+from graphflops.capture.checkpoints import CheckpointedRegion
 from graphflops.capture.failures import user_line
 from graphflops.capture.identical_blocks import OF_TORCH, PLAIN, Block
 from graphflops.capture.layouts import nnz_of
@@ -59,7 +59,7 @@ class Pattern:
     """what it read and wrote of the objects that it was called with"""
     tensors: Any = None
     """what must be equal in a repeat of its tensors, with those that it read of these objects"""
-    region: Region | None = None
+    region: CheckpointedRegion | None = None
     """the checkpointed region that it ran in"""
     calls: int = 0
     """how many calls there were in that region when it had run"""

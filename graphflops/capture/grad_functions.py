@@ -1,6 +1,7 @@
-"""By what autograd remembers of a tensor, the node that made it; and by what a model holds, the name of a tensor.
+"""Lookup of the node that made a tensor by its ``grad_fn``, and of the name of a parameter by the model.
 
-Both are asked for tensors that nobody saw being made. A graph is gone through once, and not again for each of them.
+Both are for tensors that no intercepted call returned. Each node of the graph is visited once, and not again for each
+lookup.
 """
 
 from __future__ import annotations
@@ -13,72 +14,72 @@ from torch import fx, nn
 from graphflops.capture.record import UNSET, record_of
 from graphflops.core.torch_compat import DisableTorchFunction
 
-History: TypeAlias = "tuple[Any, int]"
-"""the function that autograd has a tensor from, and which of its results it is"""
+GradientEdge: TypeAlias = "tuple[Any, int]"
+"""``grad_fn`` and ``output_nr`` of a tensor"""
 
 
-class Histories:
-    """The nodes of a graph that is being written, by the histories of what they made."""
+class GradFunctionIndex:
+    """The nodes of a graph that is being written, by the gradient edges of their values."""
 
     def __init__(self, graph: fx.Graph) -> None:
         self._graph = graph
         self._last: fx.Node = graph._root
-        self._nodes: dict[History, list[fx.Node]] = {}
-        self._is_old = False
+        self._nodes: dict[GradientEdge, list[fx.Node]] = {}
+        self._is_stale = False
 
-    def are_old(self) -> None:
-        """Something was written to in place: its views may have other histories than when they were looked at."""
-        self._is_old = True
+    def mark_stale(self) -> None:
+        """Something was written to in place: views of it may have other gradient edges than when they were indexed."""
+        self._is_stale = True
 
     def node_of(self, tensor: torch.Tensor) -> fx.Node | None:
-        """The last node that made another tensor of the same history."""
+        """The last node whose value is another tensor with the same gradient edge."""
         with DisableTorchFunction():
-            self._read_on()
-            node = self._known(tensor)
-            if node is None and self._is_old:
-                self._last, self._is_old = self._graph._root, False
+            self._update()
+            node = self._lookup(tensor)
+            if node is None and self._is_stale:
+                self._last, self._is_stale = self._graph._root, False
                 self._nodes.clear()
-                self._read_on()
-                node = self._known(tensor)
+                self._update()
+                node = self._lookup(tensor)
         return node
 
-    def node_with(self, function: Any, index: int) -> fx.Node | None:
-        """The first node that made something of this history; not what a call saved inside, which was not seen made."""
+    def node_of_edge(self, function: Any, index: int) -> fx.Node | None:
+        """The first node whose value has a gradient edge, except for tensors that a call saved inside."""
         with DisableTorchFunction():
-            self._read_on()
+            self._update()
         return next((node for node in self._nodes.get((function, index), ()) if node.op != "get_attr"), None)
 
-    def _known(self, tensor: torch.Tensor) -> fx.Node | None:
-        wanted = history_of(tensor)
-        for node in reversed(self._nodes.get(wanted, ())):
+    def _lookup(self, tensor: torch.Tensor) -> fx.Node | None:
+        edge = gradient_edge(tensor)
+        for node in reversed(self._nodes.get(edge, ())):
             value = record_of(node).value
-            if value is not tensor and history_of(value) == wanted:
+            if value is not tensor and gradient_edge(value) == edge:
                 return node
         return None
 
-    def _read_on(self) -> None:
-        """Look at what was written since; what has no value yet is waited for."""
+    def _update(self) -> None:
+        """Index the nodes that were written since, up to the first without a value."""
         while (node := self._last._next) is not self._graph._root and (value := record_of(node).value) is not UNSET:
             self._last = node
-            if isinstance(value, torch.Tensor) and (history := history_of(value))[0] is not None:
-                self._nodes.setdefault(history, []).append(node)
+            if isinstance(value, torch.Tensor) and (edge := gradient_edge(value))[0] is not None:
+                self._nodes.setdefault(edge, []).append(node)
 
 
-def history_of(tensor: torch.Tensor) -> History:
-    """The history of a tensor; none of a leaf."""
+def gradient_edge(tensor: torch.Tensor) -> GradientEdge:
+    """The gradient edge of a tensor; its function is None for a leaf."""
     try:
         return tensor.grad_fn, tensor.output_nr
     except RuntimeError:  # a view whose base was written to in a way that PyTorch cannot follow
         return None, -1
 
 
-def held_under(root: nn.Module, path: str, tensor: torch.Tensor) -> str | None:
-    """The name of a parameter as a model holds it now: looked for in the module at the path, then everywhere."""
+def parameter_name(root: nn.Module, path: str, tensor: torch.Tensor) -> str | None:
+    """The present name of a parameter in a model; the module at ``path`` is searched first."""
     try:
-        near = root.get_submodule(path)._parameters
-    except AttributeError:  # a path that a given graph remembers
-        near = {}
-    for name, parameter in near.items():
+        parameters = root.get_submodule(path)._parameters
+    except AttributeError:  # a path from a given graph
+        parameters = {}
+    for name, parameter in parameters.items():
         if parameter is tensor:
             return f"{path}.{name}" if path else name
     return next((name for name, parameter in root.named_parameters() if parameter is tensor), None)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from graphflops.capture.backward_hooks import of_tensor, together
+from graphflops.capture.backward_hooks import merge_multi_grad_hooks, tensor_hooks
 from graphflops.capture.record import Hook, NodeRecord, record_of
 from graphflops.capture.writer import GraphWriter
 from graphflops.core.torch_compat import DisableTorchFunction
@@ -36,8 +36,8 @@ def run_backward_hooks(writer: GraphWriter, hooks: Iterable[Hook]) -> None:
     tensors = {id(value): (value, node) for value, node in values if torch.is_tensor(value)}
     every_hook = list(hooks)
     for tensor, node in tensors.values():
-        every_hook += of_tensor(tensor, node, writer.gradient_like)
-    for hook in together(every_hook, writer.gradient_like):
+        every_hook += tensor_hooks(tensor, node, writer.gradient_like)
+    for hook in merge_multi_grad_hooks(every_hook, writer.gradient_like):
         writer.hook = hook
         writer.module_paths.append(hook.owner)
         try:

@@ -1,4 +1,4 @@
-"""Attention by its formula, as ``SDPBackend.MATH`` runs it, whatever kernel is chosen elsewhere."""
+"""Attention as ``SDPBackend.MATH`` computes it, whatever kernel is selected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ aten = torch.ops.aten
 
 ATTENTION = aten.scaled_dot_product_attention.default
 FUSED_BACKWARD = aten._scaled_dot_product_flash_attention_for_cpu_backward
-"""the gradients of the kernel that stand-ins choose, which have none of their own"""
+"""backward of the kernel that fake tensors select; it has no gradient itself"""
 
 
 def math_attention(
@@ -24,7 +24,7 @@ def math_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """``scaled_dot_product_attention`` of two visible products and a softmax, all of which have gradients again."""
+    """``scaled_dot_product_attention`` as two products and a softmax, each of which can be differentiated twice."""
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         attn_mask = torch.where(attn_mask, 0.0, torch.scalar_tensor(float("-inf"), dtype=query.dtype))
     return aten._scaled_dot_product_attention_math(

@@ -14,7 +14,7 @@ from torch import fx, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from graphflops.capture.aborts import FoldingAborted
-from graphflops.capture.backward_hooks import are_on_all_modules, of_module
+from graphflops.capture.backward_hooks import has_global_module_hooks, module_hooks
 from graphflops.capture.call_arguments import arguments_by_name
 from graphflops.capture.checkpoints import Dispatched, Place
 from graphflops.capture.cleanup import close_regions, drop_bookkeeping
@@ -98,7 +98,7 @@ class Tracer(GraphWriter):
         """Run the root on fake tensors in the place of its inputs, and record the calls."""
         blocks = (
             identical_blocks(self.modules, lambda module: self.is_leaf_module(module, ""))
-            if fold and not are_on_all_modules()
+            if fold and not has_global_module_hooks()
             else []
         )
         with self.fakes.fake_mode(), torch.set_grad_enabled(grad):
@@ -201,8 +201,8 @@ class Tracer(GraphWriter):
         """Remember what the backward hooks of a module will be called with."""
         if self.hook is not None or self.folding.is_asleep(module):
             return  # a block that repeats another one has none
-        if module._backward_hooks or module._backward_pre_hooks or are_on_all_modules():
-            self.hooks += of_module(module, path, args, result, self.node_of, self.gradient_like)
+        if module._backward_hooks or module._backward_pre_hooks or has_global_module_hooks():
+            self.hooks += module_hooks(module, path, args, result, self.node_of, self.gradient_like)
 
     def _place(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Placeholders for every tensor of the inputs, named as forward names them."""

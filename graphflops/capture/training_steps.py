@@ -193,7 +193,7 @@ class Steps:
             seen.add(edge)
             if _is_leaf(edge[0]):
                 found[self.tracer.node_of(edge[0].variable)] = None
-            elif (node := self.tracer.histories.node_with(*edge)) is not None:
+            elif (node := self.tracer.grad_functions.node_of_edge(*edge)) is not None:
                 found[node] = None
             else:
                 waiting += edge[0].next_functions

@@ -15,11 +15,11 @@ from torch import fx, nn
 
 from graphflops.capture.aborts import CompositeExpanded, FoldingAborted
 from graphflops.capture.call_arguments import spec_if_tensor
-from graphflops.capture.checkpoints import Dispatched, Place, Region, Regions
+from graphflops.capture.checkpoints import CheckpointedRegion, CheckpointedRegions, Dispatched, Place
 from graphflops.capture.constant_propagation import ConstantPropagation
 from graphflops.capture.failures import user_line
 from graphflops.capture.fake_tensors import copy_if_stateful, differentiable_results, tensors_of
-from graphflops.capture.grad_functions import Histories, held_under, history_of
+from graphflops.capture.grad_functions import GradFunctionIndex, gradient_edge, parameter_name
 from graphflops.capture.layouts import layout_error, nnz_of
 from graphflops.capture.math_attention import ATTENTION, FUSED_BACKWARD
 from graphflops.capture.record import Hook, NodeRecord, record_of
@@ -65,7 +65,7 @@ class GraphWriter(fx.Tracer):
         self.session = session() or Session()
         self.session.own(self)
         self.graph = fx.Graph(tracer_cls=type(self))
-        self.histories = Histories(self.graph)
+        self.grad_functions = GradFunctionIndex(self.graph)
         self.nodes: dict[int, fx.Node] = {}  # id of a fake tensor → the node that made it
         self.kept_alive: list[torch.Tensor] = []  # so that an id stays its tensor's own
         self.read_by_repeats: set[fx.Node] = set()
@@ -75,7 +75,7 @@ class GraphWriter(fx.Tracer):
         self.called: set[str] = set()  # paths of the modules that ran
         self.line = ""  # of the node of a given graph that runs
         values.assumptions.line = self.current_line
-        self.regions = Regions()
+        self.regions = CheckpointedRegions()
         self.place = Place()  # of the last operator
         self.dispatched: list[Dispatched] = []  # in selective regions, since the last call was recorded
         self.hook: Hook | None = None  # the backward hook that runs
@@ -115,7 +115,7 @@ class GraphWriter(fx.Tracer):
         """Return the user's source line that runs."""
         return self.line or user_line()
 
-    def current_region(self) -> Region | None:
+    def current_region(self) -> CheckpointedRegion | None:
         """Return the innermost checkpointed region that is open."""
         return regions[-1] if (regions := self.regions.open()) else None
 
@@ -161,7 +161,7 @@ class GraphWriter(fx.Tracer):
             with self.paused():
                 record.mask_nnz = {"attn_mask": self.values.evaluator.mask_nnz(mask)}
         for name in signature.written:
-            self.histories.are_old()
+            self.grad_functions.mark_stale()
             if torch.is_tensor(arguments[name]):
                 self.on_write(arguments[name])
             self._record_write_to_base(arguments[name])
@@ -330,7 +330,7 @@ class GraphWriter(fx.Tracer):
         if node is not None and not is_unseen and not is_parameter:
             return node
         if is_unseen and fake.grad_fn is not None:
-            if (saved := self.histories.node_of(fake)) is not None:
+            if (saved := self.grad_functions.node_of(fake)) is not None:
                 self.nodes[id(fake)] = saved
                 self.kept_alive.append(fake)
             elif node is None and may_expand and torch.is_grad_enabled():
@@ -359,7 +359,7 @@ class GraphWriter(fx.Tracer):
                 (sequence_number(function), node)
                 for node in self.graph.nodes
                 if torch.is_tensor(value := record_of(node).value)
-                and (function := history_of(value)[0]) is not None
+                and (function := gradient_edge(value)[0]) is not None
                 and sequence_number(function) >= number
             ]
         call = record_of(min(after, key=lambda pair: pair[0])[1]).call if after else None
@@ -380,7 +380,7 @@ class GraphWriter(fx.Tracer):
 
     def _converted_name(self, fake: torch.Tensor) -> str | None:
         """Return the name of a parameter that was converted while the model ran: it is trained under it."""
-        return held_under(self.program, self.module_paths[-1], fake)
+        return parameter_name(self.program, self.module_paths[-1], fake)
 
     # -- backward ------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from graphflops import models
-from graphflops.analysis.arguments import checked_model
+from graphflops.analysis.arguments import check_model
 from graphflops.cli.inputs import Input, bind, refuse_duplicates, split
 from graphflops.core.errors import UsageError
 from graphflops.core.messages import USER_EXCEPTIONS, format_error, location_of, shortened
@@ -63,7 +63,7 @@ def load_model(target: str) -> nn.Module:
     model = factory if issubclass(type(factory), nn.Module) else _call(factory, target)
     if not issubclass(type(model), nn.Module):
         raise UsageError(f"{target} returned a {type(model).__name__}, not a torch.nn.Module")
-    checked_model(model)
+    check_model(model)
     return model  # type: ignore[no-any-return]
 
 

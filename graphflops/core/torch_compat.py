@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -59,6 +59,7 @@ try:
     from torch.utils.checkpoint import SAC_IGNORED_OPS as SAC_IGNORED_OPS
     from torch.utils.checkpoint import _CachedTorchDispatchMode, _checkpoint_hook, _CheckpointFrame
 
+    SelectiveCheckpointMode = _CachedTorchDispatchMode
     function_of_graph = torch._C._create_function_from_graph
     current_graph_task = torch._C._current_graph_task_id
     current_autograd_node = torch._C._current_autograd_node
@@ -128,21 +129,21 @@ def _probe() -> None:
     for owner, held, names in ATTRIBUTES:
         for name in names:
             if not hasattr(held, name) and name not in _set_by(held):
-                _refuse(f"{owner} has no {name}")
+                refuse(f"{owner} has no {name}")
     frame = set(_CheckpointFrame.__init__.__code__.co_names)
     for missing in sorted({"recompute_fn", "weak_holders", "early_stop"} - frame):
-        _refuse(f"the frame of a checkpoint has no {missing}")
+        refuse(f"the frame of a checkpoint has no {missing}")
     if not frame & {"saved_args", "input_saver"}:
-        _refuse("the frame of a checkpoint does not say which inputs it saved")
+        refuse("the frame of a checkpoint does not say which inputs it saved")
     if "frame" not in _free_names(_checkpoint_hook.__init__.__code__, "pack_hook"):
-        _refuse("the hooks of a checkpoint do not hold its frame")
+        refuse("the hooks of a checkpoint do not hold its frame")
     generator = "_checkpoint_without_reentrant_generator"  # since 2.15 one of this name hands on to another
     of_checkpoint = vars(torch.utils.checkpoint)
     makes = of_checkpoint.get(f"{generator}_impl", of_checkpoint.get(generator))
     if "recompute_context" not in _free_names(getattr(makes, "__code__", None), "recompute_fn"):
-        _refuse("a checkpoint does not hold its context")
-    if "storage" not in _CachedTorchDispatchMode.__init__.__code__.co_names:
-        _refuse("a selective checkpoint does not hold its storage")
+        refuse("a checkpoint does not hold its context")
+    if "storage" not in SelectiveCheckpointMode.__init__.__code__.co_names:
+        refuse("a selective checkpoint does not hold its storage")
 
 
 def _set_by(cls: Any) -> set[str]:
@@ -151,7 +152,8 @@ def _set_by(cls: Any) -> set[str]:
     return {name for each in methods for name in each.__code__.co_names}
 
 
-def _refuse(lacking: str) -> None:
+def refuse(lacking: str) -> None:
+    """Raise ``UnsupportedTorch``: this version lacks something."""
     raise UnsupportedTorch(f"torch {torch.__version__} is not supported: {lacking}")
 
 
@@ -203,7 +205,7 @@ def device_guard() -> tuple[Any, str] | None:
 
 def _replaceable(module: ModuleType, name: str) -> tuple[Any, str]:
     if not hasattr(module, name):
-        _refuse(f"{module.__name__} has no {name}")
+        refuse(f"{module.__name__} has no {name}")
     return module, name
 
 
@@ -406,7 +408,7 @@ def applied_by(node: Any) -> Any:
 # -- checkpoints ---------------------------------------------------------------------------------------------------
 
 _HOOKS_OF_CHECKPOINTS = torch.utils.checkpoint.__name__
-_RECOMPUTED = getattr(torch.utils.checkpoint, "_RECOMPUTE", None)
+RECOMPUTED = getattr(torch.utils.checkpoint, "_RECOMPUTE", None)
 """before 2.13 there is none: a list of results has those alone that were kept"""
 
 
@@ -445,97 +447,3 @@ def is_of_checkpoint(pack: Any) -> bool:
 def is_frame(value: Any) -> bool:
     """Whether a value is PyTorch's record of a checkpointed region, which before 2.12 holds a tensor."""
     return isinstance(value, _CheckpointFrame)
-
-
-def frame_of(pack: Any) -> CheckpointFrame | None:
-    """The checkpoint whose hook this is, of ``torch.utils.checkpoint``; None of one that is just run again.
-
-    Raises:
-        UnsupportedTorch: it is neither.
-    """
-    if "frame" in pack.__code__.co_freevars:
-        return CheckpointFrame(_closed_over(pack, "frame"))
-    if "_recomputation_hook" not in pack.__qualname__ and "target_frame_ref" not in pack.__code__.co_freevars:
-        _refuse(f"{pack.__qualname__}, a hook of a checkpoint, is not known")
-    return None
-
-
-class CheckpointFrame:
-    """PyTorch's own record of a checkpointed region."""
-
-    def __init__(self, frame: Any) -> None:
-        self.frame = frame
-
-    @property
-    def key(self) -> int:
-        """The identity of PyTorch's record."""
-        return id(self.frame)
-
-    @property
-    def saved(self) -> int:
-        """How many tensors have been saved in it so far."""
-        return len(self.frame.weak_holders)
-
-    @property
-    def stops_early(self) -> bool:
-        """Whether it is run again only until the last of what is saved is there."""
-        return bool(self.frame.early_stop)
-
-    @property
-    def inputs(self) -> list[Any]:
-        """The inputs that it runs again on; its tensors are saved, and each here as something that is no plain value.
-
-        Before 2.12 a node of autograd saves them, which tells how many there are.
-        """
-        if hasattr(self.frame, "saved_args"):
-            return list(self.frame.saved_args)
-        node = self.frame.input_saver.grad_fn
-        plain = _closed_over(node.get_args, "args")[1:]
-        indices = [each - 1 for each in _closed_over(node.get_args, "tensor_indices") if each]
-        return [object() if place in indices else each for place, each in enumerate(plain)]
-
-    def kept(self) -> KeptResults | None:
-        """What it keeps of the operators that run in it, if it is selective."""
-        mode = _closed_over(self.frame.recompute_fn, "recompute_context")
-        return KeptResults(mode.storage) if isinstance(mode, _CachedTorchDispatchMode) else None
-
-
-class KeptResults:
-    """The results of operators that a selective checkpoint keeps.
-
-    Since 2.13 PyTorch's record has an entry for each call, with a mark if its result was not kept. Before, it has the
-    kept ones alone, one after the other: of a call it was kept if there is one more when the next one begins.
-    """
-
-    def __init__(self, storage: Any) -> None:
-        self._storage = storage
-        self._numbers: Counter[Any] = Counter()
-        self._before: dict[tuple[Any, int], int] = {}
-
-    def number(self, op: Any) -> int:
-        """An operator begins to run: which time this is."""
-        number = self._numbers[op]
-        self._numbers[op] += 1
-        self._before[op, number] = self._many(op)
-        return number
-
-    def is_kept(self, op: Any, number: int) -> bool:
-        """Whether the result of an operator was kept, so that it does not run again; asked when the region is over."""
-        if _RECOMPUTED is not None:
-            return self._storage.get(op, {}).get(number, _RECOMPUTED) is not _RECOMPUTED
-        after = self._before.get((op, number + 1), self._many(op))
-        return after > self._before[op, number]
-
-    def _many(self, op: Any) -> int:
-        return len(self._storage.get(op, ()))
-
-
-def _closed_over(function: Callable[..., Any], name: str) -> Any:
-    """What a function of PyTorch's own closes over under a name.
-
-    Raises:
-        UnsupportedTorch: it closes over nothing of that name.
-    """
-    if name not in (names := function.__code__.co_freevars) or function.__closure__ is None:
-        _refuse(f"{function.__qualname__} does not hold {name}")
-    return function.__closure__[names.index(name)].cell_contents  # type: ignore[index]

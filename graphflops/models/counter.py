@@ -249,7 +249,7 @@ def compare_models(
     for note in notes:
         Terminal().print(f"note: {note}", soft_wrap=True)
     if between is not None:
-        print_waterfall(replace(between, first=model1_name, second=model2_name), Terminal())
+        print_waterfall(replace(between, before=model1_name, after=model2_name), Terminal())
     ratios = ", ".join(f"{phase} {ratio:.2f}×" for phase, ratio in speedup.items())
     Terminal().print(f"Speedup: {ratios} ({model1_name} over {model2_name})", soft_wrap=True)
     return {**counts, "speedup": speedup} if between is None else {**counts, "speedup": speedup, "waterfall": between}

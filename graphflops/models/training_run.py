@@ -1,4 +1,4 @@
-"""What a whole run of ResNet-BK costs, where options decide on what its steps are made, and how often."""
+"""The FLOPs of a training run of ResNet-BK, with the options that change the steps during a run."""
 
 from __future__ import annotations
 
@@ -11,36 +11,42 @@ from graphflops.report.report import Report
 if TYPE_CHECKING:
     from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
 
-OF_A_RUN = ("use_curriculum_learning", "use_active_learning", "use_gradient_caching")
-"""the options that change a run, and no step on a whole sequence"""
-POOL = 4
-"""candidates for each sequence that active learning chooses"""
-REUSE = 2
-"""steps that gradient caching uses a gradient for"""
+RUN_LEVEL_OPTIONS = ("use_curriculum_learning", "use_active_learning", "use_gradient_caching")
+"""options that change a training run, but not a step on a full sequence"""
+POOL_SIZE = 4
+"""candidates per sequence that active learning selects"""
+GRADIENT_REUSE = 2
+"""steps for which gradient caching uses a gradient"""
 
 
 def step_report(config: ResNetBKConfig, batch_size: int, **options: Any) -> Report:
-    """One step of the model that a configuration describes, on whole sequences; ``options`` are ``run_amount``'s."""
-    return _analyzed(_model(config), batch_size, config.n_seq, _fitting(config, options))
+    """The report of one step on full sequences; ``options`` as for ``training_run_cost``."""
+    return _analyze(_model(config), batch_size, config.n_seq, _applicable(config, options))
 
 
-def run_amount(
-    config: ResNetBKConfig, steps: int, batch_size: int, *, pool: int = POOL, reuse: int = REUSE, **options: Any
+def training_run_cost(
+    config: ResNetBKConfig,
+    steps: int,
+    batch_size: int,
+    *,
+    pool: int = POOL_SIZE,
+    reuse: int = GRADIENT_REUSE,
+    **options: Any,
 ) -> PhaseCounts:
-    """What so many steps cost together, exactly.
+    """The exact FLOPs of a training run.
 
-    - ``use_curriculum_learning``: the steps are made on the lengths that ``graphflops.models.curriculum`` says.
-    - ``use_gradient_caching``: of `reuse` steps, one computes a gradient; the optimizer works in all of them.
-    - ``use_active_learning``: before each gradient, `pool` · B candidates go forward, in ``eval``, to choose B.
+    - ``use_curriculum_learning``: steps use the sequence lengths of ``graphflops.models.curriculum``.
+    - ``use_gradient_caching``: one of `reuse` steps computes a gradient; the optimizer updates in every step.
+    - ``use_active_learning``: before each gradient, `pool` · B candidates run forward in ``eval`` mode, to select B.
 
     Args:
         config: the model.
-        steps: how many steps the optimizer makes.
-        batch_size: B, the number of sequences of a step.
-        pool: candidates for each that is chosen.
-        reuse: steps that a gradient is used for.
-        options: as for ``analyze``: ``optimizer``, ``convention``, …. ``rates`` are of layers that sequences skip, and
-            left out where the configuration has none.
+        steps: optimizer steps.
+        batch_size: B, sequences per step.
+        pool: candidates per selected sequence.
+        reuse: steps for which a gradient is used.
+        options: as for ``analyze``: ``optimizer``, ``convention``, …. ``rates`` apply to the layers that sequences
+            skip, and are ignored if the configuration skips none.
 
     Raises:
         UsageError: a number is not a positive integer.
@@ -48,25 +54,25 @@ def run_amount(
     for name, number in (("steps", steps), ("batch_size", batch_size), ("pool", pool), ("reuse", reuse)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise UsageError(f"{name} must be a positive integer, not {number!r}")
-    options = _fitting(config, options)
+    options = _applicable(config, options)
     model, total, done = _model(config), PhaseCounts(), 0
-    for length, count in _stages(config, steps):
-        gradients = _multiples(done, done + count, reuse) if config.use_gradient_caching else count
-        step = PhaseCounts.of(_analyzed(model, batch_size, length, options), integer=True)
+    for length, count in _curriculum_stages(config, steps):
+        gradients = _multiples_between(done, done + count, reuse) if config.use_gradient_caching else count
+        step = PhaseCounts.of(_analyze(model, batch_size, length, options), integer=True)
         update = PhaseCounts(optimizer=step.optimizer)
         total += gradients * (step - update) + count * update
         if config.use_active_learning:
-            total += gradients * _choosing(model, pool * batch_size, length, options)
+            total += gradients * _selection_cost(model, pool * batch_size, length, options)
         done += count
     return total
 
 
-def _fitting(config: ResNetBKConfig, options: dict[str, Any]) -> dict[str, Any]:
-    """The options for a configuration: without adaptive computation all layers run, and no rate is of them."""
+def _applicable(config: ResNetBKConfig, options: dict[str, Any]) -> dict[str, Any]:
+    """The options without rates if the configuration has no adaptive computation: then every layer always runs."""
     return options if config.use_adaptive_computation else {**options, "rates": None}
 
 
-def _stages(config: ResNetBKConfig, steps: int) -> list[tuple[int, int]]:
+def _curriculum_stages(config: ResNetBKConfig, steps: int) -> list[tuple[int, int]]:
     from graphflops.models.curriculum import curriculum
 
     if not config.use_curriculum_learning:
@@ -74,22 +80,22 @@ def _stages(config: ResNetBKConfig, steps: int) -> list[tuple[int, int]]:
     return curriculum(config.n_seq, steps, multiple=max(config.scales))
 
 
-def _multiples(first: int, end: int, of: int) -> int:
-    """How many multiples of a number there are from one to before another.
+def _multiples_between(start: int, end: int, divisor: int) -> int:
+    """How many multiples of ``divisor`` ``range(start, end)`` contains.
 
-    >>> _multiples(3, 7, 2), _multiples(4, 7, 2)
+    >>> _multiples_between(3, 7, 2), _multiples_between(4, 7, 2)
     (2, 2)
     """
-    return -(-end // of) - -(-first // of)
+    return -(-end // divisor) - -(-start // divisor)
 
 
-def _choosing(model: ConfigurableResNetBK, candidates: int, length: int, options: dict[str, Any]) -> PhaseCounts:
+def _selection_cost(model: ConfigurableResNetBK, candidates: int, length: int, options: dict[str, Any]) -> PhaseCounts:
     from graphflops.models.active_learning import Uncertainty
 
     model.eval()
     try:
         rates = {f"model.{path}": rate for path, rate in (options.get("rates") or {}).items()}
-        report = _analyzed(Uncertainty(model), candidates, length, {**options, "rates": rates, "training": False})
+        report = _analyze(Uncertainty(model), candidates, length, {**options, "rates": rates, "training": False})
     finally:
         model.train()
     return PhaseCounts.of(report, integer=True)
@@ -104,7 +110,7 @@ def _model(config: ResNetBKConfig) -> ConfigurableResNetBK:
         return ConfigurableResNetBK(config)
 
 
-def _analyzed(model: Any, batch_size: int, length: int, options: dict[str, Any]) -> Report:
+def _analyze(model: Any, batch_size: int, length: int, options: dict[str, Any]) -> Report:
     import torch
 
     from graphflops.analysis.pipeline import analyze

@@ -1,4 +1,4 @@
-"""From one model to another: what each flag, or each component, adds or saves, adding up exactly to the difference."""
+"""Compare two models: the FLOPs that each flag or component adds or saves, which add up to the difference exactly."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from graphflops.core.characters import in_line
 from graphflops.core.errors import UsageError
+from graphflops.core.retired import renamed
 from graphflops.core.units import format_scaled, percent, si_exponent, si_unit
 from graphflops.models.flops_count import PhaseCounts
-from graphflops.models.training_run import OF_A_RUN, run_amount, step_report
+from graphflops.models.training_run import RUN_LEVEL_OPTIONS, step_report, training_run_cost
 from graphflops.report.conventions import Convention, convention_named
 from graphflops.report.data import is_of_training
 from graphflops.report.report import Report
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
     from graphflops.models import ResNetBKConfig
 
 SCHEMA = "graphflops.waterfall/1"
-LONGEST_NAME = 30
-"""letters of a model's name in a table"""
-_INTEGERS = Convention("integers", "operations on integers alone", {"integer": 1})
+MAX_NAME_LENGTH = 30
+"""characters of a model's name in the table"""
+_INTEGERS = Convention("integers", "integer operations only", {"integer": 1})
 
 
 @dataclass(frozen=True)
 class Step:
-    """One bar of a waterfall: what changed, and by how much; less than 0 is saved."""
+    """One row of a waterfall: a flag or component, and the FLOPs it adds; negative if it saves."""
 
     name: str
     change: PhaseCounts
@@ -37,26 +38,32 @@ class Step:
 
 @dataclass(frozen=True)
 class Waterfall:
-    """From a model to another: ``start`` and all changes together are ``end``, exactly, in every phase."""
+    """The difference of two models, step by step: ``start`` plus all changes is ``end``, exactly, in every phase."""
 
-    first: str
-    second: str
+    before: str
+    """name of the first model"""
+    after: str
+    """name of the second model"""
     start: PhaseCounts
     steps: tuple[Step, ...]
     end: PhaseCounts
     convention: str = "standard"
     unit: str = "FLOP"
-    of: str = "a step"
-    """how much of training it is about"""
+    scope: str = "a step"
+    """what the numbers count: a step, a forward pass, or 1,000 steps"""
     notes: tuple[str, ...] = ()
-    """in what else the two differ, so that the difference is of that too"""
+    """other differences of the two models, which change the numbers too"""
+
+    first = renamed("before")
+    second = renamed("after")
+    of = renamed("scope")
 
     def __post_init__(self) -> None:
-        assert sum((each.change for each in self.steps), self.start) == self.end, "the steps are not the difference"
+        assert sum((step.change for step in self.steps), self.start) == self.end, "the steps are not the difference"
 
     @property
     def difference(self) -> PhaseCounts:
-        """What the second has more than the first."""
+        """``end`` − ``start``."""
         return self.end - self.start
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,10 +72,10 @@ class Waterfall:
             "schema": SCHEMA,
             "unit": self.unit,
             "convention": self.convention,
-            "of": self.of,
-            "first": {"name": self.first, **self.start.to_dict(integer=True)},
-            "steps": [{"name": each.name, **each.change.to_dict(integer=True)} for each in self.steps],
-            "second": {"name": self.second, **self.end.to_dict(integer=True)},
+            "of": self.scope,
+            "first": {"name": self.before, **self.start.to_dict(integer=True)},
+            "steps": [{"name": step.name, **step.change.to_dict(integer=True)} for step in self.steps],
+            "second": {"name": self.after, **self.end.to_dict(integer=True)},
             "difference": self.difference.to_dict(integer=True),
             **({"notes": list(self.notes)} if self.notes else {}),
         }
@@ -93,140 +100,138 @@ def waterfall(
     steps: int | None = None,
     **options: Any,
 ) -> Waterfall:
-    """What each flag adds or saves on the way from one configuration of ResNet-BK to another.
+    """The FLOPs that each flag adds or saves between two configurations of ResNet-BK.
 
-    Sizes and other fields change first, then flags in the order of ``ResNetBKConfig``; what a flag brings depends on
-    those before it.
+    Sizes and other fields change first, then flags in the order of ``ResNetBKConfig``. The change of a flag depends on
+    the flags before it.
 
     Args:
-        start: where to begin.
-        end: where to arrive.
+        start: the first configuration.
+        end: the second configuration.
         batch_size: B, the number of sequences.
-        names: what to call the two.
-        steps: of a run of so many steps instead of one; ``graphflops.models.training_run`` says what options change.
-        options: as for ``analyze``: ``optimizer``, ``convention``, …. ``rates`` are of what sequences skip with
-            ``use_adaptive_computation``, and hold where it is on.
+        names: the names of the two in the result.
+        steps: compare training runs of this many steps instead of one step; see ``graphflops.models.training_run``.
+        options: as for ``analyze``: ``optimizer``, ``convention``, …. ``rates`` apply where
+            ``use_adaptive_computation`` is on.
 
     Raises:
-        ValueError: a configuration is not possible.
-        UsageError: an option is wrong.
+        ValueError: a configuration is invalid.
+        UsageError: an option is invalid.
     """
     if options.get("rates") and not (start.use_adaptive_computation or end.use_adaptive_computation):
         raise UsageError(
-            "rates are of the layers that use_adaptive_computation skips, and neither configuration has it"
+            "rates need use_adaptive_computation in one of the configurations: they apply to the layers it skips"
         )
 
-    known: dict[str, PhaseCounts] = {}
+    counts_of_a_step: dict[str, PhaseCounts] = {}
 
-    def amount_of(config: ResNetBKConfig) -> PhaseCounts:
+    def count(config: ResNetBKConfig) -> PhaseCounts:
         if steps is not None:
-            return run_amount(config, steps, batch_size, **options)
-        key = repr(replace(config, **dict.fromkeys(OF_A_RUN, False)))  # what these change is a run, and no step
-        if key not in known:
-            known[key] = PhaseCounts.of(step_report(config, batch_size, **options), integer=True)
-        return known[key]
+            return training_run_cost(config, steps, batch_size, **options)
+        key = repr(replace(config, **dict.fromkeys(RUN_LEVEL_OPTIONS, False)))  # these do not change a step
+        if key not in counts_of_a_step:
+            counts_of_a_step[key] = PhaseCounts.of(step_report(config, batch_size, **options), integer=True)
+        return counts_of_a_step[key]
 
     convention = convention_named(options.get("convention", "standard"))
-    first = amount = amount_of(start)
-    bars = []
-    for name, config in stages(start, end):
-        after = amount_of(config)
-        bars.append(Step(name, after - amount))
-        amount = after
-    of = "a step" if steps is None else f"{steps:,} steps"
-    return Waterfall(*names, first, tuple(bars), amount, convention.name, convention.unit, of)
+    first = last = count(start)
+    changes = []
+    for name, config in intermediate_configs(start, end):
+        counts = count(config)
+        changes.append(Step(name, counts - last))
+        last = counts
+    scope = "a step" if steps is None else f"{steps:,} steps"
+    return Waterfall(*names, first, tuple(changes), last, convention.name, convention.unit, scope)
 
 
-def stages(start: ResNetBKConfig, end: ResNetBKConfig) -> Iterator[tuple[str, ResNetBKConfig]]:
-    """The configurations between two, each with the name of what changed; the last one is ``end``.
+def intermediate_configs(start: ResNetBKConfig, end: ResNetBKConfig) -> Iterator[tuple[str, ResNetBKConfig]]:
+    """The name of each change and the configuration after it; the last configuration is ``end``.
 
-    What is not possible on its own, as a kernel that another option does not go with, waits for what makes it so.
+    A change that would be invalid now, such as a kernel that another option excludes, waits until it is valid.
     """
-    now, pending = start, _changes(start, end)
+    config, pending = start, _changes(start, end)
     while pending:
-        name = next((name for name, changed in pending.items() if _possible(now, changed)), None)
-        if name is None:  # only together
+        name = next((name for name, values in pending.items() if _is_valid(config, values)), None)
+        if name is None:  # valid only together
             yield ", ".join(pending), end
             return
-        now = replace(now, **pending.pop(name))
-        yield name, now
+        config = replace(config, **pending.pop(name))
+        yield name, config
 
 
-def _possible(config: ResNetBKConfig, changed: dict[str, Any]) -> bool:
+def _is_valid(config: ResNetBKConfig, values: dict[str, Any]) -> bool:
     try:
-        replace(config, **changed)
+        replace(config, **values)
     except ValueError:
         return False
     return True
 
 
-def flags_differ(one: ResNetBKConfig, other: ResNetBKConfig) -> bool:
-    """Whether two configurations differ in an option that is on or off."""
-    return any(name.startswith("use_") for changed in _changes(one, other).values() for name in changed)
+def flags_differ(first: ResNetBKConfig, second: ResNetBKConfig) -> bool:
+    """Whether two configurations differ in a flag."""
+    return any(name.startswith("use_") for values in _changes(first, second).values() for name in values)
 
 
 def difference(first: Report, second: Report, *, names: tuple[str, str] | None = None) -> Waterfall:
-    """From one report to another, component by component; a component that one of them lacks is nothing there.
+    """The difference of two reports by component; a component that a report lacks counts 0 there.
 
-    In what else they differ, such as their inputs or the optimizer, is among the ``notes``.
+    Other differences, such as inputs or optimizer, are listed in ``notes``.
 
     Raises:
-        UsageError: the reports are under different conventions, or one of them is of training and the other is not.
+        UsageError: the conventions differ, or one report is a training step and the other a forward pass.
     """
     if first.convention != second.convention:
         raise UsageError(
-            f"two reports can be compared under one convention, not {first.convention.name} and "
-            f"{second.convention.name}: give report.under(…)"
+            f"the reports have different conventions, {first.convention.name} and "
+            f"{second.convention.name}: use report.under(…)"
         )
-    chosen = names or (first.model, second.model)
-    refuse_other_phases(first, second, chosen)
-    parts = [_by_component(each) for each in (first, second)]
-    steps = [
-        Step(name, parts[1].get(name, PhaseCounts()) - parts[0].get(name, PhaseCounts()))
-        for name in dict.fromkeys([*parts[0], *parts[1]])
-    ]
+    names = names or (first.model, second.model)
+    check_same_phases(first, second, names)
+    start, end = _by_component(first), _by_component(second)
+    none = PhaseCounts()
+    steps = [Step(name, end.get(name, none) - start.get(name, none)) for name in dict.fromkeys([*start, *end])]
     convention: Convention = first.convention
     return Waterfall(
-        *chosen,
+        *names,
         PhaseCounts.of(first, integer=True),
         tuple(steps),
         PhaseCounts.of(second, integer=True),
         convention.name,
         convention.unit,
-        of="a step" if is_of_training(first) or is_of_training(second) else "a forward pass",
-        notes=differences(first, second, chosen),
+        scope="a step" if is_of_training(first) or is_of_training(second) else "a forward pass",
+        notes=differences(first, second, names),
     )
 
 
-def refuse_other_phases(first: Report, second: Report, names: tuple[str, str]) -> None:
-    """A forward pass is no training step, and the difference of the two is nothing that a model has.
+def check_same_phases(first: Report, second: Report, names: tuple[str, str]) -> None:
+    """Check that both reports are of a training step, or both of a forward pass.
 
     Raises:
-        UsageError: one report is of training, and the other of inference.
+        UsageError: they are not.
     """
-    kinds = is_of_training(first), is_of_training(second)
-    if True in kinds and False in kinds:
-        trained, other = names if kinds[0] else names[::-1]
+    training = is_of_training(first), is_of_training(second)
+    if True in training and False in training:
+        trained, evaluated = names if training[0] else names[::-1]
         raise UsageError(
-            f"{trained} is of a training step and {other} of a forward pass alone: "
-            "analyse both with training=True, or both with training=False (--inference)"
+            f"{trained} is the report of a training step and {evaluated} of a forward pass: "
+            "analyze both with training=True, or both with training=False (--inference)"
         )
 
 
 def differences(first: Report, second: Report, names: tuple[str, str]) -> tuple[str, ...]:
-    """The differences of two reports other than their models, one line each."""
+    """Differences of two reports in inputs, optimizer, rates and coverage, one sentence each."""
     notes = []
     if sorted(first.inputs.values()) != sorted(second.inputs.values()):
-        notes.append(f"their inputs differ: {_inputs(first)} and {_inputs(second)}")
-    optimizers = [each.optimizer_name or "none" for each in (first, second)]
+        notes.append(f"the inputs differ: {_inputs(first)} and {_inputs(second)}")
+    optimizers = [report.optimizer_name or "none" for report in (first, second)]
     if optimizers[0] != optimizers[1]:
-        notes.append(f"their optimizers differ: {optimizers[0]} and {optimizers[1]}")
+        notes.append(f"the optimizers differ: {optimizers[0]} and {optimizers[1]}")
     if bool(first.rates) != bool(second.rates):
-        notes.append(f"rates are given for {names[0] if first.rates else names[1]} alone")
+        notes.append(f"only {names[0] if first.rates else names[1]} has rates")
     for name, report in zip(names, (first, second), strict=True):
         if report.unknown:
-            many = report.coverage.unknown
-            notes.append(f"{name} has {many} unknown op{'s' if many > 1 else ''}: its numbers are a lower bound")
+            count = report.coverage.unknown
+            notes.append(f"{name} has {count} unsupported op{'s' if count > 1 else ''}: its numbers are lower bounds")
     return tuple(notes)
 
 
@@ -234,21 +239,21 @@ def _inputs(report: Report) -> str:
     return ", ".join(f"{name} {spec}" for name, spec in report.inputs.items()) or "none"
 
 
-def print_waterfall(between: Waterfall, console: Console) -> None:
-    """The bars as a table, in one unit."""
-    step = si_exponent(max(between.start.total, between.end.total))
+def print_waterfall(waterfall: Waterfall, console: Console) -> None:
+    """Print a waterfall as a table, in one unit."""
+    exponent = si_exponent(max(waterfall.start.total, waterfall.end.total))
     console.print(
-        f"from {between.first} to {between.second}, {si_unit(step, between.unit)}s of {between.of}",
+        f"from {waterfall.before} to {waterfall.after}, {si_unit(exponent, waterfall.unit)}s of {waterfall.scope}",
         soft_wrap=True,
         highlight=False,
     )
-    print_whole(_table(between, step), console)
-    for note in between.notes:
+    print_unwrapped(_table(waterfall, exponent), console)
+    for note in waterfall.notes:
         console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
 
 
-def print_whole(table: Table, console: Console) -> None:
-    """Print a table as wide as it is: a name that is cut in two would not be found again."""
+def print_unwrapped(table: Table, console: Console) -> None:
+    """Print a table without wrapping, even if it is wider than the console, so that names stay searchable."""
     from rich.measure import Measurement
 
     width, needed = console.width, Measurement.get(console, console.options.update(max_width=1000), table).maximum
@@ -257,51 +262,55 @@ def print_whole(table: Table, console: Console) -> None:
     console.width = width
 
 
-def _table(between: Waterfall, step: int) -> Table:
+def _table(waterfall: Waterfall, exponent: int) -> Table:
     from rich import box
     from rich.table import Table
 
-    integers = any(each.integer for each in (between.start, between.end, *(one.change for one in between.steps)))
+    integers = any(
+        counts.integer for counts in (waterfall.start, waterfall.end, *(step.change for step in waterfall.steps))
+    )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for heading in ("forward", "backward", "optimizer", "total", "of first", *(["integer"] if integers else [])):
         table.add_column(heading, justify="right", no_wrap=True)
 
-    def row(name: str, amount: PhaseCounts, shown: Any, style: str | None = None) -> None:
-        flops = amount.to_dict()
-        share = _share(flops["total"], between.start.total, signed=shown is _signed)
-        beside = [shown(amount.integer, step)] if integers else []
-        table.add_row(name, *(shown(each, step) for each in flops.values()), share, *beside, style=style)
+    def row(name: str, counts: PhaseCounts, format_number: Any, style: str | None = None) -> None:
+        flops = counts.to_dict()
+        share = _share(flops["total"], waterfall.start.total, signed=format_number is _signed)
+        integer = [format_number(counts.integer, exponent)] if integers else []
+        table.add_row(
+            name, *(format_number(number, exponent) for number in flops.values()), share, *integer, style=style
+        )
 
-    row(_short(between.first, "first"), between.start, format_scaled, "bold")
-    for each in between.steps:
-        row(f" {in_line(each.name)}", each.change, _signed)
-    row(_short(between.second, "second"), between.end, format_scaled, "bold")
+    row(_table_name(waterfall.before, "first"), waterfall.start, format_scaled, "bold")
+    for step in waterfall.steps:
+        row(f" {in_line(step.name)}", step.change, _signed)
+    row(_table_name(waterfall.after, "second"), waterfall.end, format_scaled, "bold")
     return table
 
 
-def _short(name: str, instead: str) -> str:
-    """The name of a row; what is long stands above the table, and makes no column wide."""
+def _table_name(name: str, short_name: str) -> str:
+    """A model's name, or a short one if it is too long for the table; the line above the table has the full name."""
     name = in_line(name)
-    return name if len(name) <= LONGEST_NAME else instead
+    return name if len(name) <= MAX_NAME_LENGTH else short_name
 
 
-def _signed(number: int, step: int) -> str:
+def _signed(number: int, exponent: int) -> str:
     if number == 0:
         return "0"
-    return f"{'+' if number > 0 else '−'}{format_scaled(abs(number), step)}"
+    return f"{'+' if number > 0 else '−'}{format_scaled(abs(number), exponent)}"
 
 
-def _share(part: int, whole: int, *, signed: bool) -> str:
-    if not whole:
+def _share(part: int, total: int, *, signed: bool) -> str:
+    if not total:
         return ""
     sign = ("+" if part > 0 else "−") if signed and part else ""
-    return sign + percent(abs(part), whole)
+    return sign + percent(abs(part), total)
 
 
 def _changes(start: ResNetBKConfig, end: ResNetBKConfig) -> dict[str, dict[str, Any]]:
-    """What to change, by name: all that is not a flag in one go, then each flag."""
-    new = {each.name: getattr(end, each.name) for each in fields(start)}
+    """Change → its fields: first all fields that are not flags together, then each flag."""
+    new = {field.name: getattr(end, field.name) for field in fields(start)}
     changed = {name: value for name, value in new.items() if value != getattr(start, name)}
     sizes = {name: value for name, value in changed.items() if not name.startswith("use_")}
     flags = {name: {name: value} for name, value in changed.items() if name.startswith("use_")}
@@ -310,9 +319,9 @@ def _changes(start: ResNetBKConfig, end: ResNetBKConfig) -> dict[str, dict[str, 
 
 def _by_component(report: Report) -> dict[str, PhaseCounts]:
     forward, backward, optimizer = (report.by_component(phase) for phase in ("forward", "backward", "optimizer"))
-    again = report.by_component("recompute")
+    recompute = report.by_component("recompute")
     integers = replace(report, convention=_INTEGERS).by_component("total")
     return {
-        name: PhaseCounts(forward[name], backward[name] + again[name], optimizer[name], integers[name])
+        name: PhaseCounts(forward[name], backward[name] + recompute[name], optimizer[name], integers[name])
         for name in forward
     }

@@ -15,15 +15,15 @@ from graphflops.core.codec import (
     Reader,
     format_data,
     fraction,
-    listed,
-    mapped,
+    integer,
+    list_of,
     nullable,
     one_of,
     read_json,
     record,
-    row,
+    table_of,
     text,
-    whole,
+    tuple_of,
 )
 from graphflops.core.costs import WORK_CLASSES, Work
 from graphflops.core.entries import PHASES, Entry, EntryKind, Formula, Phase, PhaseWork, Range, Unknown
@@ -118,10 +118,10 @@ def _plain_formula(formula: Formula) -> dict[str, Any]:
 _MAX_PATH_DEPTH = 1_000
 """nested modules"""
 _MAX_PATH_LENGTH = 20_000
-_SIZE = whole(most=2**63)
-_ANY_SIZE = whole(least=None)
-_SHAPE = listed(_SIZE, most=64)
-_TEXTS = listed(text)
+_SIZE = integer(maximum=2**63)
+_ANY_SIZE = integer(minimum=None)
+_SHAPE = list_of(_SIZE, max_length=64)
+_TEXTS = list_of(text)
 
 
 def _path(value: Any) -> str:
@@ -132,7 +132,7 @@ def _path(value: Any) -> str:
 
 
 def _rate(value: Any) -> Rate:
-    numbers = listed(fraction, most=3)(value)
+    numbers = list_of(fraction, max_length=3)(value)
     try:
         return Rate(*numbers)
     except UsageError as error:
@@ -155,15 +155,15 @@ def _formula_inside(depth: int) -> Reader[Formula]:
         return too_deep
     needed = {
         "forward": text,
-        "grads": mapped(text, text),
-        "sizes": mapped(text, _ANY_SIZE),
-        "parts": mapped(text, _formula_inside(depth - 1)),
+        "grads": table_of(text, text),
+        "sizes": table_of(text, _ANY_SIZE),
+        "parts": table_of(text, _formula_inside(depth - 1)),
     }
     return record(Formula, needed, {"span": text, "backward_span": text})
 
 
-_WORK: Reader[Work] = record(Work, {}, dict.fromkeys(WORK_CLASSES, whole()))
-_PHASE_WORK = mapped(one_of(PHASES, "phase"), _WORK)
+_WORK: Reader[Work] = record(Work, {}, dict.fromkeys(WORK_CLASSES, integer()))
+_PHASE_WORK = table_of(one_of(PHASES, "phase"), _WORK)
 _VARIANT: Reader[PhaseWork] = record(PhaseWork, {"work": _PHASE_WORK, "useful": _PHASE_WORK})
 
 
@@ -195,21 +195,21 @@ _ENTRY: Reader[Entry] = record(
         "formula": _formula_inside(8),
     },
     {
-        "elements": whole(),
-        "nbytes": whole(),
-        "operands": mapped(text, _SHAPE),
-        "outputs": listed(_SHAPE),
+        "elements": integer(),
+        "nbytes": integer(),
+        "operands": table_of(text, _SHAPE),
+        "outputs": list_of(_SHAPE),
         "flags": _TEXTS,
         "useful": _PHASE_WORK,
         "dtype": text,
         "rate": text,
-        "ranges": mapped(one_of(_RANGE_NAMES.values(), "rate"), _VARIANT),
+        "ranges": table_of(one_of(_RANGE_NAMES.values(), "rate"), _VARIANT),
     },
 )
 _UNKNOWN: Reader[Unknown] = record(
     Unknown,
     {"op": text, "target": text, "owner": text, "line": text, "inputs": _TEXTS, "outputs": _TEXTS, "why": text},
-    {"elements": whole(), "nbytes": whole()},
+    {"elements": integer(), "nbytes": integer()},
 )
 
 
@@ -217,20 +217,20 @@ def _by_phase(read: Reader[Any]) -> Reader[Any]:
     return record(dict, {}, dict.fromkeys(_QUERIES, read))
 
 
-_COVERAGE_BY: Reader[dict[str, int]] = record(dict, {}, dict.fromkeys(("counted", "zero", "unknown"), whole()))
+_COVERAGE_BY: Reader[dict[str, int]] = record(dict, {}, dict.fromkeys(("counted", "zero", "unknown"), integer()))
 _DERIVED: Mapping[str, Reader[Any]] = {
     "unit": text,
-    "total_flops": _by_phase(whole()),
-    "full_flops": _by_phase(whole()),
-    "interval_flops": _by_phase(row(whole(), whole())),
-    "macs": whole(),
-    "component_breakdown": mapped(text, _by_phase(whole())),
+    "total_flops": _by_phase(integer()),
+    "full_flops": _by_phase(integer()),
+    "interval_flops": _by_phase(tuple_of(integer(), integer())),
+    "macs": integer(),
+    "component_breakdown": table_of(text, _by_phase(integer())),
     "coverage": record(
         dict,
         {},
-        {**dict.fromkeys(("counted", "zero", "unknown"), whole()), "elements": _COVERAGE_BY, "nbytes": _COVERAGE_BY},
+        {**dict.fromkeys(("counted", "zero", "unknown"), integer()), "elements": _COVERAGE_BY, "nbytes": _COVERAGE_BY},
     ),
-    "active_parameters": whole(),
+    "active_parameters": integer(),
 }
 """fields for people who read the file; the report computes them from the entries"""
 
@@ -278,21 +278,21 @@ _parts: Reader[tuple[ModelInfo, Costs, Convention, Notes]] = record(
         "schema": text,
         "convention": read_data,
         "model": text,
-        "inputs": mapped(text, text),
+        "inputs": table_of(text, text),
         "optimizer": nullable(text),
-        "parameters": mapped(_path, whole()),
-        "trainable": listed(_path),
-        "modules": mapped(_path, text),
-        "called": listed(_path),
-        "entries": listed(_ENTRY),
-        "unknown": listed(_UNKNOWN),
+        "parameters": table_of(_path, integer()),
+        "trainable": list_of(_path),
+        "modules": table_of(_path, text),
+        "called": list_of(_path),
+        "entries": list_of(_ENTRY),
+        "unknown": list_of(_UNKNOWN),
     },
     {
         "warnings": _TEXTS,
         "capture": _TEXTS,
         "assumed": _TEXTS,
-        "rates": mapped(_path, _rate),
-        "routed": mapped(_path, _share),
+        "rates": table_of(_path, _rate),
+        "routed": table_of(_path, _share),
         **_DERIVED,
     },
 )

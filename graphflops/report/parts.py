@@ -42,7 +42,7 @@ class Coverage:
         return self.counted + self.zero + self.unknown
 
     def __str__(self) -> str:
-        text = f"{self.ops} ops: {self.counted} counted, {self.zero} free (views, casts), {self.unknown} unsupported"
+        text = f"{self.ops} ops, {self.counted} counted, {self.zero} free (views, casts), {self.unknown} unsupported"
         if self.unknown:
             elements = percent(self.elements.unknown, self.elements.total)
             text += f" ({elements} of output elements, {percent(self.nbytes.unknown, self.nbytes.total)} of bytes)"

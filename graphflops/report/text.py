@@ -81,7 +81,7 @@ def _rates(report: ReportData) -> Iterator[str]:
     """Lines on the given rates and on routed modules without one, grouped by rate."""
     for rate in dict.fromkeys(report.rates.values()):
         paths = [path or report.model for path, given in report.rates.items() if given == rate]
-        yield f"rate: {rate} of {_first_three(paths)}"
+        yield f"rate {rate}: {_first_three(paths)}"
     for share in dict.fromkeys(report.routed_modules.values()):
         paths = [
             path for path, counted in report.routed_modules.items() if counted == share and path not in report.rates

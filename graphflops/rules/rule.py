@@ -156,9 +156,9 @@ def _invalid_output(spec: Any, symbols: Collection[Any]) -> str:
 
 def source_of(file: str, line: int) -> str:
     """``file:line``, with the last two parts of the file's path; ``rules/…`` for a shipped rule."""
-    folder, name = Path(file).parts[-2:]
-    is_in_wheel = Path(file).parent == Path(__file__).with_name("shipped")
-    return f"{'rules' if is_in_wheel else folder}/{name}:{line}"
+    path = Path(file)
+    is_in_wheel = path.parent == Path(__file__).with_name("shipped")
+    return f"{'/'.join(('rules', path.name) if is_in_wheel else path.parts[-2:])}:{line}"
 
 
 def rule(*targets: Target, outputs: Outputs | None = None, example: Example | None = None) -> RuleDecorator:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from graphflops.analysis.arguments import in_words
+from graphflops.analysis.arguments import report_model_errors
 from graphflops.analysis.mac_counter import macs_and_assumptions
 from graphflops.analysis.pipeline import analyze
 from graphflops.capture.assumptions import NONE_ASSUMED
@@ -62,7 +62,7 @@ class Verification:
         return all(by_rules == measured for by_rules, measured in self.macs.values())
 
 
-@in_words
+@report_model_errors
 def verify(
     model: Callable[..., Any],
     args: tuple[Any, ...] = (),

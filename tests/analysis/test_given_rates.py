@@ -187,7 +187,7 @@ class TestIntervals:
         text = str(deep({"blocks": (0.25, 0.75)}))
         assert "lower – upper" in text
         assert "full rate" in text
-        assert "rate: 1/4 – 3/4 of blocks.0, blocks.1, blocks.2 and 5 more" in text
+        assert "rate 1/4 – 3/4: blocks.0, blocks.1, blocks.2 and 5 more" in text
 
     @settings(max_examples=20, deadline=None)
     @given(st.lists(st.fractions(0, 1, max_denominator=64), min_size=3, max_size=3).map(sorted))

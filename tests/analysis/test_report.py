@@ -88,7 +88,7 @@ class TestQueries:
 
 class TestCoverage:
     def test_every_op_is_exactly_one_of_three(self, report: Report) -> None:
-        assert str(report.coverage) == "4 ops: 4 counted, 0 free (views, casts), 0 unsupported"
+        assert str(report.coverage) == "4 ops, 4 counted, 0 free (views, casts), 0 unsupported"
 
     def test_an_op_without_a_rule_stands_in_the_report(self, unknown: Report) -> None:
         assert unknown.coverage.unknown == 1
@@ -222,7 +222,7 @@ class TestJson:
             ("{", "not JSON"),
             ("{}", "not a report"),
             ("[]", "not a report"),
-            ('{"schema": "graphflops.report/2"}', "not a whole report: convention is missing"),
+            ('{"schema": "graphflops.report/2"}', "not a complete report: convention is missing"),
         ],
     )
     def test_what_is_not_a_report_is_refused(self, tmp_path: Path, text: str | None, said: str) -> None:

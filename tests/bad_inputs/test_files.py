@@ -197,7 +197,7 @@ class TestReports:
             file.write_text(json.dumps(changed(whole_report(), keys, wrong)))
             with pytest.raises(UsageError) as raised:
                 Report.from_json(file)
-            assert f"given.json is not a whole report: {named(keys)}" in str(raised.value)
+            assert f"given.json is not a complete report: {named(keys)}" in str(raised.value)
             assert "\n" not in str(raised.value)
 
     @pytest.mark.parametrize(
@@ -220,9 +220,9 @@ class TestReports:
         ("keys", "wrong", "said"),
         [
             (("entries", 0, "work", "sideways"), {"macs": 1}, "work.sideways is"),
-            (("entries", 0, "work", "forward", "mcs"), 1, "work.forward.mcs is not among"),
+            (("entries", 0, "work", "forward", "mcs"), 1, "work.forward.mcs is not a known key"),
             (("entries", 0, "kind"), "cal", "entries[0].kind is 'cal'"),
-            (("entries", 0, "colour"), 1, "entries[0].colour is not among"),
+            (("entries", 0, "colour"), 1, "entries[0].colour is not a known key"),
             (("entries", 0, "ranges", "middle"), {}, "ranges.middle"),
             (("entries", 0, "target"), "", "entries[0].target is empty"),
             (("entries", 1, "work"), {"forward": {}}, "entries[1].work belongs to an update"),
@@ -230,7 +230,7 @@ class TestReports:
             (("entries", 0, "path"), "a." * 5_000, "entries[0].path is 'a.a."),
             (("entries", 0, "operands", "x"), [2**64], "operands.x[0]"),
             (("entries", 0, "rule"), "x" * 200_000, "entries[0].rule is a text of 200,000"),
-            (("entries", 0, "rule"), "\ud800", "half of a character"),
+            (("entries", 0, "rule"), "\ud800", "not valid Unicode"),
             (("modules",), {"head": "Linear"}, "modules has no module"),
             (("trainable",), ["tail.weight"], "trainable names 'tail.weight'"),
             (("called",), ["tail"], "called names 'tail'"),
@@ -245,10 +245,10 @@ class TestReports:
             (("convention", "weights", "macs"), -1, "convention.weights.macs"),
             (("convention", "counts", 0, "count"), "macs +", "convention.counts[0].count"),
             (("convention", "counts", 0, "count"), "-5", "a count is not negative"),
-            (("convention", "phases"), ["forward", "forward"], "convention.phases[1] is there a second time"),
+            (("convention", "phases"), ["forward", "forward"], "convention.phases[1] is a duplicate"),
             (("convention", "causal"), "sparse", "convention.causal"),
             (("convention", "formula"), "6ND", "convention.formula"),
-            (("colour",), 1, "colour is not among"),
+            (("colour",), 1, "colour is not a known key"),
         ],
         ids=lambda each: str(each)[:50],
     )
@@ -258,11 +258,11 @@ class TestReports:
     @pytest.mark.parametrize("field", ["entries", "modules", "model"])
     def test_a_field_that_is_there_twice(self, field: str, refused: Callable[..., str]) -> None:
         text = json.dumps(whole_report())
-        assert f"{field} is there twice" in refused(text[:-1] + f', "{field}": []' + "}")
+        assert f"{field} is a duplicate key" in refused(text[:-1] + f', "{field}": []' + "}")
 
     def test_a_count_that_is_there_twice(self, refused: Callable[..., str]) -> None:
         text = json.dumps(whole_report()).replace('"forward": {"macs": 2', '"forward": {"macs": 1, "macs": 2', 1)
-        assert "entries[0].work.forward.macs is there twice" in refused(text)
+        assert "entries[0].work.forward.macs is a duplicate key" in refused(text)
 
     def test_parts_of_parts_of_parts(self, refused: Callable[..., str]) -> None:
         deep: dict[str, Any] = {"forward": "0", "grads": {}, "sizes": {}, "parts": {}}
@@ -278,7 +278,7 @@ class TestReports:
     @pytest.mark.parametrize("command", [("show",), ("explain",), ("explain", "--as", "fvcore")], ids=" ".join)
     def test_every_command_that_reads_one(self, command: tuple[str, ...], refused: Callable[..., str]) -> None:
         data = changed(whole_report(), ("entries", 0, "elements"), -5)
-        assert "entries[0].elements is -5, not a whole number ≥ 0" in refused(data, "given.json", *command)
+        assert "entries[0].elements is -5, not an integer ≥ 0" in refused(data, "given.json", *command)
 
     def test_a_comparison_of_two(self, tmp_path: Path, refused: Callable[..., str]) -> None:
         data = changed(whole_report(), ("entries", 0, "elements"), -5)
@@ -303,7 +303,7 @@ def test_what_is_no_text(content: bytes, command: tuple[str, ...], refused: Call
 @pytest.mark.parametrize("read", [Report.from_json, Law.from_json, lambda path: convention_named(Path(path))])
 @pytest.mark.parametrize("path", ["/dev/zero", "/", "nowhere.json", "a\0b", "x" * 300, "/dev/null/x"])
 def test_a_path_that_leads_to_no_file(path: str, read: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graphflops.core.codec.LONGEST_FILE", 1 << 20)
+    monkeypatch.setattr("graphflops.core.codec.MAX_JSON_BYTES", 1 << 20)
     with pytest.raises(UsageError):
         read(path)
 
@@ -320,7 +320,7 @@ class TestLaws:
         file, right = tmp_path / "law.json", self.RIGHT.get(str(keys[-1]), set())
         for wrong in wrongs(value, right):
             file.write_text(json.dumps(changed(whole_law(), keys, wrong)))
-            with pytest.raises(UsageError, match=r"law\.json is not a whole law: ") as raised:
+            with pytest.raises(UsageError, match=r"law\.json is not a complete law: ") as raised:
                 Law.from_json(file)
             assert named(keys) in str(raised.value)
 
@@ -357,7 +357,7 @@ class TestLaws:
     )
     def test_values_that_there_are_not(self, keys: Keys, wrong: Any, said: str, tmp_path: Path) -> None:
         (tmp_path / "law.json").write_text(json.dumps(changed(whole_law(), keys, wrong)))
-        with pytest.raises(UsageError, match=r"law\.json is not a whole law: ") as raised:
+        with pytest.raises(UsageError, match=r"law\.json is not a complete law: ") as raised:
             Law.from_json(tmp_path / "law.json")
         assert said in str(raised.value)
 
@@ -480,7 +480,7 @@ class TestConventions:
 
     @pytest.mark.parametrize("name", [3, None, {}, ("standard",), b"standard", "standrd", ""])
     def test_what_names_none(self, name: Any) -> None:
-        with pytest.raises(UsageError, match="no counting convention"):
+        with pytest.raises(UsageError, match="there is no convention"):
             convention_named(name)
 
 

@@ -1,4 +1,4 @@
-"""Two processes: the first analyses models that are wrapped or sharded over both, the second only holds its part."""
+"""Two processes: the first analyses models that are wrapped or sharded over both, the second stores its shards."""
 
 import json
 import sys
@@ -41,7 +41,7 @@ class Part(nn.Module):
 
 
 def models(world: int) -> Iterator[tuple[str, nn.Module, int]]:
-    """A name, a model, and how many real steps it takes before it is analysed, on both processes."""
+    """A name, a model, and the number of steps that both processes run before the analysis."""
     mesh = init_device_mesh("cpu", (world,))
     for steps in range(3):
         yield f"ddp {steps}", DistributedDataParallel(layers()), steps
@@ -49,19 +49,19 @@ def models(world: int) -> Iterator[tuple[str, nn.Module, int]]:
     yield "inside", Around(DistributedDataParallel(layers())), 1
     for steps in range(2):
         yield f"fully_shard {steps}", fully_shard(layers(), mesh=mesh), steps
-        each = layers()
-        for module in (each[0], each[3], each):
+        model = layers()
+        for module in (model[0], model[3], model):
             fully_shard(module, mesh=mesh)
-        yield f"fully_shard of each {steps}", each, steps
+        yield f"fully_shard of layers {steps}", model, steps
     plan = {"0": ColwiseParallel(), "3": RowwiseParallel()}
     yield "tensor parallel", parallelize_module(layers(), mesh, plan), 0  # type: ignore[arg-type]
     yield "flat", FullyShardedDataParallel(layers(), device_id=torch.device("cpu")), 0
     yield "part", Part(distribute_tensor(torch.ones(4, 4), mesh, [Shard(0)])), 0
 
 
-def parts(model: nn.Module) -> list[Tensor]:
-    """What this process holds of each parameter."""
-    return [getattr(each, "_local_tensor", each).detach() for each in model.parameters()]
+def local_parts(model: nn.Module) -> list[Tensor]:
+    """The parts of the parameters that this process stores."""
+    return [getattr(parameter, "_local_tensor", parameter).detach() for parameter in model.parameters()]
 
 
 def main(rank: int, world: int, store: str) -> None:
@@ -72,11 +72,11 @@ def main(rank: int, world: int, store: str) -> None:
     for name, model, steps in models(world):
         for _ in range(steps):
             model(x).sum().backward()
-        if rank == 0:  # alone: who talked to the other process would wait for ever
-            held = [part.clone() for part in parts(model)]
+        if rank == 0:  # alone: a process that communicates would wait for ever
+            before = [part.clone() for part in local_parts(model)]
             try:
                 report = analyze(model, (x,))
-                unchanged = all(map(torch.equal, held, parts(model)))
+                unchanged = all(map(torch.equal, before, local_parts(model)))
                 costs = report.forward, report.backward, report.optimizer
                 answers[name] = (*costs, list(report.parameters.values()), report.capture_notes[1:], unchanged)
             except Exception as error:

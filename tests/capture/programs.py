@@ -1,4 +1,4 @@
-"""Programs that keep state wherever Python lets them: a run leaves traces there, and an analysis may leave none."""
+"""Programs that store state wherever Python allows it: a run changes that state, and an analysis must not."""
 
 import collections
 import functools
@@ -27,8 +27,8 @@ CALLS = {"forward": 0}
 
 
 class Box:
-    def __init__(self, **held: Any) -> None:
-        vars(self).update(held)
+    def __init__(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
 
 
 class Slotted:
@@ -39,7 +39,7 @@ class Slotted:
 
 
 class Frozen(collections.OrderedDict[str, Any]):
-    """A dict that refuses to be changed once it is made, as the configurations of some libraries do."""
+    """A dict that cannot be changed once it is closed, like the configurations of some libraries."""
 
     closed = False
 
@@ -55,21 +55,21 @@ class Frozen(collections.OrderedDict[str, Any]):
         raise TypeError("frozen")
 
 
-class Makes(collections.OrderedDict[str, Any]):
-    """A table of classes that makes an instance for whoever asks."""
+class Instances(collections.OrderedDict[str, Any]):
+    """A table of classes that returns a new instance at each lookup."""
 
     def __getitem__(self, key: str) -> Any:
         return super().__getitem__(key)()
 
 
-ACTIVATIONS = Makes(relu=nn.ReLU, gelu=nn.GELU)
+ACTIVATIONS = Instances(relu=nn.ReLU, gelu=nn.GELU)
 
 
 class Registry(list[Any]):
-    """A list that refuses doubles."""
+    """A list without duplicates."""
 
     def append(self, value: Any) -> None:
-        if any(value is each for each in self):
+        if any(value is member for member in self):
             raise ValueError("twice")
         super().append(value)
 
@@ -82,16 +82,16 @@ class Registry(list[Any]):
 
 
 class Program(nn.Module):
-    """A layer, and one piece of state."""
+    """A layer, and some state."""
 
     shared: ClassVar[dict[str, Tensor]] = {}
     latest: Tensor | None = None
 
-    def __init__(self, step: Callable[[Any, Tensor], Tensor], **held: Any) -> None:
+    def __init__(self, step: Callable[[Any, Tensor], Tensor], **attributes: Any) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 4)
         self.step = step
-        for name, value in held.items():
+        for name, value in attributes.items():
             setattr(self, name, value)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class Program(nn.Module):
 
 
 class Noisy(Program):
-    """Draws by functions that are bound where it is defined, as decorators bind them."""
+    """Draws by functions that are defaults of its forward."""
 
     def forward(
         self, x: Tensor, scale: Callable[[], float] = random.random, *, bits: Any = random.getrandbits
@@ -108,7 +108,7 @@ class Noisy(Program):
 
 
 class Key:
-    """Equal to another one of the same contents."""
+    """Equal to a key with equal parts."""
 
     __slots__ = ("parts",)
 
@@ -196,7 +196,7 @@ def in_place(self: Any, h: Tensor) -> Tensor:
 
 
 def in_attributes(self: Any, h: Tensor) -> Tensor:
-    self.made = h
+    self.result = h
     self.register_buffer("late", h.detach())
     del self.gone
     self.layer.register_forward_hook(lambda *_: None)
@@ -243,12 +243,12 @@ def checkpointed(self: Any, h: Tensor) -> Tensor:
 
 
 @functools.lru_cache
-def remembered(size: int) -> Tensor:
+def cached(size: int) -> Tensor:
     return torch.eye(size) @ torch.ones(size, size)
 
 
-def from_memory(self: Any, h: Tensor) -> Tensor:
-    return h @ remembered(4)
+def from_cache(self: Any, h: Tensor) -> Tensor:
+    return h @ cached(4)
 
 
 def scripted(module: nn.Module) -> Any:
@@ -266,11 +266,11 @@ def programs() -> dict[str, nn.Module]:
     registry.append(object())
     layer = nn.Linear(4, 4)
     inner = types.SimpleNamespace(items=[], count=0)
-    made = {
-        each.__name__: Program(each)
-        for each in (in_table, in_history, in_nested, in_window, in_global, in_counter, in_class, over_a_global)
+    models = {
+        step.__name__: Program(step)
+        for step in (in_table, in_history, in_nested, in_window, in_global, in_counter, in_class, over_a_global)
     }
-    made |= {
+    models |= {
         "in_object": Program(in_object, box=Box(tensor=torch.zeros(1, 4), inner=inner)),
         "in_slots": Program(in_slots, box=Slotted()),
         "in_containers": Program(
@@ -279,7 +279,7 @@ def programs() -> dict[str, nn.Module]:
         "in_place": Program(in_place, plain=torch.ones(4)),
         "in_attributes": Program(in_attributes, gone=1),
         "in_random": Program(in_random, generator=torch.Generator(), dice=random.Random(5), numbers=itertools.count(3)),
-        "drawn by defaults": Noisy(from_memory),
+        "drawn by defaults": Noisy(from_cache),
         "by_contents": Program(by_contents, table={Key("scale", Key(0)): 2.0}, keys={Key(1), Key(Key(2))}),
         "in_settings": Program(in_settings),
         "kept_weakly": Program(
@@ -288,11 +288,11 @@ def programs() -> dict[str, nn.Module]:
         "frozen": Program(frozen, config=closed, registry=registry),
         "converted": Program(converted),
         "checkpointed": Program(checkpointed),
-        "from_memory": Program(from_memory),
+        "from_cache": Program(from_cache),
         "batch norm": nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)),
         "spectral norm": nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)),
         "weight norm": nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)),
         "scripted": scripted(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU())),
         "scripted inside": nn.Sequential(nn.Linear(4, 4), scripted(nn.Linear(4, 4))),
     }
-    return made
+    return models

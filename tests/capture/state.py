@@ -1,7 +1,7 @@
-"""All that an analysis could have changed: objects, tensors to the bit, and what is one for the whole process.
+"""The state that an analysis could change: objects, tensors to the bit, and settings of the process.
 
-``state_of(roots)`` is compared before and after. It goes through attributes, containers, slots, closures, and the
-globals and class attributes of the files that objects and functions are from.
+``state_of(roots)`` is compared before and after. It includes attributes, containers, slots, closures, and
+the globals and class attributes of the files that define the classes of objects, and functions.
 """
 
 import collections
@@ -28,8 +28,8 @@ except ImportError:
 
 State = dict[str, Any]
 PLAIN = (int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device, torch.Size, range, slice)
-MADE_ANEW = (tuple, types.MethodType, types.BuiltinMethodType)
-"""objects that may be made each time that somebody asks"""
+RECREATED = (tuple, types.MethodType, types.BuiltinMethodType)
+"""classes of objects that may be new at each access"""
 LIBRARIES = {
     *sys.stdlib_module_names,
     "torch",
@@ -45,28 +45,28 @@ TESTING = {"_pytest", "pytest", "pluggy", "xdist", "hypothesis"}
 
 
 def state_of(*roots: Any, files: bool = True) -> State:
-    """Path → what is there, for all that is reachable, and for the process; without ``files``, not through these."""
-    found: State = {f"process: {name}": value for name, value in _process()}
+    """Path → value, for all objects that are reachable, through ``files`` too, and for settings of the process."""
+    state: State = {f"process: {name}": value for name, value in _process()}
     seen: dict[int, str] = {}
-    waiting: list[tuple[str, Any]] = [(f"[{i}]", root) for i, root in enumerate(roots)]
-    while waiting:
-        path, value = waiting.pop()
+    pending: list[tuple[str, Any]] = [(f"[{i}]", root) for i, root in enumerate(roots)]
+    while pending:
+        path, value = pending.pop()
         if isinstance(value, PLAIN):
-            found[path] = value
+            state[path] = value
             continue
-        found[path] = (id(value) if not isinstance(value, MADE_ANEW) else 0, type(value).__name__)
+        state[path] = (id(value) if not isinstance(value, RECREATED) else 0, type(value).__name__)
         if id(value) in seen:
             continue
         seen[id(value)] = path
         if isinstance(value, torch.Tensor):
-            found[f"{path}: tensor"] = _tensor(value)
-            waiting.append((f"{path}.grad", value.grad if value.is_leaf else None))
-        waiting += ((f"{path}{name}", inner) for name, inner in _parts(value, files))
-    return found
+            state[f"{path}: tensor"] = _tensor(value)
+            pending.append((f"{path}.grad", value.grad if value.is_leaf else None))
+        pending += ((f"{path}{name}", inner) for name, inner in _parts(value, files))
+    return state
 
 
 def differences(before: State, after: State) -> list[str]:
-    """The paths at which two states differ, with both."""
+    """The paths at which two states differ, with both values."""
     paths = [*dict.fromkeys((*before, *after))]
     return [f"{path}: {before.get(path)} → {after.get(path)}" for path in paths if before.get(path) != after.get(path)]
 
@@ -74,8 +74,8 @@ def differences(before: State, after: State) -> list[str]:
 def _tensor(tensor: torch.Tensor) -> Any:
     bits = None
     if type(tensor).__name__ != "FakeTensor" and not tensor.is_meta and tensor.layout == torch.strided:
-        whole = tensor.detach().cpu().contiguous()
-        bits = hashlib.sha1(ctypes.string_at(whole.data_ptr(), whole.nbytes)).hexdigest() if whole.numel() else ""
+        dense = tensor.detach().cpu().contiguous()
+        bits = hashlib.sha1(ctypes.string_at(dense.data_ptr(), dense.nbytes)).hexdigest() if dense.numel() else ""
     return type(tensor).__name__, tuple(tensor.shape), tensor._version, tensor.requires_grad, bits
 
 
@@ -84,8 +84,8 @@ def _parts(value: Any, files: bool) -> Iterator[tuple[str, Any]]:
         name = value.__module__ if isinstance(value, type) else value.__name__
         if name.partition(".")[0] not in LIBRARIES:
             yield from (
-                (f".{key}", each)
-                for key, each in vars(value).items()
+                (f".{key}", attribute)
+                for key, attribute in vars(value).items()
                 if not key.startswith("__") and key != "pytestmark"
             )
         return
@@ -99,11 +99,11 @@ def _parts(value: Any, files: bool) -> Iterator[tuple[str, Any]]:
         yield "'s class", type(value)
     if isinstance(value, dict):
         yield ": keys", repr([key if isinstance(key, PLAIN) else id(key) for key in dict.keys(value)])
-        yield from ((f"[{key!r}]", each) for key, each in dict.items(value))
+        yield from ((f"[{key!r}]", member) for key, member in dict.items(value))
     elif isinstance(value, (list, tuple, set, frozenset, collections.deque)):
-        base = next(each for each in (list, tuple, set, frozenset, collections.deque) if isinstance(value, each))
+        base = next(cls for cls in (list, tuple, set, frozenset, collections.deque) if isinstance(value, cls))
         yield ": length", base.__len__(value)  # a subclass may refuse to say
-        yield from ((f"[{i}]", each) for i, each in enumerate(base.__iter__(value)))
+        yield from ((f"[{i}]", member) for i, member in enumerate(base.__iter__(value)))
     elif isinstance(value, types.FunctionType):
         for cell in value.__closure__ or ():
             yield "'s closure", cell.cell_contents
@@ -120,14 +120,20 @@ def _parts(value: Any, files: bool) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, torch.Generator):
         yield ": state", value.get_state().tolist().__repr__()
     elif isinstance(value, torch.jit.ScriptModule):
-        for name, each in (*value.named_parameters(), *value.named_buffers()):
-            yield f".{name} in C++", (type(each).__name__, str(each.tolist()) if type(each) is not torch.Tensor else "")
+        for name, tensor in (*value.named_parameters(), *value.named_buffers()):
+            yield (
+                f".{name} in C++",
+                (
+                    type(tensor).__name__,
+                    str(tensor.tolist()) if type(tensor) is not torch.Tensor else "",
+                ),
+            )
     elif numpy is not None and isinstance(value, numpy.ndarray):
         yield ": numbers", value.tobytes()
     attributes = getattr(value, "__dict__", None)
     if isinstance(attributes, dict):
         yield ": attributes", repr([*attributes])
-        yield from ((f".{name}", each) for name, each in attributes.items())
+        yield from ((f".{name}", attribute) for name, attribute in attributes.items())
     for cls in type(value).__mro__:
         slots = vars(cls).get("__slots__", ())
         for slot in (slots,) if isinstance(slots, str) else slots:
@@ -159,9 +165,9 @@ def _process() -> Iterator[tuple[str, Any]]:
             f"members of {name}",
             hash(
                 tuple(
-                    (key, id(each))
-                    for key, each in sorted(vars(owner).items())
-                    if callable(each) or isinstance(each, classmethod)
+                    (key, id(attribute))
+                    for key, attribute in sorted(vars(owner).items())
+                    if callable(attribute) or isinstance(attribute, classmethod)
                 )
             ),
         )

@@ -1,4 +1,4 @@
-"""Wherever analyze is called, the same numbers: modes, devices and dtypes of the caller are the caller's."""
+"""An analysis gives the same numbers under any modes, devices and dtypes of its caller, which stay as they are."""
 
 import contextlib
 from collections.abc import Callable
@@ -100,7 +100,7 @@ def test_inside_of_a_forward_that_runs() -> None:
 def test_inside_of_a_forward_that_is_analysed() -> None:
     inner = model()
     expected = analyze(inner, (X,))
-    found: list[int] = []
+    totals: list[int] = []
 
     class Outer(nn.Module):
         def __init__(self) -> None:
@@ -108,7 +108,7 @@ def test_inside_of_a_forward_that_is_analysed() -> None:
             self.inner = inner
 
         def forward(self, x: Tensor) -> Tensor:
-            found.append(analyze(inner, (X,)).total)
+            totals.append(analyze(inner, (X,)).total)
             return self.inner(x)
 
     outer = Outer()

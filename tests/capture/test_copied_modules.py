@@ -1,4 +1,4 @@
-"""Modules that a program copies while it runs are called themselves, and not the ones that they are copies of."""
+"""Modules that a program copies while it runs are called themselves, and not their originals."""
 
 import copy
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class Layer(nn.Module):
 
 
 def by_attributes(layer: Layer) -> Layer:
-    """As packages that make functions of modules do."""
+    """As packages copy that turn modules into functions."""
     copied = Layer.__new__(Layer)
     copied.__dict__ = layer.__dict__.copy()
     copied._modules = dict(layer._modules)
@@ -42,22 +42,22 @@ class Program(nn.Module):
         self.layer, self.copied = Layer(B), copied
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        other = self.copied(self.layer)
-        other.linear = nn.Linear(A, C)
-        return self.layer(x).sum() + other(x).sum()
+        copied = self.copied(self.layer)
+        copied.linear = nn.Linear(A, C)
+        return self.layer(x).sum() + copied(x).sum()
 
 
 @pytest.mark.parametrize("copied", [by_attributes, shallow])
-def test_a_copy_runs_with_what_it_holds(copied: Callable[[Layer], Layer]) -> None:
+def test_a_copy_runs_its_own_attributes(copied: Callable[[Layer], Layer]) -> None:
     report = analyze(Program(copied), X, optimizer=None)
     assert report.macs == ROWS * A * (B + C)
 
 
 @pytest.mark.parametrize("copied", [by_attributes, shallow])
-def test_a_rule_of_its_class_speaks_for_a_copy_too(copied: Callable[[Layer], Layer]) -> None:
+def test_a_rule_of_its_class_applies_to_a_copy_too(copied: Callable[[Layer], Layer]) -> None:
     @rule(Layer)
     def ruled(linear):
-        """One for each module that runs."""
+        """One multiply-add a call."""
         return Cost(Work(macs=1), grads={"*": Work()})
 
     assert analyze(Program(copied), X, optimizer=None, rules=[ruled]).macs == 2

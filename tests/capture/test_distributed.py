@@ -1,4 +1,4 @@
-"""Models that torch.distributed wrapped or sharded: counted as the modules themselves, by one process alone."""
+"""Models that torch.distributed has wrapped or sharded: counted as the modules themselves, by one process."""
 
 import json
 import subprocess
@@ -18,26 +18,26 @@ PROGRAM = Path(__file__).parent / "distributed_program.py"
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the first of two processes says of each model."""
+    """The results of the first of two processes, by model."""
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         pytest.skip("this PyTorch has no processes to talk to")
     store = tmp_path_factory.mktemp("store") / "store"
     command = [sys.executable, str(PROGRAM)]
-    other = subprocess.Popen([*command, "1", "2", str(store)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    second = subprocess.Popen([*command, "1", "2", str(store)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         first = subprocess.run([*command, "0", "2", str(store)], capture_output=True, text=True, timeout=240)
         assert first.returncode == 0, first.stderr
-        assert other.wait(240) == 0
+        assert second.wait(240) == 0
     finally:
-        other.kill()
-        other.wait()
-    found: dict[str, Any] = json.loads(first.stdout.splitlines()[-1])  # gloo greets in some versions
-    return found
+        second.kill()
+        second.wait()
+    results: dict[str, Any] = json.loads(first.stdout.splitlines()[-1])  # gloo prints a greeting in some versions
+    return results
 
 
 @pytest.fixture(scope="module")
 def alone() -> list[Any]:
-    """The same of the module itself, as autograd runs it."""
+    """The same results for the module itself, which agree with what autograd runs."""
     model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.BatchNorm1d(6), nn.Linear(6, 2)), torch.ones(3, 4)
     report, witness = analyze(model, (x,)), count_macs(model, (x,))
     assert (report.work("forward").macs, report.work("backward").macs) == (witness.forward, witness.backward)
@@ -49,11 +49,11 @@ def alone() -> list[Any]:
     [
         *(f"{kind} {steps}" for kind in ("ddp", "static") for steps in range(3)),
         "inside",
-        *(f"{kind} {steps}" for kind in ("fully_shard", "fully_shard of each") for steps in range(2)),
+        *(f"{kind} {steps}" for kind in ("fully_shard", "fully_shard of layers") for steps in range(2)),
         "tensor parallel",
     ],
 )
-def test_a_wrapped_model_costs_what_the_module_does_and_is_left_as_it_was(
+def test_a_wrapped_model_costs_the_same_as_its_module_and_is_not_modified(
     answers: dict[str, Any], alone: list[Any], name: str
 ) -> None:
     *costs, notes, unchanged = answers[name]
@@ -63,7 +63,7 @@ def test_a_wrapped_model_costs_what_the_module_does_and_is_left_as_it_was(
     assert notes[0].endswith("counted as the unsharded model on one process; communication is not counted")
 
 
-def test_flat_parameters_and_parts_are_refused_in_words(answers: dict[str, Any]) -> None:
+def test_flat_parameters_and_local_parts_are_errors(answers: dict[str, Any]) -> None:
     assert answers["flat"].startswith("the model is wrapped by FullyShardedDataParallel (FSDP)")
     assert "the local part of a distributed tensor (DTensor, to_local)" in answers["part"]
     assert "FakeTensor" not in answers["flat"] + answers["part"]

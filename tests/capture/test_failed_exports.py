@@ -1,4 +1,4 @@
-"""An export that fails, as one that is tried when nothing else leads to a graph, leaves nothing in the process."""
+"""A failed torch.export, which an analysis tries last, leaves nothing in the process."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Python looks for garbage less often while an analysis runs alone; for whoever else is there, as often as before."""
+"""Python collects garbage less often while an analysis runs alone, and as often as before beside other threads."""
 
 import gc
 import threading
@@ -17,30 +17,30 @@ X = torch.ones(3, 4)
 
 
 @pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
+def same_settings_afterwards() -> Iterator[None]:
     before, enabled = gc.get_threshold(), gc.isenabled()
     yield
     gc.set_threshold(*before)
     gc.enable() if enabled else gc.disable()
 
 
-def while_analysed() -> tuple[int, int, int]:
-    """How often garbage is looked for while a model is traced."""
+def threshold_in_analysis() -> tuple[int, int, int]:
+    """The threshold of garbage collection while a model is traced."""
     seen: list[tuple[int, int, int]] = []
 
-    def noted(*args: Any, **kwargs: Any) -> Any:
+    def noting_trace(*args: Any, **kwargs: Any) -> Any:
         seen.append(gc.get_threshold())
         return trace(*args, **kwargs)
 
-    with patch.object(pipeline, "trace", noted):
+    with patch.object(pipeline, "trace", noting_trace):
         analyze(torch.nn.Linear(4, 4), (X,))
     return seen[-1]
 
 
 def test_less_often_during_an_analysis_and_as_before_after_it() -> None:
     gc.set_threshold(500, 8, 9)
-    with patch.object(threading, "active_count", return_value=2):  # whatever threads other tests have left
-        assert while_analysed()[0] > 500
+    with patch.object(threading, "active_count", return_value=2):  # other tests may have left threads
+        assert threshold_in_analysis()[0] > 500
     assert gc.get_threshold() == (500, 8, 9)
 
 
@@ -53,13 +53,13 @@ def test_also_after_one_that_fails() -> None:
 
 def test_not_less_often_than_the_user_has_it() -> None:
     gc.set_threshold(10**6, 8, 9)
-    assert while_analysed() == (10**6, 8, 9)
+    assert threshold_in_analysis() == (10**6, 8, 9)
 
 
-def test_not_at_all_where_the_user_has_switched_it_off() -> None:
+def test_not_where_the_user_has_disabled_it() -> None:
     gc.set_threshold(500, 8, 9)
     gc.disable()
-    assert while_analysed() == (500, 8, 9)
+    assert threshold_in_analysis() == (500, 8, 9)
     assert not gc.isenabled()
 
 
@@ -69,13 +69,13 @@ def test_not_where_another_thread_is_at_work() -> None:
     thread = threading.Thread(target=done.wait)
     thread.start()
     try:
-        assert while_analysed() == (500, 8, 9)
+        assert threshold_in_analysis() == (500, 8, 9)
     finally:
         done.set()
         thread.join()
 
 
-def test_what_the_program_sets_stays() -> None:
+def test_settings_of_the_program_stay() -> None:
     gc.set_threshold(500, 8, 9)
     analyze(lambda x: gc.set_threshold(600, 7, 7) or x * 2, (X,))
     assert gc.get_threshold() == (600, 7, 7)

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment of an analysis: the caller is interrupted, and everything is as it was."""
+"""Ctrl-C at any moment of an analysis: the caller is interrupted, and nothing is modified."""
 
 import random
 import signal
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 
 @contextmanager
 def interrupted_after(seconds: float) -> Iterator[None]:
-    """Ctrl-C, so many seconds later."""
+    """Send Ctrl-C after some seconds."""
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
@@ -75,7 +75,7 @@ def test_code_that_calls_no_operator_is_stopped_too() -> None:
     assert differences(before, state_of(X)) == []
 
 
-def test_an_interrupt_that_the_model_catches_is_one_of_the_caller_all_the_same() -> None:
+def test_an_interrupt_that_the_model_catches_reaches_the_caller_too() -> None:
     def model(x: Tensor) -> Tensor:
         for _ in range(10_000):
             with suppress(BaseException):

@@ -1,4 +1,4 @@
-"""After an analysis nothing of the user's is kept alive, also while its report is."""
+"""An analysis keeps no object of the user's alive, nor does its report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Alive = Mapping[str, "weakref.ref[Any]"]
 
 
 def analysed(**options: Any) -> tuple[Report | None, Alive]:
-    """Analyse what is made here and nowhere held: classes, modules, tensors, functions."""
+    """Analyse classes, modules, tensors and functions that nothing else refers to."""
 
     class Doubled(torch.autograd.Function):
         @staticmethod
@@ -72,7 +72,7 @@ def analysed(**options: Any) -> tuple[Report | None, Alive]:
         report = analyze(program, (x,), **options)
     except CaptureError:
         report = None
-    return report, {name: weakref.ref(each) for name, each in kept.items()}
+    return report, {name: weakref.ref(value) for name, value in kept.items()}
 
 
 @pytest.mark.parametrize(
@@ -87,15 +87,15 @@ def analysed(**options: Any) -> tuple[Report | None, Alive]:
         {"width": 5},  # which is an error
     ],
 )
-def test_what_was_analysed_goes_when_the_user_lets_go_of_it(options: dict[str, Any]) -> None:
+def test_objects_of_the_user_are_collected_as_without_an_analysis(options: dict[str, Any]) -> None:
     report, alive = analysed(**options)
-    for _ in range(3):  # classes go after what autograd has of them
+    for _ in range(3):  # classes are collected after the objects of autograd that refer to them
         gc.collect()
     assert (report is None) == ("width" in options)
-    assert [name for name, each in alive.items() if each() is not None] == []
+    assert [name for name, reference in alive.items() if reference() is not None] == []
 
 
-def test_an_operator_goes_with_its_library() -> None:
+def test_an_operator_is_collected_with_its_library() -> None:
     library = torch.library.Library("graphflops_leaks", "FRAGMENT")
     library.define("twice(Tensor x) -> Tensor")
     op = torch.ops.graphflops_leaks.twice.default

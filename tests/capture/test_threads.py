@@ -1,4 +1,4 @@
-"""Analyses in several threads, beside threads that train: each as it would be alone."""
+"""Analyses in several threads, beside threads that train, have the same results as alone."""
 
 import os
 import random
@@ -19,13 +19,13 @@ from graphflops import analyze
 X = torch.ones(3, 4)
 
 
-def alone(seed: int, steps: int, pause: Callable[[], Any] = lambda: None) -> list[Tensor]:
-    """A training run with all of its random numbers from generators of its own, and what became of its parameters."""
+def train(seed: int, steps: int, pause: Callable[[], Any] = lambda: None) -> list[Tensor]:
+    """The parameters and buffers after a training run, whose random numbers are from a generator of its own."""
     generator = torch.Generator().manual_seed(seed)
     model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 1))
     with torch.no_grad():
-        for each in model.parameters():
-            each.copy_(torch.randn(each.shape, generator=generator) / 4)
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 4)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1)
     for _ in range(steps):
         x = torch.randn(32, 8, generator=generator)
@@ -34,7 +34,7 @@ def alone(seed: int, steps: int, pause: Callable[[], Any] = lambda: None) -> lis
         loss.backward()
         optimizer.step()
         pause()
-    return [each.detach().clone() for each in (*model.parameters(), *model.buffers())]
+    return [tensor.detach().clone() for tensor in (*model.parameters(), *model.buffers())]
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_four_that_analyse_and_two_that_train(seconds: float) -> None:
     wrong: list[str] = []
 
     def analyses(seed: int) -> int:
-        order, many = random.Random(seed), 0
+        order, count = random.Random(seed), 0
         while time.monotonic() < end:
             name = order.choice(names)
             if analyze(models[name], (X,)) != expected[name]:
                 wrong.append(name)
-            many += 1
-        return many
+            count += 1
+        return count
 
     def trains(seed: int) -> tuple[int, list[Tensor]]:
         steps = 0
@@ -69,26 +69,27 @@ def test_four_that_analyse_and_two_that_train(seconds: float) -> None:
         parameters: list[Tensor] = []
         limit = 200
         while time.monotonic() < end:
-            parameters = alone(seed, limit)
+            parameters = train(seed, limit)
         return limit, parameters
 
     with ThreadPoolExecutor(6) as pool:
-        many = [pool.submit(analyses, seed) for seed in range(4)]
+        analysing = [pool.submit(analyses, seed) for seed in range(4)]
         training = [pool.submit(trains, seed) for seed in range(2)]
-        counts, trained = [each.result() for each in many], [each.result() for each in training]
+        counts = [future.result() for future in analysing]
+        trained = [future.result() for future in training]
     assert wrong == []
     assert min(counts) >= 1
     for seed, (steps, parameters) in enumerate(trained):
-        assert all(map(torch.equal, parameters, alone(seed, steps)))
-    made = "process: torch's random numbers"  # with which the threads that train make their layers
-    assert [each for each in differences(before, state_of(models, X)) if not each.startswith(made)] == []
+        assert all(map(torch.equal, parameters, train(seed, steps)))
+    drawn = "process: torch's random numbers"  # by which the threads that train initialize their layers
+    assert [path for path in differences(before, state_of(models, X)) if not path.startswith(drawn)] == []
 
 
-def test_random_numbers_of_other_threads_are_theirs() -> None:
+def test_random_numbers_of_other_threads_are_the_same_as_without_an_analysis() -> None:
     torch.manual_seed(0)
     expected = [torch.rand(()).item() for _ in range(2000)]
     random.seed(0)
-    pythons = [random.random() for _ in range(2000)]
+    expected_of_python = [random.random() for _ in range(2000)]
     random.seed(0)
     done = threading.Event()
 
@@ -101,24 +102,24 @@ def test_random_numbers_of_other_threads_are_theirs() -> None:
 
     thread = threading.Thread(target=analyses)
     thread.start()
-    drawn, mine = [], []
+    drawn, drawn_by_python = [], []
     while len(drawn) < 2000:
         drawn.append(torch.rand(()).item())
-        mine.append(random.random())
+        drawn_by_python.append(random.random())
         if len(drawn) % 100 == 0:
             time.sleep(0.01)
     done.set()
     thread.join()
-    assert mine == pythons
+    assert drawn_by_python == expected_of_python
     assert drawn == expected
 
 
 def test_modules_of_other_threads_are_not_in_the_report() -> None:
-    other, done = nn.Sequential(nn.Linear(4, 4), nn.ReLU()), threading.Event()
+    module, done = nn.Sequential(nn.Linear(4, 4), nn.ReLU()), threading.Event()
 
     def runs() -> None:
         while not done.is_set():
-            other(X)
+            module(X)
 
     thread = threading.Thread(target=runs)
     thread.start()

@@ -1,4 +1,4 @@
-"""An analysis only reads: models, inputs, functions, optimizers and the files that they are from are as they were."""
+"""An analysis modifies nothing: models, inputs, functions, optimizers, and the files that define them."""
 
 import copy
 import importlib
@@ -23,7 +23,7 @@ X = torch.ones(3, 4)
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("fold", [True, False])
-def test_a_model_and_all_that_its_code_can_reach(name: str, fold: bool) -> None:
+def test_a_model_and_all_state_that_its_code_reaches(name: str, fold: bool) -> None:
     model = programs()[name]
     before = state_of(model, X)
     first, second = (analyze(model, (X,), fold=fold) for _ in range(2))
@@ -167,11 +167,11 @@ class Trainer:
 
 
 class TestSteps:
-    """Functions that train what they close over, bind, or name among their globals."""
+    """Functions that train a model in their closure, their bound object or their globals."""
 
     @pytest.mark.parametrize(("kind", "options"), OPTIMIZERS)
     @pytest.mark.parametrize("trained", [False, True])
-    def test_closed_over(self, kind: Any, options: dict[str, Any], trained: bool) -> None:
+    def test_a_closure(self, kind: Any, options: dict[str, Any], trained: bool) -> None:
         model = copy.deepcopy(MODEL)
         optimizer = kind(model.parameters(), **options)
 
@@ -185,19 +185,19 @@ class TestSteps:
         if trained:
             step(X)
         self.check(step, model, optimizer)
-        real = [each.detach().clone() for each in model.parameters()]
+        before = [parameter.detach().clone() for parameter in model.parameters()]
         step(X)
-        assert any(not torch.equal(one, other) for one, other in zip(real, model.parameters(), strict=True))
+        assert not all(map(torch.equal, before, model.parameters()))
 
-    def test_named_among_the_globals(self) -> None:
+    def test_globals(self) -> None:
         self.check(step_of_globals, MODEL, OPTIMIZER, AVERAGE)
 
-    def test_bound(self) -> None:
+    def test_a_bound_object(self) -> None:
         model = copy.deepcopy(MODEL)
         trainer = Trainer(model, torch.optim.AdamW(model.parameters()))
         self.check(trainer.step, trainer)
 
-    def test_held_by_a_module(self) -> None:
+    def test_an_attribute_of_a_module(self) -> None:
         class Manual(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
@@ -212,17 +212,17 @@ class TestSteps:
 
         self.check(Manual())
 
-    def check(self, step: Callable[..., Any], *held: Any) -> Report:
-        before = state_of(step, *held)
+    def check(self, step: Callable[..., Any], *roots: Any) -> Report:
+        before = state_of(step, *roots)
         report = analyze(step, (X,))
-        assert differences(before, state_of(step, *held)) == []
+        assert differences(before, state_of(step, *roots)) == []
         assert report.macs == 3 * (4 * 4 + 4)
         assert report.work("backward").macs == 3 * (4 * 4 + 4 + 4)  # the gradients that are needed
         return report
 
 
-class TestWhatIsMetOnTheWay:
-    def test_symbols_of_sympy_are_what_they_are(self) -> None:
+class TestObjectsThatAreNotCopied:
+    def test_symbols_of_sympy_are_shared(self) -> None:
         import sympy  # here, so that the state of this file does not reach all of its
 
         class Symbolic(nn.Module):
@@ -263,7 +263,7 @@ class TestWhatIsMetOnTheWay:
         with pytest.raises(CaptureError, match="address"):
             analyze(lambda x: Kernel.apply(x), (X,))
 
-    def test_a_fake_tensor_out_of_reach_is_an_error_that_names_its_holder(self) -> None:
+    def test_a_fake_tensor_that_outlives_the_analysis_is_an_error_that_names_its_holder(self) -> None:
         hidden = types.ModuleType("hidden_from_view")
         exec("kept = {}\ndef keep(value): kept['value'] = value", vars(hidden))  # a function of no file
         keep = hidden.keep
@@ -305,8 +305,8 @@ def train(x):
 """
 
 
-class TestFilesThatAreNamedAsModules:
-    """A script is imported and its functions are called by its name: what they find there is copied, too."""
+class TestScripts:
+    """Functions of an imported script that are called by its name run on copies of its globals too."""
 
     @pytest.fixture
     def script(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
@@ -315,11 +315,11 @@ class TestFilesThatAreNamedAsModules:
         (tmp_path / f"{name}_other.py").write_text("steps = 0\n")
         (tmp_path / f"{name}.py").write_text(SCRIPT.format(other=f"{name}_other"))
         yield importlib.import_module(name)
-        for each in (name, f"{name}_other"):
-            sys.modules.pop(each, None)
+        for module_name in (name, f"{name}_other"):
+            sys.modules.pop(module_name, None)
 
     @pytest.mark.parametrize("how", ["closure", "package", "its own function"])
-    def test_are_as_they_were(self, script: Any, how: str) -> None:
+    def test_are_not_modified(self, script: Any, how: str) -> None:
         package = types.ModuleType("a_package")
         package.script = script  # type: ignore[attr-defined]
         step: Callable[[Tensor], Any] = {
@@ -342,7 +342,7 @@ class Slotted:
 
 
 class Constant(Slotted):
-    """As in mpmath: a property stands before the slot that it is named after."""
+    """A property that hides a slot of the same name, as in mpmath."""
 
     value = property(lambda self: 3.0)  # type: ignore[assignment]
 

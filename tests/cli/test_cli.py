@@ -82,7 +82,7 @@ class TestAnalyze:
         for said in ("ConfigurableResNetBK", "4,146,120", "tokens int64(32, 128)", "standard", "16.3", "32.6", "48.9"):
             assert said in out
         assert "MACs" in out
-        assert "59 ops: 49 counted, 10 free (views, casts), 0 unsupported" in out
+        assert "59 ops, 49 counted, 10 free (views, casts), 0 unsupported" in out
 
     def test_batch_length_and_configuration_vary_it(self, capsys: pytest.CaptureFixture[str]) -> None:
         code, out, _ = run(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import networkx as nx
 import pytest
 import torch
@@ -9,8 +11,8 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
-from graphflops import UsageError, analyze
-from graphflops.analysis.pipeline import capture
+import graphflops
+from graphflops import UsageError, analyze, capture
 from graphflops.graph.op_graph import OpGraph
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
 
@@ -34,6 +36,11 @@ MODELS = {
     "blocks": (nn.Sequential(*(nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True) for _ in range(3))), X),
     "an LSTM": (nn.LSTM(8, 6), X),
 }
+
+
+def test_the_function_is_not_replaced_by_the_subpackage() -> None:
+    import_module("graphflops.capture.trace")
+    assert graphflops.capture is capture
 
 
 @pytest.mark.parametrize("name", MODELS)

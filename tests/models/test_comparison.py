@@ -14,8 +14,8 @@ from graphflops.cli import main
 from graphflops.models import BASELINE_CONFIG, FULL_CONFIG, ConfigurableResNetBK, ResNetBKConfig, TransformerLM
 from graphflops.models.flops_count import PhaseCounts
 from graphflops.models.length_sweep import length_sweep
-from graphflops.models.training_run import run_amount, step_report
-from graphflops.models.waterfall import Waterfall, difference, stages, waterfall
+from graphflops.models.training_run import step_report, training_run_cost
+from graphflops.models.waterfall import Waterfall, difference, intermediate_configs, waterfall
 
 SMALL = {"vocab_size": 40, "d_model": 8, "n_layers": 2, "n_seq": 8, "koopman_dim": 12}
 BASELINE, FULL = replace(BASELINE_CONFIG, **SMALL), replace(FULL_CONFIG, **SMALL)
@@ -61,21 +61,23 @@ class TestWaterfall:
         assert bar.change.forward < 0 < bar.change.integer
 
     def test_sizes_change_first(self) -> None:
-        names = [name for name, _ in stages(BASELINE, replace(FULL, d_model=16, n_layers=4))]
+        names = [name for name, _ in intermediate_configs(BASELINE, replace(FULL, d_model=16, n_layers=4))]
         assert names[0] == "d_model, n_layers"
 
     def test_what_is_not_possible_alone_waits(self) -> None:
         start = replace(BASELINE, use_analytic_gradient=False)
         end = replace(BASELINE, use_custom_kernels=True)
-        assert [name for name, _ in stages(end, start)] == ["use_custom_kernels", "use_analytic_gradient"]
-        assert [name for name, _ in stages(start, end)] == ["use_analytic_gradient", "use_custom_kernels"]
+        assert [name for name, _ in intermediate_configs(end, start)] == ["use_custom_kernels", "use_analytic_gradient"]
+        assert [name for name, _ in intermediate_configs(start, end)] == ["use_analytic_gradient", "use_custom_kernels"]
 
     def test_what_is_possible_only_together_comes_together(self) -> None:
         odd = ResNetBKConfig(**{**SMALL, "n_layers": 3, "n_seq": 7})
         even = replace(odd, n_seq=8, use_multi_scale=True, n_layers=4, top_k=4)
-        assert list(stages(odd, even))[-1][1] == even
+        assert list(intermediate_configs(odd, even))[-1][1] == even
         start = replace(even, top_k=4, num_experts=4)
-        together = list(stages(start, replace(start, top_k=1, num_experts=1, n_seq=9, use_multi_scale=False)))
+        together = list(
+            intermediate_configs(start, replace(start, top_k=1, num_experts=1, n_seq=9, use_multi_scale=False))
+        )
         assert together[-1][1].n_seq == 9
 
     def test_between_a_model_and_itself_there_is_nothing(self) -> None:
@@ -110,7 +112,7 @@ class TestRates:
 
     def test_hold_over_a_run_too(self) -> None:
         config = replace(BASELINE, use_adaptive_computation=True, use_active_learning=True)
-        full, none = (run_amount(config, 2, 3, rates=rates) for rates in (None, {"blocks.1.*": 0}))
+        full, none = (training_run_cost(config, 2, 3, rates=rates) for rates in (None, {"blocks.1.*": 0}))
         assert none.forward < full.forward
 
     def test_are_refused_where_nothing_is_skipped(self) -> None:
@@ -184,23 +186,23 @@ class TestDifference:
 
 class TestARun:
     def test_is_as_many_steps_where_no_option_says_otherwise(self) -> None:
-        assert run_amount(BASELINE, 7, 3) == 7 * PhaseCounts.of(step_report(BASELINE, 3), integer=True)
+        assert training_run_cost(BASELINE, 7, 3) == 7 * PhaseCounts.of(step_report(BASELINE, 3), integer=True)
 
     def test_a_curriculum_makes_its_steps_on_shorter_sequences(self) -> None:
         config = replace(BASELINE, use_curriculum_learning=True)
         model = ConfigurableResNetBK(config)
         steps = [PhaseCounts.of(analyze(model, (tokens(length=length),)), integer=True) for length in (2, 4, 6, 8)]
-        assert run_amount(config, 12, 3) == 3 * sum(steps, PhaseCounts())
+        assert training_run_cost(config, 12, 3) == 3 * sum(steps, PhaseCounts())
 
     @pytest.mark.parametrize(("steps", "gradients"), [(1, 1), (2, 1), (7, 4)])
     def test_cached_gradients_leave_the_optimizer_its_work(self, steps: int, gradients: int) -> None:
         step = step_report(BASELINE, 3)
-        run = run_amount(replace(BASELINE, use_gradient_caching=True), steps, 3)
+        run = training_run_cost(replace(BASELINE, use_gradient_caching=True), steps, 3)
         assert run.flops == FLOPsCount(gradients * step.forward, gradients * step.backward, steps * step.optimizer)
 
     def test_active_learning_looks_at_a_pool_before_each_gradient(self) -> None:
-        chosen = run_amount(replace(BASELINE, use_active_learning=True), 5, 3, pool=4)
-        plain = run_amount(BASELINE, 5, 3)
+        chosen = training_run_cost(replace(BASELINE, use_active_learning=True), 5, 3, pool=4)
+        plain = training_run_cost(BASELINE, 5, 3)
         pool = analyze(ConfigurableResNetBK(BASELINE).eval(), (tokens(batch=12),), training=False).forward
         extra = chosen - plain
         assert (extra.backward, extra.optimizer) == (0, 0)
@@ -210,7 +212,7 @@ class TestARun:
     @pytest.mark.parametrize("steps", [0, 1.5, True])
     def test_has_a_number_of_steps(self, steps: object) -> None:
         with pytest.raises(UsageError, match="steps must be"):
-            run_amount(BASELINE, steps, 3)
+            training_run_cost(BASELINE, steps, 3)
 
 
 class TestFamily:
@@ -293,14 +295,14 @@ class TestWhatDoesNotCompare:
     @pytest.mark.parametrize("optimizer", ["adamw", None])
     def test_a_training_step_and_a_forward_pass(self, optimizer: str | None) -> None:
         trained, other = self.report(optimizer=optimizer), self.report(training=False)
-        with pytest.raises(UsageError, match="mine is of a training step and theirs of a forward pass alone: analyse"):
+        with pytest.raises(UsageError, match="mine is the report of a training step and theirs of a forward pass"):
             difference(trained, other, names=("mine", "theirs"))
-        with pytest.raises(UsageError, match="theirs is of a training step and mine of a forward pass alone"):
+        with pytest.raises(UsageError, match="theirs is the report of a training step and mine of a forward pass"):
             difference(other, trained, names=("mine", "theirs"))
 
     def test_two_forward_passes_are_no_steps(self) -> None:
         between = difference(self.report(training=False), self.report(training=False))
-        assert between.of == "a forward pass"
+        assert between.scope == "a forward pass"
         assert not between.notes
 
     def test_a_model_that_is_frozen_has_a_step_all_the_same(self) -> None:
@@ -310,10 +312,10 @@ class TestWhatDoesNotCompare:
     @pytest.mark.parametrize(
         ("other", "note"),
         [
-            ({"rows": 5}, "their inputs differ: input float32(2, 3) and input float32(5, 3)"),
-            ({"optimizer": "sgd"}, "their optimizers differ: adamw and sgd"),
-            ({"optimizer": None}, "their optimizers differ: adamw and none"),
-            ({"rates": {"0": 0.5}}, "rates are given for second alone"),
+            ({"rows": 5}, "the inputs differ: input float32(2, 3) and input float32(5, 3)"),
+            ({"optimizer": "sgd"}, "the optimizers differ: adamw and sgd"),
+            ({"optimizer": None}, "the optimizers differ: adamw and none"),
+            ({"rates": {"0": 0.5}}, "only second has rates"),
         ],
     )
     def test_what_else_differs_is_said(self, other, note: str) -> None:
@@ -329,8 +331,8 @@ class TestWhatDoesNotCompare:
 
         unknown = self.report(training=False, rules=[relu])
         between = difference(self.report(training=False), unknown, names=("first", "second"))
-        assert between.notes == ("second has 1 unknown op: its numbers are a lower bound",)
-        assert "1 op is unknown, and in neither number" in str(unknown.diff("fvcore"))
+        assert between.notes == ("second has 1 unsupported op: its numbers are lower bounds",)
+        assert "1 op is unsupported, and in neither number" in str(unknown.diff("fvcore"))
 
     @pytest.mark.parametrize("phase", ["backward", "dgrad", "wgrad", "recompute", "optimizer"])
     def test_a_forward_pass_has_no_other_phase(self, phase) -> None:
@@ -350,7 +352,7 @@ class TestWhatDoesNotCompare:
             (["--seq", "4"], "--seq: only for configurations of ResNet-BK"),
             (["--steps", "4"], "--steps: only for configurations of ResNet-BK"),
             (["--to", "n_layers=2"], "--to: only for configurations of ResNet-BK"),
-            ([], "is of a training step and"),
+            ([], "is the report of a training step and"),
         ],
     )
     def test_options_of_something_else_are_refused(
@@ -364,4 +366,4 @@ class TestWhatDoesNotCompare:
     def test_a_saved_report_has_its_inputs(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         saved = str(self.report().to_json(tmp_path / "first.json"))
         assert main(["explain", saved, "--as", "fvcore", "--input", "2x3"]) == 1
-        assert "a saved report is what it is" in capsys.readouterr().err
+        assert "need a model, not a saved report" in capsys.readouterr().err

@@ -185,7 +185,7 @@ class TestWhatIsMissingIsSaid:
     def test_no_one_sequence(self) -> None:
         model = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
         report = analyze(model, (torch.zeros(1, 5, 8), torch.zeros(1, 4, 8)))
-        with pytest.raises(UsageError, match="attention layers are not alike"):
+        with pytest.raises(UsageError, match="attention layers differ"):
             report.under("palm")
 
     def test_no_heads(self) -> None:
@@ -194,7 +194,7 @@ class TestWhatIsMissingIsSaid:
             analyze(F.scaled_dot_product_attention, tuple(heads)).under("palm")
 
     def test_no_resnet_bk(self) -> None:
-        with pytest.raises(UsageError, match=r"quickref .* no ResNet-BK"):
+        with pytest.raises(UsageError, match=r"quickref .* it is not a ResNet-BK"):
             step(gpt(), 2, 24).under("quickref")
 
 

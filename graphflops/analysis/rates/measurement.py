@@ -40,9 +40,9 @@ def measure(model: nn.Module, batches: Iterable[Any], *, rules: Iterable[RuleSou
         UsageError: there are no batches, or ``model`` is not a module.
         CaptureError: the model cannot be traced on a batch, so that its rows at rate 1 are unknown.
     """
-    from graphflops.analysis.arguments import in_words
+    from graphflops.analysis.arguments import report_model_errors
 
-    return in_words(_measure)(model, batches, rules)
+    return report_model_errors(_measure)(model, batches, rules)
 
 
 def _measure(model: nn.Module, batches: Iterable[Any], rules: Iterable[RuleSource] | None) -> dict[str, Rate]:

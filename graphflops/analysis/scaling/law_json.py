@@ -14,20 +14,20 @@ from graphflops.analysis.scaling.polynomials import Atom, Monomial, Polynomial
 from graphflops.analysis.scaling.quantities import PARAMETERS, Quantity, weights
 from graphflops.analysis.scaling.ranges import SizeRange, multiples
 from graphflops.core.codec import (
-    LARGEST,
+    MAX_INTEGER,
     InvalidData,
     Reader,
     format_data,
     fraction,
-    listed,
-    mapped,
+    integer,
+    list_of,
     nullable,
     one_of,
     read_json,
     record,
-    row,
+    table_of,
     text,
-    whole,
+    tuple_of,
 )
 from graphflops.core.entries import PHASES
 from graphflops.report.conventions import as_data, read_data
@@ -86,7 +86,7 @@ MAX_VALUE = 2**63
 """of a size, a step, or an index"""
 MAX_DEGREE = 16
 """of a monomial"""
-_POWER = whole(1, MAX_DEGREE)
+_POWER = integer(1, MAX_DEGREE)
 
 
 def _name(value: Any) -> str:
@@ -100,7 +100,7 @@ def _size_range(of: int, at: int, most: int | None = None) -> SizeRange:
 
 
 def _coefficient(value: Any) -> Fraction:
-    if type(value) is int and abs(value) < LARGEST:
+    if type(value) is int and abs(value) < MAX_INTEGER:
         return Fraction(value)
     is_negative = type(value) is str and value.startswith("-")
     return -fraction(value[1:]) if is_negative else fraction(value)
@@ -109,14 +109,16 @@ def _coefficient(value: Any) -> Fraction:
 def _factor(value: Any) -> tuple[Atom, int]:
     """``[size, power]``, or ``[size, power, step, shift]``."""
     if type(value) is list and len(value) == 4:
-        size, power, step, shift = row(_name, _POWER, whole(1, MAX_VALUE), whole(least=None, most=MAX_VALUE))(value)
+        size, power, step, shift = tuple_of(
+            _name, _POWER, integer(1, MAX_VALUE), integer(minimum=None, maximum=MAX_VALUE)
+        )(value)
         return Atom(size, step, shift), power
-    size, power = row(_name, _POWER)(value)
+    size, power = tuple_of(_name, _POWER)(value)
     return Atom(size), power
 
 
 def _monomial(value: Any) -> Monomial:
-    factors = tuple(sorted(listed(_factor)(value)))
+    factors = tuple(sorted(list_of(_factor)(value)))
     if len(dict(factors)) < len(factors):
         raise InvalidData("has the same factor twice")
     if sum(power for _, power in factors) > MAX_DEGREE:
@@ -125,14 +127,14 @@ def _monomial(value: Any) -> Monomial:
 
 
 def _polynomial(value: Any) -> Polynomial:
-    terms = listed(record(lambda powers, coefficient: (powers, coefficient), _TERM))(value)
+    terms = list_of(record(lambda powers, coefficient: (powers, coefficient), _TERM))(value)
     if len({monomial for monomial, _ in terms}) < len(terms):
         raise InvalidData("has the same powers twice")
     return Polynomial(dict(terms))
 
 
 _TERM: Mapping[str, Reader[Any]] = {"powers": _monomial, "coefficient": _coefficient}
-_QUANTITY = row(text, text, text, one_of((*PHASES, PARAMETERS), "phase"), text, whole(most=MAX_VALUE))
+_QUANTITY = tuple_of(text, text, text, one_of((*PHASES, PARAMETERS), "phase"), text, integer(maximum=MAX_VALUE))
 
 
 def _checked_fields(
@@ -172,20 +174,20 @@ _law_fields: Reader[dict[str, Any]] = record(
         "schema": text,
         "convention": read_data,
         "model": text,
-        "sizes": mapped(
+        "sizes": table_of(
             _name,
             record(
                 _size_range,
-                {"of": whole(1, MAX_VALUE), "at": whole(1, MAX_VALUE)},
-                {"most": nullable(whole(1, MAX_VALUE))},
+                {"of": integer(1, MAX_VALUE), "at": integer(1, MAX_VALUE)},
+                {"most": nullable(integer(1, MAX_VALUE))},
             ),
         ),
-        "laws": listed(_polynomial),
-        "terms": listed(_QUANTITY),
-        "traces": whole(),
-        "checked": listed(mapped(_name, whole(1, MAX_VALUE))),
-        "refused": listed(text),
-        "unknown": listed(text),
+        "laws": list_of(_polynomial),
+        "terms": list_of(_QUANTITY),
+        "traces": integer(),
+        "checked": list_of(table_of(_name, integer(1, MAX_VALUE))),
+        "refused": list_of(text),
+        "unknown": list_of(text),
     },
     {"unit": text, "total_flops": text},
 )

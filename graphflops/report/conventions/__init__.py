@@ -1,9 +1,9 @@
-"""Conventions: what turns Work into one number, or what another tool would have counted. Each is a file of data.
+"""Conventions: how Work becomes one number of FLOPs. Each is a TOML file.
 
-Three ways to count stand beside each other. **Weights** turn the classes of work into a number, whatever the Op.
-**Counts** imitate a tool: for some operators, in modules of some classes, an expression on the shapes of the Op, and
-why; the first that fits speaks, and the weights speak for all others. A blind spot of a tool is a count of 0.
-A **formula** of a paper speaks of the whole model's sizes: see ``graphflops.report.conventions.closed_forms``.
+A convention counts in one of three ways. **Weights** apply to the classes of work of every op. **Counts** imitate a
+tool: an expression on the shapes of an op, for some operators in modules of some classes, with a reason.
+The first count that matches an op applies, and the weights apply to all other ops; a missed op has count 0.
+A **formula** of a paper depends on the sizes of the whole model: see ``graphflops.report.conventions.closed_forms``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any, Literal
 from graphflops.core.codec import (
     InvalidData,
     Reader,
-    distinct,
-    listed,
-    mapped,
+    integer,
+    list_of,
     one_of,
     read_toml,
     record,
+    table_of,
     text,
-    whole,
+    unique,
 )
 from graphflops.core.costs import WORK_CLASSES, ZERO, Work
 from graphflops.core.entries import PHASES, Entry, Phase
@@ -36,15 +36,15 @@ from graphflops.core.sizes import Size
 from graphflops.report.conventions.closed_forms import FORMULAS
 from graphflops.report.conventions.expressions import CountExpression
 
-DEFAULT_WHY = "weighed by the classes of its work"
+DEFAULT_WHY = "weights of the classes of work"
 
 
 @dataclass(frozen=True)
 class Count:
-    """What a tool counts for the calls of some operators, and why.
+    """The count of a tool for the calls of some operators, and the reason.
 
-    Empty ``operators`` mean all, empty ``modules`` mean anywhere; else the module that makes the call is of one of
-    these classes. ``count`` is an expression, see ``graphflops.report.conventions.expressions``.
+    ``modules`` are classes of the calling module; empty ``operators`` or ``modules`` match all. ``count`` is an
+    expression, see ``graphflops.report.conventions.expressions``.
     """
 
     why: str
@@ -54,33 +54,33 @@ class Count:
 
     @cached_property
     def expression(self) -> CountExpression:
-        """The count, parsed."""
+        """The parsed count."""
         return CountExpression(self.count)
 
-    def speaks_for(self, entry: Entry, module: str) -> bool:
-        """Whether this is the entry's count; ``module`` is the class of the module that makes the call."""
-        fits = not self.operators or entry.operator in self.operators
-        return entry.kind == "call" and fits and (not self.modules or module in self.modules)
+    def matches(self, entry: Entry, module: str) -> bool:
+        """Whether the count applies to an entry; ``module`` is the class of the calling module."""
+        is_operator = not self.operators or entry.operator in self.operators
+        return entry.kind == "call" and is_operator and (not self.modules or module in self.modules)
 
 
 @dataclass(frozen=True)
 class Convention:
-    """What one operation of each class counts, and what is counted otherwise; a class that is not named counts 0."""
+    """A convention of counting: the weight of each class of work, 0 by default, or the counts of a tool."""
 
     name: str
     about: str
     weights: Mapping[str, int]
     unit: str = "FLOP"
-    """what the number is, by its right name: FLOP, or MAC where a multiply-add is 1"""
+    """FLOP, or MAC where a multiply-add is 1"""
     phases: tuple[Phase, ...] = PHASES
-    """the phases that are counted at all"""
+    """the phases that are counted"""
     counts: tuple[Count, ...] = field(default=())
     why: str = DEFAULT_WHY
-    """of what no count speaks for"""
+    """the reason for ops without a count"""
     causal: Literal["dense", "useful"] = "dense"
-    """causal attention as it is computed, or as its triangle"""
+    """causal attention with or without its masked half"""
     formula: str = ""
-    """the closed formula whose terms are weighed, instead of the Ops, if there is one"""
+    """name of the closed formula whose terms replace the ops, if there is one"""
 
     def __post_init__(self) -> None:
         fields: tuple[tuple[str, Reader[Any], Any], ...] = (
@@ -100,14 +100,14 @@ class Convention:
                 raise UsageError(f"convention {format_value(self.name)}: {error.within(name)}") from None
             if name == "weights":
                 object.__setattr__(self, name, MappingProxyType(checked))
-        if not isinstance(self.counts, tuple) or not all(isinstance(each, Count) for each in self.counts):
+        if not isinstance(self.counts, tuple) or not all(isinstance(count, Count) for count in self.counts):
             raise UsageError(
                 f"convention {format_value(self.name)}: counts must be a tuple "
                 f"of Count, not {format_value(self.counts)}"
             )
 
     def flops(self, work: Work) -> Size:
-        """The number of some work by the weights alone: exact, and symbolic if the work is.
+        """The weighted sum of the classes of work; symbolic if the work is.
 
         >>> STANDARD.flops(Work(macs=10, elementwise=5, accumulate=3))
         25
@@ -118,51 +118,50 @@ class Convention:
         return total
 
     def of(self, entry: Entry, phases: Sequence[Phase], module: str = "") -> int:
-        """The number of an entry in some phases; ``module`` is the class of the module that makes the call.
+        """The number of an entry in some phases; ``module`` is the class of the calling module.
 
         Raises:
-            UsageError: a count asks for what the Op does not have.
+            UsageError: a count needs a shape that the op does not have.
         """
         number = 0
         works = self._work(entry)
         for phase in phases:
             if phase in self.phases:
-                spoken = self.count_of(entry, module) if phase == "forward" else None
-                if spoken is not None:
-                    number += self._counted(spoken, entry)
+                count = self.count_of(entry, module) if phase == "forward" else None
+                if count is not None:
+                    number += self._evaluate(count, entry)
                 elif phase in works:
                     number += int(self.flops(works[phase]))
         return number
 
     def _work(self, entry: Entry) -> Mapping[Phase, Work]:
-        entry = entry.at("full") if self.counts else entry  # no tool knows of rates
+        entry = entry.at("full") if self.counts else entry  # tools do not know rates
         return entry.useful or entry.work if self.causal == "useful" else entry.work
 
     def count_of(self, entry: Entry, module: str = "") -> Count | None:
-        """The first count that speaks for an entry, if there is one."""
-        return next((each for each in self.counts if each.speaks_for(entry, module)), None)
+        """The first count that matches an entry, if there is one."""
+        return next((count for count in self.counts if count.matches(entry, module)), None)
 
     def why_of(self, entry: Entry, module: str = "") -> str:
-        """Why an entry counts as it does."""
-        spoken = self.count_of(entry, module)
-        return self.why if spoken is None else spoken.why
+        """The reason for the number of an entry."""
+        count = self.count_of(entry, module)
+        return self.why if count is None else count.why
 
-    def _counted(self, count: Count, entry: Entry) -> int:
+    def _evaluate(self, count: Count, entry: Entry) -> int:
         work = self._work(entry).get("forward", ZERO)
         names = {**dict(zip(WORK_CLASSES, map(int, work.counts()), strict=True)), **dict.fromkeys(entry.flags, 1)}
         try:
             return count.expression({**names, **entry.operands, "out": entry.outputs[0] if entry.outputs else ()})
         except ExpressionError as error:
-            raise UsageError(f"convention {self.name}: {error}, asked about {entry.op}: {entry.target}") from error
+            raise UsageError(f"convention {self.name}: {error}, for {entry.op}: {entry.target}") from error
 
 
-_MOST = 10**9
-"""of a weight"""
-_WEIGHTS = mapped(one_of(WORK_CLASSES, "class of work"), whole(most=_MOST))
-_PHASES = distinct(listed(one_of(PHASES, "phase")))
-_CAUSAL = one_of(("dense", "useful"), "way to count causal attention")
+_MAX_WEIGHT = 10**9
+_WEIGHTS = table_of(one_of(WORK_CLASSES, "class of work"), integer(maximum=_MAX_WEIGHT))
+_PHASES = unique(list_of(one_of(PHASES, "phase")))
+_CAUSAL = one_of(("dense", "useful"), "count of causal attention")
 _FORMULA = one_of(("", *FORMULAS), "formula")
-_NAMES = listed(text)
+_NAMES = list_of(text)
 
 
 def _expression(value: Any) -> str:
@@ -180,33 +179,33 @@ _NEEDED: Mapping[str, Reader[Any]] = {"name": text, "about": text, "weights": _W
 _OPTIONAL: Mapping[str, Reader[Any]] = {
     "unit": text,
     "phases": _PHASES,
-    "counts": listed(_COUNT),
+    "counts": list_of(_COUNT),
     "why": text,
     "causal": _CAUSAL,
     "formula": _FORMULA,
 }
 read_data: Reader[Convention] = record(Convention, _NEEDED, _OPTIONAL)
-"""a convention of plain dicts, lists and strings, as in its file and in a saved report"""
+"""reads a convention from the data of its file or of a saved report"""
 
 
 def read_convention(path: str | Path) -> Convention:
-    """The convention in a TOML file.
+    """Read the convention in a TOML file.
 
     Raises:
-        UsageError: there is no such file, or something in it is wrong; the message says where and what.
+        UsageError: there is no such file, or a field is wrong; the message has the place.
     """
     data = read_toml(path, "convention")
     try:
         return read_data({"name": Path(path).stem, **data})
     except InvalidData as error:
-        raise UsageError(f"{format_path(path)} is not a whole convention: {error}") from error
+        raise UsageError(f"{format_path(path)} is not a complete convention: {error}") from error
 
 
 def from_data(data: Mapping[str, Any]) -> Convention:
-    """A convention of plain dicts, lists and strings, as in its file and in a saved report.
+    """A convention from plain dicts, lists and strings, as in its file and in a saved report.
 
     Raises:
-        UsageError: a key or a value is not one that a convention has.
+        UsageError: a key or a value is wrong.
     """
     try:
         return read_data(data)
@@ -215,10 +214,10 @@ def from_data(data: Mapping[str, Any]) -> Convention:
 
 
 def as_data(convention: Convention) -> dict[str, Any]:
-    """A convention as plain dicts, lists and strings; ``from_data`` makes an equal one."""
+    """A convention as plain dicts, lists and strings; ``from_data`` returns an equal one."""
     counts = [
-        {"why": each.why, "count": each.count, "operators": list(each.operators), "modules": list(each.modules)}
-        for each in convention.counts
+        {"why": count.why, "count": count.count, "operators": list(count.operators), "modules": list(count.modules)}
+        for count in convention.counts
     ]
     return {
         "name": convention.name,
@@ -247,7 +246,7 @@ STANDARD, EXACT, TORCH = CONVENTIONS["standard"], CONVENTIONS["exact"], CONVENTI
 
 
 def convention_named(name: str | Path | Convention) -> Convention:
-    """The convention of that name, or in that TOML file; a Convention is taken as it is.
+    """The convention with a name or in a TOML file; a Convention is returned as it is.
 
     Raises:
         UsageError: there is no convention of that name, or the file is wrong.
@@ -258,8 +257,7 @@ def convention_named(name: str | Path | Convention) -> Convention:
         return read_convention(name)
     if not isinstance(name, str) or name not in CONVENTIONS:
         raise UsageError(
-            f"there is no counting convention {format_value(name)}; there are: "
-            f"{', '.join(CONVENTIONS)}, and files of your "
-            "own, whose names end in .toml"
+            f"there is no convention {format_value(name)}; there are: {', '.join(CONVENTIONS)}, and TOML files of your "
+            "own"
         )
     return CONVENTIONS[name]

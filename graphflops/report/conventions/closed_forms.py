@@ -1,8 +1,8 @@
-"""Closed formulas of papers: terms in the sizes of a model, which are read off the shapes of its graph.
+"""Closed formulas of papers: terms in the sizes of a model, which follow from the shapes in its graph.
 
-A formula speaks of a whole step, and not of its Ops, so that its terms take the place of the ledger's entries. Papers
-do not split the backward pass: where it is twice the forward pass, one half each is put down to activations and
-weights; that of attention, which has no weights, to activations.
+A formula describes a whole step, not its ops, so that its terms replace the cost entries. Papers do not split the
+backward pass: where it is twice the forward pass, one half is counted for activations and one for weights; all of it is
+counted for activations in attention, which has no weights.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MATRICES = {"linear": "weight", "addmm": "mat2", "mm": "mat2"}
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One addend of a formula: which part of a model it stands for, as it is printed, and its work."""
+    """A term of a formula: the part of the model that it describes (``role``), its text and its work."""
 
     role: str
     text: str
@@ -34,33 +34,33 @@ class Term:
 
 
 def twice(role: str, text: str, forward: Work, *, weights: bool = True, again: bool = False) -> Term:
-    """A term whose backward pass is twice its forward pass, which checkpoints do once more if ``again``."""
+    """A term whose backward pass is twice its forward pass; checkpoints recompute it if ``again``."""
     dgrad, wgrad = (forward, forward) if weights else (2 * forward, ZERO)
     return Term(role, text, forward, dgrad, wgrad, forward if again else ZERO)
 
 
 class Sizes:
-    """What the shapes in a ledger say of a model's sizes; each is looked for when a formula asks for it.
+    """The sizes of a model, from the shapes in its cost entries; each is computed when a formula needs it.
 
     Raises:
-        UsageError: the graph does not show a size; the message says what is missing.
+        UsageError: the graph does not show a size; the message says which.
     """
 
     def __init__(self, entries: Sequence[Entry], parameters: Mapping[str, int]) -> None:
-        self.calls = [each for each in entries if each.kind == "call"]
+        self.calls = [entry for entry in entries if entry.kind == "call"]
         self.parameters = sum(parameters.values())
-        """elements of all parameters, embeddings among them, tied ones once"""
+        """elements of all parameters with embeddings; tied parameters once"""
 
     @cached_property
     def attention(self) -> tuple[int, ...]:
-        """Batch, heads, sequence and head width, of layers that are all alike."""
-        shapes = {(each.operands["query"], each.operands["key"]) for each in self.calls if each.operator == ATTENTION}
+        """Batch, heads, sequence length and head width, which all attention layers share."""
+        shapes = {(call.operands["query"], call.operands["key"]) for call in self.calls if call.operator == ATTENTION}
         if not shapes:
-            raise UsageError(f"there is no attention: no call of {ATTENTION}, of which layers and heads are told")
+            raise UsageError(f"there is no attention: no call of {ATTENTION}, from which layers and heads follow")
         (query, key), *others = sorted(shapes)
         if others:
             raise UsageError(
-                f"its attention layers are not alike, {query} and {others[0][0]}: there is no one sequence"
+                f"its attention layers differ, {query} and {others[0][0]}: there is no single sequence length"
             )
         if len(query) < 4 or key[-2] != query[-2]:
             raise UsageError(f"its attention is not over one sequence by heads: query {query}, key {key}")
@@ -68,12 +68,12 @@ class Sizes:
 
     @property
     def batch(self) -> int:
-        """Sequences in a step."""
+        """Sequences in the batch."""
         return self.attention[0]
 
     @property
     def heads(self) -> int:
-        """Heads of a layer."""
+        """Heads of an attention layer."""
         return self.attention[1]
 
     @property
@@ -88,23 +88,23 @@ class Sizes:
 
     @property
     def layers(self) -> int:
-        """Layers: calls of attention."""
-        return sum(each.operator == ATTENTION for each in self.calls)
+        """Number of layers: calls of attention."""
+        return sum(call.operator == ATTENTION for call in self.calls)
 
     @cached_property
     def matrices(self) -> dict[str, tuple[int, int]]:
-        """Op → inputs and outputs, of each product with a matrix of weights."""
-        found = {}
-        for each in self.calls:
-            shape = each.operands.get(_MATRICES.get(each.operator, ""), ())
+        """Op → number of inputs and outputs, of each product with a weight matrix."""
+        matrices = {}
+        for call in self.calls:
+            shape = call.operands.get(_MATRICES.get(call.operator, ""), ())
             if len(shape) == 2:
-                found[each.op] = (shape[1], shape[0]) if each.operator == "linear" else (shape[0], shape[1])
-        return found
+                matrices[call.op] = (shape[1], shape[0]) if call.operator == "linear" else (shape[0], shape[1])
+        return matrices
 
     @cached_property
     def head(self) -> str:
-        """The Op that makes logits: the last product with a matrix of the shape of an embedding's table."""
-        tables = {each.operands["weight"] for each in self.calls if each.operator == "embedding"}
+        """The op that computes logits: the last product with a matrix of the shape of an embedding."""
+        tables = {call.operands["weight"] for call in self.calls if call.operator == "embedding"}
         heads = [op for op, (inputs, outputs) in self.matrices.items() if (outputs, inputs) in tables]
         if not heads:
             raise UsageError(
@@ -114,25 +114,25 @@ class Sizes:
 
     @property
     def width(self) -> int:
-        """Width of the residual stream: what the logits are made of."""
+        """Width of the residual stream: inputs of the logits."""
         return self.matrices[self.head][0]
 
     @property
     def vocabulary(self) -> int:
-        """Size of the vocabulary: how many logits there are."""
+        """Size of the vocabulary: number of logits."""
         return self.matrices[self.head][1]
 
     @property
     def hidden(self) -> int:
-        """Width inside of the feed-forward network: there is a matrix to it, and one back."""
+        """Hidden width of the feed-forward network: there is a matrix to it, and one back."""
         shapes = {shape for op, shape in self.matrices.items() if op != self.head}
-        there_and_back = {out for width, out in shapes if width == self.width != out and (out, width) in shapes}
-        if len(there_and_back) != 1:
+        candidates = {out for width, out in shapes if width == self.width != out and (out, width) in shapes}
+        if len(candidates) != 1:
             raise UsageError("there is no feed-forward network of one width: a linear layer to it, and one back")
-        return there_and_back.pop()
+        return candidates.pop()
 
     def role(self, entry: Entry) -> str:
-        """Which part of a model an entry is, in the words of the terms."""
+        """The part of the model that an entry belongs to, named as in the terms."""
         try:
             logits = entry.op == self.head
         except UsageError:
@@ -157,12 +157,12 @@ def megatron(s: Sizes) -> tuple[Term, ...]:
 
 
 def palm(s: Sizes) -> tuple[Term, ...]:
-    """Chowdhery et al. 2022, appendix B: a token costs 6·N + 12·L·H·Q·T, forward a third of it."""
+    """Chowdhery et al. 2022, appendix B: 6·N + 12·L·H·Q·T per token, a third of it forward."""
     tokens = s.batch * s.sequence
     scores = 2 * tokens * s.layers * s.heads * s.head_width * s.sequence
     return (
-        twice("linear", "2·N of each of B·T tokens", Work(macs=tokens * s.parameters)),
-        twice("attention", "4·L·H·Q·T of each of B·T tokens", Work(macs=scores), weights=False),
+        twice("linear", "2·N per token, B·T tokens", Work(macs=tokens * s.parameters)),
+        twice("attention", "4·L·H·Q·T per token, B·T tokens", Work(macs=scores), weights=False),
     )
 
 
@@ -181,11 +181,11 @@ def chinchilla(s: Sizes) -> tuple[Term, ...]:
 
 
 def quickref(s: Sizes) -> tuple[Term, ...]:
-    """The hand count in ResNet-BK's quick reference, layer by layer, with its own backward formulas."""
-    mixtures = {each.op: each for each in s.calls if each.operator == "SparseMoE" and each.part == "experts"}
-    layers = sum(each.operator == "bk_core" for each in s.calls)
+    """The hand count of ResNet-BK's quick reference, layer by layer, with its own backward formulas."""
+    mixtures = {call.op: call for call in s.calls if call.operator == "SparseMoE" and call.part == "experts"}
+    layers = sum(call.operator == "bk_core" for call in s.calls)
     if not mixtures or not layers:
-        raise UsageError("it is no ResNet-BK: there is no call of a mixture of experts and a BK-Core")
+        raise UsageError("it is not a ResNet-BK: there is no mixture of experts or no BK-Core")
     mixture = next(iter(mixtures.values()))
     tokens, width = int(prod(mixture.outputs[0][:-1])), mixture.outputs[0][-1]
     experts, chosen = mixture.operands["gate.weight"][0], mixture.formula.sizes["top_k"]
@@ -195,56 +195,56 @@ def quickref(s: Sizes) -> tuple[Term, ...]:
     softmax = rows * experts * Work(elementwise=1, division=1, transcendental=1)
     return (
         Term("embedding", "B·N·D", embedding, dgrad=embedding),
-        Term("layer_norm", "5·B·N·D of each", norm, dgrad=norm),
-        twice("gate", "2·B·N·D·E of each layer", Work(macs=rows * width * experts)),
-        twice("softmax", "3·B·N·E of each layer", softmax),
+        Term("layer_norm", "5·B·N·D each", norm, dgrad=norm),
+        twice("gate", "2·B·N·D·E per layer", Work(macs=rows * width * experts)),
+        twice("softmax", "3·B·N·E per layer", softmax),
         twice(
             "experts",
-            "B·N·K·(8·D² + 2·D) of each layer",
+            "B·N·K·(8·D² + 2·D) per layer",
             rows * chosen * (Work(macs=4 * width**2) + Work(elementwise=2 * width)),
         ),
-        Term("bk_core", "34·B·N of each layer", bk_core, dgrad=Work(elementwise=26 * rows)),
-        twice("linear", "output projection: 2·B·N·2·D of each layer", Work(macs=2 * rows * width)),
+        Term("bk_core", "34·B·N per layer", bk_core, dgrad=Work(elementwise=26 * rows)),
+        twice("linear", "output projection: 2·B·N·2·D per layer", Work(macs=2 * rows * width)),
         twice("logits", "2·B·N·D·V", Work(macs=tokens * width * s.vocabulary)),
     )
 
 
 FORMULAS: Mapping[str, Callable[[Sizes], tuple[Term, ...]]] = MappingProxyType(
-    {each.__name__: each for each in (megatron, palm, chinchilla, quickref)}
+    {formula.__name__: formula for formula in (megatron, palm, chinchilla, quickref)}
 )
 
 
 def terms(name: str, entries: Sequence[Entry], parameters: Mapping[str, int]) -> tuple[Entry, ...]:
-    """The terms of a formula as entries of a ledger, in the phases that the graph has; updates are left as they are.
+    """The terms of a formula as cost entries, in the phases that the graph has.
 
     Raises:
-        UsageError: the graph does not show a size that the formula asks for.
+        UsageError: the graph does not show a size that the formula needs.
     """
     sizes, formula = Sizes(entries, parameters), FORMULAS[name]
     try:
-        found = formula(sizes)
+        formula_terms = formula(sizes)
     except UsageError as error:
-        raise UsageError(f"{name} speaks of sizes that this model does not show: {error}") from error
-    except (LookupError, ArithmeticError, ValueError) as error:  # calls without the operands that such calls have
-        raise UsageError(f"{name} speaks of sizes that this model's calls do not show: {error!r}") from error
+        raise UsageError(f"{name} needs sizes that this model does not show: {error}") from error
+    except (LookupError, ArithmeticError, ValueError) as error:  # a call lacks operands
+        raise UsageError(f"{name} needs sizes that the calls of this model do not show: {error!r}") from error
     about = " ".join((formula.__doc__ or "").split())
-    lines = [_entry(name, i, term, about, _phases(sizes)) for i, term in enumerate(found)]
-    return (*lines, *(each for each in entries if each.kind == "update" and name == "quickref"))
+    lines = [_entry(name, i, term, about, _phases(sizes)) for i, term in enumerate(formula_terms)]
+    return (*lines, *(entry for entry in entries if entry.kind == "update" and name == "quickref"))
 
 
 def _phases(sizes: Sizes) -> set[Phase]:
-    """The phases that the graph has; checkpoints are told by matrices, as attention may run again by itself."""
+    """The phases of the graph; recompute if matrix products have it, as attention recomputes without checkpoints."""
     phases: set[Phase] = {"forward"}
-    for each in sizes.calls:
-        if each.work.get("dgrad") or each.work.get("wgrad"):
+    for call in sizes.calls:
+        if call.work.get("dgrad") or call.work.get("wgrad"):
             phases |= {"dgrad", "wgrad"}
-        if each.op in sizes.matrices and each.work.get("recompute"):
+        if call.op in sizes.matrices and call.work.get("recompute"):
             phases.add("recompute")
     return phases
 
 
 def _entry(name: str, i: int, term: Term, about: str, phases: set[Phase]) -> Entry:
-    work: dict[Phase, Work] = {
+    works: dict[Phase, Work] = {
         "forward": term.forward,
         "dgrad": term.dgrad,
         "wgrad": term.wgrad,
@@ -257,7 +257,7 @@ def _entry(name: str, i: int, term: Term, about: str, phases: set[Phase]) -> Ent
         target=f"{name}.{term.role}",
         part=term.text,
         line="",
-        work={phase: done for phase, done in work.items() if phase in phases and done},
+        work={phase: work for phase, work in works.items() if phase in phases and work},
         rule=name,
         about=about,
         formula=Formula(term.text, {}, {}),

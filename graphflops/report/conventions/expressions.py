@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from math import isqrt
 from typing import Any, ClassVar
 
-from graphflops.core.codec import LARGEST
+from graphflops.core.codec import MAX_INTEGER
 from graphflops.core.expressions import Compute, Expression
 from graphflops.core.messages import MAX_DIGITS, format_value
 from graphflops.core.sizes import prod
@@ -51,7 +51,7 @@ class CountExpression(Expression):
         """The number; ``out * 9`` would be a long shape."""
         if not isinstance(value, int):
             raise TypeError(f"{format_value(list(value))} is a shape, not a number; expected numel(…)")
-        if abs(value) >= LARGEST:
+        if abs(value) >= MAX_INTEGER:
             raise OverflowError(f"a number of more than {MAX_DIGITS} digits")
         return value
 

@@ -1,4 +1,4 @@
-"""Operators on lists of tensors are the operators on one, run for each, with their gradients and what they write."""
+"""Operators on lists of tensors are loops of the operator on one, with the same gradients and in-place writes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ def report_of(run: Lists) -> Report:
     return analyze(lambda x, y: run([x, y]), (x, y), optimizer=None)
 
 
-EACH: dict[str, tuple[Lists, Lists]] = {
+CASES: dict[str, tuple[Lists, Lists]] = {
     "a product": (lambda xs: torch._foreach_mul(xs, xs), lambda xs: [x * x for x in xs]),
     "with a number": (lambda xs: torch._foreach_mul(xs, 2.0), lambda xs: [x * 2.0 for x in xs]),
     "with numbers": (lambda xs: torch._foreach_div(xs, [2.0, 3.0]), lambda xs: [x / 2.0 for x in xs]),
@@ -34,9 +34,9 @@ EACH: dict[str, tuple[Lists, Lists]] = {
 }
 
 
-@pytest.mark.parametrize("name", EACH)
-def test_is_what_is_done_with_each(name: str) -> None:
-    at_once, one_by_one = map(report_of, EACH[name])
+@pytest.mark.parametrize("name", CASES)
+def test_is_the_loop_of_the_operator_on_one(name: str) -> None:
+    at_once, one_by_one = map(report_of, CASES[name])
     assert not at_once.unknown
     for phase in ("forward", "backward"):
         assert at_once.by_operator(phase) == one_by_one.by_operator(phase)
@@ -45,9 +45,9 @@ def test_is_what_is_done_with_each(name: str) -> None:
 
 def test_what_is_written_in_place_is_read_afterwards() -> None:
     def run(xs: list[Tensor], write: Callable[[list[Tensor], list[Tensor]], Any]) -> Any:
-        made = [x.exp() for x in xs]
-        write(made, xs)
-        return made
+        results = [x.exp() for x in xs]
+        write(results, xs)
+        return results
 
     at_once = report_of(lambda xs: run(xs, torch._foreach_mul_))
     one_by_one = report_of(lambda xs: run(xs, lambda ms, xs: [m.mul_(x) for m, x in zip(ms, xs, strict=True)]))

@@ -1,4 +1,4 @@
-"""Kernels that PyTorch picks by switches of the whole process run one plain way, as with the switch, without it."""
+"""Eager reference code runs the same operators as PyTorch with the setting of the process that selects them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -29,7 +29,7 @@ def without_onednn() -> Iterator[None]:
 
 
 class Dispatches(TorchDispatchMode):
-    """Writes down every operator that is dispatched."""
+    """Records every operator that is dispatched."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,12 +40,12 @@ class Dispatches(TorchDispatchMode):
         return op(*args, **(kwargs or {}))
 
 
-class PlainLSTM(TorchFunctionMode):
+class ReferenceLSTM(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return (_lstm if function is torch.lstm else function)(*args, **(kwargs or {}))
 
 
-def ran(context: AbstractContextManager[Any], call: Callable[[], Tensor], *, grad: bool) -> tuple[list[str], Tensor]:
+def run(context: AbstractContextManager[Any], call: Callable[[], Tensor], *, grad: bool) -> tuple[list[str], Tensor]:
     """The operators of a call, forward and backward, and its result."""
     torch.manual_seed(0)
     with context, Dispatches() as seen:
@@ -63,17 +63,17 @@ def ran(context: AbstractContextManager[Any], call: Callable[[], Tensor], *, gra
 def test_an_lstm_as_without_onednn(layers: int, options: dict[str, Any], batch_first: bool, grad: bool) -> None:
     layer = nn.LSTM(4, 5, layers, batch_first=batch_first, **options).requires_grad_(grad)
     x = torch.randn(3, 2, 4)
-    without = ran(without_onednn(), lambda: layer(x)[0], grad=grad)
+    without = run(without_onednn(), lambda: layer(x)[0], grad=grad)
     layer.zero_grad()
-    plain = ran(PlainLSTM(), lambda: layer(x)[0], grad=grad)
-    assert plain[0] == without[0]
-    assert torch.equal(plain[1], without[1])
+    reference = run(ReferenceLSTM(), lambda: layer(x)[0], grad=grad)
+    assert reference[0] == without[0]
+    assert torch.equal(reference[1], without[1])
 
 
 @pytest.mark.parametrize("operator", [F.scaled_dot_product_attention, aten.scaled_dot_product_attention.default])
 @pytest.mark.parametrize("mask", [None, torch.bool, torch.float32])
 @pytest.mark.parametrize("grad", [True, False])
-def test_attention_as_by_the_backend_of_its_formula(operator: Any, mask: torch.dtype | None, grad: bool) -> None:
+def test_attention_as_with_the_math_backend(operator: Any, mask: torch.dtype | None, grad: bool) -> None:
     for dropout, causal, shared, scale in product((0.0, 0.3), (False, mask is None), (False, True), (None, 0.5)):
         query = torch.randn(2, 4, 5, 8, requires_grad=grad)
         key = torch.randn(2, 2 if shared else 4, 6, 8, requires_grad=grad)
@@ -83,17 +83,19 @@ def test_attention_as_by_the_backend_of_its_formula(operator: Any, mask: torch.d
         def attention() -> Tensor:
             return operator(query, key, key, attn_mask, **options)  # noqa: B023
 
-        formula = ran(sdpa_kernel(SDPBackend.MATH), attention, grad=grad)
+        formula = run(sdpa_kernel(SDPBackend.MATH), attention, grad=grad)
         query.grad = key.grad = None
-        plain = ran(MathAttention(), attention, grad=grad)
-        assert plain[0] == formula[0]
-        assert torch.equal(plain[1], formula[1])
+        reference = run(MathAttention(), attention, grad=grad)
+        assert reference[0] == formula[0]
+        assert torch.equal(reference[1], formula[1])
 
 
-def test_what_is_plain_is_not_what_this_machine_would_run() -> None:
+def test_the_reference_is_not_what_this_machine_runs() -> None:
     layer, x = nn.LSTM(4, 5), torch.randn(3, 2, 4)
     if torch.backends.mkldnn.is_available():
-        assert ran(PlainLSTM(), lambda: layer(x)[0], grad=True) != ran(nullcontext(), lambda: layer(x)[0], grad=True)
+        assert run(ReferenceLSTM(), lambda: layer(x)[0], grad=True) != run(
+            nullcontext(), lambda: layer(x)[0], grad=True
+        )
     query = torch.randn(2, 4, 5, 8)
-    with_flash = ran(nullcontext(), lambda: F.scaled_dot_product_attention(query, query, query), grad=False)
+    with_flash = run(nullcontext(), lambda: F.scaled_dot_product_attention(query, query, query), grad=False)
     assert "aten._scaled_dot_product_flash_attention_for_cpu.default" in with_flash[0]

@@ -1,4 +1,4 @@
-"""An ``apply`` of an autograd Function that was taken before the analysis is seen as one that is looked up in it."""
+"""An ``apply`` of an autograd Function that was looked up before the analysis is intercepted too."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ class Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        given, weight = ctx.saved_tensors
-        return gradient @ weight.t(), given.t() @ gradient
+        x, weight = ctx.saved_tensors
+        return gradient @ weight.t(), x.t() @ gradient
 
 
 class WithSetup(torch.autograd.Function):
@@ -33,8 +33,8 @@ class WithSetup(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor, *others: Any) -> Any:
-        given, weight = ctx.saved_tensors
-        return gradient @ weight.t(), given.t() @ gradient, None
+        x, weight = ctx.saved_tensors
+        return gradient @ weight.t(), x.t() @ gradient, None
 
 
 class Doubled(torch.autograd.Function):
@@ -71,14 +71,14 @@ class Model(torch.nn.Module):
 
 @rule(Product, WithSetup)
 def matmul(input: Spec, weight: Spec) -> Cost:
-    """N·K·M, and as much for each of the gradients."""
+    """N·K·M forward, and the same for either gradient."""
     macs = Work(macs=input.shape[0] * input.shape[1] * weight.shape[1])
     return Cost(macs, {"input": macs, "weight": macs})
 
 
 @pytest.fixture(scope="module")
 def reports() -> tuple[Report, Report]:
-    early, late = (analyze(Model(each), (torch.zeros(2, 3),), rules=[matmul]) for each in (True, False))
+    early, late = (analyze(Model(is_early), (torch.zeros(2, 3),), rules=[matmul]) for is_early in (True, False))
     return early, late
 
 
@@ -95,7 +95,7 @@ def test_all_numbers_are_the_same(reports: tuple[Report, Report]) -> None:
     assert str(early.coverage) == str(late.coverage)
 
 
-def test_afterwards_it_is_what_it_was() -> None:
-    given = torch.ones(1, 3, requires_grad=True)
-    product(given, torch.ones(3, 2)).sum().backward()
-    assert given.grad.tolist() == [[2.0, 2.0, 2.0]]
+def test_apply_runs_as_ever_afterwards() -> None:
+    x = torch.ones(1, 3, requires_grad=True)
+    product(x, torch.ones(3, 2)).sum().backward()
+    assert x.grad.tolist() == [[2.0, 2.0, 2.0]]

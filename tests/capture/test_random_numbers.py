@@ -1,4 +1,4 @@
-"""Random numbers that Python reads: drawn with a seed of the analysis's own, always the same ones, and said."""
+"""Random numbers that a program reads: drawn with a fixed seed, always the same ones, and listed as assumptions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphflops.analysis.mac_counter import count_macs
 from graphflops.capture.random_numbers import Draws
 
 X = torch.zeros(12, 8)
-SAID = "random number read; drawn with a fixed seed"
+ASSUMPTION = "random number read; drawn with a fixed seed"
 
 PROGRAMS: dict[str, Callable[..., Any]] = {
     "rand": lambda m, x: m.linear(x) if torch.rand(1) < 2 else x,
@@ -34,21 +34,21 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_draw_that_python_reads_is_drawn_and_said(name: str) -> None:
+def test_a_random_number_that_python_reads_is_an_assumption(name: str) -> None:
     model = Program(PROGRAMS[name])
     before = torch.get_rng_state()
     assert analysed(model, X) == dispatched_of(model) == really_dispatched(model, X) != (0, 0)
-    assert [each.partition(": ")[2] for each in reported(model, X).assumptions][-1:] == [SAID]
+    assert [text.partition(": ")[2] for text in reported(model, X).assumptions][-1:] == [ASSUMPTION]
     torch.set_rng_state(before)
 
 
 def dispatched_of(model: nn.Module) -> tuple[int, int]:
-    seen = count_macs(model, (X,))
-    return seen.forward, seen.backward
+    count = count_macs(model, (X,))
+    return count.forward, count.backward
 
 
 class Dropping(nn.Module):
-    """Layers, some of which are dropped at random."""
+    """Layers that are dropped at random."""
 
     def __init__(self, rate: float, *, count: int = 24) -> None:
         super().__init__()
@@ -62,17 +62,17 @@ class Dropping(nn.Module):
         return x
 
 
-def test_layers_that_are_seldom_dropped_are_not_in_the_one_step_that_is_seen() -> None:
+def test_layers_that_are_seldom_dropped_are_kept() -> None:
     assert analyze(Dropping(0.1), (X,)).macs == analyze(Dropping(0.1).eval(), (X,)).macs == 24 * 12 * 64
 
 
-def test_others_are_dropped_the_same_way_every_time_also_by_the_witness() -> None:
+def test_others_are_dropped_the_same_way_every_time_also_by_the_mac_counter() -> None:
     macs = {analyze(Dropping(0.5), (X,), training=False).macs for _ in range(3)}
     assert macs == {count_macs(Dropping(0.5), (X,), training=False).forward}
     assert 0 < macs.pop() < 24 * 12 * 64
 
 
-def test_nothing_of_the_generator_of_others_is_drawn() -> None:
+def test_the_global_generator_is_not_used() -> None:
     model = Dropping(0.5)
     before = torch.get_rng_state()
     analyze(model, (X,))

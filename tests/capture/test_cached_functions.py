@@ -1,4 +1,4 @@
-"""What functions of a model remember is no part of a report, and no report is part of what they remember."""
+"""Cached functions of a model: a report does not depend on their caches, which an analysis does not modify."""
 
 import functools
 from collections.abc import Callable
@@ -21,11 +21,11 @@ def unbounded(size: int) -> tuple[Tensor, int]:
 
 
 def wrapped(function: Callable[[int], Tensor]) -> Callable[[int], Tensor]:
-    memo = functools.lru_cache(function)
+    cached = functools.lru_cache(function)
 
     @functools.wraps(function)
     def call(size: int) -> Tensor:
-        return memo(size)
+        return cached(size)
 
     return call
 
@@ -45,7 +45,7 @@ def store() -> dict[int, Tensor]:
     return {}
 
 
-class Remembers(nn.Module):
+class Caches(nn.Module):
     def __init__(self, table: Callable[[int], Tensor]) -> None:
         super().__init__()
         self.table = table
@@ -60,31 +60,33 @@ class Remembers(nn.Module):
 
 
 @pytest.mark.parametrize("table", [bounded, lambda size: unbounded(size)[0], behind])
-def test_each_analysis_is_the_first_and_the_model_runs_afterwards(table: Callable[[int], Tensor]) -> None:
-    model, x = Remembers(table), torch.ones(2, 4)
-    model(x)  # who ran it before has no other report
+def test_every_analysis_has_the_same_report_and_the_model_runs_afterwards(
+    table: Callable[[int], Tensor],
+) -> None:
+    model, x = Caches(table), torch.ones(2, 4)
+    model(x)  # which fills the cache
     assert [analyze(model, (x,)).macs for _ in range(2)] == [64 + 32] * 2
     assert torch.equal(model(x), torch.full((2, 4), 4.0))
 
 
-def test_also_what_a_method_remembers() -> None:
-    model, x = Remembers(bounded), torch.ones(2, 4)
+def test_a_cached_method() -> None:
+    model, x = Caches(bounded), torch.ones(2, 4)
     model.table = model.method
     assert analyze(model, (x,)).macs == 64 + 32
     assert torch.equal(model(x), torch.full((2, 4), 4.0))
 
 
-def test_also_what_is_put_into_something_that_is_remembered() -> None:
+def test_a_cached_container_that_is_written_to() -> None:
     def table(size: int) -> Tensor:
         return store().setdefault(size, torch.eye(size) @ torch.ones(size, size))
 
-    model, x = Remembers(table), torch.ones(2, 4)
+    model, x = Caches(table), torch.ones(2, 4)
     assert store() == {}
     assert [analyze(model, (x,)).macs for _ in range(2)] == [64 + 32] * 2
     assert torch.equal(model(x), torch.full((2, 4), 4.0))
 
 
-def test_what_is_no_tensor_is_remembered() -> None:
+def test_a_cache_without_tensors_is_not_modified() -> None:
     before = registry()
-    analyze(Remembers(bounded), (torch.ones(2, 4),))
+    analyze(Caches(bounded), (torch.ones(2, 4),))
     assert registry() is before
