@@ -1,5 +1,5 @@
-# Everything runs in an environment of its own, .venv, which the targets make when they need it.
-# Two stamps say what is installed there: the package and what it runs on, and the tools of a developer.
+# All targets run in a virtual environment, .venv, which they create when needed.
+# Stamp files record what is installed there: the package with its dependencies, and the development tools.
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -11,21 +11,21 @@ WILD := $(VENV)/wild
 UNFINISHED := $(VENV)/.unfinished
 REPORT := graphflops-report.json
 
-# The first of these that is there and new enough makes the environment.
-BASE_PYTHON ?= $(firstword $(foreach each,python3 python3.11 python3.12 python3.13 python3.14,\
-    $(shell $(each) -c 'import sys; sys.version_info >= (3, 11) and print("$(each)")' 2>/dev/null)))
+# The first of these that exists and is new enough creates the environment.
+BASE_PYTHON ?= $(firstword $(foreach python,python3 python3.11 python3.12 python3.13 python3.14,\
+    $(shell $(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)))
 
-# Tests of one file run in one process, and share what they set up.
+# Tests of one file run in one process and share their fixtures.
 WORKERS ?= 2
 TESTS ?=
 JSON ?= $(REPORT)
 LENGTHS ?= 128,512,2048,8192
 
-# Some systems ship venv without what puts pip into it.
+# Some systems ship venv without ensurepip.
 MAKE_VENV = { $(BASE_PYTHON) -m venv $(VENV) 2>/dev/null || { $(BASE_PYTHON) -m venv --clear --without-pip $(VENV) \
     && touch $(UNFINISHED) && $(BASE_PYTHON) -m pip --python $(PYTHON) install --quiet pip; }; }
 
-# A value as one word of the shell, whatever is in it; and an option for it, if it is given.
+# A value quoted for the shell; an option with its value, if it is set.
 quoted = '$(subst ','\'',$(1))'
 option = $(if $(2),$(1) $(call quoted,$(2)))
 
@@ -53,31 +53,31 @@ COMPARE = $(strip $(call option,--from,$(FROM)) $(call option,--to,$(TO)) \
 .DELETE_ON_ERROR:
 .PHONY: help analyze compare scale test lint docs demo reconcile rules conformance wild repositories tools bench versions soak clean
 
-help:  ## this list
+help:  ## list the targets and variables
 	@echo 'Usage: make TARGET [VARIABLE=VALUE …]'
 	@echo
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name about; do \
 	    printf '  %-13s%s\n' "$$name" "$$about"; done
 	@echo
-	@echo 'Variables of make analyze; without any it is ResNet-BK, batch 32, sequence 128:'
-	@echo '  MODEL=my.models:tiny              a module and, in it, what makes the model'
-	@echo '  INPUT="tokens=32x128:int64"       its inputs, with a space or a comma between them'
-	@echo '  BATCH=8                           the leading size of every input'
-	@echo '  SEQ=256                           the sequence length of ResNet-BK'
-	@echo '  CONFIG="d_model=128,n_layers=8"   the configuration of ResNet-BK'
+	@echo 'Variables of make analyze (default: ResNet-BK, batch 32, sequence 128):'
+	@echo '  MODEL=my.models:tiny              model as MODULE:FACTORY'
+	@echo '  INPUT="tokens=32x128:int64"       its inputs, separated by spaces or commas'
+	@echo '  BATCH=8                           leading size of every input'
+	@echo '  SEQ=256                           sequence length of ResNet-BK'
+	@echo '  CONFIG="d_model=128,n_layers=8"   configuration of ResNet-BK'
 	@echo '  OPTIMIZER=sgd                     adamw, adam, sgd, sgd_momentum or none'
 	@echo '  CONVENTION=exact                  standard, exact, torch, fvcore, … or a file.toml'
-	@echo '  ATTENTION=math                    whose backward attention has: flash or math'
-	@echo '  INFERENCE=1                       forward alone'
-	@echo '  STRICT=1                          refuse a model with an op that no rule names'
-	@echo '  RULES=my_rules.py                 a file or folder of rules of your own'
-	@echo '  RATE="blocks.3.*=0.62"            how often modules run, where data decides'
-	@echo '  EXPLAIN=lm_head                   why the numbers of a module, component or op are what they are'
-	@echo '  JSON=report.json                  where the whole report goes; $(REPORT) unless told'
+	@echo '  ATTENTION=math                    attention backward: flash (recompute) or math'
+	@echo '  INFERENCE=1                       forward pass only'
+	@echo '  STRICT=1                          fail if any op is unsupported'
+	@echo '  RULES=my_rules.py                 file or folder with rules of your own'
+	@echo '  RATE="blocks.3.*=0.62"            how often data-dependent modules run'
+	@echo '  EXPLAIN=lm_head                   explain the numbers of a module path, component or op'
+	@echo '  JSON=report.json                  file for the report; default: $(REPORT)'
 	@echo
-	@echo 'Variables of make scale, beside MODEL, INPUT, CONFIG, OPTIMIZER, CONVENTION, ATTENTION, INFERENCE, RULES:'
+	@echo 'Variables of make scale, in addition to MODEL, INPUT, CONFIG, OPTIMIZER, CONVENTION, ATTENTION, INFERENCE, RULES:'
 	@echo '  SIZE="N=128..2048 D=64"           sizes: a value, a range, or LOW..HIGH:32 for multiples of 32'
-	@echo '  PHASE=forward                     of what: total, forward, backward, optimizer or parameters'
+	@echo '  PHASE=forward                     total, forward, backward, optimizer or parameters'
 	@echo '  BUDGET=1e18                       say the largest size within so many FLOPs'
 	@echo '  PLOT=scale.svg                    draw it: .png, .svg or .pdf'
 	@echo
@@ -88,74 +88,74 @@ help:  ## this list
 	@echo '  LENGTHS=128,512,2048              the lengths at which Mamba and a Transformer stand beside it'
 	@echo
 	@echo 'Variables of make test:'
-	@echo '  TESTS="tests/models -k published"   which tests, as pytest takes it; all unless told'
-	@echo '  WORKERS=4                         how many run at a time; $(WORKERS) unless told'
+	@echo '  TESTS="tests/models -k published"   pytest arguments; default: all tests'
+	@echo '  WORKERS=4                         parallel processes; default: $(WORKERS)'
 	@echo
-	@echo 'Variables of make versions, beside TESTS and WORKERS:'
-	@echo '  TORCH="2.8.0 2.15.0"              which versions; the oldest, two in between and the newest unless told'
+	@echo 'Variables of make versions, in addition to TESTS and WORKERS:'
+	@echo '  TORCH="2.8.0 2.15.0"              PyTorch versions; default: the oldest, two in between and the newest'
 	@echo
 	@echo 'Variables of make bench:'
-	@echo '  ROWS="llama* start_up"            which rows are measured again; all unless told'
+	@echo '  ROWS="llama* start_up"            rows to measure; default: all'
 
-analyze: $(CORE)  ## what a training step of a model costs
+analyze: $(CORE)  ## count the FLOPs of a training step of a model
 	$(PYTHON) -m graphflops analyze $(ANALYZE)
 
-scale: $(if $(PLOT),$(DEV),$(CORE))  ## how what a model costs grows with its sizes
+scale: $(if $(PLOT),$(DEV),$(CORE))  ## find the FLOPs of a model as an expression in its sizes
 	$(PYTHON) -m graphflops scale $(SCALE)
 
-# Each worker has a core of its own; PyTorch would have as many threads in each as there are cores.
-test: $(DEV)  ## all tests
+# One thread per worker: by default PyTorch starts as many threads in each as there are cores.
+test: $(DEV)  ## run the tests
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
-lint: $(DEV)  ## style, format and types
+lint: $(DEV)  ## check style, format and types
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 
-docs: $(DEV)  ## the documentation as web pages, in site/
+docs: $(DEV)  ## build the documentation in site/
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 
-compare: $(CORE)  ## from one configuration of ResNet-BK to another, flag by flag; and beside Mamba and a Transformer
+compare: $(CORE)  ## compare two configurations of ResNet-BK, and ResNet-BK with Mamba and a Transformer
 	$(PYTHON) -m graphflops compare $(COMPARE)
 	$(PYTHON) -m graphflops compare --lengths $(call quoted,$(LENGTHS))
 
-demo: $(CORE)  ## every use of the quick reference, one after the other
+demo: $(CORE)  ## run every example of the quick reference
 	$(PYTHON) docs/examples/flops_counter_demo.py
 
-reconcile: $(CORE)  ## write docs/reconciliation.md, the hand count against the graph
+reconcile: $(CORE)  ## regenerate docs/reconciliation.md: a hand count of ResNet-BK and its graph
 	$(PYTHON) -m graphflops.models.reconciliation docs/reconciliation.md
 
-rules: $(DEV)  ## write docs/rules/, a page for each file of rules
+rules: $(DEV)  ## regenerate docs/rules/, one page per rule file
 	$(PYTHON) -m graphflops.rules.pages docs/rules
 
-conformance: $(ZOO)  ## hundreds of public models against what autograd dispatches, in docs/conformance.md
+conformance: $(ZOO)  ## verify hundreds of public models; regenerates docs/conformance.md
 	$(PYTHON) tests/conformance $(MODELS)
 
-wild: $(WILD)/.installed  ## models of a hundred public packages, which it installs in a folder of their own
+wild: $(WILD)/.installed  ## verify models of a hundred public packages, installed in a separate folder
 	PYTHONPATH=$(WILD) $(PYTHON) tests/conformance --family wild --jobs 1 $(MODELS)
 
-repositories: $(WILD)/.installed  ## models of public repositories that are no packages, which it clones
+repositories: $(WILD)/.installed  ## verify models of public repositories, which it clones
 	$(PYTHON) tests/conformance/clone.py $(VENV)/repositories
 	PYTHONPATH=$(WILD) $(PYTHON) tests/conformance --family repositories --jobs 1 $(MODELS)
 
 tools: $(TOOLS)  ## run other FLOP counters: the conventions named after them, and the numbers in README.md
 	$(PYTHON) -m pytest tests/tools tests/test_readme.py
 
-bench: $(TOOLS)  ## how long an analysis takes beside torch's counter and others, in docs/benchmarks.md
-	$(PYTHON) tests/benchmarks $(foreach each,$(ROWS),$(call quoted,$(each)))
+bench: $(TOOLS)  ## measure analysis time beside other counters; regenerates docs/benchmarks.md
+	$(PYTHON) tests/benchmarks $(foreach row,$(ROWS),$(call quoted,$(row)))
 
-versions:  ## the test suite on several versions of PyTorch and Python, each in an environment of its own, in docs/versions.md
+versions:  ## run the tests on several versions of PyTorch and Python; regenerates docs/versions.md
 	$(BASE_PYTHON) tests/versions $(TORCH) --workers $(WORKERS) $(if $(TESTS),--tests $(TESTS))
 
-soak: $(DEV)  ## thousands of analyses in one process: nothing grows, and every answer stays
+soak: $(DEV)  ## run thousands of analyses in one process: no leaks, no changed results
 	$(PYTHON) -m pytest -m soak tests/soak tests/capture
 
-clean:  ## remove what make made, the environment too
+clean:  ## remove everything that make created, including .venv
 	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis $(REPORT)
 	find graphflops rules tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# What was cut off in the middle of an installation cannot be trusted: a mark stands while one runs, and who finds
-# it starts afresh. A failure that pip reports leaves no such mark: pip has then changed nothing.
+# An interrupted installation may be incomplete: a marker file exists while one runs, and if it is left behind, the
+# environment is created again. When pip itself fails it changes nothing, and the marker is removed.
 define install
 	@test ! -e $(UNFINISHED) || rm -rf $(VENV)
 	@test -x $(PYTHON) || { rm -rf $(VENV) && mkdir $(VENV) && touch $(UNFINISHED) && $(MAKE_VENV); }
@@ -167,28 +167,28 @@ define install
 endef
 
 $(CORE): pyproject.toml constraints.txt
-	@test -n "$(BASE_PYTHON)" || { echo 'graphflops needs Python 3.11 or newer: install one, or give BASE_PYTHON=…' >&2; exit 1; }
-	@echo 'Making the environment $(VENV): graphflops and what it runs on. PyTorch is large, the first time takes a while …'
+	@test -n "$(BASE_PYTHON)" || { echo 'graphflops needs Python 3.11 or newer: install it, or set BASE_PYTHON=…' >&2; exit 1; }
+	@echo 'Creating $(VENV) with graphflops and its dependencies. PyTorch is large: this takes a while the first time …'
 	$(call install,.)
 
 $(DEV): $(CORE) pyproject.toml constraints.txt
-	@echo 'Adding what tests, lint and docs need …'
+	@echo 'Installing test, lint and documentation tools …'
 	$(call install,'.[dev]')
 
-# torchvision's wheel is built against CUDA: its Python is all that the models need, and timm asks for it.
+# torchvision's wheel is built against CUDA; the models need only its Python files, and timm requires it.
 $(ZOO): $(CORE) pyproject.toml constraints.txt
-	@echo 'Adding the models of the zoo …'
+	@echo 'Installing the packages with public models …'
 	$(call install,'.[zoo]')
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt torchvision timm
 	@touch $@
 
-# The packages of the extra, without what they ask for in turn: some would bring another torch. Beside the environment,
-# so that no tool of a developer sees them. torchaudio's libraries are built against CUDA; the models need its Python.
+# The packages without their dependencies, some of which would install another torch; in a separate folder, so that
+# development tools do not see them. torchaudio's libraries are built against CUDA; the models need its Python files.
 WILD_PACKAGES = $(PYTHON) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
     print(*project["optional-dependencies"]["wild"])'
 
 $(WILD)/.installed: $(ZOO) pyproject.toml constraints.txt
-	@echo 'Adding the public packages of the wild in $(WILD): this takes some minutes …'
+	@echo 'Installing public packages in $(WILD): this takes some minutes …'
 	@rm -rf $(WILD) && mkdir -p $(WILD)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt --target $(WILD) \
 	    $$($(WILD_PACKAGES))
@@ -196,5 +196,5 @@ $(WILD)/.installed: $(ZOO) pyproject.toml constraints.txt
 	@touch $@
 
 $(TOOLS): $(DEV) $(ZOO) pyproject.toml constraints.txt
-	@echo 'Adding the other counters …'
+	@echo 'Installing the other counters …'
 	$(call install,'.[tools]')

@@ -83,7 +83,7 @@ def test_help_names_every_variable(checkout: Checkout) -> None:
         assert re.search(rf"^  {variable}=", printed, re.MULTILINE), variable
 
 
-def test_analyze_is_the_home_model_with_a_report_in_a_file(checkout: Checkout) -> None:
+def test_analyze_is_of_resnet_bk_and_writes_a_report(checkout: Checkout) -> None:
     assert checkout.make("analyze").returncode == 0
     assert checkout.calls()[-1] == ["-m", "graphflops", "analyze", "--json", "graphflops-report.json"]
 
@@ -115,7 +115,7 @@ def test_variables_are_passed_on_as_they_are(checkout: Checkout, variables: list
     assert checkout.calls()[-1] == ["-m", "graphflops", "analyze", *options, "--json", "a b.json"]
 
 
-def test_scale_is_the_home_model_unless_told(checkout: Checkout) -> None:
+def test_scale_is_of_resnet_bk_by_default(checkout: Checkout) -> None:
     assert checkout.make("scale").returncode == 0
     assert checkout.calls()[-1] == ["-m", "graphflops", "scale"]
     assert checkout.installed() == ["."]

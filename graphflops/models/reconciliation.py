@@ -177,7 +177,7 @@ def reconcile(
     Raises:
         GraphflopsError: a component differs from the hand count.
     """
-    report = home_report(config, batch)
+    report = resnet_bk_report(config, batch)
     sizes = HandSizes(
         B=batch,
         N=config.n_seq,
@@ -199,7 +199,7 @@ def reconcile(
     return report, hand, list(_extras(report.entries))
 
 
-def home_report(config: ResNetBKConfig, batch: int = BATCH) -> Report:
+def resnet_bk_report(config: ResNetBKConfig, batch: int = BATCH) -> Report:
     """The report of a training step of ResNet-BK."""
     with torch.device("meta"):
         model = ConfigurableResNetBK(config)

@@ -89,7 +89,7 @@ def test_a_plot_in_each_format(folder: Path, capsys: pytest.CaptureFixture[str],
     assert Path(f"scale.{kind}").read_bytes() == plot, "the plot must be reproducible"
 
 
-def test_the_home_model_takes_the_letters_of_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_resnet_bk_takes_only_its_own_sizes(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "--size", "M=3")
     assert code == 1
     assert "ResNet-BK has no size 'M'; expected one of B, N, D, V, E, K, L" in err

@@ -76,7 +76,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 
 class TestAnalyze:
-    def test_the_home_model_is_what_is_analysed_unless_told(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_resnet_bk_is_the_default_model(self, capsys: pytest.CaptureFixture[str]) -> None:
         code, out, err = run(capsys, "analyze")
         assert (code, err) == (0, "")
         for said in ("ConfigurableResNetBK", "4,146,120", "tokens int64(32, 128)", "standard", "16.3", "32.6", "48.9"):

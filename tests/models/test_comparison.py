@@ -226,8 +226,10 @@ class TestFamily:
 
     def test_says_what_the_claim_against_mamba_is_worth(self) -> None:
         members = {each.name: each for each in length_sweep([8])}
-        home, every, mamba = (members[name].per_token(8) for name in ("ResNet-BK", "ResNet-BK, all experts", "Mamba"))
-        assert home < mamba < every
+        resnet_bk, all_experts, mamba = (
+            members[name].per_token(8) for name in ("ResNet-BK", "ResNet-BK, all experts", "Mamba")
+        )
+        assert resnet_bk < mamba < all_experts
 
     @pytest.mark.parametrize("lengths", [[], [0], [1.5]])
     def test_has_lengths(self, lengths: list[object]) -> None:

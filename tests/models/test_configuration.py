@@ -70,10 +70,10 @@ def test_a_config_may_be_changed_after_a_model_was_built() -> None:
 class TestThePreset:
     @pytest.mark.parametrize("module", ["graphflops.models", "graphflops.models.configuration"])
     def test_may_be_assigned_to_without_changing_the_next_one(self, module: str) -> None:
-        home = importlib.import_module(module)
-        config = home.BASELINE_CONFIG
+        presets = importlib.import_module(module)
+        config = presets.BASELINE_CONFIG
         config.d_model = 48
-        again = home.BASELINE_CONFIG
+        again = presets.BASELINE_CONFIG
         assert again == ResNetBKConfig()
 
     def test_is_another_object_at_each_import(self) -> None:

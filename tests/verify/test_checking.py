@@ -201,7 +201,7 @@ def test_two_rules_for_one_target_are_found(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("target", ["graphflops::bk_core", "graphflops.models.moe.SparseMoE"])
-def test_the_rules_of_the_home_model_bring_a_call_of_their_own(target: str) -> None:
+def test_the_rules_of_resnet_bk_have_examples(target: str) -> None:
     (one,) = [each for key, each in shipped() if str(key).replace("::", ".") == target.replace("::", ".")]
     seen = check(RuleBook.of([one]), [])
     assert (seen.tested, seen.problems) == (1, ())

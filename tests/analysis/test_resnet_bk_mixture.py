@@ -1,4 +1,4 @@
-"""The mixture of the home model says what its k experts are out of."""
+"""The mixture of ResNet-BK says what its k experts are out of."""
 
 import torch
 
