@@ -1,7 +1,7 @@
-"""The home models of graphflops: ResNet-BK, a language model that runs and trains on a CPU, and what it is held to.
+"""Example models: ResNet-BK, a language model that trains on a CPU, and its baselines Mamba and a Transformer.
 
-`BASELINE_CONFIG` is the preset to start from; `STEP2_CONFIG`, `STEP4_CONFIG`, `STEP5_CONFIG`, `STEP6_CONFIG` and
-`FULL_CONFIG` each add options to the one before. Every import or look-up of one gives a config of one's own:
+`BASELINE_CONFIG` is the basic preset; `STEP2_CONFIG`, `STEP4_CONFIG`, `STEP5_CONFIG`, `STEP6_CONFIG` and `FULL_CONFIG`
+each add options to the one before. Every import or lookup of a preset returns a new config:
 
     from graphflops.models import BASELINE_CONFIG, ConfigurableResNetBK
 
@@ -9,7 +9,7 @@
     config.d_model = 32
     model = ConfigurableResNetBK(config)
 
-`MambaLM` and `TransformerLM` are baselines of the same vocabulary.
+`MambaLM` and `TransformerLM` are baselines with the same vocabulary.
 """
 
 from graphflops.models import configuration
@@ -47,7 +47,7 @@ FULL_CONFIG: ResNetBKConfig
 
 
 def __getattr__(name: str) -> ResNetBKConfig:
-    # Importing a preset by name would bind one object for everyone; see configuration.__getattr__.
+    # A new config per lookup; see configuration.__getattr__.
     if name in configuration.STEPS:
         return configuration.preset(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Active learning: of a pool of candidates, a step is made on those that the model is least sure of."""
+"""Active learning: train on the candidates of a pool that the model is most uncertain about."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Uncertainty(nn.Module):
-    """The mean entropy of what a model says of each token of a sequence.
+    """The entropy of a model's predictions, averaged over the tokens of a sequence.
 
     Args:
         model: tokens (B, N) to logits (B, N, V).
@@ -19,17 +19,17 @@ class Uncertainty(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Entropies (B,) of tokens (B, N)."""
-        said = self.model(tokens).log_softmax(-1)
-        entropy: Tensor = -(said.exp() * said).sum(-1).mean(-1)
+        log_probs = self.model(tokens).log_softmax(-1)
+        entropy: Tensor = -(log_probs.exp() * log_probs).sum(-1).mean(-1)
         return entropy
 
 
 @torch.no_grad()
-def least_sure(model: nn.Module, pool: Tensor, count: int) -> Tensor:
-    """The `count` sequences of a pool (P, N) that the model, in ``eval``, is least sure of, the least sure first.
+def most_uncertain(model: nn.Module, pool: Tensor, count: int) -> Tensor:
+    """The `count` sequences of a pool (P, N) with the highest entropy in ``eval`` mode, the highest first.
 
     Raises:
-        ValueError: there are not as many in the pool.
+        ValueError: the pool has fewer sequences.
     """
     if not 1 <= count <= pool.shape[0]:
         raise ValueError(f"count must be in 1..{pool.shape[0]}, the size of the pool, got {count!r}")

@@ -1,4 +1,4 @@
-"""Birman-Schwinger: the resolvent of a potential from the operator K that the potential alone makes, in O(N).
+"""Birman-Schwinger: the resolvent of a potential from the Birman-Schwinger operator K, in O(N).
 
 On the infinite line, let Δ be the discrete Laplacian (−2, and 1 beside it), V = diag(v) a potential on N sites, and z
 off the real axis. With q + 1/q = 2 + z, |q| < 1, and c = 1/(q − 1/q), the free resolvent is
@@ -9,8 +9,8 @@ and that of Δ + V is
 
     G = R_0 − R_0·V^½·(1 + K)⁻¹·|V|^½·R_0,    K(z) = |V|^½·R_0(z)·V^½,    V^½ = sgn(V)·|V|^½.
 
-K is full, but semiseparable: what one site knows of all sites to its left is one number. So 1 + K is eliminated site by
-site. Let g_n be the diagonal of the resolvent at site n with the potential of the sites to the left of it alone:
+K is dense but semiseparable: one number per site summarizes all sites to its left, so 1 + K is eliminated site by site.
+Let g_n be the diagonal of the resolvent at site n with the potential of the sites to the left of it alone:
 
     d_n = 1 + v_n·g_n         the pivot of 1 + K, so that det(1 + K) = Π d_n
     g_1 = c,  g_{n+1} = c·(1 − q²) + q²·g_n / d_n
@@ -19,7 +19,7 @@ and h_n likewise from the right. Left and right meet, 1/G_nn = 1/g_n + 1/h_n −
 
     G_nn = g_n·h_n / (g_n + h_n − g_n·h_n·(1/c − v_n))
 
-|q| < 1, so the sweeps forget what lies far, and nothing grows with N. BK-Core's line has ends; this one goes on.
+|q| < 1, so distant sites contribute little, and nothing grows with N. The line is infinite; BK-Core's is finite.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ def free_resolvent(z: complex) -> tuple[complex, complex]:
 def sweep(v: Tensor, z: complex) -> tuple[Tensor, Tensor]:
     """g_n, and the pivots d_n = 1 + v_n·g_n of 1 + K, both (…, N) and complex, of potentials v (…, N)."""
     q, c = free_resolvent(z)
-    square, rest = q * q, c * (1 - q * q)
+    square, constant = q * q, c * (1 - q * q)
     diagonals: list[Tensor] = []
     pivots: list[Tensor] = []
     g = torch.full(v.shape[:-1], c, dtype=torch.complex128, device=v.device)
-    for here in v.unbind(-1):
+    for potential in v.unbind(-1):
         if pivots:
-            g = square * (g / pivots[-1]) + rest
+            g = square * (g / pivots[-1]) + constant
         diagonals.append(g)
-        pivots.append(here * g + 1)
+        pivots.append(potential * g + 1)
     return torch.stack(diagonals, -1), torch.stack(pivots, -1)
 
 
@@ -81,13 +81,13 @@ birman_schwinger.register_autograd(local_gradient, setup_context=keep_features)
 
 
 class BirmanSchwingerCore(nn.Module):
-    """A potential v on N sites of an infinite line to the features (Re G, Im G), in the place of `BKCore`.
+    """A potential v on N sites of an infinite line to the features (Re G, Im G), as a replacement of `BKCore`.
 
     Args:
         n_seq: N, the number of sites.
         epsilon: Im z, > 0; Re z is 0.
         grad_blend: as in `BKCore`.
-        allow_shorter: take fewer than N sites as well.
+        allow_shorter: accept fewer than N sites.
     """
 
     def __init__(

@@ -38,8 +38,8 @@ def resolvent_diagonal(
         diagonal: (..., N), the diagonals a, real or complex.
         lower: (N−1,) or (..., N−1), the diagonals below, b_i = H[i+1, i].
         upper: (N−1,) or (..., N−1), the diagonals above, c_i = H[i, i+1].
-        z: where the resolvent is taken. At an eigenvalue of H the result is not finite.
-        dtype: what is computed in, complex128 or complex64.
+        z: argument of the resolvent. At an eigenvalue of H the result is not finite.
+        dtype: dtype of the computation, complex128 or complex64.
 
     Returns:
         (..., N) in that dtype.

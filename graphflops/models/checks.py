@@ -1,4 +1,4 @@
-"""The checks that the configuration and the modules share: each names what came and what is allowed."""
+"""Checks of arguments that the configuration and the modules share."""
 
 
 def require_size(name: str, value: object) -> None:
@@ -14,7 +14,7 @@ def require_top_k(top_k: object, num_experts: int) -> None:
 
 
 def require_dropout(value: object) -> None:
-    """Raise ValueError unless `value` is a probability in [0, 1): at 1 nothing would be left to learn from."""
+    """Raise ValueError unless `value` is a probability in [0, 1)."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
         raise ValueError(f"dropout must be a number in [0, 1), got {value!r}")
 
@@ -32,13 +32,13 @@ def require_share(name: str, value: object) -> None:
 
 
 def require_positive(name: str, value: object) -> None:
-    """Raise ValueError unless `value` is a number above 0, and finite."""
+    """Raise ValueError unless `value` is a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
 
 
 def require_bits(value: object) -> None:
-    """Raise ValueError unless `value` is a width that integers have here: 8 or 4."""
+    """Raise ValueError unless `value` is a supported bit width, 8 or 4."""
     if isinstance(value, bool) or value not in (4, 8):
         raise ValueError(f"quantization_bits must be 8 or 4, got {value!r}")
 

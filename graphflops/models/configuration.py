@@ -1,4 +1,4 @@
-"""The configuration of a ResNet-BK language model, and the presets: BASELINE, and what each step adds to it."""
+"""The configuration of a ResNet-BK language model, and its presets."""
 
 from __future__ import annotations
 
@@ -20,43 +20,42 @@ from graphflops.models.checks import (
 
 @dataclass
 class ResNetBKConfig:
-    """The sizes and options of a ResNet-BK language model; every field may be assigned.
+    """Sizes and options of a ResNet-BK language model.
 
-    A config is checked when it is constructed and again when a model is built from it, since fields may have been
-    assigned in between.
+    Fields may be assigned; a config is checked when it is constructed and when a model is built from it.
 
     Attributes:
         vocab_size: V, the number of distinct tokens, >= 1.
         d_model: D, the width of a token, >= 1.
-        n_layers: how many blocks, >= 1.
+        n_layers: number of blocks, >= 1.
         n_seq: N, the length of every sequence, >= 1.
-        num_experts: E, experts in each mixture, >= 1.
-        top_k: experts that work on each token, in 1..num_experts.
+        num_experts: E, experts per mixture, >= 1.
+        top_k: experts per token, in 1..num_experts.
         dropout: probability of dropping a hidden unit of an expert, in [0, 1).
         use_analytic_gradient: the local gradient of BK-Core; if False, the full one through the recursions.
         grad_blend: share of the inverse-square rule in the analytic gradient, in [0, 1].
-        use_koopman: a linear operator on lifted states learns what a layer does, and takes its place in ``eval``.
+        use_koopman: a linear operator on lifted states learns to predict each layer, and replaces it in ``eval`` mode.
         koopman_dim: the width of the lifted states, >= 1.
-        use_physics_informed: a loss term for the energy that a layer adds or takes.
-        use_quantization: the products of the experts and of the head in integers.
+        use_physics_informed: a loss term for the energy that a layer adds or removes.
+        use_quantization: integer matrix products in the experts and the head.
         quantization_bits: their width, 8 or 4.
-        use_pruning: experts are gone.
-        prune_threshold: ``prune`` removes experts that see a smaller share of the tokens, in (0, 1].
-        pruned_experts: how many are gone from the start, >= 1; ``top_k`` must be left.
-        use_distillation: a teacher, the same model without any of the options, is run on the same tokens.
-        use_mixed_precision: the layers' products in bfloat16, of weights that are kept in float32.
-        use_custom_kernels: BK-Core in single precision, as a kernel of its own.
-        use_gradient_checkpointing: blocks keep their inputs alone, and run again on the way back.
-        use_adaptive_computation: sequences that a halting unit is sure of skip the later blocks.
-        use_multi_scale: the middle layers work at N/2, the innermost at N/4.
-        use_learned_sparsity: BK-Core on the sites that a predictor finds important.
-        sparsity_share: the share of the sites that it keeps, in (0, 1].
-        use_curriculum_learning: the model takes shorter sequences than ``n_seq`` as well.
-        use_active_learning: steps are made on what a pool of candidates is least sure of.
+        use_pruning: experts are removed.
+        prune_threshold: ``prune`` removes experts with a smaller share of the tokens, in (0, 1].
+        pruned_experts: number of removed experts, >= 1; at least ``top_k`` must remain.
+        use_distillation: a teacher, the same model without options, runs on the same tokens.
+        use_mixed_precision: matrix products in bfloat16, with weights in float32.
+        use_custom_kernels: BK-Core in single precision, as a separate kernel.
+        use_gradient_checkpointing: blocks save only their inputs, and run again in the backward pass.
+        use_adaptive_computation: sequences skip later blocks when a halting unit decides so.
+        use_multi_scale: middle layers run at length N/2, the innermost at N/4.
+        use_learned_sparsity: BK-Core on the sites that a predictor selects.
+        sparsity_share: share of the sites that are selected, in (0, 1].
+        use_curriculum_learning: the model also accepts sequences shorter than ``n_seq``.
+        use_active_learning: steps use the candidates of a pool that the model is most uncertain about.
         use_gradient_caching: gradients are used for several steps.
-        use_scattering_router: the phase of the resolvent chooses the experts, without parameters.
-        use_birman_schwinger: the resolvent from the Birman-Schwinger operator instead of BK-Core's minors.
-        epsilon: Im z, where that resolvent is taken, > 0.
+        use_scattering_router: the phase of the resolvent selects the experts, without parameters.
+        use_birman_schwinger: the resolvent from the Birman-Schwinger operator instead of BK-Core.
+        epsilon: Im z of that resolvent, > 0.
 
     Raises:
         ValueError: as `validate`.
@@ -98,7 +97,7 @@ class ResNetBKConfig:
         self.validate()
 
     def validate(self) -> None:
-        """Raise ValueError naming the field, its value and what is allowed, if a field holds anything else."""
+        """Raise ValueError if a field is invalid."""
         for name in ("vocab_size", "d_model", "n_layers", "n_seq", "num_experts", "koopman_dim", "pruned_experts"):
             require_size(name, getattr(self, name))
         require_top_k(self.top_k, self.num_experts)
@@ -114,18 +113,18 @@ class ResNetBKConfig:
 
     @property
     def experts_left(self) -> int:
-        """The experts that are built: ``num_experts``, less those that pruning has taken."""
+        """Number of experts after pruning."""
         return self.num_experts - (self.pruned_experts if self.use_pruning else 0)
 
     @property
     def scales(self) -> tuple[int, ...]:
-        """The factor by which each layer's sequence is shorter: 1 at both ends, 2 and then 4 towards the middle."""
+        """For each layer, the factor by which its sequence is shorter: 1 at both ends, then 2, and 4 in the middle."""
         if not self.use_multi_scale:
             return (1,) * self.n_layers
         return tuple(2 ** min(i, self.n_layers - 1 - i, 2) for i in range(self.n_layers))
 
     def _validate_together(self) -> None:
-        """What fields ask of each other."""
+        """Check combinations of fields."""
         if self.experts_left < self.top_k:
             raise ValueError(
                 f"pruned_experts must leave top_k = {self.top_k} of num_experts = {self.num_experts}, "
@@ -148,8 +147,8 @@ class ResNetBKConfig:
             )
 
 
-FLAGS = tuple(each.name for each in fields(ResNetBKConfig) if each.name.startswith("use_"))
-"""the options that are on or off, in the order in which they are turned on"""
+FLAGS = tuple(field.name for field in fields(ResNetBKConfig) if field.name.startswith("use_"))
+"""boolean options, in the order in which they are turned on"""
 
 STEPS: Mapping[str, tuple[str, ...]] = {
     "BASELINE_CONFIG": (),
@@ -159,24 +158,24 @@ STEPS: Mapping[str, tuple[str, ...]] = {
     "STEP6_CONFIG": ("use_adaptive_computation", "use_multi_scale", "use_learned_sparsity"),
     "FULL_CONFIG": ("use_curriculum_learning", "use_active_learning", "use_gradient_caching"),
 }
-"""preset → the flags that it adds to the one before: learning, compression, hardware, algorithms, system"""
+"""preset → flags that it adds to the preset before: learning, compression, hardware, algorithms, system"""
 
 
 def preset(name: str) -> ResNetBKConfig:
-    """A new config as the preset of that name says.
+    """A new config of a preset.
 
     Raises:
-        KeyError: there is no such preset.
+        KeyError: no such preset.
     """
-    upto = list(STEPS).index(name) if name in STEPS else None
-    if upto is None:
-        raise KeyError(f"there is no preset {name!r}; there are: {', '.join(STEPS)}")
-    flags = [flag for added in list(STEPS.values())[: upto + 1] for flag in added]
+    if name not in STEPS:
+        raise KeyError(f"no preset {name!r}; expected one of {', '.join(STEPS)}")
+    steps = list(STEPS.values())[: list(STEPS).index(name) + 1]
+    flags = [flag for step in steps for flag in step]
     return ResNetBKConfig(**dict.fromkeys(flags, True))
 
 
 def without_options(config: ResNetBKConfig) -> ResNetBKConfig:
-    """The plain model of the same sizes, every flag as in the baseline; it takes sequences of the same lengths."""
+    """The config with all flags as in the baseline; it accepts the same sequence lengths."""
     plain = ResNetBKConfig(use_curriculum_learning=config.use_curriculum_learning)
     flags: dict[str, Any] = {name: getattr(plain, name) for name in FLAGS}
     return replace(config, **flags)
@@ -191,8 +190,8 @@ FULL_CONFIG: ResNetBKConfig
 
 
 def __getattr__(name: str) -> ResNetBKConfig:
-    # A config is mutable and a preset is shared, so each look-up of one makes a new one:
-    # `config = BASELINE_CONFIG; config.d_model = 32` changes nothing for whoever imports it next.
+    # Configs are mutable, so each lookup returns a new one:
+    # `config = BASELINE_CONFIG; config.d_model = 32` does not change the preset for other code.
     if name in STEPS:
         return preset(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""FLOPsCounter and compare_models: the counter people have in their notes, a thin face over analyze()."""
+"""FLOPsCounter and compare_models: shortcuts for language models, on top of analyze()."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from graphflops.core.errors import CaptureError, UsageError
 from graphflops.core.units import format_scaled, percent, si_exponent, si_unit
 from graphflops.models import ConfigurableResNetBK
 from graphflops.models.flops_count import FLOPsCount
-from graphflops.models.language_models import Sizes, parts_of
+from graphflops.models.language_models import Sizes, part_costs
 from graphflops.models.waterfall import Waterfall, differences, flags_differ, print_waterfall, waterfall
 from graphflops.report.files import write_atomic
 from graphflops.report.report import Report
@@ -30,18 +30,18 @@ SCHEMA = "graphflops.flops_count/1"
 class FLOPsCounter:
     """Counts the FLOPs of a training step of a model of token ids, int64 (batch_size, seq_len).
 
-    Its attributes ``d_model``, ``n_layers``, ``vocab_size``, ``num_experts`` and ``top_k`` are the sizes that the model
-    or its ``config`` says, or that its modules have; None is a size that it does not have.
+    The attributes ``d_model``, ``n_layers``, ``vocab_size``, ``num_experts`` and ``top_k`` are the model's sizes, from
+    its attributes, its ``config`` or its modules; None for a size that it does not have.
 
     Args:
         model: ``ConfigurableResNetBK``, ``LanguageModel``, or any model that maps token ids to an output.
         batch_size: B, the number of sequences.
         seq_len: N, the number of tokens in each.
-        optimizer_name: the optimizer that ``get_breakdown`` and ``save_to_json`` speak of.
-        convention: how work is turned into FLOPs.
+        optimizer_name: the optimizer of ``get_breakdown`` and ``save_to_json``.
+        convention: the convention that converts work to FLOPs.
 
     Raises:
-        UsageError: a size is not a positive integer, or the model is not a module.
+        UsageError: a size is not a positive integer, or the model is not a ``torch.nn.Module``.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class FLOPsCounter:
         if not isinstance(model, nn.Module):
             raise UsageError(f"model must be a torch.nn.Module, not {type(model).__name__}")
         for name, size in (("batch_size", batch_size), ("seq_len", seq_len)):
-            _check(name, size)
+            _check_size(name, size)
         self.model = model
         self.batch_size = batch_size
         self.seq_len = seq_len
@@ -66,7 +66,7 @@ class FLOPsCounter:
         self.num_experts, self.top_k = sizes.num_experts, sizes.top_k
 
     def report(self, optimizer_name: str | None = None, rates: Mapping[str, Any] | None = None) -> Report:
-        """The whole analysis, from the model as it is now; ``rates`` are as for ``analyze``.
+        """Analyze the model in its current state; ``rates`` as for ``analyze``.
 
         Raises:
             CaptureError: the model does not take token ids of that shape.
@@ -82,81 +82,81 @@ class FLOPsCounter:
             ) from error
 
     def count_forward_flops(self) -> FLOPsCount:
-        """The forward pass alone."""
+        """FLOPs of the forward pass; backward and optimizer are 0."""
         return FLOPsCount(forward=self.report().forward)
 
     def count_backward_flops(self) -> FLOPsCount:
-        """The backward pass alone, recomputed work included."""
+        """FLOPs of the backward pass, including recomputation; forward and optimizer are 0."""
         return FLOPsCount(backward=FLOPsCount.of(self.report()).backward)
 
     def count_optimizer_flops(self, optimizer_name: str = "adamw") -> FLOPsCount:
-        """The optimizer's update alone: ``"adamw"``, ``"adam"``, ``"sgd"`` or ``"sgd_momentum"``."""
+        """FLOPs of an optimizer step: ``"adamw"``, ``"adam"``, ``"sgd"`` or ``"sgd_momentum"``."""
         return FLOPsCount(optimizer=self.report(optimizer_name).optimizer)
 
     def count_total_flops(self, optimizer_name: str = "adamw") -> FLOPsCount:
-        """The whole training step."""
+        """FLOPs of a training step: forward, backward and optimizer."""
         return FLOPsCount.of(self.report(optimizer_name))
 
     @property
     def component_flops(self) -> dict[str, FLOPsCount]:
-        """Component → what it costs, as in ``get_breakdown``."""
+        """Component → FLOPs by phase."""
         return _components(self.report())
 
     def get_breakdown(self) -> dict[str, dict[str, int]]:
-        """Component → forward, backward, optimizer, total; the components add up to the totals."""
+        """Component → forward, backward, optimizer and total FLOPs; components add up to the totals."""
         return _breakdown(self.report())
 
     def count_bk_core_flops(self) -> FLOPsCount:
-        """Forward and backward of the BK-Core of one block; 0, with a warning, if the model has none."""
+        """Forward and backward FLOPs of BK-Core in one block; 0 with a warning if the model has none."""
         return self._part("bk_core", "BK-Core")
 
     def count_moe_flops(self) -> FLOPsCount:
-        """Forward and backward of the mixture of experts of one block; 0, with a warning, if the model has none."""
+        """Forward and backward FLOPs of the mixture of experts in one block; 0 with a warning if the model has none."""
         return self._part("moe", "mixture of experts")
 
     def count_embedding_flops(self) -> FLOPsCount:
-        """Forward and backward of the embedding; 0, with a warning, if the model has none."""
+        """Forward and backward FLOPs of the embedding; 0 with a warning if the model has none."""
         return self._part("embedding", "embedding")
 
     def count_layernorm_flops(self) -> FLOPsCount:
-        """Forward and backward of one normalization; 0, with a warning, if the model has none."""
+        """Forward and backward FLOPs of one normalization layer; 0 with a warning if the model has none."""
         return self._part("layernorm", "normalization")
 
     def count_output_projection_flops(self) -> FLOPsCount:
-        """Forward and backward of the output projection of one block; 0, with a warning, if the model has none."""
+        """Forward and backward FLOPs of the output projection in one block; 0 with a warning if the model has none."""
         return self._part("output_projection", "output projection")
 
     def count_lm_head_flops(self) -> FLOPsCount:
-        """Forward and backward of the head; 0, with a warning, if the model has none."""
+        """Forward and backward FLOPs of the head; 0 with a warning if the model has none."""
         return self._part("lm_head", "head")
 
     def count_linear_flops(self, in_features: int, out_features: int) -> FLOPsCount:
-        """Forward and backward of a linear layer on (batch_size, seq_len, in_features), of which all has gradients.
+        """Forward and backward FLOPs of a linear layer on (batch_size, seq_len, in_features), with all gradients.
 
         Raises:
             UsageError: a size is not a positive integer.
         """
         for name, size in (("in_features", in_features), ("out_features", out_features)):
-            _check(name, size)
+            _check_size(name, size)
         x = torch.empty(self.batch_size, self.seq_len, in_features, device="meta", requires_grad=True)
         linear = nn.Linear(in_features, out_features, device="meta")
         return FLOPsCount.of(analyze(linear, (x,), optimizer=None, convention=self.convention))
 
-    def _part(self, kind: str, about: str) -> FLOPsCount:
-        count = parts_of(self.report(None))[kind]
+    def _part(self, kind: str, description: str) -> FLOPsCount:
+        count = part_costs(self.report(None))[kind]
         if count is None:
-            warnings.warn(f"{type(self.model).__name__} has no {about}: 0 FLOPs", stacklevel=3)
+            warnings.warn(f"{type(self.model).__name__} has no {description}: 0 FLOPs", stacklevel=3)
         return count or FLOPsCount()
 
     def print_summary(self, optimizer_name: str | None = None) -> None:
-        """Print totals and components."""
+        """Print totals, components and coverage."""
         report = self.report(optimizer_name)
-        count, step = FLOPsCount.of(report), si_exponent(report.total)
+        count, exponent = FLOPsCount.of(report), si_exponent(report.total)
         console = Terminal(highlight=False)
         heading = Text("FLOPs Counter Summary", style="bold")
-        about = f": a training step of {report.model}, batch {self.batch_size}, sequence {self.seq_len}"
-        console.print(Text.assemble(heading, about))
-        console.print(f"  {self._about_experts()}")
+        description = f": a training step of {report.model}, batch {self.batch_size}, sequence {self.seq_len}"
+        console.print(Text.assemble(heading, description))
+        console.print(f"  {self._describe_experts()}")
         rows = [
             ("Forward Pass:", count.forward, "FLOPs"),
             ("Backward Pass:", count.backward, "FLOPs"),
@@ -164,23 +164,25 @@ class FLOPsCounter:
             ("Total", count.total, "FLOPs"),
             ("Forward MACs", report.macs, "MACs"),
         ]
-        for name, number, measure in rows:
-            console.print(f"  {name:<20}{format_scaled(number, step):>10} {si_unit(step, measure):<7}{number:>22,}")
+        for name, number, unit in rows:
+            console.print(
+                f"  {name:<20}{format_scaled(number, exponent):>10} {si_unit(exponent, unit):<7}{number:>22,}"
+            )
         console.print("\nComponent Breakdown")
         for name, parts in _breakdown(report).items():
             console.print(
-                f"  {name:<20}{format_scaled(parts['total'], step):>10} {si_unit(step, 'FLOPs'):<7}"
+                f"  {name:<20}{format_scaled(parts['total'], exponent):>10} {si_unit(exponent, 'FLOPs'):<7}"
                 f"{percent(parts['total'], count.total):>8}"
             )
         console.print(f"\n  {report.coverage}")
 
-    def _about_experts(self) -> str:
+    def _describe_experts(self) -> str:
         if self.num_experts is None:
             return "no mixture of experts"
         return f"{self.num_experts} experts" + ("" if self.top_k is None else f", top {self.top_k}")
 
     def save_to_json(self, path: str | Path, optimizer_name: str | None = None) -> None:
-        """Write totals, components and the model's configuration to a file, whole or not at all.
+        """Write totals, components and the model's sizes to a JSON file, atomically.
 
         Raises:
             UsageError: the path cannot be written.
@@ -222,20 +224,20 @@ def compare_models(
     model1_name: str = "Model 1",
     model2_name: str = "Model 2",
 ) -> dict[str, Any]:
-    """Count two models on the same tokens, print both, and return them by name.
+    """Count two models on the same tokens, print a comparison, and return the counts by name.
 
-    ``["speedup"]`` has forward, backward and total: FLOPs of model1 over those of model2, so that 2 means that model2
-    needs half of what model1 needs. What else the two differ in, such as ``training``, is printed. Of two
-    ``ConfigurableResNetBK`` whose configs differ by flags, ``["waterfall"]`` is a ``Waterfall``
-    (``graphflops.models.waterfall``), printed as well: what each flag adds or saves, adding up to the difference.
+    ``["speedup"]`` has forward, backward and total: FLOPs of model1 divided by those of model2, so 2 means that model2
+    needs half the FLOPs. Other differences, such as ``training``, are printed as notes. For two
+    ``ConfigurableResNetBK`` with different flags, ``["waterfall"]`` is a ``graphflops.models.waterfall.Waterfall``,
+    which is printed too: the FLOPs that each flag adds or saves.
 
     Raises:
-        UsageError: both have the same name, or a size is wrong.
+        UsageError: both have the same name, or a size is invalid.
     """
     names = model1_name, model2_name
     if model1_name == model2_name or {"speedup", "waterfall"} & {*names}:
         raise UsageError(
-            f"two models need two names, neither of them 'speedup' or 'waterfall'; got {model1_name!r}, {model2_name!r}"
+            f"expected two different names, not 'speedup' or 'waterfall'; got {model1_name!r}, {model2_name!r}"
         )
     reports = [FLOPsCounter(model, batch_size, seq_len).report() for model in (model1, model2)]
     counts = {name: FLOPsCount.of(report) for name, report in zip(names, reports, strict=True)}
@@ -244,45 +246,46 @@ def compare_models(
         phase: _ratio(getattr(counts[model1_name], phase), getattr(counts[model2_name], phase))
         for phase in ("forward", "backward", "total")
     }
-    between = _waterfall_between(model1, model2, batch_size, counts[model1_name], counts[model2_name])
+    difference = _waterfall_between(model1, model2, batch_size, counts[model1_name], counts[model2_name])
     _print_comparison(counts, speedup)
     for note in notes:
         Terminal().print(f"note: {note}", soft_wrap=True)
-    if between is not None:
-        print_waterfall(replace(between, before=model1_name, after=model2_name), Terminal())
+    if difference is not None:
+        print_waterfall(replace(difference, before=model1_name, after=model2_name), Terminal())
     ratios = ", ".join(f"{phase} {ratio:.2f}×" for phase, ratio in speedup.items())
     Terminal().print(f"Speedup: {ratios} ({model1_name} over {model2_name})", soft_wrap=True)
-    return {**counts, "speedup": speedup} if between is None else {**counts, "speedup": speedup, "waterfall": between}
+    result = {**counts, "speedup": speedup}
+    return result if difference is None else {**result, "waterfall": difference}
 
 
-def _check(name: str, size: object) -> None:
+def _check_size(name: str, size: object) -> None:
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise UsageError(f"{name} must be a positive integer, not {size!r}")
 
 
 def _modes(model1: nn.Module, model2: nn.Module, names: tuple[str, str]) -> list[str]:
-    """That one of two models trains and the other does not, which changes what both cost."""
+    """Differences of two models in training mode and frozen parameters, one sentence each."""
     notes = []
     if model1.training != model2.training:
-        trains, other = names if model1.training else names[::-1]
-        notes.append(f"{trains} is in training mode and {other} in evaluation mode, where dropout and the like are off")
-    frozen = [not any(each.requires_grad for each in model.parameters()) for model in (model1, model2)]
+        training, evaluation = names if model1.training else names[::-1]
+        notes.append(f"{training} is in training mode and {evaluation} in evaluation mode, without dropout")
+    frozen = [not any(parameter.requires_grad for parameter in model.parameters()) for model in (model1, model2)]
     if frozen[0] != frozen[1]:
-        notes.append(f"{names[0] if frozen[0] else names[1]} has no parameter that is trained")
+        notes.append(f"{names[0] if frozen[0] else names[1]} has no trainable parameters")
     return notes
 
 
 def _waterfall_between(
     model1: nn.Module, model2: nn.Module, batch_size: int, count1: FLOPsCount, count2: FLOPsCount
 ) -> Waterfall | None:
-    """What the flags of two models add up to; None if no flags differ, or if a model is not what its config says."""
+    """The waterfall of two models; None if their flags are equal, or a model no longer matches its config."""
     if not (isinstance(model1, ConfigurableResNetBK) and isinstance(model2, ConfigurableResNetBK)):
         return None
     if not flags_differ(model1.config, model2.config):
         return None
-    between = waterfall(model1.config, model2.config, batch_size)
-    # A model that was frozen, pruned or put into eval since it was built is not told by its config.
-    return between if (between.start.flops, between.end.flops) == (count1, count2) else None
+    difference = waterfall(model1.config, model2.config, batch_size)
+    # Models that were frozen, pruned or put into eval mode do not match their config.
+    return difference if (difference.start.flops, difference.end.flops) == (count1, count2) else None
 
 
 def _print_comparison(counts: Mapping[str, FLOPsCount], speedup: Mapping[str, float]) -> None:
@@ -300,10 +303,10 @@ def _print_comparison(counts: Mapping[str, FLOPsCount], speedup: Mapping[str, fl
     Terminal().print(table)
 
 
-def _ratio(ours: int, theirs: int) -> float:
-    if theirs == 0:
-        return 1.0 if ours == 0 else float("inf")
-    return ours / theirs
+def _ratio(numerator: int, denominator: int) -> float:
+    if denominator == 0:
+        return 1.0 if numerator == 0 else float("inf")
+    return numerator / denominator
 
 
 def _breakdown(report: Report) -> dict[str, dict[str, int]]:

@@ -1,4 +1,4 @@
-"""Curriculum learning: short sequences first, and the whole length at the end."""
+"""Curriculum learning: the sequence length grows during training."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from graphflops.models.checks import require_size
 
 
 def curriculum(n_seq: int, steps: int, *, stages: int = 4, multiple: int = 1) -> list[tuple[int, int]]:
-    """(length, steps) of each stage: N/S, 2·N/S, … N for S stages of as many steps, rounded up to a multiple.
+    """(length, steps) of each of S stages with lengths N/S, 2·N/S, … N, rounded up to a multiple.
 
-    Stage i ends after ⌊i·steps/S⌋ of them. Stages without steps are left out.
+    Stage i ends after step ⌊i·steps/S⌋. Stages without steps are omitted.
 
     >>> curriculum(128, 10)
     [(32, 2), (64, 3), (96, 2), (128, 3)]

@@ -1,4 +1,4 @@
-"""Distillation: a teacher is run on the same tokens, and the model learns what it would have said."""
+"""Distillation: the model learns the predictions of a teacher on the same tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphflops.models.losses import with_loss
 class Distillation(nn.Module):
     """Logits with the loss T²·KL(softmax(teacher/T) ‖ softmax(logits/T)), a mean over the tokens, in training.
 
-    The teacher is frozen, always in ``eval``, and runs without gradients: nothing goes back into it.
+    The teacher is frozen, always in ``eval`` mode, and runs without gradients.
 
     Args:
         teacher: tokens (B, N) to logits (B, N, V).
@@ -25,17 +25,17 @@ class Distillation(nn.Module):
         self.temperature = temperature
 
     def train(self, mode: bool = True) -> Distillation:
-        """As of any module; the teacher stays as it is."""
+        """Set the mode of all modules but the teacher."""
         super().train(mode)
         self.teacher.eval()
         return self
 
     def forward(self, logits: Tensor, tokens: Tensor) -> Tensor:
-        """The logits (B, N, V) that were made of tokens (B, N)."""
+        """The logits (B, N, V) of tokens (B, N), unchanged in value."""
         if not self.training:
             return logits
         with torch.no_grad():
-            wanted = (self.teacher(tokens) / self.temperature).softmax(-1)
-        said = (logits / self.temperature).log_softmax(-1)
-        divergence = F.kl_div(said.flatten(0, 1), wanted.flatten(0, 1), reduction="batchmean")
+            targets = (self.teacher(tokens) / self.temperature).softmax(-1)
+        log_probs = (logits / self.temperature).log_softmax(-1)
+        divergence = F.kl_div(log_probs.flatten(0, 1), targets.flatten(0, 1), reduction="batchmean")
         return with_loss(logits, self.temperature**2 * divergence)

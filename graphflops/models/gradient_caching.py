@@ -1,4 +1,4 @@
-"""Gradient caching: a gradient is computed once and used for several steps of the optimizer."""
+"""Gradient caching: each gradient is used for several optimizer steps."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Batch = TypeVar("Batch")
 def train_reusing_gradients(
     loss_of: Callable[[Batch], Tensor], optimizer: torch.optim.Optimizer, batches: Iterable[Batch], every: int = 2
 ) -> list[float]:
-    """Train on batches, each for `every` steps of the optimizer with the one gradient that is computed of it.
+    """Train on batches; the gradient of each is used for `every` optimizer steps.
 
     Args:
-        loss_of: a batch to its loss.
-        optimizer: of the parameters that are trained.
-        batches: one for each gradient.
-        every: how many steps a gradient is used for.
+        loss_of: function from a batch to its loss.
+        optimizer: the optimizer of the trained parameters.
+        batches: one per gradient.
+        every: optimizer steps per gradient.
 
     Returns:
-        The loss of each batch, before the steps that are made on it.
+        The loss of each batch before its steps.
 
     Raises:
         ValueError: `every` is not a positive integer.

@@ -1,4 +1,4 @@
-"""Koopman: a layer that is not linear, predicted by an operator that is, on states that are lifted to be wider."""
+"""Koopman: a linear operator on lifted, wider states predicts a nonlinear layer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Koopman(nn.Module):
 
     Args:
         d_model: D, the width of a token.
-        koopman_dim: K, the width of a lifted one.
-        linear: what makes the linear layers.
+        koopman_dim: K, the width of a lifted token.
+        linear: the class of the linear layers.
     """
 
     def __init__(self, d_model: int, koopman_dim: int = 256, *, linear: LinearFactory = nn.Linear) -> None:
@@ -27,26 +27,23 @@ class Koopman(nn.Module):
         self.project = linear(koopman_dim, d_model)
 
     def forward(self, x: Tensor) -> Tensor:
-        """What follows x (…, D), in the same shape."""
+        """The predicted output for x (…, D), in the same shape."""
         projected: Tensor = self.project(self.operator(self.lift(x)))
         return projected
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
-        """How far y (…, D) is from what is predicted of x, as it is and lifted: mse(ψ(K·φ(x)), y) + mse(K·φ(x), φ(y)).
-
-        y is taken as given: what is learnt from is not changed by who learns.
-        """
+        """mse(ψ(K·φ(x)), y) + mse(K·φ(x), φ(y)): the prediction error for x, plain and lifted; y is detached."""
         y = y.detach()
         advanced = self.operator(self.lift(x))
         return F.mse_loss(self.project(advanced), y) + F.mse_loss(advanced, self.lift(y))
 
 
 class KoopmanLayer(nn.Module):
-    """A layer, and the `Koopman` that learns it in training and stands in for it in ``eval``.
+    """A layer, with a `Koopman` that learns to predict it in training and replaces it in ``eval`` mode.
 
     Args:
         layer: x ↦ y of the same shape.
-        koopman: what learns it.
+        koopman: the predictor.
     """
 
     def __init__(self, layer: nn.Module, koopman: Koopman) -> None:

@@ -1,20 +1,20 @@
-"""Language models, ours and others': their sizes by the names that people give them, and the parts that they have."""
+"""Sizes and parts of language models, found under the attribute names that common libraries use."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
 from graphflops.core.components import components
 from graphflops.core.entries import Entry
+from graphflops.core.messages import try_getattr
 from graphflops.models.flops_count import FLOPsCount
 from graphflops.report.report import Report
 
-# The first of these that the model or its config has as an integer counts.
-_SPELLINGS = {
+# The first that is an integer attribute of the model or its config.
+_ATTRIBUTES = {
     "d_model": ("d_model", "hidden_size", "n_embd", "embed_dim", "dim"),
     "n_layers": ("n_layers", "num_hidden_layers", "num_layers", "n_layer", "depth"),
     "vocab_size": ("vocab_size", "n_vocab", "num_tokens"),
@@ -29,7 +29,7 @@ _CORES = ("bk_core", "birman_schwinger_core")
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of a language model; None is a size that it does not have."""
+    """Sizes of a language model; None for a size that it does not have."""
 
     d_model: int | None
     n_layers: int | None
@@ -39,70 +39,71 @@ class Sizes:
 
     @classmethod
     def of(cls, model: nn.Module) -> Sizes:
-        """The sizes that the model or its ``config`` says, else those that its modules have."""
+        """Sizes from attributes of the model or its ``config``, otherwise from its modules."""
         modules = dict(model.named_modules())
-        embedding = next((each for each in modules.values() if isinstance(each, nn.Embedding)), None)
+        embedding = next((module for module in modules.values() if isinstance(module, nn.Embedding)), None)
         width, rows = (None, None) if embedding is None else (embedding.embedding_dim, embedding.num_embeddings)
         blocks = {name for name in components(_classes(modules)).values() if name.startswith("layer_")}
         experts = _experts(modules)
-        num_experts = _said(model, "num_experts") if experts is None else _said(experts[0], "num_experts") or experts[1]
+        owner, expert_count = (model, None) if experts is None else experts
+        num_experts = _size(owner, "num_experts") or expert_count
         return cls(
-            d_model=_said(model, "d_model") or width,
-            n_layers=_said(model, "n_layers") or len(blocks) or None,
-            vocab_size=_said(model, "vocab_size") or rows,
+            d_model=_size(model, "d_model") or width,
+            n_layers=_size(model, "n_layers") or len(blocks) or None,
+            vocab_size=_size(model, "vocab_size") or rows,
             num_experts=num_experts,
             top_k=None if num_experts is None else _top_k(model, modules, experts),
         )
 
 
-def parts_of(report: Report) -> dict[str, FLOPsCount | None]:
-    """Forward and backward of one part of each kind; None where the model has no such part.
+def part_costs(report: Report) -> dict[str, FLOPsCount | None]:
+    """Forward and backward FLOPs of one part of each kind; None if the model has no such part.
 
-    The kinds are ``embedding``, ``layernorm``, ``bk_core``, ``moe``, ``output_projection`` and ``lm_head``. Of a kind
-    that every block has, it is the part of the first block.
+    The kinds are ``embedding``, ``layernorm``, ``bk_core``, ``moe``, ``output_projection`` and ``lm_head``. For a kind
+    that every block has, the part of the first block is counted.
     """
     classes = report.modules
     paths = [path for path in classes if path]
-    named = components(classes)
-    around = [path for path in paths if not named[path].startswith("layer_")]
+    component = components(classes)
+    outside_blocks = [path for path in paths if not component[path].startswith("layer_")]
     table = next((path for path in paths if classes[path].endswith("Embedding")), None)
     experts = _first(paths, ("experts",))
     return {
-        "embedding": _of(report, table and named[table]),
-        "layernorm": _of(report, next((path for path in paths if classes[path].endswith("Norm")), None)),
-        "bk_core": _core(report, paths),
-        "moe": _of(report, experts and experts.rpartition(".")[0]),
-        "output_projection": _of(report, _first(paths, _OUTPUT_PROJECTIONS)),
-        "lm_head": _of(report, _first(around, _HEADS)),
+        "embedding": _part_cost(report, table and component[table]),
+        "layernorm": _part_cost(report, next((path for path in paths if classes[path].endswith("Norm")), None)),
+        "bk_core": _core_cost(report, paths),
+        "moe": _part_cost(report, experts and experts.rpartition(".")[0]),
+        "output_projection": _part_cost(report, _first(paths, _OUTPUT_PROJECTIONS)),
+        "lm_head": _part_cost(report, _first(outside_blocks, _HEADS)),
     }
 
 
-def cost_of(report: Report, entries: Sequence[Entry]) -> FLOPsCount:
-    """Forward and backward of some entries of a report."""
+def entries_cost(report: Report, entries: Sequence[Entry]) -> FLOPsCount:
+    """Forward and backward FLOPs of entries of a report."""
     count = FLOPsCount.of(report.with_entries(entries))
     return FLOPsCount(count.forward, count.backward)
 
 
-def _core(report: Report, paths: Sequence[str]) -> FLOPsCount | None:
-    """The core of the first block: a module, or calls of a function that is one."""
+def _core_cost(report: Report, paths: Sequence[str]) -> FLOPsCount | None:
+    """The core of the first block: a module, or calls of an autograd function."""
     if path := _first(paths, _CORES):
-        return _of(report, path)
-    calls = [each for each in report.entries if "BKCore" in each.target]
-    first = [each for each in calls if each.path == calls[0].path]
-    return cost_of(report, first) if first else None
+        return _part_cost(report, path)
+    calls = [entry for entry in report.entries if "BKCore" in entry.target]
+    first = [entry for entry in calls if entry.path == calls[0].path]
+    return entries_cost(report, first) if first else None
 
 
-def _of(report: Report, part: str | None) -> FLOPsCount | None:
-    """The cost of a module or component; None if there is none. The model itself, of the empty path, is no part."""
-    return cost_of(report, report.select(part)) if part else None
+def _part_cost(report: Report, part: str | None) -> FLOPsCount | None:
+    """The cost of a module or component; None without a path."""
+    return entries_cost(report, report.select(part)) if part else None
 
 
 def _first(paths: Iterable[str], names: Iterable[str]) -> str | None:
-    """The first path whose last name is the first of these that any has."""
-    last: dict[str, str] = {}
+    """The first path that ends in one of the names; earlier names take precedence."""
+    by_name: dict[str, str] = {}
     for path in paths:
-        last.setdefault(path.rpartition(".")[2], path)
-    return next((last[name] for name in names if name in last), None)
+        by_name.setdefault(path.rpartition(".")[2], path)
+    return next((by_name[name] for name in names if name in by_name), None)
 
 
 def _classes(modules: Mapping[str, nn.Module]) -> dict[str, str]:
@@ -110,10 +111,10 @@ def _classes(modules: Mapping[str, nn.Module]) -> dict[str, str]:
 
 
 def _experts(modules: Mapping[str, nn.Module]) -> tuple[nn.Module, int | None] | None:
-    """The first module that has ``experts``, and how many these are if they are a list."""
+    """The first module with a submodule ``experts``, and their number if they are a list."""
     for path, module in modules.items():
-        parent, _, last = path.rpartition(".")
-        if last == "experts":
+        parent, _, name = path.rpartition(".")
+        if name == "experts":
             return modules[parent], len(module) if isinstance(module, (nn.ModuleList, nn.Sequential)) else None
     return None
 
@@ -121,26 +122,18 @@ def _experts(modules: Mapping[str, nn.Module]) -> tuple[nn.Module, int | None] |
 def _top_k(
     model: nn.Module, modules: Mapping[str, nn.Module], experts: tuple[nn.Module, int | None] | None
 ) -> int | None:
-    asked = [model] if experts is None else [experts[0], *experts[0].children(), model]
-    return next((said for each in asked if (said := _said(each, "top_k"))), None)
+    candidates = [model] if experts is None else [experts[0], *experts[0].children(), model]
+    return next((size for module in candidates if (size := _size(module, "top_k"))), None)
 
 
-def _said(module: nn.Module, size: str) -> int | None:
-    """A size that an attribute of a module, or of its ``config``, says."""
-    return next((value for value in _values(module, _SPELLINGS[size])), None)
+def _size(module: nn.Module, size: str) -> int | None:
+    """The size from an attribute of a module or of its ``config``."""
+    return next((value for value in _values(module, _ATTRIBUTES[size])), None)
 
 
 def _values(module: nn.Module, names: Iterable[str]) -> Iterator[int]:
     for name in names:
-        for holder in (module, attribute_of(module, "config")):
-            value = holder.get(name) if isinstance(holder, Mapping) else attribute_of(holder, name)
+        for owner in (module, try_getattr(module, "config")):
+            value = owner.get(name) if isinstance(owner, Mapping) else try_getattr(owner, name)
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 yield value
-
-
-def attribute_of(holder: Any, name: str) -> Any:
-    """An attribute, or None; a property of the user's may raise anything."""
-    try:
-        return getattr(holder, name, None)
-    except Exception:
-        return None

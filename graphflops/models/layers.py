@@ -1,4 +1,4 @@
-"""The pieces of ResNet-BK: embedding, layer and block, each made of parts that are handed to it."""
+"""Modules of ResNet-BK: embedding, layer and block."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class TokenAndPositionEmbedding(nn.Module):
 class ResNetBKLayer(nn.Module):
     """f + bk_scale · output_proj(features), where f = moe_ffn(x) and the features mix the tokens.
 
-    Each token's f is read as a potential v = clamp(v_proj(f), ±v_max) on its site, and
+    Each token's f determines a potential v = clamp(v_proj(f), ±v_max) on its site, and
     features = clamp(bk_core(v), ±feature_clamp) as (Re G_ii, Im G_ii) of that potential.
 
     Args:
         d_model: D, the width of a token.
         moe_ffn: (B, N, D) to the same shape.
         bk_core: potentials (B, N) to features (B, N, 2).
-        linear: what makes the two projections.
+        linear: the class of the two projections.
         v_max: the bound on |v|.
         feature_clamp: the bound on |Re G_ii| and |Im G_ii|.
     """
@@ -61,22 +61,22 @@ class ResNetBKLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, N, D) to the same shape and dtype."""
         ffn: Tensor = self.moe_ffn(x)
-        return ffn + self.mixed(self.features(ffn))
+        return ffn + self.project(self.features(ffn))
 
     def features(self, x: Tensor) -> Tensor:
-        """(Re G, Im G) of the potential that x (B, N, D) is read as, bounded, (B, N, 2) in the dtype of x."""
+        """(Re G, Im G), clamped, of the potential that x (B, N, D) determines: (B, N, 2) in the dtype of x."""
         v = self.v_proj(x).squeeze(-1).clamp(-self.v_max, self.v_max)
         features: Tensor = self.bk_core(v).clamp(-self.feature_clamp, self.feature_clamp)
         return features.to(x.dtype)
 
-    def mixed(self, features: Tensor) -> Tensor:
-        """What the features (B, N, 2) add to each token, (B, N, D)."""
+    def project(self, features: Tensor) -> Tensor:
+        """The update (B, N, D) of the tokens from features (B, N, 2)."""
         projected: Tensor = self.output_proj(features)
         return self.bk_scale * projected
 
 
 class ScatteringLayer(ResNetBKLayer):
-    """The layer with the resolvent first: x is read as the potential, and the phase of G chooses x's experts.
+    """The layer with the resolvent first: x determines the potential, and the phase of G selects the experts.
 
     Args:
         moe_ffn: a `ScatteringMoE`; all other arguments are as in `ResNetBKLayer`.
@@ -88,7 +88,7 @@ class ScatteringLayer(ResNetBKLayer):
         """Map x (B, N, D) to the same shape and dtype."""
         features = self.features(x)
         ffn: Tensor = self.moe_ffn(x, features)
-        return ffn + self.mixed(features)
+        return ffn + self.project(features)
 
 
 class ResNetBKBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""Loss terms that a module adds by itself: they ride on what it returns, and ask nothing of whoever trains it."""
+"""Loss terms that a module adds to its output's gradient, without changes to the training loop."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from torch import Tensor
 
 
 class WithLoss(torch.autograd.Function):
-    """Hands `x` on as it is; on the way back the gradient of `loss` starts here, as if it had been added to the whole.
+    """Returns `x` unchanged; in the backward pass the gradient of `loss` is 1, as if it were added to the total loss.
 
-    So whoever calls ``loss_of(model(tokens)).backward()`` trains the terms of all modules, and sees none of them.
-    A term is not scaled by what the caller scales the whole with.
+    ``loss_of(model(tokens)).backward()`` thus trains the terms of all modules. Scaling the total loss does not scale
+    them.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, loss: Tensor) -> Tensor:
-        """`x` itself, as a view; `loss` is one number."""
+        """A view of `x`; `loss` is a scalar."""
         ctx.dtype = loss.dtype
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient of `x` as it comes, and 1."""
+        """The gradient of `x` unchanged, and 1."""
         (grad,) = grads
         return grad, torch.ones((), dtype=ctx.dtype, device=grad.device)
 
 
 def with_loss(x: Tensor, loss: Tensor) -> Tensor:
-    """`x`, through which a backward pass trains `loss` too."""
-    carried: Tensor = WithLoss.apply(x, loss)  # type: ignore[no-untyped-call]
-    return carried
+    """`x`, whose backward pass also trains `loss`."""
+    output: Tensor = WithLoss.apply(x, loss)  # type: ignore[no-untyped-call]
+    return output

@@ -1,4 +1,4 @@
-"""Mamba of the same vocabulary as ResNet-BK: a selective state-space model, the baseline that is linear in N too."""
+"""Mamba with the vocabulary of ResNet-BK: a selective state-space model, a baseline that is linear in N."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SelectiveScan(torch.autograd.Function):
     """h_t = exp(Δ_t·A)·h_{t−1} + Δ_t·x_t·B_t and y_t = C_t·h_t + D·x_t, from h_0 = 0.
 
     x and Δ are (batch, length, width), A is (width, state), B and C are (batch, length, state), D is (width,). The
-    states are kept for the way back, which computes each gradient only if it is asked for.
+    states are saved for the backward pass, which computes only the gradients that are needed.
     """
 
     @staticmethod
@@ -29,38 +29,38 @@ class SelectiveScan(torch.autograd.Function):
         for t in range(x.shape[1]):
             h = decay[:, t] * h + added[:, t]
             states.append(h)
-        every = torch.stack(states, 1)
-        ctx.save_for_backward(x, delta, A, B, C, D, decay, every)
-        return (every[:, 1:] * C[:, :, None]).sum(-1) + D * x
+        stacked = torch.stack(states, 1)
+        ctx.save_for_backward(x, delta, A, B, C, D, decay, stacked)
+        return (stacked[:, 1:] * C[:, :, None]).sum(-1) + D * x
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of the six operands, None for those that need none."""
         (g,) = grads
         x, delta, A, B, C, D, decay, states = ctx.saved_tensors
-        of_x, of_delta, of_A, of_B, of_C, of_D = ctx.needs_input_grad
+        needs_x, needs_delta, needs_A, needs_B, needs_C, needs_D = ctx.needs_input_grad
         dx = ddelta = dA = dB = dC = dD = None
-        if of_x or of_delta or of_A or of_B:
+        if needs_x or needs_delta or needs_A or needs_B:
             read = g[..., None] * C[:, :, None]
             later = [read[:, -1]]
             for t in reversed(range(x.shape[1] - 1)):
                 later.append(read[:, t] + decay[:, t + 1] * later[-1])
             dh = torch.stack(later[::-1], 1)
-        if of_x or of_delta:
+        if needs_x or needs_delta:
             dscaled = (dh * B[:, :, None]).sum(-1)  # of Δ·x
-        if of_delta or of_A:
+        if needs_delta or needs_A:
             dlog = dh * states[:, :-1] * decay  # of Δ·A
-        if of_x:
+        if needs_x:
             dx = dscaled * delta + D * g
-        if of_delta:
+        if needs_delta:
             ddelta = dscaled * x + (dlog * A).sum(-1)
-        if of_A:
+        if needs_A:
             dA = (dlog * delta[..., None]).sum((0, 1))
-        if of_B:
+        if needs_B:
             dB = (dh * (delta * x)[..., None]).sum(2)
-        if of_C:
+        if needs_C:
             dC = (g[..., None] * states[:, 1:]).sum(2)
-        if of_D:
+        if needs_D:
             dD = (g * x).sum((0, 1))
         return dx, ddelta, dA, dB, dC, dD
 
@@ -77,8 +77,8 @@ class MambaMixer(nn.Module):
 
     Args:
         d_model: D.
-        d_state: S, the numbers of a channel's state.
-        d_conv: the taps of the convolution.
+        d_state: S, state size per channel.
+        d_conv: kernel size of the convolution.
         expand: the inner width is expand·D.
     """
 
@@ -125,14 +125,14 @@ class MambaLM(nn.Module):
     Args:
         vocab_size: V.
         d_model: D.
-        n_layers: how many blocks.
-        n_seq: taken for the sake of the others' vocabulary: a state-space model has no positions.
-        d_state: S, the numbers of a channel's state.
-        d_conv: the taps of the causal convolution.
+        n_layers: number of blocks.
+        n_seq: unused; accepted for compatibility with the other models.
+        d_state: S, state size per channel.
+        d_conv: kernel size of the causal convolution.
         expand: the inner width is expand·D.
 
     Raises:
-        ValueError: an argument is of the wrong type or out of its range.
+        ValueError: an argument has the wrong type or is out of range.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A sparse mixture of experts: each token is worked on by the k experts its gate prefers, and by no other."""
+"""A sparse mixture of experts: each token is processed by its top k experts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from graphflops.models.quantization import QuantizedLinear
 
 
 class Experts(nn.ModuleList):
-    """E experts, each D → 2D → ReLU → dropout → D, that run on the tokens routed to them alone.
+    """E experts, each D → 2D → ReLU → dropout → D, each run only on the tokens routed to it.
 
     Args:
         d_model: D, the width of a token.
         num_experts: E.
         dropout: the probability of dropping a hidden unit in training, in [0, 1).
-        linear: what makes their linear layers.
+        linear: the class of their linear layers.
     """
 
     def __init__(
@@ -28,18 +28,20 @@ class Experts(nn.ModuleList):
             for _ in range(num_experts)
         )
         self.dropout = float(dropout)
-        self.quantization_bits = next((each.bits for each in self.modules() if isinstance(each, QuantizedLinear)), None)
+        self.quantization_bits = next(
+            (module.bits for module in self.modules() if isinstance(module, QuantizedLinear)), None
+        )
 
     @property
     def num_experts(self) -> int:
-        """E, as many as there are."""
+        """E."""
         return len(self)
 
     def forward(self, tokens: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
         """Σ_k weights_k · expert_{chosen_k}(token) for tokens (T, D), of weights (T, k) and indices chosen (T, k)."""
         mixed = torch.zeros_like(tokens)
         for index, expert in enumerate(self):
-            # An expert nobody chose runs on zero tokens and adds nothing: no branch on the data is needed.
+            # An expert without tokens runs on an empty batch: no data-dependent branch is needed.
             token, slot = torch.where(chosen == index)
             weighted = weights[token, slot].unsqueeze(-1) * expert(tokens[token])
             mixed = mixed.index_add(0, token, weighted)
@@ -49,19 +51,19 @@ class Experts(nn.ModuleList):
 class SparseMoE(nn.Module):
     """y = Σ_{e in top-k(p)} p_e · expert_e(x), with p = softmax(gate(x)) over all E experts.
 
-    The work per token is that of k experts. The k weights are not renormalised to sum to 1: with k = 1 that would
-    make the only weight the constant 1, and the gate would receive no gradient.
+    The work per token is that of k experts. The k weights are not renormalized to sum to 1: with k = 1 the weight would
+    be the constant 1, and the gate would receive no gradient.
 
     Args:
         d_model: D, the width of a token.
         num_experts: E.
-        top_k: k, how many experts work on each token, in 1..E.
+        top_k: k, experts per token, in 1..E.
         dropout: the probability of dropping a hidden unit in training, in [0, 1).
-        linear: what makes the linear layers of the experts.
-        gate: what makes that of the gate.
+        linear: the class of the experts' linear layers.
+        gate: the class of the gate.
 
     Raises:
-        ValueError: an argument is of the wrong type or out of its range.
+        ValueError: an argument has the wrong type or is out of range.
     """
 
     def __init__(

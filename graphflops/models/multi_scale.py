@@ -1,4 +1,4 @@
-"""Multi-scale: a layer on a sequence that is shorter by a factor, with learned ways down and up."""
+"""Multi-scale: a layer on a downsampled sequence, with learned downsampling and upsampling."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from graphflops.models.precision import LinearFactory
 
 
 class AtScale(nn.Module):
-    """A layer on N/f tokens, each made of f neighbours by one linear layer, f·D → D, and spread by another, D → f·D.
+    """A layer on N/f tokens: one linear layer merges f neighbours, f·D → D, another expands them again, D → f·D.
 
     Args:
         layer: for sequences of N/f tokens.
         factor: f.
         d_model: D.
-        linear: what makes the two linear layers.
+        linear: the class of the two linear layers.
     """
 
     def __init__(self, layer: nn.Module, factor: int, d_model: int, *, linear: LinearFactory = nn.Linear) -> None:
@@ -28,5 +28,5 @@ class AtScale(nn.Module):
         """Map x (B, N, D) to the same shape; f divides N."""
         batch, n, d = x.shape
         coarse = self.layer(self.down(x.reshape(batch, n // self.factor, self.factor * d)))
-        spread: Tensor = self.up(coarse)
-        return spread.reshape(batch, n, d)
+        expanded: Tensor = self.up(coarse)
+        return expanded.reshape(batch, n, d)

@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a model: each flag chooses a part, or puts one around another."""
+"""Build the parts of a model from a configuration: each flag selects a part or wraps one."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from graphflops.models.scattering import ScatteringMoE, ScatteringRouter
 from graphflops.models.sparsity import SparseCore
 
 
-def linear_of(config: ResNetBKConfig) -> LinearFactory:
-    """What makes the linear layers."""
+def linear_factory(config: ResNetBKConfig) -> LinearFactory:
+    """The class of the linear layers."""
     return CastLinear if config.use_mixed_precision else nn.Linear
 
 
-def wide_linear_of(config: ResNetBKConfig) -> LinearFactory:
-    """What makes the linear layers that have the work: those of the experts and the head."""
-    return quantized(config.quantization_bits) if config.use_quantization else linear_of(config)
+def large_linear_factory(config: ResNetBKConfig) -> LinearFactory:
+    """The class of the large linear layers: experts and head."""
+    return quantized(config.quantization_bits) if config.use_quantization else linear_factory(config)
 
 
-def core_of(config: ResNetBKConfig, n_seq: int) -> nn.Module:
-    """Potentials of n_seq sites to features."""
+def make_core(config: ResNetBKConfig, n_seq: int) -> nn.Module:
+    """The core, from potentials at n_seq sites to features."""
     if config.use_learned_sparsity:
         return SparseCore(lambda kept: _dense_core(config, kept), n_seq, config.sparsity_share)
     return _dense_core(config, n_seq)
@@ -48,10 +48,10 @@ def _dense_core(config: ResNetBKConfig, n_seq: int) -> nn.Module:
     )
 
 
-def resnet_bk_layer_of(config: ResNetBKConfig, n_seq: int) -> ResNetBKLayer:
-    """A layer for sequences of n_seq tokens: mixture, core, and the projections between them."""
-    d, experts, wide, narrow = config.d_model, config.experts_left, wide_linear_of(config), linear_of(config)
-    core = core_of(config, n_seq)
+def make_resnet_bk_layer(config: ResNetBKConfig, n_seq: int) -> ResNetBKLayer:
+    """A layer for sequences of n_seq tokens: mixture of experts, core, and projections."""
+    d, experts, wide, narrow = config.d_model, config.experts_left, large_linear_factory(config), linear_factory(config)
+    core = make_core(config, n_seq)
     if config.use_scattering_router:
         mixture = ScatteringMoE(
             Experts(d, experts, config.dropout, linear=wide), ScatteringRouter(experts, config.top_k)
@@ -61,10 +61,10 @@ def resnet_bk_layer_of(config: ResNetBKConfig, n_seq: int) -> ResNetBKLayer:
     return ResNetBKLayer(d, moe, core, linear=narrow)
 
 
-def layer_of(config: ResNetBKConfig, scale: int) -> nn.Module:
-    """What a block puts its residual around: the layer, with all that is around it."""
-    d, narrow = config.d_model, linear_of(config)
-    layer: nn.Module = resnet_bk_layer_of(config, config.n_seq // scale)
+def make_layer(config: ResNetBKConfig, scale: int) -> nn.Module:
+    """The layer inside a block's residual connection, with its wrappers."""
+    d, narrow = config.d_model, linear_factory(config)
+    layer: nn.Module = make_resnet_bk_layer(config, config.n_seq // scale)
     if config.use_koopman:
         layer = KoopmanLayer(layer, Koopman(d, config.koopman_dim, linear=narrow))
     if scale > 1:
@@ -76,12 +76,12 @@ def layer_of(config: ResNetBKConfig, scale: int) -> nn.Module:
     return layer
 
 
-def blocks_of(config: ResNetBKConfig) -> nn.ModuleList:
-    """The blocks, in the order in which they run."""
-    return nn.ModuleList(ResNetBKBlock(config.d_model, layer_of(config, scale)) for scale in config.scales)
+def make_blocks(config: ResNetBKConfig) -> nn.ModuleList:
+    """The blocks, in execution order."""
+    return nn.ModuleList(ResNetBKBlock(config.d_model, make_layer(config, scale)) for scale in config.scales)
 
 
-def head_of(config: ResNetBKConfig) -> nn.Module:
-    """The head (…, D) to (…, V)."""
-    head = wide_linear_of(config)(config.d_model, config.vocab_size)
+def make_head(config: ResNetBKConfig) -> nn.Module:
+    """The head, (…, D) to (…, V)."""
+    head = large_linear_factory(config)(config.d_model, config.vocab_size)
     return InBfloat16(head) if config.use_mixed_precision else head

@@ -1,4 +1,4 @@
-"""Physics-informed training: a loss for the energy that a layer adds or takes."""
+"""Physics-informed training: a loss term for the energy that a layer adds or removes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class EnergyConserving(nn.Module):
     """A layer with the loss term mean_B (E(x + layer(x)) − E(x))² in training.
 
     Args:
-        layer: x ↦ what is added to x.
+        layer: x ↦ update of x.
         energy: E.
     """
 
@@ -39,7 +39,7 @@ class EnergyConserving(nn.Module):
         self.energy = energy
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the layer adds to x (B, N, D)."""
+        """The update of x (B, N, D)."""
         update: Tensor = self.layer(x)
         if not self.training:
             return update

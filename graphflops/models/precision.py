@@ -1,4 +1,4 @@
-"""Mixed precision: products in bfloat16, of weights that are kept in float32."""
+"""Mixed precision: matrix products in bfloat16, with weights in float32."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 
 class LinearFactory(Protocol):
-    """What makes a linear layer; ``nn.Linear`` does, and so do its kin here and in ``quantization``."""
+    """A class or function that creates a linear layer, with the arguments of ``nn.Linear``."""
 
     def __call__(self, in_features: int, out_features: int, bias: bool = True) -> nn.Module:
         """A layer from `in_features` to `out_features`."""
 
 
 class CastLinear(nn.Linear):
-    """A linear layer in the dtype of its input, whatever the dtype of its parameters."""
+    """A linear layer that casts its parameters to the dtype of its input."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) to (…, out)."""
@@ -25,10 +25,10 @@ class CastLinear(nn.Linear):
 
 
 class InBfloat16(nn.Module):
-    """A layer whose input is rounded to bfloat16, and whose output goes on in the dtype that the input came in.
+    """Runs a layer in bfloat16; the output has the dtype of the input.
 
     Args:
-        layer: of `CastLinear` layers, so that it works in the dtype of its input.
+        layer: made of `CastLinear` layers.
     """
 
     def __init__(self, layer: nn.Module) -> None:
@@ -36,6 +36,6 @@ class InBfloat16(nn.Module):
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the layer makes of x."""
+        """The layer's output for x."""
         y: Tensor = self.layer(x.to(torch.bfloat16))
         return y.to(x.dtype)

@@ -1,4 +1,4 @@
-"""Pruning: experts that see few tokens are taken out, and the gate shrinks with them."""
+"""Pruning: experts that receive few tokens are removed, and the gate shrinks accordingly."""
 
 from __future__ import annotations
 
@@ -13,65 +13,66 @@ from graphflops.models.moe import SparseMoE
 
 @torch.no_grad()
 def expert_shares(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, tuple[float, ...]]:
-    """Path of each mixture of a model → the share of the visits that each of its experts has on real batches.
+    """Path of each mixture → the share of tokens that each of its experts receives on real batches.
 
     Args:
-        model: any that holds mixtures; it runs as it is, in ``eval`` or in training.
-        batches: its inputs, one after the other.
+        model: a model with mixtures of experts; its mode is not changed.
+        batches: inputs of the model.
 
     Raises:
         ValueError: there is no batch.
     """
-    visits = {path: torch.zeros(each.num_experts) for path, each in _mixtures(model).items()}
+    visits = {path: torch.zeros(moe.num_experts) for path, moe in _mixtures(model).items()}
 
-    def counts(path: str, moe: SparseMoE):  # type: ignore[no-untyped-def]
+    def counting_hook(path: str, moe: SparseMoE):  # type: ignore[no-untyped-def]
         def hook(gate: nn.Module, args: object, logits: Tensor) -> None:
             chosen = logits.topk(moe.top_k, dim=-1).indices
             visits[path] += torch.bincount(chosen.flatten(), minlength=moe.num_experts).cpu()
 
         return hook
 
-    hooks = [each.gate.register_forward_hook(counts(path, each)) for path, each in _mixtures(model).items()]
+    hooks = [moe.gate.register_forward_hook(counting_hook(path, moe)) for path, moe in _mixtures(model).items()]
     try:
         for batch in batches:
             model(batch)
     finally:
         for hook in hooks:
             hook.remove()
-    if not all(each.sum() for each in visits.values()):
+    if not all(counts.sum() for counts in visits.values()):
         raise ValueError("batches must hold at least one batch, got none")
-    return {path: tuple((each / each.sum()).tolist()) for path, each in visits.items()}
+    return {path: tuple((counts / counts.sum()).tolist()) for path, counts in visits.items()}
 
 
 @torch.no_grad()
 def prune(model: nn.Module, shares: dict[str, tuple[float, ...]], threshold: float) -> dict[str, int]:
-    """Take out, in place, every expert whose share is below the threshold; those that see most stay, top_k at least.
+    """Remove, in place, every expert with a share below the threshold, but keep the top_k largest.
 
     Args:
-        model: the one that the shares are of.
-        shares: as `expert_shares` gives them.
+        model: the model.
+        shares: the result of `expert_shares` for this model.
         threshold: in (0, 1].
 
     Returns:
-        Path of each mixture → how many experts it has now.
+        Path of each mixture → number of remaining experts.
 
     Raises:
-        ValueError: the threshold is out of range, or the shares are of another model.
+        ValueError: the threshold is out of range, or the shares belong to another model.
     """
     require_share("threshold", threshold)
     mixtures = _mixtures(model)
-    if {path: each.num_experts for path, each in mixtures.items()} != {path: len(of) for path, of in shares.items()}:
-        raise ValueError(f"shares must be those of this model's mixtures, {', '.join(mixtures)}; measure them anew")
+    experts = {path: moe.num_experts for path, moe in mixtures.items()}
+    if experts != {path: len(values) for path, values in shares.items()}:
+        raise ValueError(f"shares must be those of this model's mixtures, {', '.join(mixtures)}; measure them again")
     for path, moe in mixtures.items():
-        of = shares[path]
-        by_share = sorted(range(len(of)), key=lambda expert: -of[expert])
-        keep = [expert for i, expert in enumerate(by_share) if i < moe.top_k or of[expert] >= threshold]
-        _keep(moe, sorted(keep))
-    return {path: each.num_experts for path, each in mixtures.items()}
+        values = shares[path]
+        by_share = sorted(range(len(values)), key=values.__getitem__, reverse=True)
+        kept = [expert for i, expert in enumerate(by_share) if i < moe.top_k or values[expert] >= threshold]
+        _keep(moe, sorted(kept))
+    return {path: moe.num_experts for path, moe in mixtures.items()}
 
 
 def _keep(moe: SparseMoE, kept: Sequence[int]) -> None:
-    """Shrink gate and experts to those of the given indices."""
+    """Keep only the experts with these indices, in gate and list."""
     rows = list(kept)
     gate = moe.gate
     assert isinstance(gate, nn.Linear)
@@ -83,4 +84,4 @@ def _keep(moe: SparseMoE, kept: Sequence[int]) -> None:
 
 
 def _mixtures(model: nn.Module) -> dict[str, SparseMoE]:
-    return {path: each for path, each in model.named_modules() if isinstance(each, SparseMoE)}
+    return {path: module for path, module in model.named_modules() if isinstance(module, SparseMoE)}

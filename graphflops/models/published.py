@@ -1,4 +1,4 @@
-"""Published formulas of ResNet-BK's layers, beside the operations that their code executes."""
+"""Published formulas of ResNet-BK's layers, and the operations that their code executes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from graphflops.verify.rule_check import Direction
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A formula of the quick reference, in FLOPs of one row of ``size`` elements, and code that does what it is of."""
+    """A formula of the quick reference for a row of ``size`` elements, and code of the same layer."""
 
     name: str
     size: str
     run: Callable[[int], tuple[Callable[..., Any], tuple[Any, ...]]]
     forward: int
     backward: int
-    """FLOPs an element"""
+    """FLOPs per element"""
 
 
 def _bk_core(n: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -52,14 +52,14 @@ PUBLISHED = (
     Published("softmax of the gate", "E", _softmax, 3, 6),
 )
 SIZES = (2, 3, 4, 5, 7, 11, 16)
-"""at which code is run; all but those that a polynomial needs are further points, at which it is checked"""
+"""sizes at which the code runs; those that the polynomial does not need check it"""
 
 
 def executed_formula(published: Published, direction: Direction) -> dict[str, sympy.Expr]:
-    """What code executes in each class of work, as a polynomial in its size; exact, or an error.
+    """The executed operations by class of work, as exact polynomials in the size.
 
     Raises:
-        ValueError: it is no polynomial that these sizes could tell, or something in it cannot be taken apart.
+        ValueError: they are not polynomials of a degree that these sizes determine, or an op cannot be decomposed.
     """
     size = sympy.Symbol(published.size, integer=True, positive=True)
     works = {}
@@ -67,24 +67,24 @@ def executed_formula(published: Published, direction: Direction) -> dict[str, sy
         call, args = published.run(n)
         seen = count_scalar_ops(call, args)
         if seen.undecomposed:
-            raise ValueError(f"{', '.join(sorted(seen.undecomposed))} cannot be taken apart")
+            raise ValueError(f"{', '.join(sorted(seen.undecomposed))} cannot be decomposed")
         works[n] = seen.forward if direction == "forward" else seen.backward
     columns = {name: {n: int(getattr(work, name)) for n, work in works.items()} for name in WORK_CLASSES}
     return {name: polynomial(column, size) for name, column in columns.items() if any(column.values())}
 
 
 def polynomial(values: Mapping[int, int], symbol: sympy.Symbol) -> sympy.Expr:
-    """The polynomial of the least degree through all values, at least two of which were not needed to find it.
+    """The polynomial of lowest degree through all values, of which at least two are not needed to determine it.
 
     >>> polynomial({1: 3, 2: 5, 3: 7, 4: 9}, sympy.Symbol("N"))
     2*N + 1
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such polynomial.
     """
     points = sorted(values.items())
     for needed in range(1, len(points) - 1):
-        found = sympy.expand(sympy.interpolate(points[:needed], symbol))
-        if all(found.subs(symbol, at) == value for at, value in points[needed:]):
-            return found
-    raise ValueError(f"no polynomial goes through {values} with two points to spare")
+        candidate = sympy.expand(sympy.interpolate(points[:needed], symbol))
+        if all(candidate.subs(symbol, size) == value for size, value in points[needed:]):
+            return candidate
+    raise ValueError(f"no polynomial fits {values} with two points to spare")

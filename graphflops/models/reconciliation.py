@@ -1,7 +1,7 @@
-"""The hand count of ResNet-BK against its graph: component by component, and every Op that the hand left out.
+"""Compare a published hand count of ResNet-BK with its graph: component by component, and every op it leaves out.
 
-``python -m graphflops.models.reconciliation docs/reconciliation.md`` writes the page. The hand count is formulas
-in B, N, D, … and knows nothing of the graph; the page is refused unless hand count + list is the graph's total.
+``python -m graphflops.models.reconciliation docs/reconciliation.md`` writes the page. The hand count consists of
+formulas in B, N, D, … that do not use the graph. The page is written only if hand count + list = the graph's total.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from graphflops.report.report import Report
 BATCH = 32
 LENGTHS = (128, 256, 512, 1024, 2048)
 PUBLISHED = {128: "48.9", 256: "97.8", 512: "202.0", 1024: "410.2", 2048: "826.6"}
-"""GFLOPs of a step as the published table of growth prints them"""
+"""GFLOPs of a step in the published table of growth"""
 
 
 @dataclass(frozen=True)
 class HandSizes:
-    """The sizes that the hand count speaks of."""
+    """The sizes in the formulas of the hand count."""
 
     B: int
     N: int
@@ -43,7 +43,7 @@ class HandSizes:
 
 @dataclass(frozen=True)
 class HandCount:
-    """A line of the published hand count, and which entries of the ledger it speaks of."""
+    """A line of the published hand count, and the entries of a report that it covers."""
 
     name: str
     forward: Callable[[HandSizes], int]
@@ -159,10 +159,10 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Extra:
-    """Work that the graph has and the hand count has not, of all layers together."""
+    """Work in the graph that the hand count leaves out, for all layers together."""
 
-    where: str
-    what: str
+    path: str
+    operator: str
     times: int
     forward: Work
     backward: Work
@@ -172,7 +172,7 @@ class Extra:
 def reconcile(
     config: ResNetBKConfig, batch: int = BATCH
 ) -> tuple[Report, list[tuple[HandCount, int, int]], list[Extra]]:
-    """The report, the hand count's lines with their values for all layers, and what the graph has beyond them.
+    """The report, the hand count's lines with their values for all layers, and the work that they leave out.
 
     Raises:
         GraphflopsError: a component differs from the hand count.
@@ -191,10 +191,14 @@ def reconcile(
     for line in HAND_COUNT:
         times = sizes.L if line.per_layer else 1
         forward, backward = times * line.forward(sizes), times * line.backward(sizes)
-        for phase, said in (("forward", forward), ("backward", backward)):
-            work = sum((_counted(each, phase) for each in report.entries if _speaks_of(line, each, phase)), ZERO)
-            if STANDARD.flops(work) != said:
-                raise GraphflopsError(f"{line.name}, {phase}: {said:,} by hand, {STANDARD.flops(work):,} in the graph")
+        for phase, expected in (("forward", forward), ("backward", backward)):
+            work = sum(
+                (_comparable_work(entry, phase) for entry in report.entries if _covers(line, entry, phase)), ZERO
+            )
+            if STANDARD.flops(work) != expected:
+                raise GraphflopsError(
+                    f"{line.name}, {phase}: {expected:,} by hand, {STANDARD.flops(work):,} in the graph"
+                )
         hand.append((line, forward, backward))
     return report, hand, list(_extras(report.entries))
 
@@ -207,50 +211,50 @@ def resnet_bk_report(config: ResNetBKConfig, batch: int = BATCH) -> Report:
 
 
 def _extras(entries: Iterable[Entry]) -> Iterator[Extra]:
-    found: dict[tuple[str, str], list[tuple[Work, Work]]] = {}
+    works: dict[tuple[str, str], list[tuple[Work, Work]]] = {}
     for entry in entries:
-        forward, backward = _beyond(entry, "forward"), _beyond(entry, "backward")
+        forward, backward = _omitted_work(entry, "forward"), _omitted_work(entry, "backward")
         if forward or backward:
-            where = ".".join("*" if part.isdigit() else part for part in entry.path.split("."))
-            found.setdefault((_short(where), _what(entry)), []).append((forward, backward))
-    for (where, what), works in found.items():
-        if (where, what) not in REASONS:
-            raise GraphflopsError(f"the reconciliation has no reason for {what} in {where}: add one to REASONS")
-        forward = sum((each[0] for each in works), ZERO)
-        backward = sum((each[1] for each in works), ZERO)
-        yield Extra(where, what, len(works), forward, backward, REASONS[where, what])
+            path = ".".join("*" if part.isdigit() else part for part in entry.path.split("."))
+            works.setdefault((_short(path), _operator(entry)), []).append((forward, backward))
+    for (path, operator), pairs in works.items():
+        if (path, operator) not in REASONS:
+            raise GraphflopsError(f"no reason for {operator} in {path}: add one to REASONS")
+        forward = sum((pair[0] for pair in pairs), ZERO)
+        backward = sum((pair[1] for pair in pairs), ZERO)
+        yield Extra(path, operator, len(pairs), forward, backward, REASONS[path, operator])
 
 
-def _beyond(entry: Entry, phase: str) -> Work:
-    """What the hand count leaves out of an entry: all of it, or the sums that autograd adds."""
+def _omitted_work(entry: Entry, phase: str) -> Work:
+    """The work of an entry that the hand count leaves out: all of it, or the sums that autograd adds."""
     work = _work(entry, phase)
-    spoken_of = any(_speaks_of(line, entry, phase) for line in HAND_COUNT)
-    return Work(accumulate=work.accumulate) if spoken_of else work
+    covered = any(_covers(line, entry, phase) for line in HAND_COUNT)
+    return Work(accumulate=work.accumulate) if covered else work
 
 
-def _speaks_of(line: HandCount, entry: Entry, phase: str) -> bool:
+def _covers(line: HandCount, entry: Entry, phase: str) -> bool:
     return any(
-        fnmatchcase(_short(entry.path), path) and _what(entry) == what and asked in ("*", phase)
-        for path, what, asked in line.entries
+        fnmatchcase(_short(entry.path), path) and _operator(entry) == operator and line_phase in ("*", phase)
+        for path, operator, line_phase in line.entries
     )
 
 
 def _short(path: str) -> str:
-    """``bk_layer`` holds all but the norm of a block: ``blocks.0.bk_layer.v_proj`` is ``blocks.0.v_proj``."""
+    """A path without ``bk_layer``: ``blocks.0.bk_layer.v_proj`` is ``blocks.0.v_proj``."""
     return path.replace(".bk_layer.", ".")
 
 
-def _what(entry: Entry) -> str:
+def _operator(entry: Entry) -> str:
     return entry.part or entry.operator
 
 
 def _work(entry: Entry, phase: str) -> Work:
     phases = ("forward",) if phase == "forward" else ("dgrad", "wgrad", "recompute")
-    return sum((work for each, work in entry.work.items() if each in phases), ZERO)
+    return sum((work for name, work in entry.work.items() if name in phases), ZERO)
 
 
-def _counted(entry: Entry, phase: str) -> Work:
-    """The work of an entry without the sums that autograd adds, which no hand count has."""
+def _comparable_work(entry: Entry, phase: str) -> Work:
+    """The work of an entry without the sums that autograd adds, which the hand count leaves out."""
     return replace(_work(entry, phase), accumulate=0)
 
 
@@ -261,13 +265,12 @@ def page(config: ResNetBKConfig | None = None) -> str:
     lines = [
         "# Hand count and graph, reconciled",
         "",
-        "*Written by `make reconcile`; a test holds it to what the command writes.*",
+        "*Generated by `make reconcile`; a test checks it.*",
         "",
         f"ResNet-BK as configured by default (D = {config.d_model}, {config.n_layers} layers, N = {config.n_seq}, "
         f"V = {config.vocab_size:,}, E = {config.num_experts} experts, K = {config.top_k}), batch B = {BATCH}. "
-        "A hand count of this model is published. Its parts agree with the graph to the last FLOP; what the graph has "
-        "beyond them is listed below, each Op with its work and its reason, and the sum of both is the graph's total, "
-        "exactly.",
+        "A hand count of this model is published. Its parts agree with the graph to the last FLOP. The ops that it leaves out "
+        "are listed below, each with its work and its reason; hand count and list add up to the graph's total.",
         "",
         "## The hand count",
         "",
@@ -276,26 +279,26 @@ def page(config: ResNetBKConfig | None = None) -> str:
     ]
     for line, forward, backward in hand:
         times = config.n_layers if line.per_layer else 1
-        each = f" (each of {times} layers)" if line.per_layer else ""
+        note = f" (each of {times} layers)" if line.per_layer else ""
         values = zip(line.formulas, (forward, backward), strict=True)
         lines.append(
-            f"| {line.name}{each} | " + " | ".join(f"{text} | {flops // times:,}" for text, flops in values) + " |"
+            f"| {line.name}{note} | " + " | ".join(f"{text} | {flops // times:,}" for text, flops in values) + " |"
         )
-    hand_forward, hand_backward = sum(each[1] for each in hand), sum(each[2] for each in hand)
+    hand_forward, hand_backward = sum(line[1] for line in hand), sum(line[2] for line in hand)
     lines += [
         f"| **sum** | | **{hand_forward:,}** | | **{hand_backward:,}** |",
         "",
-        "## What the graph knows beyond it",
+        "## Ops that the hand count leaves out",
         "",
-        "Work of all layers together. `standard` leaves out the class *accumulate*, sums that autograd adds; `exact` "
+        "Work of all layers together. `standard` omits the class *accumulate*, sums that autograd adds; `exact` "
         "counts it. See [conventions](conventions.md).",
         "",
-        "| where | what | Ops | forward | backward, standard | backward, exact | reason |",
+        "| module | operator | ops | forward | backward, standard | backward, exact | reason |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
     for extra in extras:
         lines.append(
-            f"| `{extra.where}` | {extra.what} | {extra.times} | {_flops(STANDARD, extra.forward):,} "
+            f"| `{extra.path}` | {extra.operator} | {extra.times} | {_flops(STANDARD, extra.forward):,} "
             f"| {_flops(STANDARD, extra.backward):,} | {_flops(EXACT, extra.backward):,} | {extra.reason} |"
         )
     lines += [
@@ -325,7 +328,7 @@ def page(config: ResNetBKConfig | None = None) -> str:
 
 
 def _growth(config: ResNetBKConfig) -> Iterator[str]:
-    """How the totals grow with N, beside what is published of it."""
+    """The growth of the totals with N, beside the published table."""
     yield "## Growth with the sequence length"
     yield ""
     yield "| N | forward | backward, standard | backward, exact | step by hand, GFLOPs | published, GFLOPs |"
@@ -343,9 +346,11 @@ def _growth(config: ResNetBKConfig) -> Iterator[str]:
         (reports[2 * n].forward, reports[2 * n].backward) == (2 * reports[n].forward, 2 * reports[n].backward)
         for n in LENGTHS[:-1]
     )
-    beyond = {reports[2 * n].under("exact").backward - 2 * reports[n].under("exact").backward for n in LENGTHS[:-1]}
-    if not standard or beyond != {config.n_layers}:
-        raise GraphflopsError(f"the totals do not double with N as the page says: {standard}, {beyond}")
+    extra_terms = {
+        reports[2 * n].under("exact").backward - 2 * reports[n].under("exact").backward for n in LENGTHS[:-1]
+    }
+    if not standard or extra_terms != {config.n_layers}:
+        raise GraphflopsError(f"the totals do not double with N as the page says: {standard}, {extra_terms}")
     yield ""
     yield (
         "Under `standard`, forward and backward double exactly with N. Under `exact` the backward pass has one term "
@@ -355,8 +360,8 @@ def _growth(config: ResNetBKConfig) -> Iterator[str]:
     yield ""
     yield (
         "The published table of growth prints 202.0, 410.2 and 826.6 GFLOPs for the last three lengths. The formulas "
-        "published with it give the column before: growth is linear, and those three figures are not what their own "
-        "formulas say."
+        "published with it give the column before: growth is linear, and these three figures do not follow from "
+        "its own formulas."
     )
 
 

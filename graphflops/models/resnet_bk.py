@@ -1,4 +1,4 @@
-"""The ResNet-BK language models: one of fields, and one of a configuration."""
+"""ResNet-BK language models: LanguageModel takes fields, ConfigurableResNetBK a configuration."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from graphflops.models.adaptive import Halting, in_turn
+from graphflops.models.adaptive import Halting, run_all
 from graphflops.models.configuration import ResNetBKConfig, without_options
 from graphflops.models.distillation import Distillation
 from graphflops.models.layers import TokenAndPositionEmbedding
-from graphflops.models.parts import blocks_of, head_of
+from graphflops.models.parts import make_blocks, make_head
 
 
 class LanguageModel(nn.Module):
     """Tokens (B, N) to the logits (B, N, V): embedding, `n_layers` blocks, a layer norm and a linear head.
 
     Args:
-        fields: the fields of `ResNetBKConfig`, which explains and checks them. The model has each as an attribute.
+        fields: fields of `ResNetBKConfig`, which documents and checks them. Each is an attribute of the model.
 
     Raises:
-        TypeError: there is no field of that name.
-        ValueError: a field is of the wrong type or out of its range.
+        TypeError: no such field.
+        ValueError: a field has the wrong type or is out of range.
     """
 
     vocab_size: int
@@ -39,9 +39,9 @@ class LanguageModel(nn.Module):
         for name, value in dataclasses.asdict(config).items():
             setattr(self, name, value)
         self.embedding = TokenAndPositionEmbedding(config.vocab_size, config.d_model, config.n_seq)
-        self.blocks = blocks_of(config)
+        self.blocks = make_blocks(config)
         self.final_layernorm = nn.LayerNorm(config.d_model)
-        self.lm_head = head_of(config)
+        self.lm_head = make_head(config)
         self.halting = Halting(config.d_model, config.n_layers) if config.use_adaptive_computation else None
         self.distillation = (
             Distillation(LanguageModel(**dataclasses.asdict(without_options(config))))
@@ -53,11 +53,10 @@ class LanguageModel(nn.Module):
     def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
         """The logits (B, N, V) of integer tokens (B, N), each in 0..V−1; with targets (B, N), their cross-entropy.
 
-        In training, the loss terms of a model's options (`use_koopman`, `use_physics_informed`, `use_distillation`,
-        `use_adaptive_computation`) ride on what is returned: they are trained by a backward pass from it, and are no
-        part of its value.
+        In training, a backward pass from the result also trains the loss terms of the options `use_koopman`,
+        `use_physics_informed`, `use_distillation` and `use_adaptive_computation`. They are not part of its value.
 
-        The resolvent couples every position with every other, later ones too: the logits are not causal.
+        The resolvent couples every position with all others, including later ones: the logits are not causal.
 
         Raises:
             ValueError: `tokens` is not an int32 or int64 tensor of shape (B, n_seq), or `targets` of another shape.
@@ -65,9 +64,9 @@ class LanguageModel(nn.Module):
         self._check("tokens", tokens)
         if targets is not None:
             self._check("targets", targets)
-        run = _again if self.use_gradient_checkpointing and self.training else _once
-        through = in_turn if self.halting is None else self.halting
-        x = through(self.blocks, self.embedding(tokens), run)
+        run = _checkpointed if self.use_gradient_checkpointing and self.training else _direct
+        run_layers = run_all if self.halting is None else self.halting
+        x = run_layers(self.blocks, self.embedding(tokens), run)
         logits: Tensor = self.lm_head(self.final_layernorm(x))
         if self.distillation is not None:
             logits = self.distillation(logits, tokens)
@@ -77,13 +76,13 @@ class LanguageModel(nn.Module):
         expected = f"{name} must be an int64 or int32 tensor of shape (B, n_seq) = (B, {self.n_seq})"
         if not isinstance(tokens, Tensor):
             raise ValueError(f"{expected}, got {type(tokens).__name__}; make it a tensor with torch.tensor({name})")
-        came = f"got {tokens.dtype} of shape {tuple(tokens.shape)}"
+        actual = f"got {tokens.dtype} of shape {tuple(tokens.shape)}"
         if tokens.dtype not in (torch.int64, torch.int32):
-            raise ValueError(f"{expected}, {came}; pass token ids, converted with {name}.long() if need be")
+            raise ValueError(f"{expected}, {actual}; pass token ids, converted with {name}.long() if need be")
         if tokens.dim() != 2 or not self._takes(tokens.shape[1]):
             shorter = f", or to fewer in steps of {self.shortest}" if self.use_curriculum_learning else ""
             raise ValueError(
-                f"{expected}, {came}; cut or pad each sequence to {self.n_seq} tokens{shorter} and stack them in a "
+                f"{expected}, {actual}; cut or pad each sequence to {self.n_seq} tokens{shorter} and stack them in a "
                 f"batch, or build the model with another n_seq"
             )
 
@@ -96,11 +95,10 @@ class LanguageModel(nn.Module):
 class ConfigurableResNetBK(LanguageModel):
     """The `LanguageModel` that a `ResNetBKConfig` describes.
 
-    `self.config` is a copy of what the model was built from: assigning to the caller's config later changes
-    nothing here, and assigning to the copy does not change the model.
+    `self.config` is a copy of the config. Later assignments to either do not change the model.
 
     Raises:
-        ValueError: `config` is no `ResNetBKConfig`, or one of its fields is out of its range.
+        ValueError: `config` is not a `ResNetBKConfig`, or a field is out of range.
     """
 
     def __init__(self, config: ResNetBKConfig) -> None:
@@ -109,18 +107,18 @@ class ConfigurableResNetBK(LanguageModel):
                 f"config must be a ResNetBKConfig, got {type(config).__name__}; "
                 f"pass ResNetBKConfig(d_model=64, ...) or BASELINE_CONFIG"
             )
-        config = dataclasses.replace(config)  # constructs anew, and so checks again
+        config = dataclasses.replace(config)  # checks the fields again
         super().__init__(**dataclasses.asdict(config))
         self.config = config
 
 
-def _once(layer: nn.Module, x: Tensor) -> Tensor:
+def _direct(layer: nn.Module, x: Tensor) -> Tensor:
     """Call a layer."""
     y: Tensor = layer(x)
     return y
 
 
-def _again(layer: nn.Module, x: Tensor) -> Tensor:
-    """Call a layer that keeps its input alone, and runs once more on the way back."""
+def _checkpointed(layer: nn.Module, x: Tensor) -> Tensor:
+    """Call a layer that saves only its input, and runs again in the backward pass."""
     y: Tensor = checkpoint(layer, x, use_reentrant=False)
     return y

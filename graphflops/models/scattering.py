@@ -1,4 +1,4 @@
-"""The scattering router: the phase of the resolvent chooses the experts, and no parameter takes part."""
+"""The scattering router: the phase of the resolvent selects the experts, without parameters."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from graphflops.models.moe import Experts
 
 
 class ScatteringRouter(nn.Module):
-    """Expert e owns the phase 2π·e/E; a token's weights are p = softmax_e cos(arg G − 2π·e/E), and the k largest count.
-
-    So an expert is chosen for the tokens at whose sites G points its way. There are no parameters.
+    """Expert e has the phase 2π·e/E; a token's weights are the k largest of p = softmax_e cos(arg G − 2π·e/E).
 
     Args:
         num_experts: E.
@@ -30,7 +28,7 @@ class ScatteringRouter(nn.Module):
         self.register_buffer("phases", 2 * math.pi * torch.arange(num_experts) / num_experts, persistent=False)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """The weights (T, k) and the indices (T, k) of experts, of (Re G, Im G) as features (T, 2)."""
+        """Weights (T, k) and expert indices (T, k) from features (T, 2), which are (Re G, Im G)."""
         phase = torch.atan2(features[..., 1], features[..., 0])
         closeness = (phase.unsqueeze(-1) - self.phases.to(phase.dtype)).cos()
         weights, chosen = closeness.softmax(dim=-1).topk(self.top_k, dim=-1)

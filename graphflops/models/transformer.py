@@ -1,4 +1,4 @@
-"""A Transformer of the same vocabulary as ResNet-BK: the baseline whose attention grows with N²."""
+"""A Transformer with the vocabulary of ResNet-BK: a baseline whose attention grows with N²."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from graphflops.models.layers import TokenAndPositionEmbedding
 
 
 class CausalAttention(nn.Module):
-    """softmax(q·kᵀ/√d)·v over what is not later, in heads of width d = D/heads.
+    """Causal softmax(q·kᵀ/√d)·v, in heads of width d = D/heads.
 
     Args:
         d_model: D.
-        n_heads: how many heads; it divides D.
+        n_heads: number of heads; divides D.
     """
 
     def __init__(self, d_model: int, n_heads: int) -> None:
@@ -57,13 +57,13 @@ class TransformerLM(nn.Module):
     Args:
         vocab_size: V.
         d_model: D.
-        n_layers: how many blocks.
-        n_seq: the length of the longest sequence.
-        n_heads: heads of the attention; it divides D.
+        n_layers: number of blocks.
+        n_seq: maximal sequence length.
+        n_heads: attention heads; divides D.
         dropout: the probability of dropping a hidden unit of an MLP in training, in [0, 1).
 
     Raises:
-        ValueError: an argument is of the wrong type or out of its range.
+        ValueError: an argument has the wrong type or is out of range.
     """
 
     def __init__(

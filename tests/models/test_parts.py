@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from graphflops import Work, analyze
 from graphflops.analysis.op_counter import count_scalar_ops
 from graphflops.models import BKCore, SparseMoE
-from graphflops.models.active_learning import least_sure
+from graphflops.models.active_learning import most_uncertain
 from graphflops.models.adaptive import Halting
 from graphflops.models.curriculum import curriculum
 from graphflops.models.gradient_caching import train_reusing_gradients
@@ -289,13 +289,13 @@ class TestOverARun:
             merged[length] = merged.get(length, 0) + count
         assert list(merged.items()) == expected
 
-    def test_active_learning_takes_the_least_sure(self) -> None:
+    def test_active_learning_takes_the_most_uncertain(self) -> None:
         logits = torch.tensor([[[9.0, 0]], [[1.0, 1]], [[3.0, 0]]])
         model = nn.Embedding.from_pretrained(logits[:, 0])
-        assert least_sure(model, torch.tensor([[0], [1], [2]]), 2).tolist() == [[1], [2]]
+        assert most_uncertain(model, torch.tensor([[0], [1], [2]]), 2).tolist() == [[1], [2]]
         assert model.training
         with pytest.raises(ValueError, match="count"):
-            least_sure(model, torch.tensor([[0]]), 2)
+            most_uncertain(model, torch.tensor([[0]]), 2)
 
     @pytest.mark.parametrize("every", [1, 3])
     def test_cached_gradients_step_as_often_as_told(self, every: int) -> None:
