@@ -177,7 +177,7 @@ class TestPruning:
         assert prune(nn.Sequential(SparseMoE(D, 4, 2)), {"0": (0.25,) * 4}, 1.0) == {"0": 2}
 
     def test_refuses_shares_of_another_model(self) -> None:
-        with pytest.raises(ValueError, match="measure them anew"):
+        with pytest.raises(ValueError, match="measure them again"):
             prune(nn.Sequential(SparseMoE(D, 4, 1)), {"0": (0.5, 0.5)}, 0.1)
 
     def test_needs_batches(self) -> None:
