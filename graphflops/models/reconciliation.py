@@ -270,7 +270,7 @@ def page(config: ResNetBKConfig | None = None) -> str:
         f"ResNet-BK as configured by default (D = {config.d_model}, {config.n_layers} layers, N = {config.n_seq}, "
         f"V = {config.vocab_size:,}, E = {config.num_experts} experts, K = {config.top_k}), batch B = {BATCH}. "
         "A hand count of this model is published. Its parts agree with the graph to the last FLOP. The ops that it "
-        "leaves out are listed below, each with its work and its reason; hand count and list add up to the graph's total.",
+        "leaves out are listed below, each with its work and reason; hand count and list add up to the graph's total.",
         "",
         "## The hand count",
         "",
