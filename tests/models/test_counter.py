@@ -207,7 +207,7 @@ class TestComparison:
         assert speedup["backward"] == float("inf")
 
     def test_two_models_need_two_names(self) -> None:
-        with pytest.raises(UsageError, match="two names"):
+        with pytest.raises(UsageError, match="two different names"):
             compare_models(tiny(), tiny(), 3, 6, model1_name="a", model2_name="a")
 
 
