@@ -26,7 +26,7 @@ celu = unary(  # α·(e^(x/α) − 1) below zero; g·e^(x/α)
     aten.celu,
     each=Work(elementwise=3, division=1, transcendental=1),
     grad=Work(elementwise=2, division=1, transcendental=1),
-    note="PyTorch multiplies by 1/α, and by other constants that are 1 unless told.",
+    note="PyTorch multiplies by 1/α, and by other constants that are 1 by default.",
 )
 OF_COMPLEX = Work(elementwise=8, transcendental=3, division=2)  # the sigmoid: a sign, eᶻ, 1, and an inverse
 sigmoid = unary(  # g·y·(1 − y)
@@ -91,7 +91,7 @@ mish_backward = derivative(  # G·g·σ·(1 − t²)·(2 + x·(1 − σ − 2·t
 def elu(self: Spec, scale: float = 1) -> Cost:
     """x, or α·(eˣ − 1) below zero; SELU scales it too. Backward from y: g, or g·(y + α).
 
-    PyTorch takes eˣ again on the way back, multiplies by scales that are 1, and compares and chooses in two.
+    PyTorch computes eˣ again in the backward pass, multiplies by scales that are 1, and compares and chooses in two.
     """
     scaled = Work(elementwise=1) if scale != 1 else ZERO
     forward = Work(elementwise=3, transcendental=1) + scaled
@@ -100,7 +100,7 @@ def elu(self: Spec, scale: float = 1) -> Cost:
 
 @rule(aten.elu_backward)
 def elu_backward(grad_output: Spec, scale: float = 1) -> Cost:
-    """The gradient of ``elu``, run by itself. Its own gradient: the same again upstream, and for x G·g·(y + α) below
+    """Backward of ``elu``. Double backward: the same again upstream, and for x G·g·(y + α) below
     zero, with G the gradient of the gradient.
     """
     first = gradient(elu(grad_output, scale), "self")
@@ -119,10 +119,10 @@ def prelu(self: Spec, weight: Spec, out: Spec) -> Cost:
 
 @rule(aten._prelu_kernel_backward)
 def prelu_backward(grad_output: Spec, grad_outputs: frozenset[int]) -> Cost:
-    """Both gradients of ``prelu``, run by themselves: a comparison and a product each.
+    """Backward of ``prelu``: a comparison and a product each.
 
-    Their own: upstream a comparison, and a product for each that is used, which are added; a comparison and a product
-    for x, if the gradient of w is used, and for w, if that of x is.
+    Double backward: upstream a comparison, and a product for each gradient that is used, which are added; a comparison
+    and a product for x, if the gradient of w is used, and for w, if that of x is.
     """
     n = grad_output.numel
     each = Work(elementwise=2 * n)
@@ -152,7 +152,7 @@ def gelu(self: Spec, approximate: str = "none") -> Cost:
 
 @rule(aten.gelu_backward)
 def gelu_backward(grad_output: Spec, approximate: str = "none") -> Cost:
-    """The gradient of ``gelu``, run by itself. Its own gradient: the same again upstream; for x G·g·φ·(2 − x²), with G
+    """Backward of ``gelu``. Double backward: the same again upstream; for x G·g·φ·(2 − x²), with G
     the gradient of the gradient, or of "tanh" with its u = √(2/π)·(x + 0.044715·x³) and t = tanh u
     ½·G·g·(1 − t²)·(2·u′ + x·(u″ − 2·t·u′²)).
     """
@@ -169,7 +169,7 @@ def glu(self: Spec, out: Spec) -> Cost:
 
 @rule(aten.glu_backward)
 def glu_backward(grad_output: Spec, self: Spec) -> Cost:
-    """The gradient of ``glu``, run by itself. Its own gradient: upstream G·σ + H·a·σ·(1 − σ), of the gradients G and H
+    """Backward of ``glu``. Double backward: upstream G·σ + H·a·σ·(1 − σ), of the gradients G and H
     of both halves; H·g·σ·(1 − σ) for a, and g·σ·(1 − σ)·(G + H·a·(1 − 2·σ)) for b.
     """
     n = grad_output.numel

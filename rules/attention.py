@@ -35,7 +35,7 @@ def scaled_dot_product_attention(
     """
     queries, keys = query.shape[-2], key.shape[-2]
     heads = prod(query.shape[:-2])
-    useful = heads * _triangle(queries, keys) if is_causal else _let_through(attn_mask, heads * queries * keys)
+    useful = heads * _causal_pairs(queries, keys) if is_causal else _mask_nnz(attn_mask, heads * queries * keys)
 
     def of(count: Size, positions: Size) -> Cost:
         """Attention that has so many pairs of a query and a key, all heads together, and so many in its mask."""
@@ -103,7 +103,7 @@ def attention_backward(
     dropout_p: float = 0.0,
     is_causal: bool = False,
 ) -> Cost:
-    """The gradients of attention, run by themselves; the flash way computes the scores again. They have none."""
+    """Backward of attention; flash attention recomputes the scores. No double backward."""
 
     def taken(attended: Cost) -> Cost:
         return Cost(gradient(attended, "query", "key", "value") + attended.recompute)
@@ -112,12 +112,12 @@ def attention_backward(
     return replace(taken(whole), useful=None if whole.useful is None else taken(whole.useful))
 
 
-def _let_through(mask: Spec | None, pairs: Size) -> Size | None:
+def _mask_nnz(mask: Spec | None, pairs: Size) -> Size | None:
     """Pairs of a query and a key that a known mask lets through, in all the heads that it is the mask of."""
     return None if mask is None or mask.nnz is None else mask.nnz * (pairs // mask.numel)
 
 
-def _triangle(queries: Size, keys: Size) -> Size:
+def _causal_pairs(queries: Size, keys: Size) -> Size:
     """Pairs of a query and a key that is not after it."""
     square = size_min(queries, keys)
     return square * (square + 1) // 2 + (queries - square) * keys

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from graphflops.core.costs import Cost, Work
 from graphflops.core.sizes import Spec, prod
 from graphflops.rules.rule import rule
@@ -16,16 +14,16 @@ STEP_SPAN = 3  # a product and a sum of the complex product, and the subtraction
 SWEEP_SPAN = 9  # v·g, + 1; a quotient: two products, two sums, a division; times q², two; plus a constant
 
 
-@rule("graphflops.bk_core", "graphflops.bk_core_single", example=lambda: _call())
+@rule("graphflops.bk_core", "graphflops.bk_core_single", example="graphflops.models.rule_examples:bk_core")
 def bk_core(diagonal: Spec) -> Cost:
     """34·N a sequence forward: θ recursion 14·N, φ recursion 14·N, N divisions at 6. 26·N backward: G² 6·N, the
     theoretical and the inverse-square gradient 10·N each (the published count of ResNet-BK).
 
-    The count is of the textbook recursion. What keeps it in range for long N, a power of two taken out at each step,
-    is not in it. The gradient is analytic: no recursion runs again, and it is of the diagonal alone. What the kernel in
-    single precision does is the same.
+    The count is of the textbook recursion, without the scaling by a power of two at each step that keeps it in range
+    for long N. The gradient is analytic, of the diagonal alone: no recursion runs again. The single-precision kernel
+    does the same operations.
 
-    The span of a recursion is a chain of N steps; both run side by side, and so do sequences. What follows it does not
+    The span of a recursion is a chain of N steps; both run in parallel, and so do sequences. What follows does not
     depend on N: at most all operations of one element, one after the other.
     """
     n, length = diagonal.numel, diagonal.shape[-1]
@@ -37,7 +35,7 @@ def bk_core(diagonal: Spec) -> Cost:
     )
 
 
-@rule("*.BKCoreFunction", example=lambda: _call_of_the_function())
+@rule("*.BKCoreFunction", example="graphflops.models.rule_examples:bk_core_function")
 def bk_core_function(he_diag: Spec) -> Cost:
     """The published count of ResNet-BK for its own BKCoreFunction, wherever it is defined: 34·N forward, 26·N backward.
 
@@ -50,7 +48,7 @@ def bk_core_function(he_diag: Spec) -> Cost:
     return Cost(cost.forward, grads, span=cost.span, backward_span=cost.backward_span)
 
 
-@rule("graphflops.birman_schwinger", example=lambda: _call_on_a_potential())
+@rule("graphflops.birman_schwinger", example="graphflops.models.rule_examples:birman_schwinger")
 def birman_schwinger(v: Spec) -> Cost:
     """Two sweeps of N − 1 steps, and where they meet N quotients; backward as BK-Core's, 26·N.
 
@@ -68,37 +66,3 @@ def birman_schwinger(v: Spec) -> Cost:
         span=SWEEP_SPAN * length + sum((Work(elementwise=27, division=2)).counts()),
         backward_span=sum((SQUARE + 2 * GRADIENT).counts()),
     )
-
-
-def _call() -> tuple[tuple[Any, ...], dict[str, Any]]:
-    import torch
-
-    import graphflops.models  # noqa: F401  # which registers the operator
-
-    diagonal, band = torch.zeros(2, 9, requires_grad=True), torch.ones(8)
-    return (diagonal, band, band, 0.0, 1.0, 0.5), {}
-
-
-def _call_of_the_function() -> tuple[tuple[Any, ...], dict[str, Any]]:
-    import torch
-
-    class BKCoreFunction(torch.autograd.Function):
-        """ResNet-BK's, of a matrix that is its diagonal."""
-
-        @staticmethod
-        def forward(ctx: Any, he_diag: Any, h0_super: Any, h0_sub: Any, z: complex) -> Any:
-            return (1 / (he_diag - z)).real
-
-        @staticmethod
-        def backward(ctx: Any, grad: Any) -> Any:
-            return -grad, None, None, None
-
-    return (BKCoreFunction.apply, torch.zeros(2, 9, requires_grad=True), *torch.ones(2, 2, 8), 1j), {}
-
-
-def _call_on_a_potential() -> tuple[tuple[Any, ...], dict[str, Any]]:
-    import torch
-
-    import graphflops.models  # noqa: F401  # which registers the operator
-
-    return (torch.zeros(2, 9, requires_grad=True), 1.0, 0.5), {}

@@ -37,7 +37,7 @@ def convolution_backward(
     output_mask: tuple[bool, ...],
     grad_outputs: frozenset[int],
 ) -> Cost:
-    """The gradients of a convolution, run by themselves: each that is asked for is as much as forward.
+    """Backward of a convolution: each gradient in ``output_mask`` is as much as forward.
 
     The gradients of those in ``grad_outputs`` are convolutions again; PyTorch runs all of them if it needs one. Of that
     of the input: the incoming gradient's convolution with the weight, and the weight's gradient, a convolution whose
@@ -54,7 +54,7 @@ def convolution_backward(
         if transposed:
             image, positions = positions, image
         axes = range(len(image))
-        stride, padding, dilation = (_of_axes(each, len(image)) for each in (stride, padding, dilation))
+        stride, padding, dilation = (_per_axis(each, len(image)) for each in (stride, padding, dilation))
         taps = [(image[i] + 2 * padding[i] - stride[i] * (positions[i] - 1) - 1) // dilation[i] + 1 for i in axes]
         by_weight = batch * channels * filters * prod(positions) * prod(taps) // groups
         second, met = macs + multiply_adds(by_weight, grad_output), 1
@@ -68,7 +68,7 @@ def convolution_backward(
     )
 
 
-def _of_axes(sizes: Sizes, axes: int) -> Sizes:
+def _per_axis(sizes: Sizes, axes: int) -> Sizes:
     """One number stands for all axes."""
     return sizes if len(sizes) == axes else sizes * axes
 
@@ -79,7 +79,7 @@ def conv_tbc(self: Spec, weight: Spec, out: Spec, pad: int = 0) -> Cost:
 
     Of p steps of padding, tap i < p finds p − i at the beginning, and so from the other end: p·(p + 1) in all, of a
     kernel that is no shorter than p. PyTorch computes the gradients of input, weight and bias together, also where one
-    of them is wanted.
+    of them is needed.
     """
     taps, *channels = weight.shape
     steps = taps * out.shape[0] - pad * (pad + 1)

@@ -1,9 +1,9 @@
 """Decompositions and solvers, by the leading terms of Golub & Van Loan, Matrix Computations; thirds rounded down.
 
-What a decomposition does inside are single operations, so it stands in elementwise; macs are the matrix products that
+The scalar operations of a decomposition are elementwise; macs are the matrix products that
 PyTorch runs as such, which are those of gradients. A complex operation counts as four.
 
-What the gradient of a decomposition costs depends on which of its results are used: ``grad_outputs`` has the indices of
+The gradient of a decomposition depends on which of its outputs are used: ``grad_outputs`` has the indices of
 those through which a gradient comes back. Its matrix products are exact; of the rest, triangular systems are counted,
 and what is done once an element is left out. The formulas are autograd's: Giles, An extended collection of matrix
 derivative results (2008); Walter & Lehmann, Algorithmic differentiation of the QR decomposition (2010).
@@ -37,7 +37,7 @@ def lu(A: Spec, grad_outputs: frozenset[int], pivot: bool = True) -> Cost:
         products = products + m * k**2
     if _U in grad_outputs:
         products = products + n * k**2
-    return Cost(_eliminated(A), {"A": _products(A, products) + _each(A, (m + n) * k**2)})
+    return Cost(_elimination(A), {"A": _products(A, products) + _each(A, (m + n) * k**2)})
 
 
 @rule(aten.linalg_lu_factor_ex)
@@ -49,14 +49,14 @@ def lu_factor(A: Spec, pivot: bool = True) -> Cost:
 @rule(aten._linalg_det)
 def det(A: Spec) -> Cost:
     """The product of LU's diagonal: 2/3·n³ + n. Backward det·A⁻ᵀ·g, solved by the factors: 2·n³."""
-    return Cost(_eliminated(A) + _each(A, A.shape[-1]), {"A": _each(A, 2 * A.shape[-1] ** 3)})
+    return Cost(_elimination(A) + _each(A, A.shape[-1]), {"A": _each(A, 2 * A.shape[-1] ** 3)})
 
 
 @rule(aten._linalg_slogdet)
 def slogdet(A: Spec) -> Cost:
     """As ``det``, with a logarithm for each element of the diagonal."""
     logs = Work(transcendental=prod(A.shape[:-1]))
-    return Cost(_eliminated(A) + _each(A, A.shape[-1]) + logs, {"A": _each(A, 2 * A.shape[-1] ** 3)})
+    return Cost(_elimination(A) + _each(A, A.shape[-1]) + logs, {"A": _each(A, 2 * A.shape[-1] ** 3)})
 
 
 @rule(aten.linalg_inv_ex)
@@ -75,7 +75,7 @@ def solve(A: Spec, B: Spec, out: tuple[Spec, ...]) -> Cost:
     x = out[0]
     solved = _times(2 * A.shape[-1] * x.numel, A)
     product = multiply_adds(A.shape[-1] * x.numel, A) + _signs(A)
-    return Cost(_eliminated(A) + solved, {"A|B": solved, "A": product, "B": ZERO})
+    return Cost(_elimination(A) + solved, {"A|B": solved, "A": product, "B": ZERO})
 
 
 @rule(aten.linalg_lu_solve)
@@ -191,7 +191,7 @@ def eig(self: Spec, out: tuple[Spec, ...], grad_outputs: frozenset[int]) -> Cost
     """
     n, vectors = self.shape[-1], out[_VECTORS]
     products = _products(vectors, 3 * n**3) if _VECTORS in grad_outputs else ZERO
-    solved = _eliminated(vectors) + _each(vectors, 2 * n**3)
+    solved = _elimination(vectors) + _each(vectors, 2 * n**3)
     return Cost(_each(self, 25 * n**3), {"self": products + solved})
 
 
@@ -311,7 +311,7 @@ def _products(matrix: Spec, count: Size) -> Work:
     return multiply_adds(prod(matrix.shape[:-2]) * count, matrix)
 
 
-def _eliminated(matrix: Spec) -> Work:
+def _elimination(matrix: Spec) -> Work:
     m, n = matrix.shape[-2:]
     k = size_min(m, n)
     return _each(matrix, 2 * m * n * k - (m + n) * k**2 + 2 * k**3 // 3)

@@ -1,6 +1,6 @@
 """The operators of torchvision: boxes that overlap, regions of an image, convolutions whose taps move.
 
-They are named by strings, so that these rules load where torchvision is not installed. As in resampling, what is
+They are named by strings, so that these rules load where torchvision is not installed. As in resampling, work that is
 computed once for a row or a column of a region is left out.
 """
 
@@ -36,16 +36,16 @@ def roi_align(rois: Spec, out: Spec, sampling_ratio: int) -> Cost:
     The weights of the corners are 4 products a point, once for all channels; the mean is a division a bin. Backward the
     division, a product a corner, and a sum where it came from. Regions have no gradient.
     """
-    return _aligned(rois, out, sampling_ratio)
+    return _roi_align(rois, out, sampling_ratio)
 
 
 @rule("torchvision.ps_roi_align")
 def ps_roi_align(rois: Spec, out: tuple[Spec, Spec], sampling_ratio: int) -> Cost:
     """As ``roi_align``, where each bin reads a channel of its own."""
-    return _aligned(rois, out[0], sampling_ratio)
+    return _roi_align(rois, out[0], sampling_ratio)
 
 
-def _aligned(rois: Spec, out: Spec, ratio: int) -> Cost:
+def _roi_align(rois: Spec, out: Spec, ratio: int) -> Cost:
     if ratio <= 0:
         raise NotSupported(
             "with sampling_ratio ≤ 0 as many points as a region is large are read: give a sampling_ratio"
@@ -99,7 +99,7 @@ def deform_conv2d(input: Spec, weight: Spec, out: Spec, offset_groups: int, use_
         {
             "input|offset|mask": macs,
             "input|offset": masked,
-            "input": _scattered(n),
+            "input": _scatter(n),
             "offset": Work(elementwise=2 * 3 * CORNERS * n),
             "mask": Work(elementwise=2 * n),
             "weight": macs,
@@ -108,6 +108,6 @@ def deform_conv2d(input: Spec, weight: Spec, out: Spec, offset_groups: int, use_
     )
 
 
-def _scattered(samples: Size) -> Work:
+def _scatter(samples: Size) -> Work:
     """Each sample's gradient, weighed, is added to its corners."""
     return Work(elementwise=CORNERS * samples, accumulate=CORNERS * samples)

@@ -1,4 +1,4 @@
-"""Arithmetic element by element. Complex numbers in real operations: add 2, multiply 6, divide 11."""
+"""Elementwise arithmetic. Complex numbers in real operations: add 2, multiply 6, divide 11."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ ARC_BACK = PRODUCT + ONE + ROOT + QUOTIENT  # g / √(z² ± 1)
 TAN_ARC = SCALED + QUOTIENT + LOGARITHM + SCALED  # ½·log((1 + z) / (1 − z)), and so of the tangent
 TAN_ARC_BACK = PRODUCT + ONE + QUOTIENT  # g / (1 ± z²)
 
-# What PyTorch runs beyond a formula, or instead of it.
-AGAIN = "PyTorch takes the function again on the way back."
+# operations that PyTorch runs beyond a formula, or instead of it
+AGAIN = "PyTorch computes the function again in the backward pass."
 BOUNDS = "That x lies within its bounds is looked for by PyTorch, and not counted."
 FRACTION = "A fraction is a rounding and a subtraction in PyTorch."
 INVERSE = "Backward PyTorch multiplies by one inverse, of a root where there is one."
@@ -81,7 +81,7 @@ asin = unary(  # g / √(1 − x²)
 acos = unary(aten.acos, each=CURVE, grad=3 * ONE + 2 * DIVIDE, on_complex=(ARC, ARC_BACK + SCALED), note=INVERSE)
 atan = unary(aten.atan, each=CURVE, grad=2 * ONE + DIVIDE, on_complex=(TAN_ARC, TAN_ARC_BACK))  # g / (1 + x²)
 erf = unary(aten.erf, aten.erfc, each=CURVE, grad=CURVE + 4 * ONE)  # g·2/√π·exp(−x²)
-frexp = unary(aten.frexp, each=ONE, grad=ONE, note=SHIFT)  # mantissa and exponent: the bits are told apart
+frexp = unary(aten.frexp, each=ONE, grad=ONE, note=SHIFT)  # mantissa and exponent, from the bits
 asinh = unary(  # g / √(x² ± 1)
     aten.asinh, aten.acosh, each=CURVE, grad=2 * ONE + 2 * DIVIDE, on_complex=(ARC, ARC_BACK), note=INVERSE
 )
@@ -135,7 +135,7 @@ def add(self: Any, other: Any, out: Spec, alpha: float = 1) -> Cost:
 
 @rule(aten.sub)
 def sub(self: Any, other: Any, out: Spec, alpha: float = 1) -> Cost:
-    """a − α·b, priced as ``add``; the gradient of what is subtracted changes its sign, one operation an element."""
+    """a − α·b, as ``add``; the gradient of b changes its sign, one operation an element."""
     return add(self, other, out, alpha) + Cost(ZERO, {"other": additions(out.numel, out)})
 
 

@@ -33,7 +33,7 @@ def linear(input: Spec, weight: Spec, out: Spec, bias: Spec | None = None) -> Co
 def mm(self: Spec, mat2: Spec, out: Spec) -> Cost:
     """C = A·B, batched or not. dA = dC·Bᵀ and dB = Aᵀ·dC cost as much as C does.
 
-    A number that a sparse matrix stores meets a row of the other, or a column; what it does not store costs nothing.
+    A stored number of a sparse matrix meets a row or a column of the other matrix; the other numbers cost nothing.
     """
     macs = multiply_adds(_met(self, mat2), out)
     return Cost(macs, {"self": macs, "mat2": macs})
@@ -61,11 +61,11 @@ def addmm(self: Spec, mat1: Spec, mat2: Spec, out: Spec, alpha: float = 1, beta:
     """
     macs = multiply_adds(_met(mat1, mat2), out)
     return Cost(
-        macs + _scaled(out, alpha) + _scaled(out, beta),
+        macs + _scale(out, alpha) + _scale(out, beta),
         {
-            "mat1": macs + _scaled(mat1, alpha),
-            "mat2": macs + _scaled(mat2, alpha),
-            "self": _scaled(out, beta) + _bias(self, out),
+            "mat1": macs + _scale(mat1, alpha),
+            "mat2": macs + _scale(mat2, alpha),
+            "self": _scale(out, beta) + _bias(self, out),
         },
     )
 
@@ -89,11 +89,11 @@ def addmv(self: Spec, mat: Spec, vec: Spec, out: Spec, alpha: float = 1, beta: f
     """β·c + α·A·v, as addmm; dA is one multiplication an element, as in mv."""
     macs = multiply_adds(mat.numel, mat)
     return Cost(
-        macs + _scaled(out, alpha) + _scaled(out, beta),
+        macs + _scale(out, alpha) + _scale(out, beta),
         {
-            "mat": multiplications(mat.numel, mat) + _scaled(mat, alpha),
-            "vec": macs + _scaled(vec, alpha),
-            "self": _scaled(out, beta) + _bias(self, out),
+            "mat": multiplications(mat.numel, mat) + _scale(mat, alpha),
+            "vec": macs + _scale(vec, alpha),
+            "self": _scale(out, beta) + _bias(self, out),
         },
     )
 
@@ -113,11 +113,11 @@ def addbmm(self: Spec, batch1: Spec, batch2: Spec, out: Spec, alpha: float = 1, 
     """β·C + α·Σ A·B over the batch, as addmm: the batch is one more index to sum over."""
     macs = multiply_adds(batch1.numel * batch2.shape[-1], out)
     return Cost(
-        macs + _scaled(out, alpha) + _scaled(out, beta),
+        macs + _scale(out, alpha) + _scale(out, beta),
         {
-            "batch1": macs + _scaled(batch1, alpha),
-            "batch2": macs + _scaled(batch2, alpha),
-            "self": _scaled(out, beta) + _bias(self, out),
+            "batch1": macs + _scale(batch1, alpha),
+            "batch2": macs + _scale(batch2, alpha),
+            "self": _scale(out, beta) + _bias(self, out),
         },
     )
 
@@ -131,11 +131,11 @@ def addr(self: Spec, vec1: Spec, vec2: Spec, out: Spec, alpha: float = 1, beta: 
     macs = multiply_adds(out.numel, out)
     product = multiplications(out.numel, out) + additions(out.numel, out)
     return Cost(
-        product + _scaled(out, alpha) + _scaled(out, beta),
+        product + _scale(out, alpha) + _scale(out, beta),
         {
-            "vec1": macs + _scaled(vec1, alpha),
-            "vec2": macs + _scaled(vec2, alpha),
-            "self": _scaled(out, beta) + _bias(self, out),
+            "vec1": macs + _scale(vec1, alpha),
+            "vec2": macs + _scale(vec2, alpha),
+            "self": _scale(out, beta) + _bias(self, out),
         },
     )
 
@@ -152,7 +152,7 @@ def scaled_mm(self: Spec, out: Spec) -> Cost:
     return Cost(multiply_adds(out.numel * self.shape[-1], out) + Work(elementwise=2 * out.numel))
 
 
-def _of_groups(self: Spec, mat2: Spec, offs: Spec | None = None, out_dtype: Any = None) -> Spec:
+def _grouped_output(self: Spec, mat2: Spec, offs: Spec | None = None, out_dtype: Any = None) -> Spec:
     rows, columns = self.shape[-2], mat2.shape[-1]
     dtype = self.dtype if out_dtype is None else str(out_dtype).removeprefix("torch.")
     if len(self.shape) == len(mat2.shape):
@@ -161,11 +161,11 @@ def _of_groups(self: Spec, mat2: Spec, offs: Spec | None = None, out_dtype: Any 
     return Spec((rows, columns), dtype)
 
 
-@rule(aten._grouped_mm, outputs=_of_groups)
+@rule(aten._grouped_mm, outputs=_grouped_output)
 def grouped_mm(self: Spec, mat2: Spec) -> Cost:
     """A product for each group. Rows, columns or the index that is summed are split among groups, or there is a batch.
 
-    What is split does not depend on how: n·k·m in all, as if it were one product. Each gradient costs the same.
+    The split does not matter: n·k·m in all, as if it were one product. Each gradient costs the same.
     """
     batch = self.shape[:-2] if len(mat2.shape) == 3 else ()
     macs = multiply_adds(prod(batch) * self.shape[-2] * self.shape[-1] * mat2.shape[-1], self)
@@ -200,7 +200,7 @@ def embedding(out: Spec) -> Cost:
 
 @rule(aten.embedding_dense_backward)
 def embedding_backward(grad_output: Spec) -> Cost:
-    """The gradient of ``embedding``, run by itself. Its own is looked up."""
+    """Backward of ``embedding``. The double backward looks rows up."""
     return Cost(gradient(embedding(grad_output), "weight"), {"grad_output": ZERO})
 
 
@@ -241,5 +241,5 @@ def _bias(addend: Spec, out: Spec) -> Work:
     return Work(accumulate=out.numel - addend.numel)
 
 
-def _scaled(by: Spec, factor: float) -> Work:
+def _scale(by: Spec, factor: float) -> Work:
     return ZERO if factor == 1 else multiplications(by.numel, by)

@@ -22,7 +22,7 @@ def nll_loss(target: Spec, reduction: int, weight: Spec | None = None) -> Cost:
     PyTorch looks for the class that is ignored, and multiplies the zeros among its gradients; that is left out.
     """
     n = target.numel
-    forward = _reduced(Work(elementwise=n), n, reduction)
+    forward = _reduce(Work(elementwise=n), n, reduction)
     backward = Work(elementwise=n, division=n if reduction == MEAN else 0)
     if weight is not None:
         forward += Work(elementwise=2 * n if reduction == MEAN else n)
@@ -32,7 +32,7 @@ def nll_loss(target: Spec, reduction: int, weight: Spec | None = None) -> Cost:
 
 @rule(aten.nll_loss_backward, aten.nll_loss2d_backward)
 def nll_loss_backward(target: Spec, reduction: int, weight: Spec | None = None) -> Cost:
-    """The gradient of ``nll_loss``, run by itself. Its own is the loss again, of the gradient's gradient."""
+    """Backward of ``nll_loss``. The double backward is the loss again, of the gradient's gradient."""
     loss = nll_loss(target, reduction, weight)
     return Cost(gradient(loss, "self"), {"grad_output": loss.forward, "self": ZERO})
 
@@ -42,15 +42,15 @@ def mse_loss(self: Spec, reduction: int = 1) -> Cost:
     """Σ (x − y)² / n: subtract, square, add; each gradient 2/n·(x − y)·g: three operations."""
     n = self.numel
     gradient = Work(elementwise=3 * n)
-    return Cost(_reduced(Work(elementwise=2 * n), n, reduction), {"self": gradient, "target": gradient})
+    return Cost(_reduce(Work(elementwise=2 * n), n, reduction), {"self": gradient, "target": gradient})
 
 
 @rule(aten.mse_loss_backward)
 def mse_loss_backward(self: Spec) -> Cost:
-    """The gradient of ``mse_loss``, run by itself. Its own, with G: the same again upstream, multiplied and summed;
+    """Backward of ``mse_loss``. Double backward, with G: the same again upstream, multiplied and summed;
     2/n·g·G for x, and for y with its sign changed.
     """
-    return _of_differences(self, gradient(mse_loss(self), "self"), Work(elementwise=3 * self.numel))
+    return _difference_backward(self, gradient(mse_loss(self), "self"), Work(elementwise=3 * self.numel))
 
 
 @rule(aten.huber_loss)
@@ -60,15 +60,15 @@ def huber_loss(self: Spec, reduction: int = 1) -> Cost:
     """
     n = self.numel
     gradient = Work(elementwise=5 * n)
-    return Cost(_reduced(Work(elementwise=5 * n), n, reduction), {"self": gradient, "target": gradient})
+    return Cost(_reduce(Work(elementwise=5 * n), n, reduction), {"self": gradient, "target": gradient})
 
 
 @rule(aten.huber_loss_backward)
 def huber_loss_backward(self: Spec) -> Cost:
-    """The gradient of ``huber_loss``, run by itself. Its own, with G: the same again upstream, multiplied and summed;
+    """Backward of ``huber_loss``. Double backward, with G: the same again upstream, multiplied and summed;
     g·G/n for x where |d| < δ: subtract, two comparisons, two products; for y with its sign changed.
     """
-    return _of_differences(self, gradient(huber_loss(self), "self"), Work(elementwise=5 * self.numel))
+    return _difference_backward(self, gradient(huber_loss(self), "self"), Work(elementwise=5 * self.numel))
 
 
 @rule(aten.smooth_l1_loss)
@@ -83,13 +83,13 @@ def smooth_l1_loss(self: Spec, reduction: int = 1) -> Cost:
 
 @rule(aten.smooth_l1_loss_backward)
 def smooth_l1_loss_backward(self: Spec) -> Cost:
-    """The gradient of ``smooth_l1_loss``, run by itself; its own as of ``huber_loss_backward``, with a division."""
+    """Backward of ``smooth_l1_loss``; double backward as of ``huber_loss_backward``, with a division."""
     n = self.numel
-    return _of_differences(self, gradient(smooth_l1_loss(self), "self"), Work(elementwise=5 * n, division=n))
+    return _difference_backward(self, gradient(smooth_l1_loss(self), "self"), Work(elementwise=5 * n, division=n))
 
 
-def _of_differences(self: Spec, first: Work, second: Work) -> Cost:
-    """The gradient of a loss of x − y, and its own."""
+def _difference_backward(self: Spec, first: Work, second: Work) -> Cost:
+    """Backward and double backward of a loss of x − y."""
     n = self.numel
     grads = {
         "grad_output": first + Work(elementwise=2 * n),
@@ -118,7 +118,7 @@ def binary_cross_entropy_with_logits(
         forward += Work(elementwise=n)
         backward += Work(elementwise=n)
     return Cost(
-        _reduced(forward, n, reduction),
+        _reduce(forward, n, reduction),
         {
             "self": backward + Work(elementwise=2 * n, transcendental=n, division=n),
             "target": Work(elementwise=2 * n),
@@ -137,7 +137,7 @@ def binary_cross_entropy(self: Spec, reduction: int = 1, weight: Spec | None = N
     n = self.numel
     weighted = Work(elementwise=n) if weight is not None else ZERO
     return Cost(
-        _reduced(Work(elementwise=6 * n, transcendental=2 * n) + weighted, n, reduction),
+        _reduce(Work(elementwise=6 * n, transcendental=2 * n) + weighted, n, reduction),
         {
             "self": Work(elementwise=4 * n, division=n) + weighted,
             "target": Work(elementwise=3 * n, transcendental=2 * n) + weighted,
@@ -147,7 +147,7 @@ def binary_cross_entropy(self: Spec, reduction: int = 1, weight: Spec | None = N
 
 @rule(aten.binary_cross_entropy_backward)
 def binary_cross_entropy_backward(self: Spec, weight: Spec | None = None) -> Cost:
-    """The gradient of ``binary_cross_entropy``, run by itself. Its own, with G: the same again upstream;
+    """Backward of ``binary_cross_entropy``. Double backward, with G: the same again upstream;
     G·g·(x² − 2·x·y + y) / (x·(1 − x))² for x, and −G·g / (x·(1 − x)) for y.
     """
     n = self.numel
@@ -161,7 +161,7 @@ def binary_cross_entropy_backward(self: Spec, weight: Spec | None = None) -> Cos
     return Cost(first, grads)
 
 
-def _reduced(work: Work, n: Size, reduction: int) -> Work:
+def _reduce(work: Work, n: Size, reduction: int) -> Work:
     """A loss that is summed (2) or averaged (1); PyTorch numbers its reductions so, 0 is none."""
     if reduction == NO_REDUCTION:
         return work
@@ -176,14 +176,14 @@ def soft_margin_loss(self: Spec, reduction: int = 1) -> Cost:
     """
     n = self.numel
     return Cost(
-        _reduced(Work(elementwise=3 * n, transcendental=2 * n), n, reduction),
+        _reduce(Work(elementwise=3 * n, transcendental=2 * n), n, reduction),
         {"self": Work(elementwise=5 * n, transcendental=n, division=n)},
     )
 
 
 @rule(aten.soft_margin_loss_backward)
 def soft_margin_loss_backward(self: Spec) -> Cost:
-    """The gradient of ``soft_margin_loss``, run by itself. Its own, with G: the same again upstream, multiplied and
+    """Backward of ``soft_margin_loss``. Double backward, with G: the same again upstream, multiplied and
     summed; G·g·y²·σ·(1 − σ) for x.
     """
     n = self.numel
@@ -196,12 +196,12 @@ def soft_margin_loss_backward(self: Spec) -> Cost:
 def multi_margin_loss(self: Spec, target: Spec, reduction: int = 1) -> Cost:
     """Σᵢ max(0, 1 − x[y] + xᵢ) / C: subtract, add, compare and sum a class, a division a row; backward 3 a class."""
     n, rows = self.numel, target.numel
-    return Cost(_reduced(Work(elementwise=4 * n, division=rows), rows, reduction), {"self": Work(elementwise=3 * n)})
+    return Cost(_reduce(Work(elementwise=4 * n, division=rows), rows, reduction), {"self": Work(elementwise=3 * n)})
 
 
 @rule(aten.multi_margin_loss_backward)
 def multi_margin_loss_backward(self: Spec, target: Spec) -> Cost:
-    """The gradient of ``multi_margin_loss``, run by itself. It has none of its own."""
+    """Backward of ``multi_margin_loss``. No double backward."""
     return Cost(gradient(multi_margin_loss(self, target), "self"))
 
 
@@ -215,13 +215,13 @@ def multilabel_margin_loss(self: Spec, target: Spec, reduction: int = 1) -> Cost
     *batch, classes = self.shape
     rows = prod(batch)
     pairs = rows * (classes * classes // 4)
-    forward = _reduced(Work(elementwise=4 * pairs, division=rows), rows, reduction)
+    forward = _reduce(Work(elementwise=4 * pairs, division=rows), rows, reduction)
     return Cost(forward, {"self": Work(elementwise=5 * pairs)})
 
 
 @rule(aten.multilabel_margin_loss_backward)
 def multilabel_margin_loss_backward(self: Spec, target: Spec) -> Cost:
-    """The gradient of ``multilabel_margin_loss``, run by itself. It has none of its own."""
+    """Backward of ``multilabel_margin_loss``. No double backward."""
     return Cost(gradient(multilabel_margin_loss(self, target), "self"))
 
 
@@ -254,15 +254,15 @@ def ctc(log_probs: Spec, targets: Spec, input_lengths: Any, target_lengths: Any)
 
 @rule(aten._ctc_loss_backward)
 def ctc_backward(log_probs: Spec, targets: Spec, input_lengths: Any, target_lengths: Any) -> Cost:
-    """The gradient of ``ctc``, run by itself. It has none of its own."""
+    """Backward of ``ctc``. No double backward."""
     return Cost(gradient(ctc(log_probs, targets, input_lengths, target_lengths), "log_probs"))
 
 
-def _ctc_reduced(log_probs: Spec, reduction: str = "mean") -> Spec:
+def _ctc_output(log_probs: Spec, reduction: str = "mean") -> Spec:
     return Spec(log_probs.shape[1:-1] if reduction == "none" else (), log_probs.dtype)
 
 
-@rule("torch.nn.functional.ctc_loss", outputs=_ctc_reduced)
+@rule("torch.nn.functional.ctc_loss", outputs=_ctc_output)
 def ctc_loss(log_probs: Spec, targets: Spec, input_lengths: Any, target_lengths: Any, reduction: str = "mean") -> Cost:
     """``ctc`` of each sequence, and an addition if they are reduced; a mean divides each by its labels, and the sum by
     how many they are, and so the gradients.
@@ -275,8 +275,8 @@ def ctc_loss(log_probs: Spec, targets: Spec, input_lengths: Any, target_lengths:
     return cost + Cost(Work(elementwise=batch) + divided, {"log_probs": divided})
 
 
-def _scored(rows: Size, classes: int) -> tuple[Work, Work]:
-    """Log-softmax, forward and backward, at the price of ``aten._log_softmax``."""
+def _head(rows: Size, classes: int) -> tuple[Work, Work]:
+    """Log-softmax, forward and backward, as ``aten._log_softmax``."""
     n = rows * classes
     return Work(elementwise=2 * n, transcendental=n + rows), Work(elementwise=3 * n, transcendental=n)
 
@@ -290,7 +290,9 @@ def _adaptive_loss(input_: Spec, target_: Spec) -> _Adaptive:
     return _Adaptive(Spec(target_.shape, input_.dtype), Spec((), input_.dtype))
 
 
-@rule("torch.nn.modules.adaptive.AdaptiveLogSoftmaxWithLoss", outputs=_adaptive_loss, example=lambda: _adaptive_call())
+@rule(
+    "torch.nn.modules.adaptive.AdaptiveLogSoftmaxWithLoss", outputs=_adaptive_loss, example=lambda: _adaptive_example()
+)
 def adaptive_log_softmax_with_loss(
     input_: Spec,
     target_: Spec,
@@ -308,7 +310,7 @@ def adaptive_log_softmax_with_loss(
     rows = target_.numel
     width = shortlist_size + len(cutoffs) - 1
     macs = Work(macs=rows * in_features * width)
-    scores, gradient = _scored(rows, width)
+    scores, gradient = _head(rows, width)
     head = {"input_": macs, "head.weight": macs, "input_|head.*": gradient}
     if head_bias:
         head["head.bias"] = Work(accumulate=rows * width)
@@ -316,7 +318,7 @@ def adaptive_log_softmax_with_loss(
     for i, (low, high) in enumerate(pairwise(cutoffs)):
         narrow = int(in_features // div_value ** (i + 1))
         down, up = Work(macs=rows * in_features * narrow), Work(macs=rows * narrow * (high - low))
-        scores, gradient = _scored(rows, high - low)
+        scores, gradient = _head(rows, high - low)
         gradients = {
             "input_": down + Work(accumulate=rows * in_features),
             f"tail.{i}.0.weight": down,
@@ -329,7 +331,7 @@ def adaptive_log_softmax_with_loss(
     return Cost.of(**parts, loss=mean)
 
 
-def _adaptive_call() -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _adaptive_example() -> tuple[tuple[Any, ...], dict[str, Any]]:
     import torch
     from torch import nn
 
@@ -337,15 +339,7 @@ def _adaptive_call() -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (layer, torch.zeros(6, 32, requires_grad=True), torch.zeros(6, dtype=torch.int64)), {}
 
 
-@rule("graphflops.models.losses.WithLoss", example=lambda: _carried())
+@rule("graphflops.models.losses.WithLoss", example="graphflops.models.rule_examples:with_loss")
 def with_loss(x: Spec) -> Cost:
-    """x as it is, through which the gradient of a loss starts: a view, and on the way back a 1."""
+    """x unchanged, where the gradient of a loss starts: a view, and a 1 in the backward pass."""
     return Cost(ZERO, {"x": ZERO, "loss": ZERO})
-
-
-def _carried() -> tuple[tuple[Any, ...], dict[str, Any]]:
-    import torch
-
-    import graphflops.models.losses  # noqa: F401  # where the function is
-
-    return (torch.zeros(4, 8, requires_grad=True), torch.zeros((), requires_grad=True)), {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from graphflops.core.costs import Cost, Work
 from graphflops.core.sizes import Size, Spec, prod
@@ -14,7 +13,7 @@ SOFTMAX = Work(elementwise=1, transcendental=1, division=1)
 SELECT = Work(elementwise=1)
 
 
-@rule("graphflops.models.moe.SparseMoE", outputs=lambda x: x, example=lambda: _call())
+@rule("graphflops.models.moe.SparseMoE", outputs=lambda x: x, example="graphflops.models.rule_examples:sparse_moe")
 def sparse_moe(
     x: Spec,
     num_experts: Size,
@@ -37,12 +36,12 @@ def sparse_moe(
     return Cost.of(
         gate=Cost(gate, {"x": gate, "gate.weight": gate, "gate.bias": Work(accumulate=tokens * num_experts)}),
         softmax=Cost(softmax, {"x|gate.*": 2 * softmax}),
-        **_out_of(
-            _visited("x", "experts.", d, visits, num_experts, quantization_bits),
-            _visited("x", "experts.", d, tokens * num_experts, num_experts, quantization_bits),
+        **_with_full(
+            _expert("x", "experts.", d, visits, num_experts, quantization_bits),
+            _expert("x", "experts.", d, tokens * num_experts, num_experts, quantization_bits),
         ),
         top_k=Cost(Work(elementwise=tokens * num_experts), {"x|gate.*": Work()}),
-        **_dropped("x", "experts.", d, visits, dropout if training else 0),
+        **_dropout("x", "experts.", d, visits, dropout if training else 0),
         combine=Cost(
             2 * weighted,
             {"x|experts.*": weighted, "x|gate.*": weighted + Work(accumulate=visits * d)},
@@ -51,7 +50,7 @@ def sparse_moe(
     )
 
 
-@rule("graphflops.models.moe.Experts", outputs=lambda tokens: tokens, example=lambda: _call_of_experts())
+@rule("graphflops.models.moe.Experts", outputs=lambda tokens: tokens, example="graphflops.models.rule_examples:experts")
 def experts(
     tokens: Spec,
     chosen: Spec,
@@ -66,8 +65,8 @@ def experts(
     d, visits = tokens.shape[-1], chosen.numel
     weighted = Work(elementwise=visits * d)
     return Cost.of(
-        **_visited("tokens", "", d, visits, num_experts, quantization_bits),
-        **_dropped("tokens", "", d, visits, dropout if training else 0),
+        **_expert("tokens", "", d, visits, num_experts, quantization_bits),
+        **_dropout("tokens", "", d, visits, dropout if training else 0),
         combine=Cost(
             2 * weighted,
             {"tokens|*.weight|*.bias": weighted, "weights": weighted + Work(accumulate=visits * d)},
@@ -76,12 +75,12 @@ def experts(
     )
 
 
-def _out_of(active: dict[str, Cost], full: dict[str, Cost]) -> dict[str, Cost]:
-    """What the k experts of a token do, and beside it what all of them would."""
+def _with_full(active: dict[str, Cost], full: dict[str, Cost]) -> dict[str, Cost]:
+    """The cost of the k experts of a token, and of all experts as ``full``."""
     return {name: replace(cost, full=full[name]) for name, cost in active.items()}
 
 
-def _visited(x: str, path: str, d: Size, visits: Size, num_experts: Size, bits: int | None) -> dict[str, Cost]:
+def _expert(x: str, path: str, d: Size, visits: Size, num_experts: Size, bits: int | None) -> dict[str, Cost]:
     """The two products of each visit, D → 2D → D, and the ReLU between them."""
     first, second = f"{path}*.0", f"{path}*.3"
     macs, active = Work(macs=visits * 2 * d * d), visits * 2 * d * SELECT
@@ -89,7 +88,7 @@ def _visited(x: str, path: str, d: Size, visits: Size, num_experts: Size, bits: 
         x: macs,
         f"{first}.weight": macs,
         f"{first}.bias": Work(accumulate=visits * 2 * d),
-        _below(x, path): macs + 2 * active,
+        _prefixed(x, path): macs + 2 * active,
         f"{second}.weight": macs,
         f"{second}.bias": Work(accumulate=visits * d),
     }
@@ -97,7 +96,7 @@ def _visited(x: str, path: str, d: Size, visits: Size, num_experts: Size, bits: 
         return {"experts": Cost(2 * macs + active, grads)}
     inputs, hidden = dequantize_work(visits * d, visits), dequantize_work(visits * 2 * d, visits)
     up, down = (num_experts * dequantize_work(2 * d * d, rows) for rows in (2 * d, d))
-    again = {x: up, f"{first}.weight": inputs, _below(x, path): down, f"{second}.weight": hidden}
+    again = {x: up, f"{first}.weight": inputs, _prefixed(x, path): down, f"{second}.weight": hidden}
     integers = quantize_work(visits * d, visits) + quantize_work(visits * 2 * d, visits)
     integers += num_experts * (quantize_work(2 * d * d, 2 * d) + quantize_work(2 * d * d, d))
     # As by the operator quantized_linear, and a bias that is added after it.
@@ -108,30 +107,12 @@ def _visited(x: str, path: str, d: Size, visits: Size, num_experts: Size, bits: 
     }
 
 
-def _dropped(x: str, path: str, d: Size, visits: Size, dropout: float) -> dict[str, Cost]:
+def _dropout(x: str, path: str, d: Size, visits: Size, dropout: float) -> dict[str, Cost]:
     """Dropout of the 2·D hidden units of a visit."""
     dropped = visits * 2 * d * SELECT if dropout else Work()
-    return {"dropout": Cost(dropped, {_below(x, path): dropped})}
+    return {"dropout": Cost(dropped, {_prefixed(x, path): dropped})}
 
 
-def _below(x: str, path: str) -> str:
+def _prefixed(x: str, path: str) -> str:
     """Whatever lies below the hidden layer of an expert."""
     return f"{x}|{path}*.0.weight|{path}*.0.bias"
-
-
-def _call() -> tuple[tuple[Any, ...], dict[str, Any]]:
-    import torch
-
-    from graphflops.models.moe import SparseMoE
-
-    return (SparseMoE(8, num_experts=4, top_k=2), torch.zeros(2, 6, 8, requires_grad=True)), {}
-
-
-def _call_of_experts() -> tuple[tuple[Any, ...], dict[str, Any]]:
-    import torch
-
-    from graphflops.models.moe import Experts
-    from graphflops.models.scattering import ScatteringMoE, ScatteringRouter
-
-    tokens, features = torch.zeros(2, 6, 8, requires_grad=True), torch.zeros(2, 6, 2, requires_grad=True)
-    return (ScatteringMoE(Experts(8, 4), ScatteringRouter(4, top_k=2)), tokens, features), {}

@@ -1,4 +1,4 @@
-"""Norms and softmax, at the prices that papers give them."""
+"""Norms and softmax, by the formulas of papers."""
 
 from __future__ import annotations
 
@@ -70,20 +70,20 @@ _INPUT, _WEIGHT, _BIAS = range(3)
 def layer_norm_backward(
     input: Spec, output_mask: tuple[bool, ...], grad_outputs: frozenset[int], weight: Spec | None = None
 ) -> Cost:
-    """The gradients of ``layer_norm`` that are asked for, run by themselves.
+    """Backward of ``layer_norm``: the gradients in ``output_mask``.
 
-    Their own, of which ``grad_outputs`` says the ones that are used. Upstream, the derivative of the norm is applied to
+    Double backward of those in ``grad_outputs``. Upstream, the derivative of the norm is applied to
     the gradient of the gradient of x, at 4, w multiplies it, and those of w and b are a product and a sum. For x the
-    sums of g, G, g·x̂, G·x̂ and g·G, and what they are put together with: 14; if the gradient of w is used the
+    sums of g, G, g·x̂, G·x̂ and g·G, and their combination: 14; if the gradient of w is used the
     derivative once more. For w a product. PyTorch runs more, x̂ computed again and powers of the deviation among it.
     """
     first = gradient(layer_norm(input, weight), *operands_in_mask(_OPERANDS, output_mask))
-    return Cost(first, {**_norm_again(input, grad_outputs), "bias": ZERO})
+    return Cost(first, {**_norm_double_backward(input, grad_outputs), "bias": ZERO})
 
 
 @rule(aten.native_group_norm_backward)
 def group_norm_backward(input: Spec, output_mask: tuple[bool, ...]) -> Cost:
-    """The gradients of ``group_norm`` that are asked for, run by themselves. Where their own are wanted, PyTorch runs
+    """Backward of ``group_norm``: the gradients in ``output_mask``. For the double backward PyTorch runs
     others in their place.
     """
     return Cost(gradient(group_norm(input), *operands_in_mask(_OPERANDS, output_mask)))
@@ -91,19 +91,19 @@ def group_norm_backward(input: Spec, output_mask: tuple[bool, ...]) -> Cost:
 
 @rule(aten.native_batch_norm_backward)
 def batch_norm_backward(input: Spec, train: bool, output_mask: tuple[bool, ...], grad_outputs: frozenset[int]) -> Cost:
-    """The gradients of ``batch_norm`` that are asked for, run by themselves; their own as of ``layer_norm_backward``.
+    """Backward of ``batch_norm``: the gradients in ``output_mask``; double backward as of ``layer_norm_backward``.
 
-    In eval mode their own are G·s upstream, 2 for what comes from the gradient of w, as much for x, and
+    In eval mode the double backward is G·s upstream, 2 for the gradient of w, as many for x, and
     Σ G·g·rstd for w.
     """
     first = gradient(batch_norm(input, train), *operands_in_mask(_OPERANDS, output_mask))
     if train:
-        return Cost(first, _norm_again(input, grad_outputs))
+        return Cost(first, _norm_double_backward(input, grad_outputs))
     n = input.numel
     of_input = n if _INPUT in grad_outputs else 0
     of_weight = 2 * n if _WEIGHT in grad_outputs else 0
     grads = {
-        "grad_out": Work(elementwise=of_input + of_weight, accumulate=_met(grad_outputs) * n),
+        "grad_out": Work(elementwise=of_input + of_weight, accumulate=_sums(grad_outputs) * n),
         "input": Work(elementwise=of_weight),
         "weight": Work(elementwise=2 * of_input, accumulate=of_input),
     }
@@ -112,27 +112,27 @@ def batch_norm_backward(input: Spec, train: bool, output_mask: tuple[bool, ...],
 
 @rule(aten.batch_norm_backward, aten.cudnn_batch_norm_backward, aten.miopen_batch_norm_backward)
 def batch_norm_backward_on_device(input: Spec, grad_outputs: frozenset[int]) -> Cost:
-    """All gradients of ``batch_norm`` in training, run by themselves; their own as of ``layer_norm_backward``."""
-    again = _norm_again(input, grad_outputs)
+    """Backward of ``batch_norm`` in training; double backward as of ``layer_norm_backward``."""
+    again = _norm_double_backward(input, grad_outputs)
     upstream = {"grad_out|grad_output": again["grad_out"]}
     return Cost(gradient(batch_norm(input, True), *_OPERANDS), again | upstream)
 
 
-def _norm_again(input: Spec, grad_outputs: frozenset[int]) -> dict[str, Work]:
+def _norm_double_backward(input: Spec, grad_outputs: frozenset[int]) -> dict[str, Work]:
     """The gradients of a norm's gradients, those of ``grad_outputs`` being used."""
     n = input.numel
     of_input = n if _INPUT in grad_outputs else 0
     of_weight = n if _WEIGHT in grad_outputs else 0
     return {
         "grad_out|weight": Work(elementwise=4 * of_input),
-        "grad_out": Work(elementwise=of_input + of_weight, accumulate=_met(grad_outputs) * n),
+        "grad_out": Work(elementwise=of_input + of_weight, accumulate=_sums(grad_outputs) * n),
         "input": Work(elementwise=14 * of_input + 5 * of_weight),
         "weight": Work(elementwise=of_input, accumulate=of_input),
     }
 
 
-def _met(grad_outputs: frozenset[int]) -> int:
-    """How many sums put together what comes from several gradients."""
+def _sums(grad_outputs: frozenset[int]) -> int:
+    """The number of sums that combine several gradients."""
     return max(len(grad_outputs) - 1, 0)
 
 
@@ -155,7 +155,7 @@ def rms_norm(input: Spec, normalized_shape: Sizes, weight: Spec | None = None) -
 def rms_norm_backward(
     input: Spec, normalized_shape: Sizes, output_mask: tuple[bool, ...], weight: Spec | None = None
 ) -> Cost:
-    """The gradients of ``rms_norm`` that are asked for, run by themselves. They have none of their own."""
+    """Backward of ``rms_norm``: the gradients in ``output_mask``. No double backward."""
     cost = rms_norm(input, normalized_shape, weight)
     return Cost(gradient(cost, *operands_in_mask(("input", "weight"), output_mask)))
 
@@ -169,7 +169,7 @@ def softmax(self: Spec) -> Cost:
 
 @rule(aten._softmax_backward_data)
 def softmax_backward(output: Spec) -> Cost:
-    """The gradient of ``softmax``, y·(g − Σ g·y), run by itself. Its own, with G: the same again upstream, and for y
+    """Backward of ``softmax``, y·(g − Σ g·y). Double backward, with G: the same again upstream, and for y
     G·g − G·Σ g·y − g·Σ G·y: nine.
     """
     first = gradient(softmax(output), "self")
@@ -186,7 +186,7 @@ def log_softmax(self: Spec, dim: int) -> Cost:
 
 @rule(aten._log_softmax_backward_data)
 def log_softmax_backward(output: Spec, dim: int) -> Cost:
-    """The gradient of ``log_softmax``, g − eʸ·Σ g, run by itself. Its own, with G: G − Σ G·eʸ upstream, and for y
+    """Backward of ``log_softmax``, g − eʸ·Σ g. Double backward, with G: G − Σ G·eʸ upstream, and for y
     −G·eʸ·Σ g; the exponential is computed once more for both.
     """
     n = output.numel
@@ -211,8 +211,8 @@ def dropout(input: Spec, p: float, train: bool) -> Cost:
 
 @rule(aten.native_dropout_backward)
 def dropout_backward(grad_output: Spec) -> Cost:
-    """The gradient of ``dropout``, one multiplication an element, run by itself, and its own; PyTorch scales the mask
-    first, one more.
+    """Backward of ``dropout``, one multiplication an element, and its double backward. PyTorch scales the mask first,
+    one more.
     """
     scaled = Work(elementwise=grad_output.numel)
     return Cost(scaled, {"grad_output": scaled})
@@ -233,5 +233,5 @@ def weight_norm(v: Spec, g: Spec) -> Cost:
 
 @rule(aten._weight_norm_interface_backward)
 def weight_norm_backward(saved_v: Spec, saved_g: Spec) -> Cost:
-    """Both gradients of ``weight_norm``, run by themselves. PyTorch computes theirs from other operators."""
+    """Backward of ``weight_norm``. PyTorch computes its double backward by other operators."""
     return Cost(gradient(weight_norm(saved_v, saved_g), "v", "g"))

@@ -1,4 +1,4 @@
-"""Optimizers: work of one update of a parameter, element by element."""
+"""Optimizers: work of one update of a parameter, for each element."""
 
 from __future__ import annotations
 

@@ -12,25 +12,25 @@ from graphflops.rules.templates import additions, free, gradient
 @rule(aten.max_pool2d_with_indices)
 def max_pool2d(self: Spec, kernel_size: Sizes, out: tuple[Spec, ...]) -> Cost:
     """K comparisons an element of the output; backward each gradient is added to where its maximum came from."""
-    return _largest(self, out[0], _window(kernel_size, 2))
+    return _maximum(self, out[0], _window(kernel_size, 2))
 
 
 @rule(aten.max_pool3d_with_indices)
 def max_pool3d(self: Spec, kernel_size: Sizes, out: tuple[Spec, ...]) -> Cost:
     """As ``max_pool2d``."""
-    return _largest(self, out[0], _window(kernel_size, 3))
+    return _maximum(self, out[0], _window(kernel_size, 3))
 
 
 @rule(aten.fractional_max_pool2d)
 def fractional_max_pool2d(self: Spec, kernel_size: Sizes, out: tuple[Spec, ...]) -> Cost:
     """As ``max_pool2d``; where the windows lie is drawn at random, once for all elements of a row."""
-    return _largest(self, out[0], _window(kernel_size, 2))
+    return _maximum(self, out[0], _window(kernel_size, 2))
 
 
 @rule(aten.fractional_max_pool3d)
 def fractional_max_pool3d(self: Spec, kernel_size: Sizes, out: tuple[Spec, ...]) -> Cost:
     """As ``fractional_max_pool2d``."""
-    return _largest(self, out[0], _window(kernel_size, 3))
+    return _maximum(self, out[0], _window(kernel_size, 3))
 
 
 @rule(aten.avg_pool2d)
@@ -69,36 +69,36 @@ unpool = free("puts elements in place by index; backward they are picked", aten.
     aten.fractional_max_pool2d_backward, aten.fractional_max_pool3d_backward,
 )  # fmt: skip
 def max_pool_backward(grad_output: Spec) -> Cost:
-    """The gradient of a maximum, run by itself: each is added to where its maximum came from; its own is picked."""
+    """Backward of a maximum: each is added to the position of its maximum; the double backward indexes."""
     return Cost(Work(accumulate=grad_output.numel), {"grad_output": ZERO, "self": ZERO})
 
 
 @rule(aten.avg_pool2d_backward)
 def avg_pool2d_backward(grad_output: Spec, kernel_size: Sizes) -> Cost:
-    """The gradient of ``avg_pool2d``, run by itself. Its own is average pooling of the gradient's gradient."""
-    return _average_back(grad_output, _window(kernel_size, 2))
+    """Backward of ``avg_pool2d``. The double backward is average pooling of the gradient's gradient."""
+    return _average_backward(grad_output, _window(kernel_size, 2))
 
 
 @rule(aten.avg_pool3d_backward)
 def avg_pool3d_backward(grad_output: Spec, kernel_size: Sizes) -> Cost:
     """As ``avg_pool2d_backward``."""
-    return _average_back(grad_output, _window(kernel_size, 3))
+    return _average_backward(grad_output, _window(kernel_size, 3))
 
 
 @rule(aten._adaptive_avg_pool2d_backward, aten._adaptive_avg_pool3d_backward)
 def adaptive_avg_pool_backward(grad_output: Spec, self: Spec) -> Cost:
-    """The gradient of ``adaptive_avg_pool``, run by itself: a division. Its own is the pooling again."""
+    """Backward of ``adaptive_avg_pool``: a division. The double backward is the pooling again."""
     pooled = adaptive_avg_pool(self, grad_output)
     return Cost(gradient(pooled, "self"), {"grad_output": pooled.forward, "self": ZERO})
 
 
 adaptive_max_pool_backward = free(
-    "each gradient is put where its maximum came from, and its own is picked from there",
+    "each gradient is added to the position of its maximum, and the double backward indexes",
     aten.adaptive_max_pool2d_backward, aten.adaptive_max_pool3d_backward,
 )  # fmt: skip
 
 
-def _average_back(grad_output: Spec, window: Size) -> Cost:
+def _average_backward(grad_output: Spec, window: Size) -> Cost:
     pooled = _average(grad_output, window)
     return Cost(gradient(pooled, "self"), {"grad_output": pooled.forward, "self": ZERO})
 
@@ -108,7 +108,7 @@ def _window(kernel_size: Sizes, dimensions: int) -> Size:
     return prod(kernel_size) if len(kernel_size) == dimensions else kernel_size[0] ** dimensions
 
 
-def _largest(self: Spec, out: Spec, window: Size) -> Cost:
+def _maximum(self: Spec, out: Spec, window: Size) -> Cost:
     return Cost(additions(window * out.numel, self), {"self": Work(accumulate=out.numel)})
 
 

@@ -1,8 +1,6 @@
-"""Quantization: played in floats, where each element is rounded to what an integer could hold, or done in integers."""
+"""Quantization: fake (in floats, rounded to the values of an integer type), or with integer products."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.names import aten
@@ -22,7 +20,7 @@ def fake_quantize(self: Spec) -> Cost:
     return Cost(Work(elementwise=7 * self.numel), {"self": Work(elementwise=self.numel), ALL_OPERANDS: ZERO})
 
 
-@rule("graphflops.quantized_linear", example=lambda: _call())
+@rule("graphflops.quantized_linear", example="graphflops.models.rule_examples:quantized_linear")
 def quantized_linear(input: Spec, weight: Spec, bits: int, out: Spec) -> Cost:
     """y = (x̂·ŵᵀ)·s_x·s_w of integers x̂, ŵ: in·out products and sums a row are ``integer``; an element two products.
 
@@ -44,11 +42,3 @@ def quantized_linear(input: Spec, weight: Spec, bits: int, out: Spec) -> Cost:
             }
         ),
     )
-
-
-def _call() -> tuple[tuple[Any, ...], dict[str, Any]]:
-    import torch
-
-    import graphflops.models.quantization  # noqa: F401  # which registers the operator
-
-    return (torch.zeros(4, 8, requires_grad=True), torch.zeros(6, 8, requires_grad=True), 8), {}

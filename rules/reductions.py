@@ -85,7 +85,7 @@ def search(self: Spec) -> Cost:
 @rule(aten.topk, aten.sort, aten._unique2, aten.unique_dim, aten.unique_consecutive)
 def ordering(self: Spec) -> Cost:
     """One comparison an element, the leading term of a selection; what a full sort needs beyond it is left out.
-    What is the same is found by sorting too.
+    Equal elements are found by sorting too.
 
     Backward puts each gradient back where its value came from: no arithmetic.
     """
@@ -165,7 +165,7 @@ def cdist(x1: Spec, x2: Spec, out: Spec, p: float = 2.0) -> Cost:
 
 @rule(aten._cdist_backward)
 def cdist_backward(x1: Spec, x2: Spec, cdist: Spec, p: float = 2.0) -> Cost:
-    """The gradient of ``cdist`` for its first operand, run by itself. It has none of its own."""
+    """Backward of ``cdist`` for its first operand. No double backward."""
     return Cost(gradient(_distances(cdist, x1.shape[-1], p, ("x1", "x2")), "x1"))
 
 
@@ -177,7 +177,7 @@ def euclidean_dist(x1: Spec, x2: Spec, out: Spec) -> Cost:
     does not see the product, which is inside of a kernel.
 
     Backward is a product too, r = g/|x − y| and Σ r·x − r·y: a division a pair, a sum, the product r·y, then two
-    for each element of x. Autograd computes both gradients also where one is wanted.
+    for each element of x. Autograd computes both gradients even if one is needed.
     """
     n = out.numel
     forward = Work(macs=n * (x1.shape[-1] + 2), elementwise=3 * x1.numel + 2 * x2.numel + n, division=n)
@@ -189,23 +189,23 @@ def euclidean_dist(x1: Spec, x2: Spec, out: Spec) -> Cost:
 @rule(aten._pdist_forward)
 def pdist(self: Spec, out: Spec, p: float = 2.0) -> Cost:
     """As ``cdist``, once for each pair; backward a pair's gradient is added to one, subtracted from the other."""
-    return _of_pairs(self, out, p)
+    return _pair_backward(self, out, p)
 
 
-def _of_pairs(self: Spec, out: Spec, p: float) -> Cost:
+def _pair_backward(self: Spec, out: Spec, p: float) -> Cost:
     d = self.shape[-1]
     return _distances(out, d, p, ("self",)) + Cost(ZERO, {"self": Work(elementwise=d * out.numel)})
 
 
 @rule(aten._pdist_backward)
 def pdist_backward(self: Spec, pdist: Spec, p: float = 2.0) -> Cost:
-    """The gradient of ``pdist``, run by itself. It has none of its own."""
-    return Cost(gradient(_of_pairs(self, pdist, p), "self"))
+    """Backward of ``pdist``. No double backward."""
+    return Cost(gradient(_pair_backward(self, pdist, p), "self"))
 
 
 def _distances(out: Spec, d: Size, p: float, operands: tuple[str, ...]) -> Cost:
     if p not in (1, 2, float("inf")):
-        raise NotSupported(f"distances of order {p} have no price")
+        raise NotSupported(f"no formula for distances of order {p}")
     n = out.numel
     forward, backward = Work(elementwise=3 * d * n), Work(elementwise=4 * d * n)
     if p == 2:
@@ -222,23 +222,23 @@ def logsumexp(self: Spec, out: Spec) -> Cost:
 
 @rule(aten.scatter_reduce)
 def scatter_reduce(self: Spec, index: Spec, src: Spec, reduce: str = "mean") -> Cost:
-    """Each number of the source is added, multiplied or compared to what is there; a mean divides by how many.
+    """Each number of the source is combined with an element by a sum, product or comparison; a mean divides.
 
     Only as many are read as there are indices. Backward of a sum nothing; of a mean g/count; of a product g·y/x; of an
-    extremum g/count where x = y: two comparisons, one each for what was there and what was put, the ones that are it
-    counted, and a product each. How many there are is kept from forward, and integer.
+    extremum g/count where x = y: two comparisons, for the elements and the source, the equal ones counted, and a
+    product each. Their number is kept from forward, and integer.
     """
-    return _put_together(self, index.numel, src, "src", reduce)
+    return _combine(self, index.numel, src, "src", reduce)
 
 
 @rule(aten.index_reduce)
 def index_reduce(self: Spec, source: Spec, reduce: str = "mean") -> Cost:
     """As ``scatter_reduce``, with an index for each row of the source."""
-    return _put_together(self, source.numel, source, "source", reduce)
+    return _combine(self, source.numel, source, "source", reduce)
 
 
-def _put_together(self: Spec, n: Size, source: Spec, name: str, reduce: str) -> Cost:
-    """n numbers of a source are put together with what is there; their gradient has the source's name."""
+def _combine(self: Spec, n: Size, source: Spec, name: str, reduce: str) -> Cost:
+    """n numbers of a source are combined with the elements of self; their gradient is keyed by the source."""
     there = self.numel
     if reduce == "sum":
         return Cost(additions(n, source), {"self": ZERO, name: ZERO})
@@ -273,7 +273,7 @@ def segment_reduce(data: Spec, out: Spec, reduce: str = "mean") -> Cost:
 
 @rule(aten._segment_reduce_backward)
 def segment_reduce_backward(data: Spec, output: Spec, reduce: str = "mean") -> Cost:
-    """The gradient of ``segment_reduce``, run by itself. It has none of its own."""
+    """Backward of ``segment_reduce``. No double backward."""
     return Cost(gradient(segment_reduce(data, output, reduce), "data"))
 
 
@@ -287,17 +287,17 @@ def cumulative_extremum(self: Spec) -> Cost:
 def var_mean(self: Spec, out: tuple[Spec, Spec], grad_outputs: frozenset[int]) -> Cost:
     """The variance, as ``var``, and the mean it takes on its way, whose gradient is a division an element."""
     spread = var(self, out[0])
-    return Cost(spread.forward, {"self": _of_both(spread.grads["self"], self, grad_outputs)})
+    return Cost(spread.forward, {"self": _both_outputs(spread.grads["self"], self, grad_outputs)})
 
 
 @rule(aten.std_mean)
 def std_mean(self: Spec, out: tuple[Spec, Spec], grad_outputs: frozenset[int]) -> Cost:
     """As ``std``, and the mean it takes on its way."""
     spread = std(self, out[0])
-    return Cost(spread.forward, {"self": _of_both(spread.grads["self"], self, grad_outputs)})
+    return Cost(spread.forward, {"self": _both_outputs(spread.grads["self"], self, grad_outputs)})
 
 
-def _of_both(spread: Work, self: Spec, grad_outputs: frozenset[int]) -> Work:
+def _both_outputs(spread: Work, self: Spec, grad_outputs: frozenset[int]) -> Work:
     """The gradient through the spread, the mean, or both, which are added."""
     both = {0, 1} <= grad_outputs
     through = (spread if 0 in grad_outputs else ZERO) + (Work(division=self.numel) if 1 in grad_outputs else ZERO)
@@ -311,7 +311,7 @@ def renorm(self: Spec, dim: int = 0, p: float = 2) -> Cost:
     PyTorch computes both cases, and chooses.
     """
     if p != 2:
-        raise NotSupported(f"renorm of order {p} has no price")
+        raise NotSupported(f"no formula for renorm of order {p}")
     n, rows = self.numel, self.shape[dim]
     forward = Work(elementwise=3 * n + 3 * rows, division=2 * rows)
     return Cost(forward, {"self": Work(elementwise=5 * n + rows, division=2 * rows)})

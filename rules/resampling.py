@@ -1,6 +1,6 @@
 """Resampling: an element of the output is a neighbour of the input, or is interpolated between some.
 
-What is computed once for a row, a column or a whole axis (which neighbours, with what weights) is left out.
+Work done once for a row, a column or an axis (indices and weights of neighbours) is left out.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ def nearest(out: Spec) -> Cost:
     aten.replication_pad1d_backward, aten.replication_pad2d_backward, aten.replication_pad3d_backward,
 )  # fmt: skip
 def nearest_backward(grad_output: Spec) -> Cost:
-    """The gradient of ``nearest``, run by itself: each is added to where it came from. Its own picks from there."""
+    """Backward of ``nearest``: each is added to where it came from. The double backward indexes."""
     return Cost(gradient(nearest(grad_output), "self"), {"grad_output": ZERO, "self": ZERO})
 
 
 @rule(aten.upsample_linear1d)
 def linear(out: Spec) -> Cost:
     """(1 − t)·a + t·b: three an element; backward the two products, and two sums."""
-    return _interpolated(out, 1)
+    return _interpolation(out, 1)
 
 
 @rule(aten.upsample_bilinear2d)
 def bilinear(out: Spec) -> Cost:
     """Linear between two that are linear each: 3·3 an element; backward 3·2 products, and four sums."""
-    return _interpolated(out, 2)
+    return _interpolation(out, 2)
 
 
 @rule(aten.upsample_trilinear3d)
 def trilinear(out: Spec) -> Cost:
     """Linear between two that are bilinear each: 7·3 an element; backward 7·2 products, and eight sums."""
-    return _interpolated(out, 3)
+    return _interpolation(out, 3)
 
 
 @rule(aten.upsample_bicubic2d)
@@ -71,26 +71,26 @@ def bicubic(out: Spec) -> Cost:
 
 @rule(aten.upsample_linear1d_backward)
 def linear_backward(grad_output: Spec) -> Cost:
-    """The gradient of ``linear``, run by itself. Its own is the interpolation again."""
-    return _taken_back(linear(grad_output))
+    """Backward of ``linear``. The double backward is the interpolation again."""
+    return _linear_backward(linear(grad_output))
 
 
 @rule(aten.upsample_bilinear2d_backward)
 def bilinear_backward(grad_output: Spec) -> Cost:
-    """The gradient of ``bilinear``, run by itself. Its own is the interpolation again."""
-    return _taken_back(bilinear(grad_output))
+    """Backward of ``bilinear``. The double backward is the interpolation again."""
+    return _linear_backward(bilinear(grad_output))
 
 
 @rule(aten.upsample_trilinear3d_backward)
 def trilinear_backward(grad_output: Spec) -> Cost:
-    """The gradient of ``trilinear``, run by itself. Its own is the interpolation again."""
-    return _taken_back(trilinear(grad_output))
+    """Backward of ``trilinear``. The double backward is the interpolation again."""
+    return _linear_backward(trilinear(grad_output))
 
 
 @rule(aten.upsample_bicubic2d_backward)
 def bicubic_backward(grad_output: Spec) -> Cost:
-    """The gradient of ``bicubic``, run by itself. Its own is the interpolation again."""
-    return _taken_back(bicubic(grad_output))
+    """Backward of ``bicubic``. The double backward is the interpolation again."""
+    return _linear_backward(bicubic(grad_output))
 
 
 @rule(aten._upsample_bilinear2d_aa)
@@ -100,29 +100,29 @@ def bilinear_antialiased(self: Spec, out: Spec) -> Cost:
     Along an axis that is 2·max(in, out) taps in all, a product and an addition each; what of a filter is beyond the
     edge, and weighs nothing, is counted too. Backward a product and a sum a tap, along each axis in turn.
     """
-    return _filtered(self, out, taps=2)
+    return _filter(self, out, taps=2)
 
 
 @rule(aten._upsample_bicubic2d_aa)
 def bicubic_antialiased(self: Spec, out: Spec) -> Cost:
     """As ``bilinear_antialiased``, through cubics that are as many samples wide as 4·max(1, in/out)."""
-    return _filtered(self, out, taps=4)
+    return _filter(self, out, taps=4)
 
 
 @rule(aten._upsample_bilinear2d_aa_backward)
 def bilinear_antialiased_backward(grad_output: Spec, out: Spec) -> Cost:
-    """The gradient of ``bilinear_antialiased``, run by itself. Its own is the interpolation again."""
-    return _taken_back(bilinear_antialiased(out, grad_output))
+    """Backward of ``bilinear_antialiased``. The double backward is the interpolation again."""
+    return _linear_backward(bilinear_antialiased(out, grad_output))
 
 
 @rule(aten._upsample_bicubic2d_aa_backward)
 def bicubic_antialiased_backward(grad_output: Spec, out: Spec) -> Cost:
-    """The gradient of ``bicubic_antialiased``, run by itself. Its own is the interpolation again."""
-    return _taken_back(bicubic_antialiased(out, grad_output))
+    """Backward of ``bicubic_antialiased``. The double backward is the interpolation again."""
+    return _linear_backward(bicubic_antialiased(out, grad_output))
 
 
-def _taken_back(forward: Cost) -> Cost:
-    """The gradient of what is linear in its input."""
+def _linear_backward(forward: Cost) -> Cost:
+    """The backward of an operator that is linear in its input."""
     return Cost(gradient(forward, "self"), {"grad_output": forward.forward})
 
 
@@ -170,9 +170,9 @@ def grid_sampler_backward(
     output_mask: tuple[bool, ...],
     grad_outputs: frozenset[int],
 ) -> Cost:
-    """The gradients of ``grid_sampler`` that are asked for, run by themselves.
+    """Backward of ``grid_sampler``: the gradients in ``output_mask``.
 
-    Their own, where PyTorch has them: upstream the sampling again if the gradient of the input is used, and its
+    Double backward, where PyTorch has it: upstream the sampling again if the gradient of the input is used, and its
     derivative if that of the coordinates is; for the input and the coordinates as much as their first gradients.
     """
     sampled = grid_sampler(input, grid, grad_output, interpolation_mode)
@@ -196,7 +196,7 @@ def affine_grid(theta: Spec, out: Spec) -> Cost:
 shuffles = free("a copy in another order; its gradient is one too", aten.pixel_unshuffle, aten.channel_shuffle)
 
 
-def _filtered(self: Spec, out: Spec, taps: int) -> Cost:
+def _filter(self: Spec, out: Spec, taps: int) -> Cost:
     """Along rows, which makes them as wide as the output, then along columns."""
     (*images, height, width), (rows, columns) = self.shape, out.shape[-2:]
     across = height * size_max(width, columns)
@@ -205,7 +205,7 @@ def _filtered(self: Spec, out: Spec, taps: int) -> Cost:
     return Cost(Work(elementwise=2 * n), {"self": Work(elementwise=n, accumulate=n)})
 
 
-def _interpolated(out: Spec, axes: int) -> Cost:
+def _interpolation(out: Spec, axes: int) -> Cost:
     """2ᵃ − 1 interpolations between two, an element; backward their two products each, and 2ᵃ sums."""
     n, steps = out.numel, 2**axes - 1
     grads = {"self|input": Work(elementwise=steps * LERP_BACK * n, accumulate=2**axes * n)}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from graphflops.core.costs import Cost, Work
 from graphflops.core.sizes import Spec
 from graphflops.rules.rule import rule
 
 
-@rule("graphflops.models.mamba.SelectiveScan", outputs=lambda x: x, example=lambda: _call())
+@rule(
+    "graphflops.models.mamba.SelectiveScan",
+    outputs=lambda x: x,
+    example="graphflops.models.rule_examples:selective_scan",
+)
 def selective_scan(x: Spec, delta: Spec, A: Spec, B: Spec, C: Spec, D: Spec) -> Cost:
     """h_t = exp(Δ_t·A)·h_{t−1} + Δ_t·x_t·B_t and y_t = C_t·h_t + D·x_t, step by step.
 
@@ -36,12 +38,3 @@ def selective_scan(x: Spec, delta: Spec, A: Spec, B: Spec, C: Spec, D: Spec) -> 
         },
         span=2 * length + A.shape[-1] + 4,
     )
-
-
-def _call() -> tuple[tuple[Any, ...], dict[str, Any]]:
-    import torch
-
-    import graphflops.models.mamba  # noqa: F401  # where the function is
-
-    shapes = ((2, 5, 3), (2, 5, 3), (3, 4), (2, 5, 4), (2, 5, 4), (3,))
-    return tuple(torch.zeros(shape, requires_grad=True) for shape in shapes), {}

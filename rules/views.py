@@ -1,4 +1,4 @@
-"""What moves, names or makes data and computes nothing. Zero, each for a reason that the report can give."""
+"""Operators without FLOPs: views, copies and the creation of data. Each has a reason, which the report prints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ copies = free(
 )  # fmt: skip
 
 put_back = free(
-    "gradients put into zeros where they came from; their own are picked from there",
+    "gradients written into zeros at their positions; the double backward indexes",
     aten.select_backward, aten.slice_backward, aten.diagonal_backward, aten.masked_scatter_backward,
 )  # fmt: skip
 packing = free("a copy of rows of sequences, one step of all after the other", aten._pack_padded_sequence)
@@ -38,7 +38,7 @@ creation = free(
 )  # fmt: skip
 
 communication = free(
-    "exchanged between processes; what a reduction adds up on the way is left out",
+    "exchanged between processes; the additions of a reduction are left out",
     *(f"c10d.{name}_" for name in (
         "allreduce", "allreduce_coalesced", "reduce", "allgather", "_allgather_base", "allgather_coalesced",
         "allgather_into_tensor_coalesced", "reduce_scatter", "_reduce_scatter_base", "reduce_scatter_tensor_coalesced",
@@ -89,7 +89,7 @@ def gather(self: Spec, out: Spec) -> Cost:
 
 @rule(aten.unfold_backward)
 def unfold_backward(grad_in: Spec) -> Cost:
-    """The gradient of windows of a tensor, run by itself: each is added to where it came from. Its own is picked."""
+    """Backward of windows of a tensor: each is added to where it came from. The double backward indexes."""
     return Cost(Work(accumulate=grad_in.numel), {"grad_in": ZERO})
 
 

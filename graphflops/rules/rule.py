@@ -24,7 +24,7 @@ from graphflops.rules.targets import Target, invalid_target, short_repr
 
 Outputs: TypeAlias = Callable[..., "Spec | tuple[Spec, ...]"]
 
-Example: TypeAlias = Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]
+Example: TypeAlias = "Callable[[], tuple[tuple[Any, ...], dict[str, Any]]] | str"
 
 
 _COLLECTED: ContextVar[list[Rule] | None] = ContextVar("rules made while a file loads", default=None)
@@ -55,7 +55,7 @@ class Rule:
     adapted_from: str = ""
     """the counter that the formula was written for, if an adapter made the rule"""
     example: Example | None = None
-    """returns the arguments of an example call, which ``rules check`` runs"""
+    """returns the arguments of a call for ``rules check``; a function, or its name ``module:function``"""
 
     def __post_init__(self) -> None:
         if (rules := _COLLECTED.get()) is not None:
@@ -173,7 +173,8 @@ def rule(*targets: Target, outputs: Outputs | None = None, example: Example | No
     traced is not run.
 
     ``example`` returns ``(args, kwargs)`` of a small call, of other sizes each time if you like, that ``graphflops
-    rules check`` runs and counts. For a module class the first argument is the module itself.
+    rules check`` runs and counts. For a module class the first argument is the module itself. It may be given by name,
+    ``"package.module:function"``.
 
     Raises:
         RuleLoadError: a target is not valid, such as a number or an empty name.
@@ -181,9 +182,10 @@ def rule(*targets: Target, outputs: Outputs | None = None, example: Example | No
     for target in targets:
         if problem := invalid_target(target):
             raise RuleLoadError(problem)
-    for name, function in (("outputs", outputs), ("example", example)):
-        if function is not None and not callable(function):
-            raise RuleLoadError(f"{name}= is {function!r}; expected a function")
+    if outputs is not None and not callable(outputs):
+        raise RuleLoadError(f"outputs= is {outputs!r}; expected a function")
+    if example is not None and not callable(example) and not isinstance(example, str):
+        raise RuleLoadError(f"example= is {example!r}; expected a function or its name")
     return RuleDecorator(targets, outputs, example)
 
 

@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from torch import nn
@@ -218,8 +219,9 @@ def _ops(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 def _calls_of(rule: Rule, target: Any, book: RuleBook, rng: random.Random) -> Iterator[Call]:
     """Calls of a target: those of the rule's ``example=``, else those made from an operator's schema."""
     if rule.example is not None:
+        example: Any = resolve_name(rule.example) if isinstance(rule.example, str) else rule.example
         for _ in range(ROUNDS):
-            args, kwargs = rule.example()
+            args, kwargs = example()
             value = resolve(target)  # the example may have imported its module
             if is_pattern(target) or (isinstance(value, type) and issubclass(value, nn.Module)):
                 yield args[0], tuple(args[1:]), kwargs
