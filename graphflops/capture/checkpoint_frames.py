@@ -1,4 +1,4 @@
-"""PyTorch's own records of checkpointed regions: how often something was saved, and the results that are kept."""
+"""PyTorch's records of checkpointed regions: the number of saved tensors, and the results that are kept."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from graphflops.core.torch_compat import RECOMPUTED, SelectiveCheckpointMode, re
 
 
 def frame_of(pack: Any) -> CheckpointFrame | None:
-    """The checkpoint whose hook this is, of ``torch.utils.checkpoint``; None of one that is just run again.
+    """The record of the region that a hook of ``torch.utils.checkpoint`` is of; None while the region is run again.
 
     Raises:
-        UnsupportedTorch: it is neither.
+        UnsupportedTorch: the hook is unknown.
     """
     if "frame" in pack.__code__.co_freevars:
-        return CheckpointFrame(_closed_over(pack, "frame"))
+        return CheckpointFrame(_closure_variable(pack, "frame"))
     if "_recomputation_hook" not in pack.__qualname__ and "target_frame_ref" not in pack.__code__.co_freevars:
         refuse(f"{pack.__qualname__}, a hook of a checkpoint, is not known")
     return None
 
 
 class CheckpointFrame:
-    """PyTorch's own record of a checkpointed region."""
+    """PyTorch's record of a checkpointed region."""
 
     def __init__(self, frame: Any) -> None:
         self.frame = frame
@@ -35,68 +35,68 @@ class CheckpointFrame:
 
     @property
     def saved(self) -> int:
-        """How many tensors have been saved in it so far."""
+        """Number of tensors that have been saved in it so far."""
         return len(self.frame.weak_holders)
 
     @property
     def stops_early(self) -> bool:
-        """Whether it is run again only until the last of what is saved is there."""
+        """Whether it is run again only until the last saved tensor is filled."""
         return bool(self.frame.early_stop)
 
     @property
     def inputs(self) -> list[Any]:
-        """The inputs that it runs again on; its tensors are saved, and each here as something that is no plain value.
+        """The inputs that it is run again on, with an object in the place of each tensor.
 
-        Before 2.12 a node of autograd saves them, which tells how many there are.
+        Before 2.12 a node of autograd saves the tensors; it knows their positions.
         """
         if hasattr(self.frame, "saved_args"):
             return list(self.frame.saved_args)
         node = self.frame.input_saver.grad_fn
-        plain = _closed_over(node.get_args, "args")[1:]
-        indices = [each - 1 for each in _closed_over(node.get_args, "tensor_indices") if each]
-        return [object() if place in indices else each for place, each in enumerate(plain)]
+        values = _closure_variable(node.get_args, "args")[1:]
+        positions = [index - 1 for index in _closure_variable(node.get_args, "tensor_indices") if index]
+        return [object() if position in positions else value for position, value in enumerate(values)]
 
-    def kept(self) -> KeptResults | None:
-        """What it keeps of the operators that run in it, if it is selective."""
-        mode = _closed_over(self.frame.recompute_fn, "recompute_context")
+    def kept_results(self) -> KeptResults | None:
+        """The results that it keeps; None if it is not selective."""
+        mode = _closure_variable(self.frame.recompute_fn, "recompute_context")
         return KeptResults(mode.storage) if isinstance(mode, SelectiveCheckpointMode) else None
 
 
 class KeptResults:
     """The results of operators that a selective checkpoint keeps.
 
-    Since 2.13 PyTorch's record has an entry for each call, with a mark if its result was not kept. Before, it has the
-    kept ones alone, one after the other: of a call it was kept if there is one more when the next one begins.
+    Since 2.13 PyTorch's record has an entry for each call, with a mark if its result is not kept. Before, it lists the
+    kept results: that of a call is kept if the list is longer when the next call begins.
     """
 
     def __init__(self, storage: Any) -> None:
         self._storage = storage
-        self._numbers: Counter[Any] = Counter()
-        self._before: dict[tuple[Any, int], int] = {}
+        self._calls: Counter[Any] = Counter()
+        self._kept_before: dict[tuple[Any, int], int] = {}
 
-    def number(self, op: Any) -> int:
-        """An operator begins to run: which time this is."""
-        number = self._numbers[op]
-        self._numbers[op] += 1
-        self._before[op, number] = self._many(op)
-        return number
+    def count_call(self, op: Any) -> int:
+        """Count a call of an operator that begins; returns the number of calls of it before."""
+        call = self._calls[op]
+        self._calls[op] += 1
+        self._kept_before[op, call] = self._kept_count(op)
+        return call
 
-    def is_kept(self, op: Any, number: int) -> bool:
-        """Whether the result of an operator was kept, so that it does not run again; asked when the region is over."""
+    def is_kept(self, op: Any, call: int) -> bool:
+        """Whether the result of a call is kept, so that it does not run again; for a closed region."""
         if RECOMPUTED is not None:
-            return self._storage.get(op, {}).get(number, RECOMPUTED) is not RECOMPUTED
-        after = self._before.get((op, number + 1), self._many(op))
-        return after > self._before[op, number]
+            return self._storage.get(op, {}).get(call, RECOMPUTED) is not RECOMPUTED
+        after = self._kept_before.get((op, call + 1), self._kept_count(op))
+        return after > self._kept_before[op, call]
 
-    def _many(self, op: Any) -> int:
+    def _kept_count(self, op: Any) -> int:
         return len(self._storage.get(op, ()))
 
 
-def _closed_over(function: Callable[..., Any], name: str) -> Any:
-    """What a function of PyTorch's own closes over under a name.
+def _closure_variable(function: Callable[..., Any], name: str) -> Any:
+    """The variable that a function of PyTorch closes over under a name.
 
     Raises:
-        UnsupportedTorch: it closes over nothing of that name.
+        UnsupportedTorch: there is none.
     """
     if name not in (names := function.__code__.co_freevars) or function.__closure__ is None:
         refuse(f"{function.__qualname__} does not hold {name}")

@@ -9,14 +9,14 @@ import torch
 from torch import fx
 
 from graphflops.capture.record import record_of
-from graphflops.capture.writer import NOWHERE
+from graphflops.capture.writer import OUTSIDE_REGIONS
 
 
 def close_regions(graph: fx.Graph) -> None:
     """Set of each node which checkpointed regions it reaches, and with which it runs again."""
     for node in graph.nodes:
         record = record_of(node)
-        place, record.place = record.place or NOWHERE, None
+        place, record.place = record.place or OUTSIDE_REGIONS, None
         record.reaches, record.runs_again = place.reaches(), place.runs_again()
 
 

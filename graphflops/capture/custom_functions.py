@@ -17,7 +17,7 @@ import torch
 from torch import fx
 
 from graphflops.capture.aborts import FoldingAborted
-from graphflops.capture.checkpoints import AtHand
+from graphflops.capture.checkpoints import RetainSavedTensors
 from graphflops.capture.function_apply import materializes_grads
 from graphflops.capture.handlers import CallHandler
 from graphflops.capture.hook_runs import run_in_backward_pass
@@ -81,7 +81,7 @@ class OwnCode:
         self.handler = handler
         self._operators: dict[OpOverload, list[Callable[..., Any]]] = {}
         self._ran: list[OpOverload] = []  # operators that were counted so
-        self._at_hand: list[AtHand] = []
+        self._retained: list[RetainSavedTensors] = []
         self._waiting: list[tuple[fx.Node, Callable[[Set[fx.Node]], None]]] = []
 
     def call(self, apply: Callable[..., Any], cls: Any, args: Any, kwargs: Any, call: Callable[[], Any]) -> Any:
@@ -96,10 +96,10 @@ class OwnCode:
         operands = {name: tracer.as_nodes(value) for name, value in offered.items()}
         flows = tracer.requires_grad_of(offered)
         given = tracer.as_nodes(tuple(args)), tracer.as_nodes(dict(kwargs))
-        at_hand = AtHand() if any(each.frame is not None for each in tracer.regions.open()) else None
+        retained = RetainSavedTensors() if any(each.frame is not None for each in tracer.regions.open()) else None
         self.tracer.own_code_depth += 1
         try:
-            with at_hand.on() if at_hand is not None else nullcontext():
+            with retained.installed() if retained is not None else nullcontext():
                 result = apply(*args, **kwargs)
         finally:
             self.tracer.own_code_depth -= 1
@@ -108,10 +108,10 @@ class OwnCode:
             tracer.descriptions.setdefault(named, f"{qualified_name(named)}: {BY_ITS_OWN_CODE}")
             names = _operand_names(offered, len(args))
             run = self._backward_of(result, apply, cls, named, given, names, operands, flows)
-        if at_hand is not None and run is not None:
-            self._at_hand.append(at_hand)
-        elif at_hand is not None:
-            at_hand.clear()
+        if retained is not None and run is not None:
+            self._retained.append(retained)
+        elif retained is not None:
+            retained.clear()
         return result
 
     def _backward_of(
@@ -237,7 +237,7 @@ class OwnCode:
             finally:
                 self.tracer.module_paths.pop()
         self._waiting.clear()
-        for each in self._at_hand:
+        for each in self._retained:
             each.clear()
 
     def _run_backward(

@@ -206,7 +206,7 @@ class Folding:
         region = self.tracer.current_region()
         if self.tracer.is_transformed() or (region is not None and region.calls):
             return None
-        if len(regions := self.tracer.regions.open()) > 1 or any(each.keeps is not None for each in regions):
+        if len(regions := self.tracer.regions.open()) > 1 or any(each.kept_results is not None for each in regions):
             return None
         leaves, structure = tree_flatten((args, kwargs))
         key: list[Any] = [structure, self.writes, region and region.stops_early, *surroundings()]
@@ -282,7 +282,7 @@ class Folding:
         assert body is not None
         self._repeating.add(id(block))
         if (region := tracer.current_region()) is not None:
-            region.calls, region.repeats = 1, True
+            region.calls, region.is_repeat = 1, True
         counts = name_counts(tracer.graph)
         shifts = {}
         for kind, (first, many) in body.kinds.items():

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import fx
 
-from graphflops.capture.checkpoints import Place
+from graphflops.capture.checkpoints import RegionPosition
 from graphflops.capture.repeats import Repeat
 from graphflops.core.renaming import Renaming
 from graphflops.core.sizes import Spec
@@ -76,7 +76,7 @@ class NodeRecord:
     """whether autograd only adds up in it, gradients that meet or that were broadcast"""
     resolves_view: bool = False
     """whether it makes a lazy conjugate or negative: it does not require grad, but a gradient flows through it"""
-    place: Place | None = None
+    place: RegionPosition | None = None
     """the checkpointed regions that it ran in"""
     reaches: tuple[Hashable, ...] = ()
     """the checkpointed regions that run again if a gradient of it is computed"""

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from graphflops.capture.aborts import FoldingAborted
 from graphflops.capture.backward_hooks import has_global_module_hooks, module_hooks
 from graphflops.capture.call_arguments import arguments_by_name
-from graphflops.capture.checkpoints import Dispatched, Place
+from graphflops.capture.checkpoints import DispatchedOp, RegionPosition
 from graphflops.capture.cleanup import close_regions, drop_bookkeeping
 from graphflops.capture.constant_propagation import ConstantPropagation
 from graphflops.capture.custom_functions import OwnCode, arguments
@@ -41,7 +41,7 @@ from graphflops.capture.signatures import signature_of
 from graphflops.capture.torchscript import original_graph_call
 from graphflops.capture.trace import Trace
 from graphflops.capture.training_steps import Steps
-from graphflops.capture.writer import NOWHERE, GraphWriter
+from graphflops.capture.writer import OUTSIDE_REGIONS, GraphWriter
 from graphflops.core.errors import CaptureError, GraphflopsError
 from graphflops.core.torch_compat import (
     SAC_IGNORED_OPS,
@@ -159,7 +159,7 @@ class Tracer(GraphWriter):
             is_step=self.steps.is_step,
             stepped=self._optimizers(),
             reached=frozenset(self.steps.reached),
-            warnings=(*self.unseen, *(map(_not_counted, self.regions.others) if grad else ())),
+            warnings=(*self.unseen, *(map(_not_counted, self.regions.user_hooks) if grad else ())),
             attributes=module_attributes(self.modules.modules),
         )
 
@@ -309,7 +309,7 @@ class Tracer(GraphWriter):
             return apply(*args, **kwargs)
         if cls is torch.utils.checkpoint.CheckpointFunction:
             run, _, *inputs = args
-            return self.regions.reentrant(run, inputs)
+            return self.regions.run_reentrant(run, inputs)
         if is_of_custom_operator(cls):
             return self.own_code.of_operator(apply, cls, args, kwargs)
         if cls.forward.__module__.split(".")[0] == "torch" and not is_of_transformation(cls):
@@ -356,14 +356,16 @@ class Tracer(GraphWriter):
         if not self.ran_backward and self.hook is None and in_backward():
             self.ran_backward = True
         open_regions = self.regions.open()
-        self.place = Place([(each, each.saved) for each in open_regions]) if open_regions else NOWHERE
-        selective = [each for each in open_regions if each.keeps is not None]
+        self.place = RegionPosition([(each, each.saved) for each in open_regions]) if open_regions else OUTSIDE_REGIONS
+        selective = [each for each in open_regions if each.kept_results is not None]
         if self.recording:
             self.dispatched = []
         if selective and op not in SAC_IGNORED_OPS:
             self.folding.spoil()
             self.dispatched.append(
-                Dispatched(op, arguments_by_name(op, args, kwargs), [(each, each.number(op)) for each in selective])
+                DispatchedOp(
+                    op, arguments_by_name(op, args, kwargs), [(each, each.count_call(op)) for each in selective]
+                )
             )
         if op.overloadpacket is torch.ops.aten.sparse_compressed_tensor:  # which fails on fake tensors
             raise not_dense_error("a tensor is not dense", kwargs.get("layout"), args[2].dtype)

@@ -15,7 +15,7 @@ from torch import fx, nn
 
 from graphflops.capture.aborts import CompositeExpanded, FoldingAborted
 from graphflops.capture.call_arguments import spec_if_tensor
-from graphflops.capture.checkpoints import CheckpointedRegion, CheckpointedRegions, Dispatched, Place
+from graphflops.capture.checkpoints import CheckpointedRegion, CheckpointedRegions, DispatchedOp, RegionPosition
 from graphflops.capture.constant_propagation import ConstantPropagation
 from graphflops.capture.failures import user_line
 from graphflops.capture.fake_tensors import copy_if_stateful, differentiable_results, tensors_of
@@ -76,8 +76,8 @@ class GraphWriter(fx.Tracer):
         self.line = ""  # of the node of a given graph that runs
         values.assumptions.line = self.current_line
         self.regions = CheckpointedRegions()
-        self.place = Place()  # of the last operator
-        self.dispatched: list[Dispatched] = []  # in selective regions, since the last call was recorded
+        self.place = RegionPosition()  # of the last operator
+        self.dispatched: list[DispatchedOp] = []  # in selective regions, since the last call was recorded
         self.hook: Hook | None = None  # the backward hook that runs
         self.own_code_depth = 0  # of autograd.Functions, and operators in Python, whose own code runs
         self.descriptions: dict[object, str] = {}  # callable that was not run, or only by its own code → a note
@@ -229,7 +229,7 @@ class GraphWriter(fx.Tracer):
         """Return an operator's result on fake tensors, also where its shape or value is data-dependent."""
         result = self.values.run(op, args, kwargs)
         if self.dispatched and self.dispatched[-1].op is op:
-            self.dispatched[-1].offered["out"] = tree_map(spec_if_tensor, result)
+            self.dispatched[-1].arguments["out"] = tree_map(spec_if_tensor, result)
         return result
 
     def _described_results(self, node: fx.Node, rule: Rule, arguments: Mapping[str, Any], *, history: bool) -> Any:
@@ -266,7 +266,7 @@ class GraphWriter(fx.Tracer):
         )
         self.register(node, base)
 
-    def _place_of_call(self) -> Place:
+    def _place_of_call(self) -> RegionPosition:
         """Return the checkpointed regions that the last call ran in.
 
         Raises:
@@ -274,16 +274,16 @@ class GraphWriter(fx.Tracer):
         """
         for region in (regions := self.regions.open()):
             region.calls += 1
-            if region.repeats:
+            if region.is_repeat:
                 raise FoldingAborted
         if not regions:
-            return NOWHERE
+            return OUTSIDE_REGIONS
         began = dict(self.place.regions)
-        return Place([(region, began.get(region, region.saved)) for region in regions], self.dispatched)
+        return RegionPosition([(region, began.get(region, region.saved)) for region in regions], self.dispatched)
 
-    def place_without_calls(self) -> Place:
+    def place_without_calls(self) -> RegionPosition:
         """Return the open checkpointed regions, for a call that runs nothing which is not recorded by itself."""
-        return Place([(region, region.saved) for region in self.regions.open()])
+        return RegionPosition([(region, region.saved) for region in self.regions.open()])
 
     # -- tensors and their nodes ---------------------------------------------------------------------------------
 
@@ -426,7 +426,7 @@ def _nothing(*_: Any) -> None:
     """Do nothing."""
 
 
-NOWHERE = Place()
+OUTSIDE_REGIONS = RegionPosition()
 """the place of a call outside of checkpointed regions"""
 
 _AGGREGATES = (tuple, list, dict, slice)
