@@ -362,11 +362,8 @@ class Tracer(GraphWriter):
             self.dispatched = []
         if selective and op not in SAC_IGNORED_OPS:
             self.folding.spoil()
-            self.dispatched.append(
-                DispatchedOp(
-                    op, arguments_by_name(op, args, kwargs), [(each, each.count_call(op)) for each in selective]
-                )
-            )
+            calls = [(region, region.count_call(op)) for region in selective]
+            self.dispatched.append(DispatchedOp(op, arguments_by_name(op, args, kwargs), calls))
         if op.overloadpacket is torch.ops.aten.sparse_compressed_tensor:  # which fails on fake tensors
             raise not_dense_error("a tensor is not dense", kwargs.get("layout"), args[2].dtype)
         if op is torch.ops.aten._efficientzerotensor.default:
