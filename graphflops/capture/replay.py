@@ -37,8 +37,8 @@ def _with_own_graphs(module: fx.GraphModule) -> fx.GraphModule:
     root = nn.Module()
     vars(root).update(vars(module))
     root._modules = {
-        name: _with_own_graphs(each) if isinstance(each, fx.GraphModule) else each
-        for name, each in module.named_children()
+        name: _with_own_graphs(child) if isinstance(child, fx.GraphModule) else child
+        for name, child in module.named_children()
     }
     copied = fx.GraphModule(root, copy.deepcopy(module.graph))
     copied.meta.update(module.meta)
@@ -46,26 +46,26 @@ def _with_own_graphs(module: fx.GraphModule) -> fx.GraphModule:
 
 
 def captured_from(module: nn.Module) -> str:
-    """How a module becomes a graph, in words."""
+    """Describe how a module becomes a graph."""
     if not isinstance(module, fx.GraphModule):
         return "run on fake tensors"
     classes = (cls for node in module.graph.nodes for _, cls in (node.meta.get("nn_module_stack") or {}).values())
-    exported = any(isinstance(each, str) for each in classes)  # torch.fx has the class itself there
+    exported = any(isinstance(cls, str) for cls in classes)  # torch.fx keeps the class itself
     return f"{'an exported program' if exported else 'a GraphModule'}, replayed as it is"
 
 
 def replayed(
     module: fx.GraphModule, copied: Callable[[Any], Any], at: At, blocks: Collection[str], call: Call
 ) -> Callable[..., Any]:
-    """What runs a graph's nodes one by one, each inside ``at(module path, source line)`` as the graph remembers them.
+    """Return a function that runs a graph's nodes one by one.
 
-    What they ask the module for is that of its copy, which ``copied`` says of each.
-
-    Those that one of the ``blocks`` came to be are run by ``call(run, segment, inputs)``, which may know their results.
+    Each node runs inside ``at(module path, source line)``, as the graph has them. Attributes are read of the copies of
+    modules, which ``copied`` returns. The nodes that came from one of the ``blocks`` are run by
+    ``call(run, segment, inputs)``, which may know their results without running them.
     """
     names = inspect.signature(module.forward).parameters
     replay = _Replay(module, at, blocks, call)
-    replay.submodules = {path: copied(each) for path, each in replay.submodules.items()}
+    replay.submodules = {path: copied(module) for path, module in replay.submodules.items()}
     replay.module = copied(module)
 
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -76,13 +76,15 @@ def replayed(
 
 
 def remembered_modules(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """Module path and class name of every module that a graph remembers to have come from."""
+    """Yield path and class name of every module that a graph's nodes came from."""
     for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
         for path, cls in (node.meta.get("nn_module_stack") or {}).values():
             yield path, (cls if isinstance(cls, str) else cls.__name__).rpartition(".")[2]
 
 
 class _Replay(fx.Interpreter):
+    """Runs the nodes of a graph, segment by segment."""
+
     def __init__(self, module: fx.GraphModule, at: At, blocks: Collection[str], call: Call) -> None:
         super().__init__(module)
         self.at, self.call = at, call
@@ -93,11 +95,11 @@ class _Replay(fx.Interpreter):
     def run(self, *args: Any) -> Any:  # type: ignore[override]
         self.env: dict[fx.Node, Any] = {}
         self.args_iter = iter(args)
-        inside = {node for each in self.segments.values() for node in each.nodes}
+        inside = {node for segment in self.segments.values() for node in segment.nodes}
         for node in self.nodes:
             if node in self.segments:
                 segment = self.segments[node]
-                inputs = [self.value_of(each) for each in segment.inputs]
+                inputs = [self.value_of(node) for node in segment.inputs]
                 results = self.call(partial(self.results_of, segment), segment, inputs)
                 self.env.update(zip(segment.outputs, results, strict=True))
             elif node.op != "get_attr" and node not in inside:
@@ -112,19 +114,19 @@ class _Replay(fx.Interpreter):
         return tuple(self.env[node] for node in segment.outputs)
 
     def value_of(self, node: fx.Node) -> Any:
-        """What a node came to; what a module holds is looked up when somebody asks."""
+        """Return the value of a node; an attribute of a module is looked up when it is read."""
         if node not in self.env and node.op == "get_attr":
             self.env[node] = super().run_node(node)
         return self.env[node]
 
     def run_node(self, n: fx.Node) -> Any:
-        for each in n.all_input_nodes:
-            self.value_of(each)
+        for node in n.all_input_nodes:
+            self.value_of(node)
         with self.at(module_path_of(n), self.lines[n]):
             return super().run_node(n)
 
 
 def _line(node: fx.Node) -> str:
-    """The user's line that a node remembers."""
+    """Return the user's source line of a node."""
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
     return ":".join(frames[-1]) if frames else ""

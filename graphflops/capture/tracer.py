@@ -62,7 +62,7 @@ from graphflops.rules.book import RuleBook
 
 
 class Tracer(GraphWriter):
-    """Runs a copy of a model, and decides of each call that it makes whether it is recorded: as a leaf, or inside."""
+    """Runs a copy of a model, and decides which of its calls are leaves: those are recorded by the writer."""
 
     def __init__(
         self,
@@ -198,34 +198,32 @@ class Tracer(GraphWriter):
         return tuple(self.steps.optimizers) or (("as written",) if updates else ())
 
     def _collect_hooks(self, module: nn.Module, path: str, args: Any, result: Any) -> None:
-        """Remember what the backward hooks of a module will be called with."""
+        """Collect the backward hooks of a module, to be run after the forward pass."""
         if self.hook is not None or self.folding.is_asleep(module):
             return  # a block that repeats another one has none
         if module._backward_hooks or module._backward_pre_hooks or has_global_module_hooks():
             self.hooks += module_hooks(module, path, args, result, self.node_of, self.gradient_like)
 
     def _place(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Placeholders for every tensor of the inputs, named as forward names them."""
+        """Return the inputs with a placeholder's fake tensor for each tensor, named as forward names them."""
         names = positional_names(self.root.forward)
 
-        def placed_in(name: str, value: Any) -> Any:
+        def fake_of(name: str, value: Any) -> Any:
             if torch.is_tensor(value):
                 return self._placeholder(name, value)
             if type(value) is PackedSequence:
-                return self.fakes.copy_packed_sequence(value, lambda each: self._placeholder(name, each))
+                return self.fakes.copy_packed_sequence(value, lambda tensor: self._placeholder(name, tensor))
             return self.copier.copy(value)
 
         def place(name: str, value: Any) -> Any:
-            return tree_map(
-                lambda each: placed_in(name, each), value, is_leaf=lambda each: type(each) is PackedSequence
-            )
+            return tree_map(lambda leaf: fake_of(name, leaf), value, is_leaf=lambda node: type(node) is PackedSequence)
 
-        placed = tuple(place(names[i] if i < len(names) else f"input_{i}", each) for i, each in enumerate(args))
-        return placed, {name: place(name, each) for name, each in kwargs.items()}
+        placed = tuple(place(names[i] if i < len(names) else f"input_{i}", value) for i, value in enumerate(args))
+        return placed, {name: place(name, value) for name, value in kwargs.items()}
 
     @contextmanager
     def _at(self, path: str, line: str) -> Iterator[None]:
-        """In a given graph, where a node says that it comes from."""
+        """Run a node of a given graph as a call inside of the module, and on the line, that it came from."""
         before = self.line
         self.module_paths.append(path)
         self.called.add(path)
@@ -239,10 +237,10 @@ class Tracer(GraphWriter):
     def _placeholder(self, name: str, tensor: torch.Tensor) -> Any:
         return self.register(self.graph.placeholder(name), self.fakes.fake_for_input(tensor))
 
-    # -- what the watchers see -----------------------------------------------------------------------------------
+    # -- intercepted calls ---------------------------------------------------------------------------------------
 
     def is_leaf_module(self, module: nn.Module, module_qualified_name: str) -> bool:
-        """A module is a leaf if a rule speaks for its class, unless what it is called with is not what will run."""
+        """Whether a rule names the class of a module; not under a transformation, which runs other operators."""
         return not self.is_transformed() and self.book.find(type(module)) is not None
 
     def call_of(self, module: nn.Module) -> Callable[..., Any]:
@@ -250,7 +248,7 @@ class Tracer(GraphWriter):
         return MethodType(self._call, module)
 
     def on_module(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Enter the module's path; if it is a leaf, its forward is one node, and its hooks are traced around it."""
+        """Run a module under its path; the forward of a leaf is one node, and its hooks are recorded around it."""
         if not self.recording:
             return call(module, *args, **kwargs)
         path = self.paths.get(id(module), self.module_paths[-1])
@@ -273,7 +271,7 @@ class Tracer(GraphWriter):
             self.module_paths.pop()
 
     def _on_segment(self, run: Callable[[], Any], segment: Segment, inputs: list[Any]) -> Any:
-        """What a module came to be in a given graph, which may repeat another one if its code is the same."""
+        """Run the segment of a module in a given graph; it may repeat another segment with the same code."""
         module = self.copier.copy_of(self.modules.modules[segment.path])
         return self.folding.call(run, module, (segment.code, *inputs), {})
 
@@ -292,18 +290,20 @@ class Tracer(GraphWriter):
     def _leaf(self, module: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         rule = self.book.find(type(module))
         assert rule is not None
-        self.called.update(self.paths[id(each)] for each in module.modules() if id(each) in self.paths)
+        self._is_called(module)
         bound = inspect.signature(forward).bind(*args, **kwargs)
         bound.apply_defaults()
         parameters = dict(module.named_parameters())
         attributes = {name: getattr(module, name) for name in rule.requested_names() if hasattr(module, name)}
-        offered = {**attributes, **parameters, **bound.arguments}
-        return self.record_call(
-            "call_module", self.module_paths[-1], args, kwargs, type(module), offered, forward, rule
-        )
+        named = {**attributes, **parameters, **bound.arguments}
+        return self.record_call("call_module", self.module_paths[-1], args, kwargs, type(module), named, forward, rule)
+
+    def _is_called(self, module: nn.Module) -> None:
+        """Count a module, and all in it, among those that ran."""
+        self.called.update(self.paths[id(inner)] for inner in module.modules() if id(inner) in self.paths)
 
     def on_autograd_function(self, apply: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:
-        """A leaf if a rule names it; else its own forward and backward are what it costs."""
+        """Record a custom function as a leaf if a rule names it, else by its own forward and backward."""
         args, kwargs = self.fakes.replace_real_tensors(args), self.fakes.replace_real_tensors(kwargs)
         if not self.recording:
             return apply(*args, **kwargs)
@@ -317,22 +317,23 @@ class Tracer(GraphWriter):
         rule = self.book.find(cls)
         if rule is None and not self.is_opaque(cls):
             return self.own_code.call(apply, cls, args, kwargs, lambda: cls)
-        offered = arguments(cls, args, kwargs)
-        for name, module in [each for each in offered.items() if isinstance(each[1], nn.Module)]:
-            self.called.update(self.paths[id(each)] for each in module.modules() if id(each) in self.paths)
-            offered |= {f"{name}.{inner}": parameter for inner, parameter in module.named_parameters()}
-        return self.record_call("call_function", apply, args, kwargs, cls, offered, apply, rule)
+        named = arguments(cls, args, kwargs)
+        modules = {name: value for name, value in named.items() if isinstance(value, nn.Module)}
+        for name, module in modules.items():
+            self._is_called(module)
+            named |= {f"{name}.{inner}": parameter for inner, parameter in module.named_parameters()}
+        return self.record_call("call_function", apply, args, kwargs, cls, named, apply, rule)
 
     def on_engine(self, call: Callable[..., Any], roots: Any, args: Any, kwargs: Any) -> Any:
-        """A program runs backward by itself."""
+        """Run a backward pass of the program's own."""
         return self.steps.on_engine(call, roots, args, kwargs)
 
     def on_optimizer(self, call: Callable[..., Any], optimizer: Any, args: Any, kwargs: Any) -> Any:
-        """A program has an optimizer step."""
+        """Run a step of an optimizer of the program's."""
         return self.steps.on_optimizer(call, optimizer, args, kwargs)
 
     def on_function(self, function: Any, args: Any, kwargs: Any) -> tuple[bool, Any]:
-        """A leaf if a rule names it, or the composite operator whose face it is."""
+        """Record a function as a leaf if a rule names it, or the composite operator that it calls."""
         self.session.raise_if_cancelled()
         if not self.recording:
             return True, function(*args, **kwargs)
@@ -351,13 +352,15 @@ class Tracer(GraphWriter):
         return False, None
 
     def on_operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
-        """Whatever no rule named higher up arrives here; what asks for a device gets the one of all stand-ins."""
+        """Record an operator that is in no leaf; a device that it names becomes the one of all fake tensors."""
         self.session.raise_if_cancelled()
         if not self.ran_backward and self.hook is None and in_backward():
             self.ran_backward = True
         open_regions = self.regions.open()
-        self.place = RegionPosition([(each, each.saved) for each in open_regions]) if open_regions else OUTSIDE_REGIONS
-        selective = [each for each in open_regions if each.kept_results is not None]
+        self.place = (
+            RegionPosition([(region, region.saved) for region in open_regions]) if open_regions else OUTSIDE_REGIONS
+        )
+        selective = [region for region in open_regions if region.kept_results is not None]
         if self.recording:
             self.dispatched = []
         if selective and op not in SAC_IGNORED_OPS:
@@ -367,12 +370,12 @@ class Tracer(GraphWriter):
         if op.overloadpacket is torch.ops.aten.sparse_compressed_tensor:  # which fails on fake tensors
             raise not_dense_error("a tensor is not dense", kwargs.get("layout"), args[2].dtype)
         if op is torch.ops.aten._efficientzerotensor.default:
-            op = torch.ops.aten.zeros.default  # the other kind hides from whoever watches the sums that it is in
+            op = torch.ops.aten.zeros.default  # sums with the other kind are not dispatched
         args, kwargs = self.fakes.replace_real_tensors(args), self.fakes.replace_real_tensors(kwargs)
         if kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": torch.device("cpu")}
-        of_nothing = op is torch.ops.aten.empty.memory_format and 0 in args[0]  # each batch norm makes one
-        if of_nothing or not self.recording or op.namespace in ("prim", "profiler"):
+        is_empty = op is torch.ops.aten.empty.memory_format and 0 in args[0]  # each batch norm makes one
+        if is_empty or not self.recording or op.namespace in ("prim", "profiler"):
             return self.run_operator(op, args, kwargs)
         if self.own_code.is_of_python(op):
             return self.own_code.operator(op, args, kwargs)
@@ -381,49 +384,48 @@ class Tracer(GraphWriter):
         return self.record_operator(op, args, kwargs, op)
 
     def _runs_others(self, op: OpOverload) -> bool:
-        """Whether an operator that no rule names runs others: below autograd it arrives as a whole."""
+        """Whether an operator without a rule is composite: below autograd it arrives as one call."""
         if op not in self._compositions:
             self._compositions[op] = _is_composite(op._schema.name) and self.book.find(op) is None
         return self._compositions[op]
 
     def on_getattr(self, get: Callable[..., Any], module: nn.Module, name: str) -> Any:
-        """An attribute that is kept aside, or that is in a block that did not run, is known by the folding."""
+        """Return an attribute of a module; one of a block that did not run is known to the folding."""
         return self.folding.attribute_of(get, module, name)
 
     def on_setattr(self, put: Callable[..., Any], module: nn.Module, name: str, value: Any) -> None:
-        """A module that is written to is no pattern."""
+        """Set an attribute of a module, which then is no template."""
         self.folding.written(module)
         put(module, name, value)
 
     def on_delattr(self, remove: Callable[..., Any], module: nn.Module, name: str) -> None:
-        """A module that is written to is no pattern."""
+        """Delete an attribute of a module, which then is no template."""
         self.folding.written(module)
         remove(module, name)
 
     def on_random_draw(self, name: str) -> None:
-        """A random number that a program draws by itself is one of the analysis's own, always the same ones."""
+        """Note that a random number is drawn from the analysis's own generator, with a fixed seed."""
         self.values.assumptions.note(f"random number of {name}; drawn with a fixed seed")
 
     def on_save(self) -> None:
-        """A checkpoint of tensors without data would take the place of the user's own."""
+        """Note that torch.save writes nothing: a file of fake tensors would replace the user's own."""
         self.values.assumptions.note("torch.save writes no file during an analysis")
 
     def decide(self, truth: torch.Tensor) -> bool:
-        """A program branches on a truth value."""
+        """Return the value of a truth that the program branches on."""
         return self.values.decide(truth)
 
     def _composite(self, function: Any, args: Any, kwargs: Mapping[str, Any]) -> OpOverload | None:
-        """The ATen operator that a function is a face of, if it is composite and a rule prices it as one piece."""
+        """Return the ATen operator that a function calls, if it is composite and a rule names it."""
         if function not in self.composites:
             op = _aten_operator(function)
-            whole = op is not None and _is_composite(op._schema.name) and op not in self.expanded
-            priced = whole and self.book.find(op) is not None
-            self.composites[function] = op if priced else None
+            is_leaf = op is not None and _is_composite(op._schema.name) and op not in self.expanded
+            self.composites[function] = op if is_leaf and self.book.find(op) is not None else None
         op = self.composites[function]
         return op if op is not None and signature_of(op).accepts(args, kwargs) else None
 
     def _may_log_numbers(self) -> bool:
-        """Whether a program may read numbers, to log them: a step, or a function, outside of modules that it calls."""
+        """Whether a program may read numbers to log them: a step, or a function outside of modules."""
         outside = isinstance(self.root, FunctionModule) and not self.module_paths[-1] and any(self.called)
         return outside or self.steps.is_step or self.steps.has_optimizer
 
