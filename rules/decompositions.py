@@ -1,11 +1,11 @@
 """Decompositions and solvers, by the leading terms of Golub & Van Loan, Matrix Computations; thirds rounded down.
 
-The scalar operations of a decomposition are elementwise; macs are the matrix products that
-PyTorch runs as such, which are those of gradients. A complex operation counts as four.
+The scalar operations of a decomposition are elementwise; macs are the matrix products that PyTorch dispatches, all of
+them in gradients. A complex operation counts as four.
 
-The gradient of a decomposition depends on which of its outputs are used: ``grad_outputs`` has the indices of
-those through which a gradient comes back. Its matrix products are exact; of the rest, triangular systems are counted,
-and what is done once an element is left out. The formulas are autograd's: Giles, An extended collection of matrix
+The gradient of a decomposition depends on ``grad_outputs``, the indices of the outputs that have a gradient. Its matrix
+products are exact; of the rest, triangular systems are counted, and work done once for each element is left out. The
+formulas are autograd's: Giles, An extended collection of matrix
 derivative results (2008); Walter & Lehmann, Algorithmic differentiation of the QR decomposition (2010).
 """
 

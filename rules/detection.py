@@ -1,7 +1,7 @@
-"""The operators of torchvision: boxes that overlap, regions of an image, convolutions whose taps move.
+"""The operators of torchvision: overlap of boxes, pooling of regions, deformable convolutions.
 
-They are named by strings, so that these rules load where torchvision is not installed. As in resampling, work that is
-computed once for a row or a column of a region is left out.
+Targets are names, so that these rules load without torchvision. As in resampling, work done once for a row or a column
+of a region is left out.
 """
 
 from __future__ import annotations

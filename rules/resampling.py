@@ -1,4 +1,4 @@
-"""Resampling: an element of the output is a neighbour of the input, or is interpolated between some.
+"""Resampling: each element of the output is the nearest element of the input, or interpolated between several.
 
 Work done once for a row, a column or an axis (indices and weights of neighbours) is left out.
 """

@@ -31,11 +31,10 @@ def stub(target: Any) -> str:
     name = canonical_name(registry_key(operator)).removesuffix(".default")
     if not all(part.isidentifier() or part == "<locals>" for part in name.split(".")):
         raise UsageError(f"{name!r} is not a name that a rule can be written for")
-    annotations = {**{each: _OPTIONAL for each in parameters if each.isidentifier()}, **arguments}
+    annotations = {**arguments, **{each: _OPTIONAL for each in parameters if each.isidentifier()}, **arguments}
     gradients = {each: f"Work(elementwise={each}.numel)" for each, kind in arguments.items() if kind != _VALUE}
     gradients |= dict.fromkeys(parameters, "Work()")
-    ordered = [*arguments, *(each for each in annotations if each not in arguments)]
-    return rule_stub(name, [f"{each}: {annotations[each]}" for each in ordered], gradients)
+    return rule_stub(name, [f"{each}: {annotation}" for each, annotation in annotations.items()], gradients)
 
 
 def _arguments(target: Any) -> Mapping[str, str]:
@@ -44,37 +43,37 @@ def _arguments(target: Any) -> Mapping[str, str]:
         target = target._opoverload
     if isinstance(target, (OpOverload, OpOverloadPacket)):
         schema = overloads(target)[0]._schema
-        found = {each.name: str(each.type) for each in schema.arguments if not each.is_out}
+        types = {argument.name: str(argument.type) for argument in schema.arguments if not argument.is_out}
         return {
             name: _TENSOR if kind == "Tensor" else _OPTIONAL if "Tensor" in kind else _VALUE
-            for name, kind in found.items()
+            for name, kind in types.items()
         }
     if isinstance(target, type) and issubclass(target, torch.autograd.Function):
-        return _of_function(target.forward, skip=not overrides_setup(target))
+        return _arguments_of_function(target.forward, skip=not overrides_setup(target))
     if isinstance(target, type) and issubclass(target, nn.Module):
-        return _of_function(target.forward, skip=True)
+        return _arguments_of_function(target.forward, skip=True)
     if inspect.isfunction(target):
-        return _of_function(target)
+        return _arguments_of_function(target)
     raise UsageError(
         f"{target!r} is a {type(target).__name__}: give a module class, an autograd.Function, a function or an operator"
     )
 
 
-def _of_function(function: Any, *, skip: bool = False) -> Mapping[str, str]:
+def _arguments_of_function(function: Any, *, skip: bool = False) -> Mapping[str, str]:
     try:
         parameters = list(inspect.signature(function).parameters.values())[int(skip) :]
     except (TypeError, ValueError) as error:
         raise UsageError(f"the arguments of {function!r} have no names: {error}") from error
-    found: dict[str, str] = {}
+    arguments: dict[str, str] = {}
     for each in parameters:
         if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
             continue
         kind = str(each.annotation)
         if each.annotation is not each.empty and "Tensor" not in kind:
-            found[each.name] = _VALUE
+            arguments[each.name] = _VALUE
         else:
-            found[each.name] = _TENSOR if each.default is each.empty and "None" not in kind else _OPTIONAL
-    return found
+            arguments[each.name] = _TENSOR if each.default is each.empty and "None" not in kind else _OPTIONAL
+    return arguments
 
 
 def _parameters(target: Any) -> list[str]:
