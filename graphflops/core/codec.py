@@ -92,14 +92,16 @@ def integer(minimum: int | None = 0, maximum: int = MAX_INTEGER) -> Reader[int]:
     return read
 
 
-def one_of(known: Collection[str], kind: str) -> Reader[str]:
+def one_of(expected: Collection[str], kind: str) -> Reader[str]:
     """A reader of names of one kind."""
-    names = frozenset(known)
+    names = frozenset(expected)
 
     def read(value: Any) -> str:
         if type(value) is str and value in names:
             return value
-        raise InvalidData(f"is {format_data(value)}, not a {kind}; expected one of: {', '.join(filter(None, known))}")
+        raise InvalidData(
+            f"is {format_data(value)}, not a {kind}; expected one of: {', '.join(filter(None, expected))}"
+        )
 
     return read
 

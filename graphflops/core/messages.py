@@ -11,7 +11,7 @@ from typing import Any
 
 EXIT_EXCEPTIONS = (SystemExit, GeneratorExit)
 USER_EXCEPTIONS = (Exception, *EXIT_EXCEPTIONS)
-"""what a user's code may raise that is reported as its error: a model's ``sys.exit()`` does not end the analysis"""
+"""exceptions of a user's code that are reported as errors: a model's ``sys.exit()`` does not end the analysis"""
 _BACKEND_DETAILS = re.compile(
     r"\nException raised from | This could be because the operator doesn't exist for this backend"
 )

@@ -69,12 +69,12 @@ RETIRED = {
 }
 """old name → new name, of a module or of ``module:object``
 
-A module that kept its name finds its old objects here if it says ``__getattr__ = retired_names(__name__)``.
+A module that still exists needs ``__getattr__ = retired_names(__name__)`` for its old objects.
 """
 
 
 def retired_names(module: str, new_module: str | None = None) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a module some of whose names are old; ``new_module`` has all others."""
+    """A ``__getattr__`` for the old names of a module; other names are looked up in ``new_module``."""
 
     def lookup(name: str) -> Any:
         if (old := f"{module}:{name}") in RETIRED:
@@ -108,7 +108,7 @@ def renamed(new: str) -> Any:
 
 
 class RetiredModules:
-    """An import finder for old modules: an old module looks up its names in the new one."""
+    """An import finder for old modules, whose names are looked up in the new ones."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:

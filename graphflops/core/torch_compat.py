@@ -1,8 +1,8 @@
-"""Every private name of PyTorch that graphflops uses, with its replacement in each version. No other file has one.
+"""All private names of PyTorch that graphflops uses, with their replacements by version. No other file uses one.
 
-PyTorch promises nothing of these names. Each is looked up when this file is loaded, also the attributes of PyTorch's
-objects that others read (``ATTRIBUTES``), so that one that a version lacks is an ``UnsupportedTorch`` which names it,
-and never a number that is too small. Measured are the versions in ``docs/versions.md``.
+PyTorch gives no guarantee for these names. All are looked up when this file is imported, and so are the attributes of
+PyTorch's objects that other files read (``ATTRIBUTES``): if a version lacks one, ``UnsupportedTorch`` names it, and no
+number is too small. ``docs/versions.md`` lists the tested versions.
 """
 
 from __future__ import annotations
@@ -117,85 +117,85 @@ ATTRIBUTES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("a graph's names", fx.Graph()._graph_namespace, ("_base_count",)),
     ("a graph's node", fx.Graph()._root, ("_next", "_prev")),
 )
-"""the private attributes of PyTorch's objects that other files read: of what, where they are looked up, and which"""
+"""private attributes of PyTorch's objects that other files read: the kind of object, an example, the names"""
 
 
 def _probe() -> None:
-    """Refuse a version that lacks something that is read.
+    """Check that this version of PyTorch has all names.
 
     Raises:
-        UnsupportedTorch: it does.
+        UnsupportedTorch: a name is missing.
     """
-    for owner, held, names in ATTRIBUTES:
+    for owner, example, names in ATTRIBUTES:
         for name in names:
-            if not hasattr(held, name) and name not in _set_by(held):
+            if not hasattr(example, name) and name not in _names_in_methods(example):
                 refuse(f"{owner} has no {name}")
     frame = set(_CheckpointFrame.__init__.__code__.co_names)
     for missing in sorted({"recompute_fn", "weak_holders", "early_stop"} - frame):
         refuse(f"the frame of a checkpoint has no {missing}")
     if not frame & {"saved_args", "input_saver"}:
-        refuse("the frame of a checkpoint does not say which inputs it saved")
+        refuse("the frame of a checkpoint has no saved inputs")
     if "frame" not in _free_names(_checkpoint_hook.__init__.__code__, "pack_hook"):
-        refuse("the hooks of a checkpoint do not hold its frame")
-    generator = "_checkpoint_without_reentrant_generator"  # since 2.15 one of this name hands on to another
-    of_checkpoint = vars(torch.utils.checkpoint)
-    makes = of_checkpoint.get(f"{generator}_impl", of_checkpoint.get(generator))
-    if "recompute_context" not in _free_names(getattr(makes, "__code__", None), "recompute_fn"):
-        refuse("a checkpoint does not hold its context")
+        refuse("the hooks of a checkpoint have no frame")
+    generator = "_checkpoint_without_reentrant_generator"  # since 2.15 it delegates to a second function
+    functions = vars(torch.utils.checkpoint)
+    function = functions.get(f"{generator}_impl", functions.get(generator))
+    if "recompute_context" not in _free_names(getattr(function, "__code__", None), "recompute_fn"):
+        refuse("a checkpoint has no context")
     if "storage" not in SelectiveCheckpointMode.__init__.__code__.co_names:
-        refuse("a selective checkpoint does not hold its storage")
+        refuse("a selective checkpoint has no storage")
 
 
-def _set_by(cls: Any) -> set[str]:
-    """The names in the methods of a class, those of the attributes that it gives its instances among them."""
-    methods = (each for each in vars(cls).values() if isinstance(each, FunctionType))
-    return {name for each in methods for name in each.__code__.co_names}
+def _names_in_methods(cls: Any) -> set[str]:
+    """Names that the methods of a class use, among them the attributes of its instances."""
+    methods = (method for method in vars(cls).values() if isinstance(method, FunctionType))
+    return {name for method in methods for name in method.__code__.co_names}
 
 
 def refuse(lacking: str) -> None:
-    """Raise ``UnsupportedTorch``: this version lacks something."""
+    """Raise ``UnsupportedTorch`` for a missing name."""
     raise UnsupportedTorch(f"torch {torch.__version__} is not supported: {lacking}")
 
 
 def _free_names(code: CodeType | None, function: str) -> tuple[str, ...]:
-    """The names that a function closes over, which another one defines."""
-    inner = (each for each in (code.co_consts if code else ()) if isinstance(each, CodeType))
-    return next((each.co_freevars for each in inner if each.co_name == function), ())
+    """Free variables of an inner function, given the code of the outer one."""
+    inner = (constant for constant in (code.co_consts if code else ()) if isinstance(constant, CodeType))
+    return next((nested.co_freevars for nested in inner if nested.co_name == function), ())
 
 
 _probe()
 
-# -- modules that PyTorch imports when it needs them ---------------------------------------------------------------
+# -- modules that PyTorch imports lazily ---------------------------------------------------------------------------
 
 FAKE_TENSOR_LOG = "torch._subclasses.fake_tensor"
-"""the name of the logger of operators that fail on fake tensors"""
+"""name of the logger for operators that fail on fake tensors"""
 
 
 def decompositions() -> dict[Any, Any]:
-    """How operators are taken apart."""
+    """PyTorch's table of decompositions: operator → function."""
     table: dict[Any, Any] = getattr(*_replaceable(import_module("torch._decomp"), "decomposition_table"))
     return table
 
 
 def export_module() -> ModuleType:
-    """The module of torch.export that prints what it gives up."""
+    """The module of ``torch.export`` that logs failures."""
     return import_module("torch.export._trace")
 
 
 def stance() -> tuple[Any, str] | None:
-    """The module and the name of the function that says of each compiled call whether it is compiled, if loaded."""
+    """Module and name of the function that decides whether a compiled call is compiled, if it is imported."""
     module = sys.modules.get("torch._dynamo.eval_frame")
     return None if module is None else _replaceable(module, "_callback_from_stance")
 
 
 def flex_device_check() -> tuple[Any, str] | None:
-    """The module and the name of the function by which flex attention refuses to be trained on a CPU, if loaded."""
+    """Module and name of the function with which flex attention rejects training on a CPU, if it is imported."""
     module = sys.modules.get("torch.nn.attention.flex_attention")
     return None if module is None else _replaceable(module, "_validate_device")
 
 
 def device_guard() -> tuple[Any, str] | None:
-    """Module and name of the function by which a FakeTensorMode prepares for a missing GPU, in versions that have it.
+    """Module and name of the function with which a FakeTensorMode prepares for a missing GPU, if there is one.
 
     PyTorch 2.10 crashes when a second thread calls it.
     """
@@ -212,19 +212,18 @@ def _replaceable(module: ModuleType, name: str) -> tuple[Any, str]:
 # -- modules -------------------------------------------------------------------------------------------------------
 
 module_call: Callable[..., Any] = nn.Module._call_impl
-"""how PyTorch calls a module"""
-_OF_PYTORCH = vars(nn.modules.module)
-_OF_ALL: dict[str, Any] = {
-    name: OrderedDict() for name in _OF_PYTORCH if name.startswith("_global_") and "hooks" in name
+"""PyTorch's call of a module"""
+_GLOBALS = vars(nn.modules.module)
+_NO_GLOBAL_HOOKS: dict[str, Any] = {
+    name: OrderedDict() for name in _GLOBALS if name.startswith("_global_") and "hooks" in name
 }
-called_alone = FunctionType(nn.Module._call_impl.__code__, {**_OF_PYTORCH, **_OF_ALL}, "_call_impl", None, None)
-"""How PyTorch calls a module, without the hooks that are registered for all modules of the process: whoever registers
-one looks at what runs, and would keep tensors without data."""
+called_alone = FunctionType(nn.Module._call_impl.__code__, {**_GLOBALS, **_NO_GLOBAL_HOOKS}, "_call_impl", None, None)
+"""PyTorch's call of a module without global module hooks, which would see and keep fake tensors."""
 
 
 @contextmanager
 def no_registration_hooks_left() -> Iterator[None]:
-    """Take away the hooks on registered buffers that an export has left: before 2.10 one that fails leaves its own."""
+    """Remove the hooks on registered buffers that a failed ``torch.export`` leaves before PyTorch 2.10."""
     hooks: dict[int, Any] = nn.modules.module._global_buffer_registration_hooks
     before = {*hooks}
     try:
@@ -236,7 +235,7 @@ def no_registration_hooks_left() -> Iterator[None]:
 
 
 def hooks_of_all_modules() -> tuple[Any, Any]:
-    """The hooks of the backward pass that are called for any module."""
+    """Global backward hooks of modules."""
     return nn.modules.module._global_backward_hooks, nn.modules.module._global_backward_pre_hooks
 
 
@@ -244,23 +243,23 @@ def hooks_of_all_modules() -> tuple[Any, Any]:
 
 
 def last_node(graph: fx.Graph) -> fx.Node:
-    """The node that was written down last; the graph's own root if there is none."""
+    """The last node; the root if the graph is empty."""
     return graph._root._prev
 
 
 def nodes_after(graph: fx.Graph, node: fx.Node) -> Iterator[fx.Node]:
-    """The nodes that were written down after another one."""
+    """The nodes after a node."""
     while node._next is not graph._root:
         node = node._next
         yield node
 
 
 def name_counts(graph: fx.Graph) -> dict[str, int]:
-    """How many names of each kind a graph has given: its own record, which names the next one."""
+    """The number of names of each kind in a graph; the graph names the next node by it."""
     return graph._graph_namespace._base_count
 
 
-# -- what PyTorch says of operators --------------------------------------------------------------------------------
+# -- tags of operators ---------------------------------------------------------------------------------------------
 
 _REDUCTION = getattr(torch.Tag, "reduction", None)
 _REDUCTIONS = frozenset(
@@ -269,11 +268,11 @@ _REDUCTIONS = frozenset(
         *("logsumexp", "max", "mean", "min", "nansum", "norm", "prod", "std", "std_mean", "sum", "var", "var_mean"),
     }
 )
-"""the operators that have this tag, for versions of PyTorch that have no such tag"""
+"""operators with the tag ``reduction``, for versions without this tag"""
 
 
 def is_reduction(op: OpOverload) -> bool:
-    """Whether it reduces its operand to fewer elements."""
+    """Whether an operator is a reduction."""
     if _REDUCTION is not None:
         return _REDUCTION in op.tags
     return str(op._schema.name).removeprefix("aten::") in _REDUCTIONS and "other" not in op._overloadname
@@ -287,12 +286,12 @@ _TAKES_GRAD = "requires_grad" in inspect.signature(FakeTensor.__new__).parameter
 def fake_tensor(
     mode: FakeTensorMode, meta: torch.Tensor, device: torch.device, grad: bool, parameter: bool
 ) -> FakeTensor:
-    """A fake tensor of a tensor on meta, which may require grad and be a parameter; where nothing is dispatched."""
+    """Make a fake tensor from a meta tensor; call it where nothing is dispatched."""
     if _TAKES_GRAD:
         return FakeTensor(mode, meta, device, requires_grad=grad, _is_param=parameter)
     fake = FakeTensor(mode, meta.requires_grad_(grad) if grad else meta, device)
     if parameter:
-        fake._is_param = True  # what isinstance asks for
+        fake._is_param = True  # for isinstance(fake, nn.Parameter)
     return fake
 
 
@@ -300,7 +299,7 @@ def fake_tensor(
 
 
 def integer_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """The product of matrices of eight-bit integers."""
+    """Product of int8 matrices."""
     return torch._int_mm(left, right)
 
 
@@ -308,58 +307,58 @@ def integer_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 
 def local_part(tensor: Any) -> torch.Tensor:
-    """What this process holds of a distributed tensor."""
+    """The local shard of a distributed tensor."""
     part: torch.Tensor = tensor._local_tensor
     return part
 
 
-# -- functions with a backward of their own ------------------------------------------------------------------------
+# -- custom autograd functions -------------------------------------------------------------------------------------
 
 APPLY_IS_PYTHON: bool = isinstance(vars(torch.autograd.Function)["apply"], classmethod)
-"""whether ``autograd.Function.apply`` is written in Python, and calls that of ``SingleLevelFunction``: before 2.15"""
+"""whether ``autograd.Function.apply`` is a Python function that calls ``SingleLevelFunction.apply``: before 2.15"""
 FunctionMeta: Any = type(torch.autograd.Function)
-"""the class of classes of autograd Functions"""
+"""metaclass of autograd Functions"""
 
 
 def function_apply() -> tuple[Any, str]:
-    """The class and the name by which autograd Functions are applied.
+    """Class and name of the function that applies autograd Functions.
 
-    Before 2.15 also of an ``apply`` that was taken earlier; since then such a one is C++, which looks up ``BACKWARD``
-    on the class and, when it has prepared everything, ``forward``.
+    Before 2.15 it also covers an ``apply`` that was looked up earlier. Since then ``apply`` is C++, which looks up
+    ``BACKWARD`` and then ``forward`` on the class.
     """
     return SingleLevelFunction if APPLY_IS_PYTHON else torch.autograd.Function, "apply"
 
 
 BACKWARD = "_backward_cls"
-"""the attribute of an autograd Function that nothing but ``apply`` looks up"""
+"""an attribute of an autograd Function that only ``apply`` looks up"""
 
 
 # -- backward passes -----------------------------------------------------------------------------------------------
 
 
 def engine() -> tuple[Any, str]:
-    """The module and the name of the function that runs a backward pass."""
+    """Module and name of the function that runs a backward pass."""
     return torch.autograd, "_engine_run_backward"
 
 
 def inference_guard() -> tuple[Any, str]:
-    """The module and the name of the class that ``torch.inference_mode`` enters."""
+    """Module and name of the class that ``torch.inference_mode`` enters."""
     return torch._C, "_InferenceMode"
 
 
 def sequence_number(function: Any) -> int:
-    """The number that autograd gave to a function when it was written down."""
+    """Sequence number of a node of autograd's graph."""
     return int(function._sequence_nr())
 
 
 def in_backward() -> bool:
-    """Whether a backward pass runs in this thread."""
+    """Whether this thread runs a backward pass."""
     return bool(current_graph_task() != -1)
 
 
 @contextmanager
 def no_modes_above(is_last: Callable[[Any], bool]) -> Iterator[None]:
-    """Modes of operators that were entered after a certain one are off while this is open."""
+    """A context without the dispatch modes that were entered after the one for which ``is_last`` is true."""
     above: list[Any] = []
     modes = _open_modes()
     while any(map(is_last, modes)) and not is_last(modes.pop()):
@@ -372,36 +371,36 @@ def no_modes_above(is_last: Callable[[Any], bool]) -> Iterator[None]:
 
 
 def python_kernels(op: OpOverload) -> list[Callable[..., Any]]:
-    """The Python functions that an operator of ``torch.library`` was made of, that for a CPU first."""
+    """Python kernels of an operator of ``torch.library``, that of the CPU first."""
     definition = OPDEFS.get(op._schema.name)
-    if definition is None:  # they were given to a Library, which keeps their places alone
+    if definition is None:  # registered with a Library, which stores only their keys
         namespace, name = op._schema.name.split("::")
         overload = f".{op._schema.overload_name}" if op._schema.overload_name else ""
         places = (DispatchKey.CPU, DispatchKey.CompositeExplicitAutograd)
         given = [key for key in places if f"{namespace}/{name}{overload}/{key.name}" in _impls]
         return [functools.partial(op._op_dk, key) for key in given]
-    of_devices = definition._backend_fns
-    found = (of_devices.get("cpu"), of_devices.get(None), definition._init_fn)
-    return [each for each in dict.fromkeys(found) if each is not None]
+    by_device = definition._backend_fns
+    kernels = (by_device.get("cpu"), by_device.get(None), definition._init_fn)
+    return [kernel for kernel in dict.fromkeys(kernels) if kernel is not None]
 
 
 def is_of_custom_operator(function: Any) -> bool:
-    """Whether a Function is the one that PyTorch makes of an operator of ``torch.library.custom_op``."""
+    """Whether PyTorch generated a Function for an operator of ``torch.library.custom_op``."""
     return getattr(function.forward, "__module__", "") == make_autograd_impl.__module__
 
 
 def is_function_call(operator: HigherOrderOperator) -> bool:
-    """Whether it is how a transformation of ``torch.func`` calls a Function, which it takes apart by itself."""
+    """Whether an operator is the call of a Function in a transform of ``torch.func``."""
     return operator is custom_function_call
 
 
 def is_of_transformation(function: Any) -> bool:
-    """Whether a Function is what a transformation of ``torch.func`` makes of one."""
+    """Whether a transform of ``torch.func`` generated a Function."""
     return getattr(function.forward, "__module__", "") == type(custom_function_call).__module__
 
 
 def applied_by(node: Any) -> Any:
-    """The Function that autograd has a tensor from, if it is one's own."""
+    """The custom Function of a node of autograd's graph, if it has one."""
     return getattr(type(node), "_forward_cls", None)
 
 
@@ -413,7 +412,7 @@ RECOMPUTED = getattr(torch.utils.checkpoint, "_RECOMPUTE", None)
 
 
 def saved_tensors_hooks() -> list[tuple[Any, Any]]:
-    """All hooks on saved tensors that are on, from the first; the last is the one that is called."""
+    """All active hooks on saved tensors, in order; the last one is called."""
     hooks: list[tuple[Any, Any]] = []
     try:
         while (top := top_saved_tensors_hooks(True)) is not None:
@@ -421,29 +420,29 @@ def saved_tensors_hooks() -> list[tuple[Any, Any]]:
             _pop_saved_tensors_hooks()
     finally:
         hooks.reverse()
-        for each in hooks:
-            _push_saved_tensors_hooks(*each)
+        for pair in hooks:
+            _push_saved_tensors_hooks(*pair)
     return hooks
 
 
 @contextmanager
 def no_saved_tensors_hooks() -> Iterator[None]:
-    """No hooks on saved tensors are on while this is open."""
+    """A context without hooks on saved tensors."""
     hooks = saved_tensors_hooks()
     for _ in hooks:
         _pop_saved_tensors_hooks()
     try:
         yield
     finally:
-        for each in hooks:
-            _push_saved_tensors_hooks(*each)
+        for pair in hooks:
+            _push_saved_tensors_hooks(*pair)
 
 
 def is_of_checkpoint(pack: Any) -> bool:
-    """Whether a hook on saved tensors is one that ``torch.utils.checkpoint`` put there."""
+    """Whether ``torch.utils.checkpoint`` registered a hook on saved tensors."""
     return getattr(pack, "__module__", "") == _HOOKS_OF_CHECKPOINTS
 
 
 def is_frame(value: Any) -> bool:
-    """Whether a value is PyTorch's record of a checkpointed region, which before 2.12 holds a tensor."""
+    """Whether a value is PyTorch's record of a checkpointed region, which before 2.12 has a tensor."""
     return isinstance(value, _CheckpointFrame)

@@ -209,27 +209,27 @@ class ReportData:
 
     def by_module(self, phase: Query = "forward") -> dict[str, int]:
         """Module path → FLOPs of the module and its children; the path of the model is ``""``."""
-        found = dict.fromkeys(self.modules, 0)
+        totals = dict.fromkeys(self.modules, 0)
         own: Counter[str] = Counter()
         for entry in self.entries:
             own[entry.path] += self._of(entry, phase)
         for inner, flops in own.items():
             for path in _with_parents(inner):
-                found[path] = found.get(path, 0) + flops
-        return found
+                totals[path] = totals.get(path, 0) + flops
+        return totals
 
     def by_operator(self, phase: Query = "forward") -> Counter[str]:
         """Operator → FLOPs, the most expensive first; with optimizer and gradient fan-in, if they cost anything."""
-        found: Counter[str] = Counter()
+        totals: Counter[str] = Counter()
         for entry in self.entries:
             flops = self._of(entry, phase)
             if flops or entry.kind == "call":
-                found[entry.operator] += flops
-        return Counter(dict(found.most_common()))
+                totals[entry.operator] += flops
+        return Counter(dict(totals.most_common()))
 
     def by_module_and_operator(self, phase: Query = "forward") -> dict[str, Counter[str]]:
         """Module path → operator → FLOPs."""
-        found: dict[str, Counter[str]] = {path: Counter() for path in self.modules}
+        totals: dict[str, Counter[str]] = {path: Counter() for path in self.modules}
         own: dict[str, Counter[str]] = {}
         for entry in self.entries:
             flops = self._of(entry, phase)
@@ -237,10 +237,10 @@ class ReportData:
                 own.setdefault(entry.path, Counter())[entry.operator] += flops
         for inner, counts in own.items():
             for path in _with_parents(inner):
-                counter = found.setdefault(path, Counter())
+                counter = totals.setdefault(path, Counter())
                 for operator, flops in counts.items():
                     counter[operator] += flops
-        return found
+        return totals
 
     def by_component(self, phase: Query = "forward") -> dict[str, int]:
         """Component → FLOPs, with the total as their sum; see ``graphflops.core.components``."""
@@ -256,11 +256,11 @@ class ReportData:
 
     def by_dtype(self, phase: Query = "forward") -> dict[str, Work]:
         """Dtype → operations by class, integer ones among them."""
-        found: dict[str, Work] = {}
+        totals: dict[str, Work] = {}
         for entry in self.entries:
             if work := _work((entry,), phase):
-                found[entry.dtype] = found.get(entry.dtype, ZERO) + work
-        return found
+                totals[entry.dtype] = totals.get(entry.dtype, ZERO) + work
+        return totals
 
     def unsupported_ops(self) -> Counter[str]:
         """Target → number of unsupported ops; ``unknown`` lists them one by one."""
@@ -390,7 +390,7 @@ def _with_parents(path: str) -> Iterator[str]:
         yield path
 
 
-def _nearest(path: str, known: Mapping[str, str]) -> str:
-    while path not in known:
+def _nearest(path: str, components: Mapping[str, str]) -> str:
+    while path not in components:
         path = path.rpartition(".")[0]
     return path

@@ -255,12 +255,12 @@ def _parts_of(
 ) -> tuple[ModelInfo, Costs, Convention, Notes]:
     if "" not in modules:
         raise InvalidData('has no module of the name "", the model itself', ".modules")
-    known: tuple[tuple[str, Iterable[str], Collection[str]], ...] = (
+    checks: tuple[tuple[str, Iterable[str], Collection[str]], ...] = (
         ("trainable", trainable, parameters),
         ("called", called, modules),
         ("routed", routed, modules),
     )
-    for field, names, allowed in known:
+    for field, names, allowed in checks:
         for name in names:
             if name not in allowed:
                 raise InvalidData(f"names {format_data(name)}, which this model does not have", f".{field}")
