@@ -1,8 +1,8 @@
-"""An ``autograd.Function`` that no rule names is counted by its own code, forward and backward.
+"""Custom functions: an ``autograd.Function`` without a rule is counted by the operators of its forward and backward.
 
-Its backward is run once on stand-ins, as soon as its forward has run. All that it calls is written down as work of the
-backward pass, done if a gradient comes to one of the results. The call itself is a node as well, which costs nothing:
-gradients flow through it to whatever its backward gives a gradient of.
+Its backward is run once on fake tensors, as soon as its forward has run. The operators that it runs are recorded as
+work of the backward pass, which is done if a gradient reaches one of the results. The call is a node as well, which is
+free: gradients flow through it to the operands that its backward returns a gradient of.
 """
 
 from __future__ import annotations
@@ -41,62 +41,62 @@ from graphflops.core.torch_compat import (
 from graphflops.rules.targets import qualified_name
 
 RESULT = "its forward's"
-"""the name under which such a call reads what its forward made"""
+"""name of the operand that lists the results of the forward"""
 PARAMETERS = "its parameters"
-"""the name under which such a call has what its backward adds up gradients of by itself"""
-_NEVER = Hook(print, lambda: None, (), "dgrad", "")
-"""of what is not counted: the hook of no gradient"""
+"""name of the operand that lists the leaves whose gradients the backward accumulates itself"""
+_NOT_COUNTED = Hook(print, lambda: None, (), "dgrad", "")
+"""the hook of operators that are not counted: no gradient triggers it"""
 
 
-def arguments(cls: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What a Function is applied to, by the names of its forward; what ``*rest`` takes is a tuple under that name."""
-    names = list(inspect.signature(cls.forward).parameters.values())
+def function_arguments(cls: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a Function by the names in its forward; those of ``*rest`` are a tuple under that name."""
+    parameters = list(inspect.signature(cls.forward).parameters.values())
     if cls.setup_context is torch.autograd.Function.setup_context:
-        names = names[1:]  # the first is ctx
-    found: dict[str, Any] = {}
-    for i, name in enumerate(names):
-        if name.kind is name.VAR_POSITIONAL:
-            found[name.name] = tuple(args[i:])
+        parameters = parameters[1:]  # the first is ctx
+    arguments: dict[str, Any] = {}
+    for i, parameter in enumerate(parameters):
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            arguments[parameter.name] = tuple(args[i:])
             break
         if i < len(args):
-            found[name.name] = args[i]
-    return {**found, **kwargs}
+            arguments[parameter.name] = args[i]
+    return {**arguments, **kwargs}
 
 
-def _operand_names(offered: Mapping[str, Any], many: int) -> list[str]:
-    """The name of the operand at each position."""
+def _operand_names(arguments: Mapping[str, Any], count: int) -> list[str]:
+    """The names of the first ``count`` operands."""
     names: list[str] = []
-    for name, value in offered.items():
-        left = many - len(names)
-        several = isinstance(value, tuple) and len(value) == left and name == list(offered)[-1]
-        names += [f"{name}.{i}" for i in range(left)] if several else [name]
-    return names[:many]
+    for name, value in arguments.items():
+        remaining = count - len(names)
+        is_variadic = isinstance(value, tuple) and len(value) == remaining and name == list(arguments)[-1]
+        names += [f"{name}.{i}" for i in range(remaining)] if is_variadic else [name]
+    return names[:count]
 
 
-class OwnCode:
-    """The calls of one trace that are counted so."""
+class CustomFunctions:
+    """The calls of one trace that are counted by the operators that they run."""
 
     def __init__(self, tracer: GraphWriter, handler: CallHandler) -> None:
         self.tracer = tracer
         self.handler = handler
         self._operators: dict[OpOverload, list[Callable[..., Any]]] = {}
-        self._ran: list[OpOverload] = []  # operators that were counted so
+        self._counted: list[OpOverload] = []  # operators that were counted by their Python function
         self._retained: list[RetainSavedTensors] = []
-        self._waiting: list[tuple[fx.Node, Callable[[Set[fx.Node]], None]]] = []
+        self._deferred: list[tuple[fx.Node, Callable[[Set[fx.Node]], None]]] = []
 
-    def call(self, apply: Callable[..., Any], cls: Any, args: Any, kwargs: Any, call: Callable[[], Any]) -> Any:
-        """The result of a Function: what its forward runs is written down, and what its backward does.
+    def call(self, apply: Callable[..., Any], cls: Any, args: Any, kwargs: Any, target: Callable[[], Any]) -> Any:
+        """The result of a Function, of which the operators of forward and backward are recorded.
 
-        ``call`` says afterwards under which name it is known; None if a rule spoke for what is in it.
+        ``target()`` returns afterwards what the call is a call of; None if a rule has counted it.
         """
         tracer = self.tracer
         if tracer.hook is not None or in_backward() or tracer.is_transformed():
-            return apply(*args, **kwargs)  # autograd itself runs its backward, if it comes to that
-        offered = arguments(cls, args, kwargs)
-        operands = {name: tracer.as_nodes(value) for name, value in offered.items()}
-        flows = tracer.requires_grad_of(offered)
-        given = tracer.as_nodes(tuple(args)), tracer.as_nodes(dict(kwargs))
-        retained = RetainSavedTensors() if any(each.frame is not None for each in tracer.regions.open()) else None
+            return apply(*args, **kwargs)  # autograd runs its backward itself, if it is needed
+        arguments = function_arguments(cls, args, kwargs)
+        operands = {name: tracer.as_nodes(value) for name, value in arguments.items()}
+        requires_grad = tracer.requires_grad_of(arguments)
+        nodes = tracer.as_nodes(tuple(args)), tracer.as_nodes(dict(kwargs))
+        retained = RetainSavedTensors() if any(region.frame is not None for region in tracer.regions.open()) else None
         self.tracer.own_code_depth += 1
         try:
             with retained.installed() if retained is not None else nullcontext():
@@ -104,200 +104,201 @@ class OwnCode:
         finally:
             self.tracer.own_code_depth -= 1
         run = None
-        if (named := call()) is not None:
-            tracer.descriptions.setdefault(named, f"{qualified_name(named)}: {BY_ITS_OWN_CODE}")
-            names = _operand_names(offered, len(args))
-            run = self._backward_of(result, apply, cls, named, given, names, operands, flows)
+        if (called := target()) is not None:
+            tracer.descriptions.setdefault(called, f"{qualified_name(called)}: {BY_ITS_OWN_CODE}")
+            names = _operand_names(arguments, len(args))
+            run = self._record_backward(result, apply, cls, called, nodes, names, operands, requires_grad)
         if retained is not None and run is not None:
             self._retained.append(retained)
         elif retained is not None:
             retained.clear()
         return result
 
-    def _backward_of(
+    def _record_backward(
         self,
         result: Any,
         apply: Any,
         cls: Any,
-        named: Any,
-        given: tuple[Any, Any],
+        called: Any,
+        nodes: tuple[Any, Any],
         names: Sequence[str],
         operands: Mapping[str, Any],
-        flows: dict[fx.Node, bool],
+        requires_grad: dict[fx.Node, bool],
     ) -> Callable[[Set[fx.Node]], None] | None:
-        """Write down the call, if gradients go through it, and its backward; what is to run it if it has to wait."""
+        """Record the call, if a result requires grad, and its backward; returns a function that runs a deferred one."""
         tracer = self.tracer
         results = list(result) if isinstance(result, (tuple, list)) else [result]
         with tracer.paused(), DisableTorchFunction():
-            through = [torch.is_tensor(each) and each.requires_grad for each in results]
-        if not any(through):
+            differentiable = [torch.is_tensor(part) and part.requires_grad for part in results]
+        if not any(differentiable):
             return None
-        node = tracer.create_node("call_function", apply, *given)
-        self._call(node, named, operands, flows, result)
-        parts = [tracer.nodes[id(each)] if does else None for each, does in zip(results, through, strict=True)]
-        tracer.read_by_repeats.update(each for each in parts if each is not None)
+        node = tracer.create_node("call_function", apply, *nodes)
+        self._record_call(node, called, operands, requires_grad, result)
+        pairs = list(zip(results, differentiable, strict=True))
+        parts = [tracer.nodes[id(part)] if has_grad else None for part, has_grad in pairs]
+        tracer.read_by_repeats.update(part for part in parts if part is not None)
         with DisableTorchFunction():
-            contexts = [each.grad_fn for each, does in zip(results, through, strict=True) if does]
-            ctx = next((each for each in contexts if applied_by(each) is cls), None)
+            contexts = [part.grad_fn for part, has_grad in pairs if has_grad]
+            ctx = next((context for context in contexts if applied_by(context) is cls), None)
         if ctx is None:
-            record_of(node).own_code = "its results are views that were written to, which have another history"
+            record_of(node).own_code = "its results are views that were written to, and have another grad_fn"
             return None
         zeros = materializes_grads(ctx)
-        if zeros or sum(through) == 1:
-            self._run_backward(node, cls, ctx, given[0], names, results, parts, zeros)
+        if zeros or sum(differentiable) == 1:
+            self._run_backward(node, cls, ctx, nodes[0], names, results, parts, zeros)
             return None
-        tracer.on_unrepeatable()  # it asks which of its results have a gradient
+        tracer.on_unrepeatable()  # it depends on which of its results have a gradient
 
         def run(live: Set[fx.Node]) -> None:
-            some = [each if each in live else None for each in parts]
-            if any(some):
-                self._run_backward(node, cls, ctx, given[0], names, results, some, zeros)
+            reached = [part if part in live else None for part in parts]
+            if any(reached):
+                self._run_backward(node, cls, ctx, nodes[0], names, results, reached, zeros)
 
-        self._waiting.append((node, run))
+        self._deferred.append((node, run))
         return run
 
-    def is_of_python(self, op: OpOverload) -> bool:
-        """Whether an operator that no rule names is counted by the Python function that it was made of."""
+    def has_python_kernel(self, op: OpOverload) -> bool:
+        """Whether an operator without a rule is counted by the Python function that it was registered with."""
         if op not in self._operators:
             tracer = self.tracer
-            unknown = op.namespace != "aten" and tracer.book.find(op) is None and not tracer.is_opaque(op)
-            self._operators[op] = python_kernels(op) if unknown else []
+            is_unknown = op.namespace != "aten" and tracer.book.find(op) is None and not tracer.is_opaque(op)
+            self._operators[op] = python_kernels(op) if is_unknown else []
         return bool(self._operators[op])
 
-    def operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
-        """The result of an operator by its Python function, whose operators are written down; the operator if it fails.
+    def call_operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
+        """The result of an operator by its Python function, whose operators are recorded; if it fails, the operator is.
 
-        No gradient goes through these: it has a Function of its own if it has one.
+        No gradient flows through these: an operator with a backward has a Function of its own.
         """
         tracer = self.tracer
-        given = tracer.as_nodes(tuple(args)), tracer.as_nodes(dict(kwargs))
-        flows = dict.fromkeys(tracer.requires_grad_of((args, kwargs)), False)
+        nodes = tracer.as_nodes(tuple(args)), tracer.as_nodes(dict(kwargs))
+        requires_grad = dict.fromkeys(tracer.requires_grad_of((args, kwargs)), False)
         for kernel in self._operators[op]:
             last = last_node(tracer.graph)
             try:
-                result = self.inside(kernel, args, kwargs)
+                result = self.call_inside(kernel, args, kwargs)
             except FoldingAborted:
                 raise
-            except Exception:  # it needs data, or a device: it is unknown, and what did run of it is not counted
+            except Exception:  # it needs data, or a device: the operator is unknown, and what did run is not counted
                 for node in nodes_after(tracer.graph, last):
-                    record_of(node).hook = _NEVER
+                    record_of(node).hook = _NOT_COUNTED
                 continue
-            self._ran.append(op)
+            self._counted.append(op)
             tracer.descriptions.setdefault(op, f"{qualified_name(op)}: {BY_ITS_OWN_CODE}")
             if any(map(torch.is_tensor, tree_leaves(result))):
-                node = tracer.create_node("call_function", op, *given)
-                self._call(node, op, {"arguments": list(flows)}, flows, result)
+                node = tracer.create_node("call_function", op, *nodes)
+                self._record_call(node, op, {"arguments": list(requires_grad)}, requires_grad, result)
             return result
         return tracer.record_operator(op, args, kwargs, op)
 
-    def inside(self, kernel: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """The result of what an operator runs, which is written down, where autograd does not look on."""
+    def call_inside(self, kernel: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """The result of a kernel below autograd, whose operators are recorded."""
         tracer = self.tracer
         self.tracer.own_code_depth += 1
         try:
             is_function = inspect.isfunction(kernel)
-            seen = intercept(self.handler, tracer.values) if is_function else intercept_operators(self.handler)
-            with seen, torch.no_grad():
+            interception = intercept(self.handler, tracer.values) if is_function else intercept_operators(self.handler)
+            with interception, torch.no_grad():
                 return kernel(*args, **kwargs)
         finally:
             self.tracer.own_code_depth -= 1
 
-    def of_operator(self, apply: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:
-        """The result of the Function of an operator, which is as any other if the operator is counted by its code."""
-        before = len(self._ran)
-        return self.call(apply, cls, args, kwargs, lambda: self._ran[-1] if len(self._ran) > before else None)
+    def call_operator_function(self, apply: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:
+        """The result of the Function of an operator, which is recorded if the operator is counted by its function."""
+        counted = len(self._counted)
+        return self.call(apply, cls, args, kwargs, lambda: self._counted[-1] if len(self._counted) > counted else None)
 
-    def _call(
-        self, node: fx.Node, call: Any, operands: Mapping[str, Any], flows: dict[fx.Node, bool], result: Any
+    def _record_call(
+        self, node: fx.Node, call: Any, operands: Mapping[str, Any], requires_grad: dict[fx.Node, bool], result: Any
     ) -> None:
-        """Write down a call whose work is that of what it ran."""
+        """Record a call whose work is that of the operators that it ran."""
         tracer = self.tracer
         results = result if isinstance(result, (tuple, list)) else [result]
-        made = [tracer.as_nodes(each) for each in results if torch.is_tensor(each)]
-        for each in made:
-            flows.setdefault(each, False)
+        result_nodes = [tracer.as_nodes(part) for part in results if torch.is_tensor(part)]
+        for result_node in result_nodes:
+            requires_grad.setdefault(result_node, False)
         node.meta["record"] = NodeRecord(
             call=call,
-            operands={**operands, RESULT: made},
+            operands={**operands, RESULT: result_nodes},
             module_path=tracer.module_paths[-1],
             line=tracer.current_line(),
-            requires_grad=flows,
+            requires_grad=requires_grad,
             own_code="",
             place=tracer.place_without_calls(),
         )
         tracer.register(node, result)
-        tracer.read_by_repeats.update(made)
+        tracer.read_by_repeats.update(result_nodes)
 
-    def run_those_that_wait(self, outputs: Mapping[fx.Node, bool]) -> None:
-        """Run the backward of each that does otherwise if no gradient comes to one of its results."""
-        for node, run in reversed(self._waiting):
+    def run_deferred(self, outputs: Mapping[fx.Node, bool]) -> None:
+        """Run the backward of each call that depends on which of its results have a gradient."""
+        for node, run in reversed(self._deferred):
             self.tracer.module_paths.append(record_of(node).module_path or "")
             try:
                 run(_live(self.tracer.graph, outputs))
             finally:
                 self.tracer.module_paths.pop()
-        self._waiting.clear()
-        for each in self._retained:
-            each.clear()
+        self._deferred.clear()
+        for retained in self._retained:
+            retained.clear()
 
     def _run_backward(
         self,
         node: fx.Node,
         cls: Any,
         ctx: Any,
-        given: Sequence[Any],
+        args: Sequence[Any],
         names: Sequence[str],
         results: Sequence[Any],
-        through: Sequence[fx.Node | None],
+        parts: Sequence[fx.Node | None],
         zeros: bool,
     ) -> None:
-        """Run a backward on what comes to each result, and write down what it runs."""
+        """Run a backward on fake gradients of the results, and record its operators."""
         tracer = self.tracer
-        triggers = tuple(each for each in through if each is not None)
+        triggers = tuple(part for part in parts if part is not None)
         hook = Hook(cls.backward, lambda: None, triggers, "dgrad", tracer.module_paths[-1])
-        gradients = self._gradients(node, results, through, zeros)
+        gradients = self._gradients(node, results, parts, zeros)
         last = last_node(tracer.graph)
         returned: list[Any] = []
 
         def run() -> None:
             with intercept_functions(self.handler, tracer.values):
-                found = ctx.apply(*gradients)
-            returned.extend(found if isinstance(found, (tuple, list)) else [found])
+                grad_inputs = ctx.apply(*gradients)
+            returned.extend(grad_inputs if isinstance(grad_inputs, (tuple, list)) else [grad_inputs])
 
-        with self._leaves_as_they_were() as accumulated, _aside():
+        with self._restored_gradients() as accumulated, _outermost_context():
             tracer.hook = hook
             try:
                 run_in_backward_pass(tracer, run)
             except FoldingAborted:
                 raise
-            except Exception as error:  # what of it did run is counted
+            except Exception as error:  # the operators that did run are counted
                 record_of(node).own_code = shortened(format_error(error).splitlines()[0], 300)
             finally:
                 tracer.hook = None
-                into = accumulated()
-        self._lead(node, hook, list(nodes_after(tracer.graph, last)), given, names, returned, into)
+                leaf_gradients = accumulated()
+        self._attribute(node, hook, list(nodes_after(tracer.graph, last)), args, names, returned, leaf_gradients)
 
-    def _gradients(self, node: fx.Node, results: Sequence[Any], through: Sequence[Any], zeros: bool) -> list[Any]:
-        """What comes to each result: a gradient; where none can come, zeros or None, as PyTorch does."""
+    def _gradients(self, node: fx.Node, results: Sequence[Any], parts: Sequence[Any], zeros: bool) -> list[Any]:
+        """A fake gradient of each result; zeros or None where there is none, as in PyTorch."""
         tracer = self.tracer
         gradients: list[Any] = []
-        for i, (each, flows) in enumerate(zip(results, through, strict=True)):
-            if not (torch.is_tensor(each) and (zeros or flows is not None)):
+        for i, (result, part) in enumerate(zip(results, parts, strict=True)):
+            if not (torch.is_tensor(result) and (zeros or part is not None)):
                 gradients.append(None)
                 continue
             with tracer.paused():
-                gradient = tracer.gradient_like(each)
-            owner = tracer.module_paths[-1]
-            name = ".".join(filter(None, (owner, node.name, f"gradient_{i}")))
+                gradient = tracer.gradient_like(result)
+            module_path = tracer.module_paths[-1]
+            name = ".".join(filter(None, (module_path, node.name, f"gradient_{i}")))
             source = tracer.create_named_node("get_attr", name, (), {})
-            record_of(source).module_path = owner
+            record_of(source).module_path = module_path
             tracer.register(source, gradient)
             gradients.append(gradient)
         return gradients
 
     @contextmanager
-    def _leaves_as_they_were(self) -> Iterator[Callable[[], dict[fx.Node, Any]]]:
-        """What autograd adds up in ``.grad`` while this is open is told, and taken out again."""
+    def _restored_gradients(self) -> Iterator[Callable[[], dict[fx.Node, Any]]]:
+        """Restore the ``.grad`` of all leaves; yields a function that returns those accumulated meanwhile, by node."""
         tracer = self.tracer
         before: dict[int, tuple[torch.Tensor, Any]] = {}
 
@@ -328,66 +329,66 @@ class OwnCode:
                 for leaf, gradient in before.values():
                     leaf.grad = gradient
 
-    def _lead(
+    def _attribute(
         self,
         node: fx.Node,
         hook: Hook,
         nodes: Sequence[fx.Node],
-        given: Sequence[Any],
+        args: Sequence[Any],
         names: Sequence[str],
         returned: Sequence[Any],
         accumulated: Mapping[fx.Node, Any],
     ) -> None:
-        """Say of what ran in the backward which gradients it is for, and of which operands there are any."""
+        """Note of each operator of a backward which gradients it is for, and which operands have gradients."""
         tracer, record = self.tracer, record_of(node)
-        leads: dict[fx.Node, set[str]] = {}
-        flows = record.requires_grad
-        assert flows is not None
+        gradients_by_node: dict[fx.Node, set[str]] = {}
+        requires_grad = record.requires_grad
+        assert requires_grad is not None
         for name, gradient in zip(names, returned, strict=False):
-            if torch.is_tensor(gradient) and (made := tracer.nodes.get(id(gradient))) is not None:
-                leads.setdefault(made, set()).add(name)
+            if torch.is_tensor(gradient) and (source := tracer.nodes.get(id(gradient))) is not None:
+                gradients_by_node.setdefault(source, set()).add(name)
         if accumulated:
             record.operands[PARAMETERS] = list(accumulated)
         for i, (leaf, gradient) in enumerate(accumulated.items()):
             name = f"{PARAMETERS}.{i}"
-            flows[leaf] = True
-            if (made := tracer.nodes.get(id(gradient))) is not None:
-                leads.setdefault(made, set()).add(name)
+            requires_grad[leaf] = True
+            if (source := tracer.nodes.get(id(gradient))) is not None:
+                gradients_by_node.setdefault(source, set()).add(name)
             if leaf in nodes:
-                node.prepend(leaf)  # it was first met in the backward
-        for each in reversed(nodes):
-            found = leads.get(each, set())
-            for read in (*each.all_input_nodes, *(record_of(each).requires_grad or ())):
-                leads.setdefault(read, set()).update(found)
-            if record_of(each).hook is hook:
-                record_of(each).hook = replace(hook, gradients=frozenset(found))
+                node.prepend(leaf)  # its first use is in the backward
+        for inner in reversed(nodes):
+            gradients = gradients_by_node.get(inner, set())
+            for operand in (*inner.all_input_nodes, *(record_of(inner).requires_grad or ())):
+                gradients_by_node.setdefault(operand, set()).update(gradients)
+            if record_of(inner).hook is hook:
+                record_of(inner).hook = replace(hook, gradients=frozenset(gradients))
         if not record.own_code:
-            flowing = {each for each, gradient in zip(given, returned, strict=False) if gradient is not None}
-            for operand in flows:
-                if operand not in flowing and operand not in accumulated:
-                    flows[operand] = False
+            with_gradient = {node for node, gradient in zip(args, returned, strict=False) if gradient is not None}
+            for operand in requires_grad:
+                if operand not in with_gradient and operand not in accumulated:
+                    requires_grad[operand] = False
 
 
 def _live(graph: fx.Graph, outputs: Mapping[fx.Node, bool]) -> set[fx.Node]:
-    """The nodes that a gradient of one of the outputs comes to."""
-    live = {node for node, flows in outputs.items() if flows}
-    of_repeat = False  # whether a result is live of the block that comes next, which repeats another one
+    """The nodes that a gradient of one of the outputs reaches."""
+    live = {node for node, requires_grad in outputs.items() if requires_grad}
+    reaches_repeat = False  # whether a result of the repeated block before is live
     for node in reversed(graph.nodes):
         record = record_of(node)
-        if of_repeat and record.repeat is not None:
-            of_repeat = False
-            live.update(each for each in record.repeat.inputs if each is not None)
+        if reaches_repeat and record.repeat is not None:
+            reaches_repeat = False
+            live.update(operand for operand in record.repeat.inputs if operand is not None)
         if node not in live:
             continue
-        of_repeat = of_repeat or record.part_of is not None
+        reaches_repeat = reaches_repeat or record.part_of is not None
         flows = dict.fromkeys(node.all_input_nodes, True) if record.requires_grad is None else record.requires_grad
-        live.update(each for each, does in flows.items() if does)
+        live.update(operand for operand, requires_grad in flows.items() if requires_grad)
     return live
 
 
 @contextmanager
-def _aside() -> Iterator[None]:
-    """Without what a program has open where a Function is called: its backward runs outside of all that."""
+def _outermost_context() -> Iterator[None]:
+    """Run a backward without the modes, hooks and autocast that are active where its Function is called."""
     with no_saved_tensors_hooks(), no_modes_above(is_interceptor), ExitStack() as stack:
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):

@@ -19,7 +19,7 @@ from graphflops.capture.call_arguments import arguments_by_name
 from graphflops.capture.checkpoints import DispatchedOp, RegionPosition
 from graphflops.capture.cleanup import close_regions, drop_bookkeeping
 from graphflops.capture.constant_propagation import ConstantPropagation
-from graphflops.capture.custom_functions import OwnCode, arguments
+from graphflops.capture.custom_functions import CustomFunctions, function_arguments
 from graphflops.capture.distributed import distribution_note
 from graphflops.capture.facts import constants_of, input_names, inputs_of, modules_of, parameters_of
 from graphflops.capture.failures import failure_message
@@ -75,7 +75,7 @@ class Tracer(GraphWriter):
         super().__init__(root, book, values, opaque, expanded)
         self.name = root.name if isinstance(root, FunctionModule) else type(root).__name__
         self.steps = Steps(self)
-        self.own_code = OwnCode(self, self)
+        self.custom_functions = CustomFunctions(self, self)
         self.folding = Folding(self, [])
         self.on_call_begins, self.on_call_written = self.steps.begin, self.steps.wrote
         self.copier.on_optimizer_copied = self.steps.watch
@@ -120,7 +120,7 @@ class Tracer(GraphWriter):
                     outputs = self._outputs(result)
                     untrained = no_gradient_warning(result) if grad and self._is_without_gradient(outputs) else ""
                     if grad:
-                        self.own_code.run_those_that_wait(self.requires_grad_of(outputs))
+                        self.custom_functions.run_deferred(self.requires_grad_of(outputs))
                         run_in_backward_pass(self, lambda: run_backward_hooks(self, self.hooks))
             except (GraphflopsError, FoldingAborted):
                 raise
@@ -311,13 +311,13 @@ class Tracer(GraphWriter):
             run, _, *inputs = args
             return self.regions.run_reentrant(run, inputs)
         if is_of_custom_operator(cls):
-            return self.own_code.of_operator(apply, cls, args, kwargs)
+            return self.custom_functions.call_operator_function(apply, cls, args, kwargs)
         if cls.forward.__module__.split(".")[0] == "torch" and not is_of_transformation(cls):
             return apply(*args, **kwargs)
         rule = self.book.find(cls)
         if rule is None and not self.is_opaque(cls):
-            return self.own_code.call(apply, cls, args, kwargs, lambda: cls)
-        named = arguments(cls, args, kwargs)
+            return self.custom_functions.call(apply, cls, args, kwargs, lambda: cls)
+        named = function_arguments(cls, args, kwargs)
         modules = {name: value for name, value in named.items() if isinstance(value, nn.Module)}
         for name, module in modules.items():
             self._is_called(module)
@@ -377,10 +377,10 @@ class Tracer(GraphWriter):
         is_empty = op is torch.ops.aten.empty.memory_format and 0 in args[0]  # each batch norm makes one
         if is_empty or not self.recording or op.namespace in ("prim", "profiler"):
             return self.run_operator(op, args, kwargs)
-        if self.own_code.is_of_python(op):
-            return self.own_code.operator(op, args, kwargs)
+        if self.custom_functions.has_python_kernel(op):
+            return self.custom_functions.call_operator(op, args, kwargs)
         if self._runs_others(op):
-            return self.own_code.inside(op.decompose, args, kwargs)
+            return self.custom_functions.call_inside(op.decompose, args, kwargs)
         return self.record_operator(op, args, kwargs, op)
 
     def _runs_others(self, op: OpOverload) -> bool:

@@ -379,7 +379,7 @@ class TestGivenGraphs:
 
         model = Stack([Block(index) for index in range(8)], careful)
         folded, unfolded = both(model, torch.zeros(8, 8, 4))
-        assert "exported by torch.export" in folded.capture[0]
+        assert "exported by torch.export" in folded.capture_notes[0]
         assert dumps(folded) == dumps(unfolded)
         assert calls_of(model) < calls_of(model, fold=False) - 5 * 6
 
