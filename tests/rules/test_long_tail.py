@@ -16,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from graphflops import Work, analyze, spec
 from graphflops.analysis.mac_counter import MacCount, count_macs
+from graphflops.core.sizes import size_min
 from graphflops.rules.loading import shipped
-from graphflops.rules.templates import ceil_log2, least
+from graphflops.rules.templates import ceil_log2
 
 grouped_mm = getattr(F, "grouped_mm", None) or torch._grouped_mm
 """public since PyTorch 2.10"""
@@ -176,7 +177,7 @@ class TestDecompositions:
 
     def test_the_smaller_of_two_sizes_in_symbols(self) -> None:
         n = sympy.Symbol("n", integer=True, positive=True)
-        assert least(n, 5).subs(n, 3) == least(3, 5) == 3
+        assert size_min(n, 5).subs(n, 3) == size_min(3, 5) == 3
 
 
 def margins(x: list[Any], labels: list[int]) -> Any:
