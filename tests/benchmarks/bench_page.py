@@ -102,6 +102,11 @@ def bars(known: Mapping[str, Row], found: Mapping[str, Measured]) -> list[Bar]:
         _depth(known, found),
         _memory(known, found),
         *_light(found.get("start_up", {"runs": []})["runs"]),
+        _at_most(
+            "Called with tokens alone, which makes a cache that each block writes, that Llama's step keeps to a tenth",
+            _step(found.get("llama_405b_tokens", {})),
+            0.1,
+        ),
     ]
 
 

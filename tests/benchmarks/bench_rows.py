@@ -84,12 +84,17 @@ def _language() -> list[Row]:
         llama("llama_8b", layers=32, width=4096, heads=32, inner=14336),
         llama("llama_70b", layers=80, width=8192, heads=64, inner=28672),
         llama("llama_405b", layers=126, width=16384, heads=128, inner=53248),
+        llama("llama_8b_tokens", layers=32, width=4096, heads=32, inner=14336, only_tokens=True),
+        llama("llama_405b_tokens", layers=126, width=16384, heads=128, inner=53248, only_tokens=True),
         Row("mixtral", "transformers, 8 × 7 billion, sequence 4096", mixtral, lambda: masked(4096)),
     ]
 
 
-def llama(name: str, *, layers: int, width: int, heads: int, inner: int) -> Row:
-    """Of the third generation: 8 heads for keys and values, a vocabulary of 128256."""
+def llama(name: str, *, layers: int, width: int, heads: int, inner: int, only_tokens: bool = False) -> Row:
+    """Of the third generation: 8 heads for keys and values, a vocabulary of 128256.
+
+    With ``only_tokens`` it is called as people call it: transformers makes a cache that each block writes.
+    """
 
     def load() -> Build:
         from transformers import LlamaConfig, LlamaForCausalLM
@@ -102,12 +107,14 @@ def llama(name: str, *, layers: int, width: int, heads: int, inner: int) -> Row:
             intermediate_size=inner,
             vocab_size=128256,
             max_position_embeddings=8192,
-            use_cache=False,
+            use_cache=only_tokens,
         )
         return lambda: LlamaForCausalLM(config).to(torch.bfloat16)
 
-    alone = llama(f"{name}, one block", layers=1, width=width, heads=heads, inner=inner) if layers > 1 else None
-    return Row(name, f"transformers, {layers} blocks, sequence 8192", load, lambda: masked(8192), alone=alone)
+    one = f"{name}, one block"
+    alone = llama(one, layers=1, width=width, heads=heads, inner=inner, only_tokens=only_tokens) if layers > 1 else None
+    about = f"transformers, {layers} blocks, sequence 8192" + (", called with tokens alone" if only_tokens else "")
+    return Row(name, about, load, lambda: ((tokens(1, 8192),), {}) if only_tokens else masked(8192), alone=alone)
 
 
 def _depths() -> list[Row]:
