@@ -1,8 +1,8 @@
-"""Costs of Ops by their rules. Every Op without a rule is found before anything is reported."""
+"""Costs of Ops by their rules; every Op without a rule is collected before anything is reported."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,52 +21,53 @@ from graphflops.rules.rule import Rule
 
 @dataclass(frozen=True, slots=True)
 class OpCosts:
-    """The costs of a graph's Ops: name of an Op → its rule and Cost; and the Ops, or gradients, without a rule."""
+    """Costs of a graph's Ops: name of an Op → its rule and Cost; and the Ops, or gradients, without a rule."""
 
     costs: Mapping[str, tuple[Rule, Cost]] = field(default_factory=dict)
     unknown: tuple[Unknown, ...] = ()
     recomputed: Mapping[str, Mapping[Hashable, Work]] = field(default_factory=dict)
-    """name of an Op → checkpointed region that keeps some of its results → the work of the operators that run again"""
+    """name of an Op → checkpointed region that saves some of its results → work of the operators that run again"""
 
 
 def apply_rules(
     graph: OpGraph, book: RuleBook, options: Mapping[str, Any] | None = None, *, strict: bool = False
 ) -> OpCosts:
-    """Return the cost of every call by its rule; rules may name ``options`` of the analysis beside the arguments.
+    """Return the cost of every call by its rule; a rule may request ``options`` of the analysis like arguments.
 
     Raises:
-        RuleError: a rule is wrong; the message names rule, file, line, and the Op. For a rule of an installed package
-            only if strict: else its calls are unknown, with this reason.
+        RuleError: a rule is wrong; the message has the rule, its file and line, and the Op. If a rule of an installed
+            package is wrong, this is raised only if strict; otherwise its calls are unknown, with this reason.
     """
     costs: dict[str, tuple[Rule, Cost]] = {}
     unknown: list[Unknown] = []
     recomputed: dict[str, dict[Hashable, Work]] = {}
-    answers = RuleCache(lambda rule, offered: rule.evaluate(offered))
+    cache = RuleCache(lambda rule, arguments: rule.evaluate(arguments))
     for op in graph.calls():
         rule = OF_ITS_OWN_CODE if op.own_code is not None else book.find(op.call)
         if op.own_code and op.needs_grad:
-            unknown.append(_unknown(op, f"no rule names it, and its own backward does not run here: {op.own_code}"))
+            unknown.append(_unknown(op, f"no rule, and its own backward does not run on fake tensors: {op.own_code}"))
         if rule is None:
-            unknown.append(_unknown(op, "no rule names it"))
+            unknown.append(_unknown(op, "no rule"))
             continue
         package = book.plugin_of(rule)
+        arguments = call_arguments(op, options)
         try:
             with error_context(op):
-                cost = answers.get(rule, call_arguments(op, options))
+                cost = cache.get(rule, arguments)
                 if package:
-                    symbolic(rule, call_arguments(op, options))  # an impure rule is found now, not as a formula
+                    symbolic(rule, arguments)  # raises now, not when the formula is read, if it branches on sizes
         except NotSupported as error:
             unknown.append(_unknown(op, str(error)))
             continue
         except RuleError as error:
             if strict or not package:
                 raise
-            *said, _ = map(str.strip, str(error).splitlines())  # the last line is where, which the Op has
-            unknown.append(_unknown(op, f"{' '.join(said)} (of {package})"))
+            *lines, _ = map(str.strip, str(error).splitlines())  # the last line is the location, which the Op has
+            unknown.append(_unknown(op, f"{' '.join(lines)} (of {package})"))
             continue
         costs[op.name] = (rule, cost)
-        if parts := dict(_recomputed(op, book, options or {})):
-            recomputed[op.name] = parts
+        if regions := dict(_recomputed(op, book, options or {})):
+            recomputed[op.name] = regions
         missing = [name for name in sorted(op.needs_grad) if not any(covers(key, name) for key in cost.grads)]
         if missing:
             with error_context(op):
@@ -76,21 +77,25 @@ def apply_rules(
 
 
 def _recomputed(op: Op, book: RuleBook, options: Mapping[str, Any]) -> Iterator[tuple[Hashable, Work]]:
-    """Yield each region that keeps some results, with the work of the operators that run again; none without a rule."""
-    for region, only in op.runs_again.items():
-        rules = [book.find(call) for call, _ in only or ()]
-        if only is None or None in rules:
+    """Yield each region that saves some results of an Op, with the work of the operators in it that run again.
+
+    A region with an operator that has no rule, or whose rule fails, is left out.
+    """
+    for region, calls in op.recomputed_in.items():
+        rules = [book.find(operator) for operator, _ in calls or ()]
+        if calls is None or None in rules:
             continue
         with suppress(RuleError):
-            priced = zip(rules, only, strict=True)
-            offers = [
-                (rule, {**options, "grad_outputs": frozenset(), **offered}) for rule, (_, offered) in priced if rule
+            works = [
+                rule.evaluate({**options, "grad_outputs": frozenset(), **arguments}).forward
+                for rule, (_, arguments) in zip(rules, calls, strict=True)
+                if rule is not None
             ]
-            yield region, sum((rule.evaluate(offered).forward for rule, offered in offers), ZERO)
+            yield region, sum(works, ZERO)
 
 
 def expand_repeats(graph: OpGraph, unknown: Sequence[Unknown]) -> tuple[Unknown, ...]:
-    """Return the Ops without a rule, at each place where their block is repeated, in order."""
+    """Return the Ops without a rule in order, those of a repeated block once for each of its repeats."""
     if not unknown:
         return ()
     by_op: dict[str, list[Unknown]] = {}
@@ -118,45 +123,44 @@ def error_context(op: Op) -> Iterator[None]:
 
 
 def _check_gradient_keys(op: Op, rule: Rule, cost: Cost, missing: Sequence[str]) -> None:
-    """Raise if a gradient is missing and another one has the name of no input: it is misspelled."""
-    inputs = {*op.arguments, *(each.name for each in op.operands)}
-    names = [name for key in cost.grads for name in key.split("|")]
-    unknown_keys = [name for name in names if not any(covers(name, each) for each in inputs)]
+    """Raise if a gradient is missing and a key of ``grads`` is not an input: it is probably misspelled."""
+    operands = {operand.name for operand in op.operands}
+    inputs = operands.union(op.arguments)
+    keys = [name for key in cost.grads for name in key.split("|")]
+    unknown_keys = [key for key in keys if not any(covers(key, name) for name in inputs)]
     if unknown_keys:
         raise RuleError(
-            f"{rule.source}: rule {rule.name} gives a gradient of {', '.join(unknown_keys)}, which is no input, "
-            f"and none of {', '.join(missing)}; inputs are {', '.join(sorted(each.name for each in op.operands))}"
+            f"{rule.source}: rule {rule.name} has unknown gradient keys {', '.join(map(repr, unknown_keys))}, and none "
+            f"for {', '.join(missing)}; inputs are {', '.join(sorted(operands))}"
         )
 
 
 def call_arguments(op: Op, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return everything that a rule may name: operands, parameters, attributes, options, ``out`` and ``grad_outputs``.
+    """Return everything that a rule may request, by name.
 
-    ``grad_outputs`` are the indices of the results through which a gradient comes back.
+    These are the operands, the parameters and attributes of a module, the options of the analysis, ``out``, and
+    ``grad_outputs``: the indices of the results that have a gradient.
     """
     grad_outputs = frozenset(index or 0 for index in op.fan_in)
     return {**(options or {}), "grad_outputs": grad_outputs, **op.arguments, "out": op.out}
 
 
 def describe(op: Op) -> str:
-    """Describe an Op in one line: path, target, shapes, and the user's source line."""
-    shapes = f"{', '.join(str(each.spec) for each in op.operands)} -> {', '.join(map(str, op.outputs))}"
-    return f"{op.module_path or 'the model itself'}: {op.target}: {shapes}, {op.line}"
+    """Return an Op as one line: module path, target, shapes, and the user's source line."""
+    inputs = ", ".join(str(operand.spec) for operand in op.operands)
+    outputs = ", ".join(map(str, op.outputs))
+    return f"{op.module_path or 'the model itself'}: {op.target}: {inputs} -> {outputs}, {op.line}"
 
 
-def _unknown(op: Op, why: str) -> Unknown:
+def _unknown(op: Op, reason: str) -> Unknown:
     return Unknown(
         op=op.name,
         target=op.target,
         owner=op.module_path,
         line=op.line,
-        inputs=_texts(each.spec for each in op.operands),
-        outputs=_texts(op.outputs),
-        why=why,
+        inputs=tuple(str(operand.spec) for operand in op.operands),
+        outputs=tuple(map(str, op.outputs)),
+        why=reason,
         elements=op.elements,
         nbytes=op.nbytes,
     )
-
-
-def _texts(specs: Iterable[Any]) -> tuple[str, ...]:
-    return tuple(map(str, specs))

@@ -1,13 +1,13 @@
-"""Between price and attribute: Ops priced by counting what they do, the primitives, instead of by their rule.
+"""Expansion: the cost of an Op by counting the scalar operations that it runs, instead of by its rule.
 
-An Op is called again with fresh stand-ins, forward and backward, and every operator in it is taken apart (see
-``graphflops.analysis.op_counter``). What cannot be taken apart, a sort or a solver, is priced by its rule, and the
-entry says so; what has none leaves the Op as it was.
+An Op is called again with fake tensors, forward and backward, and each operator in it is decomposed (see
+``graphflops.analysis.op_counter``). An operator without a decomposition, such as a sort or a solver, is counted by its
+rule, and the entry says so; if it has no rule, the Op keeps its cost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -35,132 +35,134 @@ SOURCE = Path(op_counter.__file__).parent
 def expand_ops(
     graph: OpGraph,
     costs: OpCosts,
-    which: bool | Iterable[str],
+    expand: bool | Iterable[str],
     book: RuleBook,
     options: Mapping[str, Any] | None = None,
 ) -> tuple[OpCosts, tuple[str, ...]]:
-    """The same prices, those of the chosen Ops counted; and what was not counted that should be, with its reason.
+    """Return the costs with those of some Ops expanded, and a message for each target that cannot be expanded.
 
-    ``which`` are patterns of targets as people write them (``aten.softmax*``, ``my.module.*``), or True for all.
+    ``expand`` is a collection of patterns of targets (``aten.softmax*``, ``my.module.*``), or True for all Ops.
 
     Raises:
-        UsageError: a pattern is of nothing.
+        UsageError: a pattern matches nothing.
     """
-    patterns = ["*"] if which is True else list(which or ())
-    expanded, left = dict(costs.costs), {}
-    made: dict[Any, tuple[Rule, Cost]] = {}
-    idle = set(patterns)
+    patterns = ["*"] if expand is True else list(expand or ())
+    unmatched = set(patterns)
+    expanded = dict(costs.costs)
+    cache: dict[Hashable, tuple[Rule, Cost]] = {}
+    reasons: dict[str, str] = {}
     for op in graph.calls():
-        matching = {each for each in patterns if fnmatchcase(op.target, each)}
-        idle -= matching
+        matching = {pattern for pattern in patterns if fnmatchcase(op.target, pattern)}
+        unmatched -= matching
         if not matching or op.invocation is None:
             continue
-        key = _alike(op)
+        key = _call_key(op)
         try:
-            if key not in made:
-                made[key] = counted(op, book, options)
-            expanded[op.name] = made[key]
+            if key not in cache:
+                cache[key] = counted_cost(op, book, options)
+            expanded[op.name] = cache[key]
         except NotSupported as error:
-            left[op.name] = f"{op.target} cannot be expanded: {error}"
-    if idle and which is not True:
-        raise UsageError(_nothing(min(idle), list(dict.fromkeys(op.target for op in graph.calls()))))
+            reasons[op.name] = f"{op.target} cannot be expanded: {error}"
+    if unmatched and expand is not True:
+        raise UsageError(_no_match(min(unmatched), list(dict.fromkeys(op.target for op in graph.calls()))))
     unknown = tuple(
-        replace(each, why=left[each.op]) if each.op in left else each
-        for each in costs.unknown
-        if each.op in left or expanded.get(each.op) == costs.costs.get(each.op)
+        replace(missing, why=reasons.get(missing.op, missing.why))
+        for missing in costs.unknown
+        if missing.op in reasons or expanded.get(missing.op) == costs.costs.get(missing.op)
     )
-    return replace(costs, costs=expanded, unknown=unknown), tuple(dict.fromkeys(left.values()))
+    return replace(costs, costs=expanded, unknown=unknown), tuple(dict.fromkeys(reasons.values()))
 
 
-def _nothing(pattern: str, targets: list[str]) -> str:
+def _no_match(pattern: str, targets: list[str]) -> str:
     near = get_close_matches(pattern.replace("*", ""), targets, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(targets[:8]) or 'none'}"
-    return f"{pattern!r} expands nothing: no op has such a target; {hint}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"targets are: {', '.join(targets[:8]) or 'none'}"
+    return f"expand pattern {pattern!r} matches no op; {hint}"
 
 
-def counted(op: Op, book: RuleBook, options: Mapping[str, Any] | None = None) -> tuple[Rule, Cost]:
-    """What an Op does, forward and for the gradients that it needs, and a rule that says how that was found.
+def counted_cost(op: Op, book: RuleBook, options: Mapping[str, Any] | None = None) -> tuple[Rule, Cost]:
+    """Count the operations of an Op, forward and for the gradients that it needs; return the cost, and a rule for it.
 
-    The gradients of activations have a key, and what those of weights add to it has another.
+    The gradients of activations have one key, and the additional work for those of weights has another.
 
     Raises:
-        NotSupported: it does not run on stand-ins, or something in it can be neither taken apart nor priced by a rule.
+        NotSupported: the Op fails on fake tensors, or runs an operator that has neither a decomposition nor a rule.
     """
-    asked = _ByRule(book, options or {})
-    weights = {each.name for each in op.operands if each.is_weight} & op.needs_grad
-    others = op.needs_grad - weights
+    fallback = _RuleFallback(book, options or {})
+    weights = {operand.name for operand in op.operands if operand.is_weight} & op.needs_grad
+    activations = op.needs_grad - weights
 
-    def run(wanted: frozenset[str]) -> op_counter.ScalarOpCount:
-        run_op, args, kwargs = _arguments(op, wanted)
+    def count(requires_grad: frozenset[str]) -> op_counter.ScalarOpCount:
+        run, args, kwargs = _arguments(op, requires_grad)
         try:
-            seen = op_counter.count_scalar_ops(
-                run_op,
+            counted = op_counter.count_scalar_ops(
+                run,
                 args,
                 kwargs,
-                training=bool(wanted),
-                frozen=not wanted & weights,
+                training=bool(requires_grad),
+                frozen=not requires_grad & weights,
                 grad_outputs={index or 0 for index in op.fan_in},
-                fallback=asked,
+                fallback=fallback,
             )
         except Exception as error:
             raise NotSupported(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
-        if seen.undecomposed:
-            raise NotSupported(
-                f"{', '.join(sorted(seen.undecomposed))} can be neither taken apart nor priced by a rule"
-            )
-        return seen
+        if counted.undecomposed:
+            raise NotSupported(f"{', '.join(sorted(counted.undecomposed))} has neither a decomposition nor a rule")
+        return counted
 
-    whole = run(op.needs_grad)
-    grads = {"|".join(sorted(op.needs_grad)): whole.backward} if op.needs_grad else {}
-    if weights and others:
-        grads = _apart(whole.backward, others, run(frozenset(others)).backward, weights)
-    cost = Cost(whole.forward, grads)
-    return _rule(op, cost, asked), cost
+    total = count(op.needs_grad)
+    grads = {"|".join(sorted(op.needs_grad)): total.backward} if op.needs_grad else {}
+    if weights and activations:
+        grads = _split_gradients(total.backward, activations, count(frozenset(activations)).backward, weights)
+    cost = Cost(total.forward, grads)
+    return _counting_rule(op, cost, fallback.used), cost
 
 
-def _apart(whole: Work, others: Iterable[str], of_others: Work, weights: Iterable[str]) -> dict[str, Work]:
-    """What is done for the gradients of activations, and what those of weights add to it."""
-    first, second = "|".join(sorted(others)), "|".join(sorted(weights))
-    added = [mine - theirs for mine, theirs in zip(whole.counts(), of_others.counts(), strict=True)]
-    return {f"{first}|{second}": whole} if min(added) < 0 else {first: of_others, second: Work(*added)}
+def _split_gradients(
+    total: Work, activations: Iterable[str], activation_work: Work, weights: Iterable[str]
+) -> dict[str, Work]:
+    """Return the work for gradients of activations and the additional work for those of weights, each with its key."""
+    activation_key, weight_key = "|".join(sorted(activations)), "|".join(sorted(weights))
+    counts = [count - part for count, part in zip(total.counts(), activation_work.counts(), strict=True)]
+    if min(counts) < 0:
+        return {f"{activation_key}|{weight_key}": total}
+    return {activation_key: activation_work, weight_key: Work(*counts)}
 
 
-def _rule(op: Op, cost: Cost, asked: _ByRule) -> Rule:
-    """How the number was found, as a rule that a report can name."""
+def _counting_rule(op: Op, cost: Cost, used_rules: Iterable[str]) -> Rule:
+    """Return a rule whose description says that the cost was counted, for reports."""
     about = "Counted: the scalar operations that its forward and backward code runs, at these sizes."
-    if asked.found:
-        about += f" By their rules: {', '.join(sorted(asked.found))}."
-    return Rule(
-        "scalar operations", (op.target,), lambda: cost, str(SOURCE), 1, about
-    )  # by name: a report outlives what ran
+    if used_rules:
+        about += f" By their rules: {', '.join(sorted(used_rules))}."
+    # The target is a name, so that a report does not keep the callable alive.
+    return Rule("scalar operations", (op.target,), lambda: cost, str(SOURCE), 1, about)
 
 
 @dataclass
-class _ByRule:
-    """Prices by its rule what cannot be taken apart, and remembers what that was."""
+class _RuleFallback:
+    """The work of an operator without a decomposition, by its rule; collects the names of such operators."""
 
     book: RuleBook
     options: Mapping[str, Any]
-    found: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
 
     def __call__(self, op: Any, args: Any, kwargs: Any, result: Any) -> Work | None:
         rule = self.book.find(op)
         if rule is None:
             return None
-        offered = arguments_by_name(op, args, kwargs)
+        arguments = arguments_by_name(op, args, kwargs)
         out = tuple(map(spec_if_tensor, result)) if isinstance(result, (tuple, list)) else spec_if_tensor(result)
         try:
-            work = rule.evaluate({**self.options, "grad_outputs": frozenset(), **offered, "out": out}).forward
+            work = rule.evaluate({**self.options, "grad_outputs": frozenset(), **arguments, "out": out}).forward
         except (RuleError, NotSupported):
             return None
-        self.found.add(qualified_name(op))
+        self.used.add(qualified_name(op))
         return work
 
 
-def _arguments(op: Op, wanted: frozenset[str]) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
-    """Return the callable of an Op and its arguments, with a tensor of its own at each place that one stands in."""
+def _arguments(op: Op, requires_grad: frozenset[str]) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
+    """Return the callable of an Op and its arguments, each tensor a new one on the meta device."""
     assert op.invocation is not None
-    sources = {(operand.source, operand.index) for operand in op.operands if operand.name in wanted}
+    sources = {(operand.source, operand.index) for operand in op.operands if operand.name in requires_grad}
 
     def value_of(value: Any) -> Any:
         if isinstance(value, TensorArgument):
@@ -182,10 +184,10 @@ def _arguments(op: Op, wanted: frozenset[str]) -> tuple[Callable[..., Any], Any,
     return run, value_of(args), value_of(kwargs)
 
 
-def _alike(op: Op) -> Any:
-    """Return a key that is the same for calls that do the same."""
+def _call_key(op: Op) -> Hashable:
+    """Return a key that is equal for calls of the same work."""
 
-    def plain(value: Any) -> Any:
+    def leaf_key(value: Any) -> Hashable:
         if isinstance(value, TensorArgument):
             return value.spec
         return repr(value) if isinstance(value, (int, float, complex, str, torch.dtype, type(None))) else id(value)
@@ -200,7 +202,7 @@ def _alike(op: Op) -> Any:
         op.target,
         owner,
         structure,
-        (*map(plain, leaves),),
+        (*map(leaf_key, leaves),),
         op.needs_grad,
         op.needs_grad & weights,
         frozenset(op.fan_in),

@@ -55,7 +55,7 @@ def _op(node: fx.Node, record: NodeRecord, *, invocations: bool) -> Op:
         for operand in _operands(name, value, requires_grad)
     )
     results = _several(source.value)
-    goes_back = record.goes_back is not None
+    is_rule_backward = record.goes_back is not None
     return Op(
         name=_name(node),
         kind=kind,
@@ -67,17 +67,17 @@ def _op(node: fx.Node, record: NodeRecord, *, invocations: bool) -> Op:
         out=_spec(source) if torch.is_tensor(source.value) else tuple(map(_spec_or_none, results)),
         requires_grad=record.resolves_view
         or any(_has_gradient(result, kind) for result in results if torch.is_tensor(result)),
-        reaches=record.reaches,
-        runs_again=record.runs_again,
+        recomputes=record.reaches,
+        recomputed_in=record.runs_again,
         hook=None if record.hook is None else _hook(record.hook),
         own_code=record.own_code,
         phase=record.phase,
         gradients_of=dict(_gradients_of(node, record)),
-        goes_back=goes_back,
+        is_rule_backward=is_rule_backward,
         only_accumulates=record.only_accumulates,
         invocation=_invocation(node, record) if invocations and record.run is not None else None,
-        needs_grad=frozenset(operand.name for operand in operands if operand.requires_grad and goes_back),
-        fan_in=_one_for_each(source.value) if goes_back else {},
+        needs_grad=frozenset(operand.name for operand in operands if operand.requires_grad and is_rule_backward),
+        fan_in=_one_for_each(source.value) if is_rule_backward else {},
     )
 
 

@@ -96,7 +96,7 @@ def mark_weights(graph: OpGraph) -> OpGraph:
             op,
             operands=tuple(replace(operand, is_weight=operand.source not in of_inputs) for operand in op.operands),
             phase=phase,
-            weight_results=frozenset(index for index in weights if index is not None),
+            weight_grads=frozenset(index for index in weights if index is not None),
         )
     return graph
 

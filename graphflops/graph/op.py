@@ -1,4 +1,4 @@
-"""Op, Region and what they consist of: the records of the graph."""
+"""The records of the graph: Op, Region, and their parts."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ Source: TypeAlias = "tuple[str, int | None]"
 """the name of an Op, and the index of one of its results; None if it has a single one"""
 StepPhase: TypeAlias = Literal["", "backward", "dgrad", "wgrad", "recompute", "optimizer"]
 Kind: TypeAlias = Literal["input", "parameter", "constant", "call", "output", "idle"]
-RegionKind: TypeAlias = Literal["module", "composite", "checkpoint", "repeat"]
+RegionKind: TypeAlias = Literal["module", "checkpoint", "repeat"]
 
 
 @dataclass(frozen=True, slots=True)
 class Operand:
     """A tensor that an Op reads.
 
-    ``is_weight`` says that it depends on parameters alone, as a transposed or tied weight does: its gradient is wgrad.
-    The gradient of everything that depends on the inputs is dgrad.
+    It ``is_weight`` if it depends on parameters alone, as a transposed or tied weight does: its gradient is wgrad. The
+    gradient of a tensor that depends on an input is dgrad.
     """
 
     name: str
-    """the argument, as the operator's schema or the function's signature has it; ``name.0``, ``name.1`` in a list"""
+    """the argument's name in the operator's schema or the function's signature; ``name.0``, ``name.1`` in a list"""
     source: str
     """the name of the Op whose result it is"""
     index: int | None
-    """which of its results; None if it has a single one"""
+    """the index of the result; None if the Op has a single one"""
     spec: Spec
     requires_grad: bool
     is_weight: bool = False
 
 
 class Read(NamedTuple):
-    """One tensor on an edge of the graph: the reader's operand, which result of the maker it is, and its spec."""
+    """One tensor on an edge of the graph: the name of the reader's operand, the index of the result, and the spec."""
 
     operand: str
     result: int | None
@@ -46,12 +46,12 @@ class Read(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BackwardHook:
-    """A backward hook: its work belongs to a phase, and is done if a gradient comes to one of ``triggers``."""
+    """A backward hook: it runs, in its phase, if one of ``triggers`` has a gradient."""
 
     phase: Literal["dgrad", "wgrad"]
     triggers: tuple[Source, ...]
     gradients: frozenset[str] = frozenset()
-    """of an autograd.Function's own backward: the operands whose gradients the call is for"""
+    """of a call in the backward of an ``autograd.Function``: the operands whose gradients it is needed for"""
 
 
 class TensorArgument(NamedTuple):
@@ -63,7 +63,7 @@ class TensorArgument(NamedTuple):
 
 
 class Invocation(NamedTuple):
-    """A call as it can be made again: the callable and its arguments, tensors as ``TensorArgument``."""
+    """A call that can be run again: the callable and its arguments, tensors as ``TensorArgument``."""
 
     run: Callable[..., Any]
     args: tuple[Any, ...]
@@ -72,50 +72,51 @@ class Invocation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One node of the graph: a call, or where tensors come from and go to.
+    """One node of the graph: a call, an input, a parameter, a constant, or the output.
 
-    ``operands`` stand in the order of the call, repeats and all: ``matmul(x, x)`` has two. The passes set
-    ``needs_grad``, ``fan_in`` and ``weight_results``; before, they are empty.
+    ``operands`` are in the order of the call, with duplicates: ``matmul(x, x)`` has two. The passes set ``needs_grad``,
+    ``fan_in`` and ``weight_grads``; before, they are empty.
 
-    An Op of kind idle is a call in a backward hook that no gradient comes to, or one whose work another Op has.
+    An Op of kind idle has no work: a call in a backward hook that does not run, or one that the rule of another Op
+    counts.
     """
 
     name: str
     kind: Kind
     call: Any
-    """the class, function or operator that is called; of a parameter, its name"""
+    """the class, function or operator that is called; the name of a parameter"""
     module_path: str
     line: str
     """the user's source line"""
     operands: tuple[Operand, ...]
     arguments: Mapping[str, Any]
-    """all arguments by name, tensors as their specs; of a module, its parameters and attributes as well"""
+    """all arguments by name, tensors as their specs; and the parameters and attributes of a module"""
     out: Spec | tuple[Spec, ...]
     requires_grad: bool
-    reaches: tuple[Hashable, ...] = ()
-    """the checkpointed regions that run again if a gradient of it is computed"""
-    runs_again: Mapping[Hashable, tuple[tuple[Any, Mapping[str, Any]], ...] | None] = field(default_factory=dict)
-    """the regions with which it is computed again; of one that keeps some of it, the operators that are"""
+    recomputes: tuple[Hashable, ...] = ()
+    """the checkpointed regions that run again if one of its gradients is computed"""
+    recomputed_in: Mapping[Hashable, tuple[tuple[Any, Mapping[str, Any]], ...] | None] = field(default_factory=dict)
+    """the checkpointed regions that run it again → the operators that run again if the region saves some results"""
     hook: BackwardHook | None = None
-    """the backward hook, or the Function's own backward, that makes the call"""
+    """the backward hook, or the backward of an ``autograd.Function``, that makes the call"""
     own_code: str | None = None
-    """of a call whose work is that of the Ops that it ran: why its backward could not run; empty if it could"""
+    """of a call that is counted by the Ops that it ran: the error of its backward, or an empty string if it ran"""
     phase: StepPhase = ""
-    """of a program that is a step: where it ran, if not forward"""
+    """of a call in a program that is a step: the phase in which it ran, if that is not forward"""
     gradients_of: Mapping[int | None, tuple[Source, ...]] = field(default_factory=dict)
-    """of a call in the backward pass of a step: the tensors that its results are gradients of"""
-    weight_results: frozenset[int] = frozenset()
-    """those of its results that are gradients of weights"""
-    goes_back: bool = False
-    """whether it is autograd going back through a call whose rule gives the gradients"""
+    """of a call in the backward pass of a step: index of a result → the tensors whose gradient it is"""
+    weight_grads: frozenset[int] = frozenset()
+    """indices of the results that are gradients of weights"""
+    is_rule_backward: bool = False
+    """whether it stands for the backward pass of a call, whose rule has the cost of the gradients"""
     only_accumulates: bool = False
-    """whether autograd only adds up in it, gradients that meet or that were broadcast"""
+    """whether it only adds gradients: those of several readers, or of a tensor that was broadcast"""
     invocation: Invocation | None = field(default=None, repr=False, compare=False)
-    """the call, if the graph was built so that its Ops can be expanded"""
+    """the call, if the graph was built with ``invocations``"""
     needs_grad: frozenset[str] = frozenset()
     """the operands whose gradients autograd computes"""
     fan_in: Mapping[int | None, int] = field(default_factory=dict)
-    """index of a result → the number of gradients that meet there"""
+    """index of a result → the number of gradients that are summed there"""
 
     @property
     def target(self) -> str:
@@ -124,7 +125,7 @@ class Op:
 
     @property
     def outputs(self) -> tuple[Spec, ...]:
-        """The output Specs, a single one as a tuple of one."""
+        """The specs of all outputs."""
         return self.out if isinstance(self.out, tuple) else (self.out,)
 
     @property
@@ -138,15 +139,15 @@ class Op:
         return sum(int(spec.nbytes) for spec in self.outputs)
 
     def result(self, index: int | None) -> Spec:
-        """Return the output that an Operand's ``index`` means."""
+        """Return the spec of an output by the ``index`` of an Operand."""
         return self.outputs[index or 0]
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A bracket around Ops: a module, a composite operator, a checkpointed region, or a block that repeats another.
+    """A group of Ops: those of a module, of a checkpointed region, or of a block that repeats another block.
 
-    A repeat is a node of the graph by itself. Its Ops are those of the block that it repeats, under other names.
+    A repeat is a node of the graph. It has the Ops of the block that it repeats, under other names.
     """
 
     kind: RegionKind
@@ -154,12 +155,12 @@ class Region:
     path: str
     """the module path"""
     target: str
-    """the module's class, or the composite operator"""
+    """the class of a module; empty for other kinds"""
     ops: tuple[str, ...]
-    """the names of the Ops inside, in the order in which they ran; of a repeat, of the Ops that it repeats"""
+    """the names of the Ops, in the order in which they ran; of a repeat, those of the block that it repeats"""
     renaming: Renaming | None = None
-    """of a repeat: how their names become its own"""
+    """of a repeat: the names of ``ops`` → its own names"""
     sources: Mapping[Source, Source] = field(default_factory=dict)
-    """of a repeat: for what those Ops read from outside of their block, what it reads instead"""
+    """of a repeat: a tensor from outside that ``ops`` read → the tensor that it reads instead"""
     results: Mapping[str, str] = field(default_factory=dict)
-    """of a repeat: those of ``ops`` whose results are read outside, in order, and their names here"""
+    """of a repeat: each of ``ops`` whose results are read outside, in order → its name in the repeat"""

@@ -130,8 +130,8 @@ class OpGraph(DiGraph):  # type: ignore[misc]
                 call=renaming.path(op.call) if op.kind == "parameter" else op.call,
                 module_path=renaming.path(op.module_path),
                 operands=tuple(map(own_operand, op.operands)),
-                reaches=tuple((repeat.name, region) for region in op.reaches),
-                runs_again={(repeat.name, region): part for region, part in op.runs_again.items()},
+                recomputes=tuple((repeat.name, region) for region in op.recomputes),
+                recomputed_in={(repeat.name, region): calls for region, calls in op.recomputed_in.items()},
                 hook=op.hook and replace(op.hook, triggers=tuple(map(own, op.hook.triggers))),
             )
 
@@ -178,7 +178,7 @@ class OpGraph(DiGraph):  # type: ignore[misc]
     def _checkpoints(self) -> Iterator[Region]:
         inside: dict[object, list[Op]] = {}
         for op in self.every_op():
-            for region in op.runs_again:
+            for region in op.recomputed_in:
                 inside.setdefault(region, []).append(op)
         for number, ops in enumerate(inside.values()):
             yield Region("checkpoint", f"checkpoint_{number}", ops[0].module_path, "", tuple(op.name for op in ops))

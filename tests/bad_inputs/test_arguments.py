@@ -104,8 +104,8 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["scale", "-s", "N=128..512", "-s", "N=2"], ["--size N", "twice"]),
     (["analyze", "--rate", "blocks.3=0.5", "--rate", "blocks.3=0.6"], ["--rate blocks.3", "twice"]),
     # what is of nothing
-    (["analyze", "--expand", "nope.*"], ["'nope.*' expands nothing"]),
-    (["analyze", "--expand", ""], ["'' expands nothing"]),
+    (["analyze", "--expand", "nope.*"], ["'nope.*' matches no op"]),
+    (["analyze", "--expand", ""], ["'' matches no op"]),
     (["scale", "--phase", "sideways"], ["sideways", "forward"]),
     (["scale", "-s", "N=128", "--phase", "sideways"], ["sideways"]),
     (["scale", "-s", "Q=3"], ["no size 'Q'"]),
