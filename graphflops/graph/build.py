@@ -1,4 +1,4 @@
-"""Build the OpGraph of a capture: its records become Ops and repeated Regions, without tensors."""
+"""Build the OpGraph of a capture: nodes with records become Ops and repeats, without tensors."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from graphflops.graph.op_graph import OpGraph
 
 
 def build(trace: Trace, *, invocations: bool = False) -> OpGraph:
-    """Return the graph of what was captured, before any pass.
+    """Return the graph of a capture, before any pass.
 
-    With ``invocations`` each call can be made again: its Op holds the callable and its arguments.
+    With ``invocations`` each Op has the callable and its arguments, so that the call can be run again.
     """
     graph = OpGraph(trace=replace(trace, graph=fx.Graph()))
     blocks: dict[int, tuple[str, ...]] = {}
     for node in trace.graph.nodes:
         if _is_part(node):
-            continue  # an Operand has the index of a result
+            continue  # an Operand has the index of the result instead
         record = record_of(node)
         if record.repeat is None:
             graph.add_op(_op(node, record, invocations=invocations))
@@ -54,7 +54,7 @@ def _op(node: fx.Node, record: NodeRecord, *, invocations: bool) -> Op:
         if isinstance(value, _CONTAINERS)
         for operand in _operands(name, value, requires_grad)
     )
-    results = _several(source.value)
+    results = _as_tuple(source.value)
     is_rule_backward = record.goes_back is not None
     return Op(
         name=_name(node),
@@ -77,7 +77,7 @@ def _op(node: fx.Node, record: NodeRecord, *, invocations: bool) -> Op:
         only_accumulates=record.only_accumulates,
         invocation=_invocation(node, record) if invocations and record.run is not None else None,
         needs_grad=frozenset(operand.name for operand in operands if operand.requires_grad and is_rule_backward),
-        fan_in=_one_for_each(source.value) if is_rule_backward else {},
+        fan_in=_one_gradient_each(source.value) if is_rule_backward else {},
     )
 
 
@@ -93,15 +93,16 @@ def _kind(node: fx.Node, record: NodeRecord) -> Kind:
     return "idle" if record.is_covered else "call"
 
 
-def _one_for_each(results: Any) -> dict[int | None, int]:
-    """Return a gradient for each result that may have one."""
-    if torch.is_tensor(results):
+def _one_gradient_each(value: Any) -> dict[int | None, int]:
+    """Return a fan-in of one for each result that may have a gradient."""
+    if torch.is_tensor(value):
         return {None: 1}
-    return {i: 1 for i, each in enumerate(_several(results)) if torch.is_tensor(each) and each.is_floating_point()}
+    results = enumerate(_as_tuple(value))
+    return {index: 1 for index, result in results if torch.is_tensor(result) and result.is_floating_point()}
 
 
 def _gradients_of(node: fx.Node, record: NodeRecord) -> Iterator[tuple[int | None, tuple[Source, ...]]]:
-    """Yield the tensors that a call of a step's backward pass makes the gradients of: as a whole, and by result."""
+    """Yield index of a result, or None for a single one, and the tensors whose gradient it is."""
     if record.phase != "backward":
         return
     parts = {user: user.args[1] for user in node.users if _is_part(user) and isinstance(user.args[1], int)}
@@ -112,15 +113,15 @@ def _gradients_of(node: fx.Node, record: NodeRecord) -> Iterator[tuple[int | Non
 
 
 def _has_gradient(tensor: torch.Tensor, kind: Kind) -> bool:
-    """Whether a gradient comes to a result and goes on: one that was made a leaf is where it ends."""
+    """Return whether a gradient of a result is propagated further; a leaf is where it ends."""
     try:
         return tensor.requires_grad and (kind != "call" or not tensor.is_leaf)
-    except RuntimeError:  # a view whose base was written to in a way that PyTorch cannot follow
+    except RuntimeError:  # a view whose base was written to, which autograd refuses
         return True
 
 
 def _operands(name: str, value: Any, requires_grad: Mapping[fx.Node, bool]) -> Iterator[Operand]:
-    """Yield the tensors of one argument; those of a list are called ``name.0``, ``name.1``, …"""
+    """Yield the tensors of one argument; those of a list are named ``name.0``, ``name.1``, …"""
     is_tensor = isinstance(value, fx.Node)
     for i, leaf in enumerate([value] if is_tensor else tree_leaves(value)):
         if isinstance(leaf, fx.Node):
@@ -141,9 +142,9 @@ def _repeat(node: fx.Node, record: NodeRecord, names: tuple[str, ...]) -> Region
     repeat = record.repeat
     assert repeat is not None
     sources = {
-        _origin(source): _origin(own)
-        for source, own in zip(repeat.body.inputs, repeat.inputs, strict=True)
-        if source is not None and own is not None
+        _origin(block_input): _origin(repeat_input)
+        for block_input, repeat_input in zip(repeat.body.inputs, repeat.inputs, strict=True)
+        if block_input is not None and repeat_input is not None
     }
     read = {_origin(output)[0] for output in repeat.body.outputs if isinstance(output, fx.Node)}
     results = {name: repeat.renaming.op(name) for name in sorted(read, key=names.index)}
@@ -152,14 +153,14 @@ def _repeat(node: fx.Node, record: NodeRecord, names: tuple[str, ...]) -> Region
 
 def _invocation(node: fx.Node, record: NodeRecord) -> Invocation:
     def value_of(value: Any) -> Any:
-        """A tensor as its description, and containers that may be written to for those of fx, which may not."""
+        """Replace tensors by TensorArguments, and the immutable containers of fx by ordinary ones."""
         if isinstance(value, fx.Node):
             tensor = record_of(value).value
             return TensorArgument(_origin(value), spec_of(tensor), tuple(tensor.stride()))
         if isinstance(value, dict):
-            return {key: value_of(each) for key, each in value.items()}
+            return {key: value_of(item) for key, item in value.items()}
         if isinstance(value, list):
-            return [value_of(each) for each in value]
+            return [value_of(item) for item in value]
         if type(value) is tuple:
             return tuple(map(value_of, value))
         return map_arg(value, value_of)
@@ -169,17 +170,18 @@ def _invocation(node: fx.Node, record: NodeRecord) -> Invocation:
 
 
 def _name(node: fx.Node) -> str:
-    """Return the name of an Op: of what a module holds, its path."""
+    """Return the name of a node's Op: of a parameter or buffer, its path."""
     return record_of(node).name or node.name
 
 
 def _is_part(node: fx.Node) -> bool:
+    """Return whether a node is one result of a call with several."""
     record = record_of(node)
     return record.part_of is not None or (node.target is operator.getitem and record.call is None)
 
 
 def _origin(node: fx.Node) -> Source:
-    """Return the name of the Op that made a value, and which of its results the value is."""
+    """Return the name of the Op that made a value, and the index of the result."""
     record = record_of(node)
     if record.part_of is not None:
         renaming, original = record.part_of
@@ -194,7 +196,7 @@ def _origin(node: fx.Node) -> Source:
 
 
 def _masks(record: NodeRecord) -> Iterator[tuple[str, Spec]]:
-    """Yield the operands that are attention masks, with the number of elements that they let through."""
+    """Yield the operands that are attention masks, with the number of elements that are not masked."""
     for name, nnz in record.mask_nnz.items():
         yield name, replace(_spec(record_of(record.operands[name])), nnz=nnz)
 
@@ -216,5 +218,5 @@ def _spec_or_none(value: Any) -> Spec:
     return spec_of(value) if torch.is_tensor(value) else Spec((0,), "none")
 
 
-def _several(value: Any) -> tuple[Any, ...]:
+def _as_tuple(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)

@@ -1,8 +1,9 @@
-"""Flow: which tensors depend on which, as a networkx graph that passes walk."""
+"""Flow graphs: which Ops depend on which, for reachability with networkx."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any, TypeAlias
 
 import networkx as nx
@@ -13,23 +14,23 @@ from graphflops.graph.op_graph import OpGraph
 Flow: TypeAlias = "nx.DiGraph[Any]"
 
 Follows: TypeAlias = Callable[[Op, Operand], bool]
-"""whether a flow goes through an operand of an Op"""
+"""whether the results of an Op depend on an operand, in the sense of the flow"""
 
 
 def through_everything(op: Op, operand: Operand) -> bool:
-    """Follow every operand."""
+    """Return True: results depend on every operand."""
     return True
 
 
 def through_gradients(op: Op, operand: Operand) -> bool:
-    """Follow the operands that a gradient comes back through."""
+    """Return whether a gradient of the Op's results is propagated to an operand."""
     return operand.requires_grad and (op.requires_grad or op.kind == "output")
 
 
 def flow_of(graph: OpGraph, follows: Follows) -> Flow:
-    """Return a graph of names: an edge from the maker of each tensor to its reader.
+    """Return a graph of names of Ops, with an edge from the maker of each tensor to its reader.
 
-    A repeat has an edge from each tensor that it reads to each of its results that depends on it.
+    For a repeat it has edges from the tensors that the repeat reads to those of its results that depend on them.
     """
     flow: Flow = nx.DiGraph()
     inner: dict[tuple[str, ...], Flow] = {}
@@ -50,13 +51,13 @@ def flow_of(graph: OpGraph, follows: Follows) -> Flow:
 
 
 def inner_flow(graph: OpGraph, region: Region, follows: Follows) -> Flow:
-    """Return the flow inside of a block; a tensor that comes from outside is a node by its Source."""
+    """Return the flow graph of a block; a tensor from outside is a node by its Source."""
     flow: Flow = nx.DiGraph()
-    inside = {*region.ops}
     flow.add_nodes_from(region.ops)
+    names = {*region.ops}
     for op in map(graph.op, region.ops):
         flow.add_edges_from(
-            (operand.source if operand.source in inside else (operand.source, operand.index), op.name)
+            (operand.source if operand.source in names else (operand.source, operand.index), op.name)
             for operand in op.operands
             if follows(op, operand)
         )
@@ -64,24 +65,15 @@ def inner_flow(graph: OpGraph, region: Region, follows: Follows) -> Flow:
 
 
 def from_outside(inner: Flow, names: Iterable[str]) -> set[Source]:
-    """Return the tensors from outside of a block that lead to some of its Ops."""
+    """Return the tensors from outside of a block that some of its Ops depend on."""
     return {node for node in upstream(inner, names) if isinstance(node, tuple)}
 
 
 def upstream(flow: Flow, names: Iterable[str]) -> set[Any]:
-    """Return everything that leads to one of some nodes."""
-    flow.add_edges_from((name, _SINK) for name in names if name in flow)
-    found = nx.ancestors(flow, _SINK) if _SINK in flow else set()
-    flow.remove_nodes_from([_SINK])
-    return found
+    """Return the given nodes and all their ancestors."""
+    return downstream(nx.reverse_view(flow), names)
 
 
 def downstream(flow: Flow, names: Iterable[str]) -> set[Any]:
-    """Return some nodes and everything that they lead to."""
-    flow.add_edges_from((_ORIGIN, name) for name in names)
-    found = nx.descendants(flow, _ORIGIN) if _ORIGIN in flow else set()
-    flow.remove_nodes_from([_ORIGIN])
-    return found
-
-
-_SINK, _ORIGIN = "reader of several", "maker of several"
+    """Return the given nodes and all their descendants."""
+    return set(chain.from_iterable(nx.bfs_layers(flow, [name for name in names if name in flow])))

@@ -1,8 +1,7 @@
-"""Gradients: the operands whose gradients autograd computes, and the number of gradients that meet at each result.
+"""Gradient flow: the operands whose gradients autograd computes, and the number of gradients summed at each result.
 
-A gradient exists where something that requires grad lies upstream *and* an output lies downstream. Upstream is
-autograd's own word (``requires_grad`` of each captured tensor knows of frozen parameters, ``detach`` and ``no_grad``);
-downstream is reachability in the graph.
+A tensor has a gradient if it requires grad *and* an output depends on it. The first is autograd's ``requires_grad`` of
+the captured tensor, which knows frozen parameters, ``detach`` and ``no_grad``; the second is reachability in the graph.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from graphflops.graph.op_graph import OpGraph
 
 
 class GradientFlow:
-    """The results that gradients come back to, and how many meet at each.
+    """The results that have gradients, and the number of gradients that are summed at each.
 
-    ``fan_in`` counts all readers; ``fan_in_from_outside`` those that are not in the same block as the result.
+    ``fan_in`` counts all readers; ``fan_in_from_outside`` the readers in other blocks than the result's.
     """
 
     def __init__(self, graph: OpGraph) -> None:
@@ -54,17 +53,17 @@ class GradientFlow:
         if repeat.ops not in self._inner:
             self._inner[repeat.ops] = inner_flow(self.graph, repeat, through_gradients)
         inner = self._inner[repeat.ops]
-        reached = upstream(inner, live).union(live)
+        inside = upstream(inner, live)
         for op in map(self.graph.op, repeat.ops):
-            if op.name not in reached:
+            if op.name not in inside:
                 continue
             for operand in op.operands:
                 source = operand.source, operand.index
                 if operand.requires_grad and operand.source not in inner:
-                    own = repeat.sources.get(source, source)
-                    self._count(own, from_outside=True)
+                    source = repeat.sources.get(source, source)
+                    self._count(source, from_outside=True)
                     if through_gradients(op, operand):
-                        self.live_from_outside.add(own[0])
+                        self.live_from_outside.add(source[0])
 
     def _count(self, source: Source, *, from_outside: bool) -> None:
         name, index = source
@@ -73,36 +72,40 @@ class GradientFlow:
 
 
 def activations(graph: OpGraph) -> set[str]:
-    """Return the names of everything that depends on an input."""
+    """Return the names of the inputs and of everything that depends on them."""
     inputs = [op.name for op in graph.ops() if op.kind == "input"]
     return downstream(flow_of(graph, through_everything), inputs)
 
 
 def mark_weights(graph: OpGraph) -> OpGraph:
-    """Mark the operands that are weights; in the backward pass of a step, the calls that make gradients of these."""
-    of_inputs = activations(graph)
+    """Set ``is_weight`` of operands; in the backward pass of a step, the phase of calls and their ``weight_grads``."""
+    depends_on_input = activations(graph)
     for op in list(graph.ops()):
         if (
-            all(operand.source in of_inputs for operand in op.operands)
+            all(operand.source in depends_on_input for operand in op.operands)
             and not op.gradients_of
             and op.phase != "backward"
         ):
             continue
-        weights = {
-            index for index, sources in op.gradients_of.items() if all(source not in of_inputs for source, _ in sources)
+        weight_grads = {
+            index
+            for index, sources in op.gradients_of.items()
+            if all(name not in depends_on_input for name, _ in sources)
         }
-        phase = ("wgrad" if None in weights else "dgrad") if op.phase == "backward" else op.phase
+        phase = ("wgrad" if None in weight_grads else "dgrad") if op.phase == "backward" else op.phase
         graph.nodes[op.name]["op"] = replace(
             op,
-            operands=tuple(replace(operand, is_weight=operand.source not in of_inputs) for operand in op.operands),
+            operands=tuple(
+                replace(operand, is_weight=operand.source not in depends_on_input) for operand in op.operands
+            ),
             phase=phase,
-            weight_grads=frozenset(index for index in weights if index is not None),
+            weight_grads=frozenset(index for index in weight_grads if index is not None),
         )
     return graph
 
 
 def mark_gradients(graph: OpGraph) -> OpGraph:
-    """Set ``needs_grad`` and ``fan_in`` of each Op; a backward hook that no gradient comes to is idle."""
+    """Set ``needs_grad`` and ``fan_in`` of each Op; calls of a backward hook that does not run become idle."""
     flow = GradientFlow(graph)
     for op in list(graph.ops()):
         if op.hook is not None:
@@ -117,5 +120,5 @@ def _with_hook(graph: OpGraph, flow: GradientFlow, op: Op, hook: BackwardHook) -
     if not any(index in flow.fan_in[name] for name, index in hook.triggers):
         return replace(op, kind="idle")
     function = graph.op(hook.triggers[0][0])
-    of_weights = all(operand.is_weight for operand in function.operands if operand.name in hook.gradients)
-    return replace(op, hook=replace(hook, phase="wgrad")) if hook.gradients and of_weights else op
+    only_weights = all(operand.is_weight for operand in function.operands if operand.name in hook.gradients)
+    return replace(op, hook=replace(hook, phase="wgrad")) if hook.gradients and only_weights else op

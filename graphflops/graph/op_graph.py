@@ -1,9 +1,10 @@
-"""OpGraph: a networkx.DiGraph whose nodes are Ops and repeated Regions, and whose edges are tensors."""
+"""OpGraph: a networkx.DiGraph with Ops, and repeats of blocks, as nodes, and tensors on its edges."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, TypeAlias
 
 import networkx as nx
@@ -21,12 +22,12 @@ else:
 
 
 class OpGraph(DiGraph):  # type: ignore[misc]
-    """The graph of a captured model; nodes stand in the order in which their calls ran.
+    """The graph of a captured model; nodes are in the order in which their calls ran.
 
-    A node has the name of its Op, and the Op as its attribute ``op``. A node that stands for a block that repeats
-    another one has a Region as its attribute ``region`` instead; its Ops are not nodes.
+    A node has the name of its Op, and the Op as its attribute ``op``. A node that is a repeat of a block has a Region
+    as its attribute ``region`` instead; the Ops of the repeat are not nodes.
 
-    An edge runs from the maker of tensors to their reader. Its attribute ``reads`` is a tuple of ``Read``: the reader's
+    An edge goes from the maker of tensors to their reader. Its attribute ``reads`` is a tuple of ``Read``: the reader's
     operand, the index of the maker's result, and the Spec.
     """
 
@@ -56,12 +57,10 @@ class OpGraph(DiGraph):  # type: ignore[misc]
 
     @property
     def graph_module(self) -> fx.GraphModule:
-        """The forward calls as a module that can be run on the input tensors, in order.
-
-        It shares the model's parameters and buffers. It is there if the graph comes from ``graphflops.capture``.
+        """The forward calls as a module that takes the input tensors in order; it shares the model's parameters.
 
         Raises:
-            UsageError: they cannot be run; the message says why.
+            UsageError: the calls cannot be run, for the reason in the message, or the graph is not from ``capture``.
         """
         module = self.graph.get("graph_module", "an analysis keeps no tensors: use graphflops.capture")
         if isinstance(module, str):
@@ -76,7 +75,7 @@ class OpGraph(DiGraph):  # type: ignore[misc]
 
     @property
     def _makers(self) -> dict[str, str]:
-        """The result of a repeat, as its readers name it → the node of the repeat."""
+        """Name of a result of a repeat → name of the repeat's node."""
         makers: dict[str, str] = self.graph.setdefault("makers", {})
         return makers
 
@@ -86,19 +85,19 @@ class OpGraph(DiGraph):  # type: ignore[misc]
         return op
 
     def steps(self) -> Iterator[Op | Region]:
-        """Yield the Op or the repeat of each node, in the order in which they ran."""
+        """Yield the Op or the repeat of each node, in the order of the calls."""
         return (attributes.get("op") or attributes["region"] for _, attributes in self.nodes(data=True))
 
     def ops(self) -> Iterator[Op]:
-        """Yield the Ops in the order in which they ran, without those of repeats."""
+        """Yield the Ops that are nodes, in the order of the calls: those of repeats are not among them."""
         return (attributes["op"] for _, attributes in self.nodes(data=True) if "op" in attributes)
 
     def calls(self) -> Iterator[Op]:
-        """Yield the Ops that call something: no inputs, parameters, constants and outputs."""
+        """Yield the Ops of kind call."""
         return (op for op in self.ops() if op.kind == "call")
 
     def every_op(self) -> Iterator[Op]:
-        """Yield the Ops in the order in which they ran, those of repeats too."""
+        """Yield all Ops in the order of the calls, those of repeats included."""
         for step in self.steps():
             if isinstance(step, Region):
                 yield from self.ops_of(step)
@@ -110,7 +109,7 @@ class OpGraph(DiGraph):  # type: ignore[misc]
         return [step for step in self.steps() if isinstance(step, Region)]
 
     def ops_of(self, repeat: Region) -> Iterator[Op]:
-        """Yield the Ops of a block that repeats another one, under their own names."""
+        """Yield the Ops of a repeat, under their own names."""
         renaming, inside = repeat.renaming, {*repeat.ops}
         assert renaming is not None
 
@@ -136,10 +135,10 @@ class OpGraph(DiGraph):  # type: ignore[misc]
             )
 
     def placements(self) -> Iterator[tuple[Renaming | None, tuple[str, ...]]]:
-        """Yield groups of Ops in the order in which they ran, each with the renaming of its names at this place.
+        """Yield groups of names of Ops in the order of the calls, each with the renaming of the names in a repeat.
 
-        A block that others repeat is one group at each of its places. So a stage looks at each Op once, and counts it
-        as often as its group is there.
+        A repeat yields the names of the block that it repeats. So a stage computes something once for each Op, and
+        uses it for each of its repeats.
         """
         blocks = {name: repeat.ops for repeat in self.repeats() for name in repeat.ops}
         for step in self.steps():
@@ -151,9 +150,9 @@ class OpGraph(DiGraph):  # type: ignore[misc]
                 yield None, blocks[step.name]
 
     def regions(self, kind: RegionKind | None = None) -> Iterator[Region]:
-        """Yield the regions of a kind, or of all: modules, checkpointed regions, and repeats.
+        """Yield the regions of one kind, or of all kinds.
 
-        The Ops of a module are those that ran while it was called, those of its submodules included.
+        The Ops of a module are those of its calls, those of its submodules included.
         """
         if kind in (None, "module"):
             yield from self._modules()
@@ -163,22 +162,19 @@ class OpGraph(DiGraph):  # type: ignore[misc]
             yield from self.repeats()
 
     def _modules(self) -> Iterator[Region]:
-        inside: dict[str, list[str]] = {}
+        names: dict[str, list[str]] = {}
         for op in self.every_op():
             if op.kind in ("call", "parameter"):
-                path = op.module_path
-                inside.setdefault("", []).append(op.name)
-                for end in (*(i for i, character in enumerate(path) if character == "."), len(path)):
-                    if path:
-                        inside.setdefault(path[:end], []).append(op.name)
+                for path in ("", *accumulate(filter(None, op.module_path.split(".")), "{}.{}".format)):
+                    names.setdefault(path, []).append(op.name)
         classes = self.trace.modules
-        for path, names in inside.items():
-            yield Region("module", path, path, classes.get(path, ""), tuple(names))
+        for path, ops in names.items():
+            yield Region("module", path, path, classes.get(path, ""), tuple(ops))
 
     def _checkpoints(self) -> Iterator[Region]:
-        inside: dict[object, list[Op]] = {}
+        checkpoints: dict[Hashable, list[Op]] = {}
         for op in self.every_op():
             for region in op.recomputed_in:
-                inside.setdefault(region, []).append(op)
-        for number, ops in enumerate(inside.values()):
+                checkpoints.setdefault(region, []).append(op)
+        for number, ops in enumerate(checkpoints.values()):
             yield Region("checkpoint", f"checkpoint_{number}", ops[0].module_path, "", tuple(op.name for op in ops))

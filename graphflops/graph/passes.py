@@ -12,14 +12,14 @@ from graphflops.graph.op_graph import OpGraph
 from graphflops.graph.repeats import split_repeats
 
 Pass: TypeAlias = Callable[[OpGraph], OpGraph]
-"""takes the graph, and returns it with annotations, or another one"""
+"""a function that returns the graph with more attributes, or another graph"""
 
 PASSES: tuple[Pass, ...] = (split_repeats, mark_weights, mark_gradients)
 
 
 def run_passes(graph: OpGraph, passes: Iterable[Pass] = PASSES) -> OpGraph:
-    """Return the graph after all passes, frozen: nobody adds a node to it later."""
-    for each in passes:
-        graph = each(graph)
+    """Return the graph after all passes, frozen: nodes and edges cannot be added later."""
+    for transform in passes:
+        graph = transform(graph)
     frozen: OpGraph = nx.freeze(graph)
     return frozen

@@ -1,4 +1,4 @@
-"""Repeats: blocks that repeat another one stay so only if the same crosses their border."""
+"""Repeats of blocks: expand those whose gradient flow differs from that of the block that they repeat."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from graphflops.graph.op_graph import OpGraph
 
 
 def split_repeats(graph: OpGraph) -> OpGraph:
-    """Return the graph with those repeats written out that differ at their border from the block that they repeat.
+    """Return the graph with the repeats expanded that differ at their border from the block that they repeat.
 
-    Across a border go weights or activations, and gradients. They differ in the last of a model's layers, whose result
-    has one reader, and where a block reads a weight that its like reads as an activation. The first block of each kind
-    is written out as Ops; the others of this kind repeat it.
+    A border says which inputs are activations, not weights, and how many gradients come to results from outside. It
+    differs for the last layer of a model, whose result has one reader, and where a block reads a weight and the block
+    that it repeats an activation. Of repeats with equal borders the first is expanded into Ops; the others repeat it.
     """
     while repeats := graph.repeats():
         border = _Border(graph)
@@ -26,12 +26,12 @@ def split_repeats(graph: OpGraph) -> OpGraph:
         }
         if not different:
             break
-        graph = _rewritten(graph, different)
+        graph = _with_expanded(graph, different)
     return graph
 
 
 class _Border:
-    """Everything that crosses the borders of blocks."""
+    """The borders of blocks, as values that are equal where the gradient flow inside is."""
 
     def __init__(self, graph: OpGraph) -> None:
         self.activations = activations(graph)
@@ -39,46 +39,47 @@ class _Border:
         self._originals: dict[Hashable, Hashable] = {}
 
     def of(self, repeat: Region) -> Hashable:
+        """Return the border of a repeat."""
         inputs = frozenset(source for source, own in repeat.sources.items() if own[0] in self.activations)
         return inputs, self._gradients(repeat.results)
 
     def of_original(self, repeat: Region) -> Hashable:
-        """The border of the block that a repeat repeats."""
+        """Return the border of the block that a repeat repeats."""
         inputs = frozenset(source for source in repeat.sources if source[0] in self.activations)
         if repeat.ops not in self._originals:
             self._originals[repeat.ops] = self._gradients({name: name for name in repeat.ops})
         return inputs, self._originals[repeat.ops]
 
     def _gradients(self, names: Mapping[str, str]) -> Hashable:
-        """The gradients that come to results from outside."""
+        """Return which results have gradients from outside, and how many; ``names``: name in the block → own name."""
         flow = self.gradients
         return tuple(
-            (original, name in flow.live_from_outside, tuple(flow.fan_in_from_outside.get(name, {}).items()))
-            for original, name in names.items()
+            (block_name, name in flow.live_from_outside, tuple(flow.fan_in_from_outside.get(name, {}).items()))
+            for block_name, name in names.items()
             if name in flow.fan_in_from_outside or name in flow.live_from_outside
         )
 
 
-def _rewritten(graph: OpGraph, different: Mapping[str, Hashable]) -> OpGraph:
-    """Return the graph with the first repeat of each key written out; the others repeat it."""
+def _with_expanded(graph: OpGraph, different: Mapping[str, Hashable]) -> OpGraph:
+    """Return the graph with the first repeat of each border expanded; the others repeat it."""
     first: dict[Hashable, Region] = {}
-    rewritten = OpGraph(trace=graph.trace)
+    expanded = OpGraph(trace=graph.trace)
     for step in graph.steps():
         if isinstance(step, Op):
-            rewritten.add_op(step)
+            expanded.add_op(step)
         elif step.name not in different:
-            rewritten.add_repeat(step)
+            expanded.add_repeat(step)
         elif different[step.name] in first:
-            rewritten.add_repeat(_of(step, first[different[step.name]]))
+            expanded.add_repeat(_repeat_of(step, first[different[step.name]]))
         else:
             first[different[step.name]] = step
             for op in graph.ops_of(step):
-                rewritten.add_op(op)
-    return rewritten
+                expanded.add_op(op)
+    return expanded
 
 
-def _of(repeat: Region, original: Region) -> Region:
-    """Return a repeat as the repeat of another one, which was written out and repeats the same Ops."""
+def _repeat_of(repeat: Region, original: Region) -> Region:
+    """Return a repeat as the repeat of another one, which has the same Ops and was expanded."""
     renaming = original.renaming
     assert renaming is not None
     assert repeat.renaming is not None

@@ -13,24 +13,24 @@ from graphflops.capture.trace import Trace
 
 
 def runnable(trace: Trace, model: Any) -> fx.GraphModule | str:
-    """Return the forward calls of a capture as a module that takes the input tensors in order; or why there is none.
+    """Return the forward calls of a capture as a module that takes the input tensors in order, or a reason why not.
 
     It shares the model's parameters, buffers and modules, as ``torch.fx.symbolic_trace`` does.
     """
     if trace.is_step:
         return "the program runs backward or an optimizer by itself"
-    held = {**trace.held, **trace.constants}
+    tensors = {**trace.held, **trace.constants}
     graph, holder = fx.Graph(), nn.Module()
     copies: dict[fx.Node, fx.Node] = {}
     for node in trace.graph.nodes:
         record = record_of(node)
         if record.hook is not None or record.goes_back is not None:
-            continue  # it is of the backward pass
+            continue  # it belongs to the backward pass
         if (reason := _reason(node, record)) is not None:
             return reason
         target: Any = node.target
         if node.op == "get_attr":
-            if (tensor := held.get(str(target))) is None:
+            if (tensor := tensors.get(str(target))) is None:
                 return f"{target} is a tensor whose values are not known"
             target = f"tensor_{len(copies)}"
             _register(holder, target, tensor)
@@ -45,6 +45,7 @@ def runnable(trace: Trace, model: Any) -> fx.GraphModule | str:
 
 
 def _reason(node: fx.Node, record: NodeRecord) -> str | None:
+    """Return the reason why a call cannot be run, if there is one."""
     if record.repeat is not None or record.part_of is not None:
         return "it was captured with equal blocks folded"
     if record.is_described:
