@@ -192,13 +192,19 @@ def _phases(op: Op, cost: Cost, recompute: _Recompute, split: Split | None = Non
     if op.is_rule_backward:
         gradients: dict[Phase, Work] = {"dgrad": dgrad, "wgrad": wgrad, "recompute": cost.recompute}
         return _nonzero(gradients if op.phase else {"forward": sum(gradients.values(), ZERO)})
-    again = (cost.recompute if op.needs_grad else ZERO) + recompute.partial
+    recompute_work = (cost.recompute if op.needs_grad else ZERO) + recompute.partial
     if recompute.times:
-        again += cost.forward * recompute.times
+        recompute_work += cost.forward * recompute.times
     work, weight_work = split or (_as_accumulate(cost.forward) if op.only_accumulates else cost.forward, ZERO)
-    phases: dict[Phase, Work] = {"forward": ZERO, "dgrad": dgrad, "wgrad": wgrad + weight_work, "recompute": again}
+    phases: dict[Phase, Work] = {
+        "forward": ZERO,
+        "dgrad": dgrad,
+        "wgrad": wgrad + weight_work,
+        "recompute": recompute_work,
+        "optimizer": ZERO,
+    }
     phase: Phase = "forward" if op.phase == "" or op.phase == "backward" else op.phase
-    phases[phase] = phases.get(phase, ZERO) + work
+    phases[phase] += work
     return _nonzero(phases)
 
 

@@ -110,16 +110,16 @@ class OpGraph(DiGraph):  # type: ignore[misc]
 
     def ops_of(self, repeat: Region) -> Iterator[Op]:
         """Yield the Ops of a repeat, under their own names."""
-        renaming, inside = repeat.renaming, {*repeat.ops}
+        renaming, names = repeat.renaming, {*repeat.ops}
         assert renaming is not None
 
-        def own(source: Source) -> Source:
-            if source[0] in inside:
+        def renamed(source: Source) -> Source:
+            if source[0] in names:
                 return renaming.op(source[0]), source[1]
             return repeat.sources.get(source, source)
 
-        def own_operand(operand: Operand) -> Operand:
-            source, index = own((operand.source, operand.index))
+        def renamed_operand(operand: Operand) -> Operand:
+            source, index = renamed((operand.source, operand.index))
             return replace(operand, source=source, index=index)
 
         for op in map(self.op, repeat.ops):
@@ -128,10 +128,10 @@ class OpGraph(DiGraph):  # type: ignore[misc]
                 name=renaming.op(op.name),
                 call=renaming.path(op.call) if op.kind == "parameter" else op.call,
                 module_path=renaming.path(op.module_path),
-                operands=tuple(map(own_operand, op.operands)),
+                operands=tuple(map(renamed_operand, op.operands)),
                 recomputes=tuple((repeat.name, region) for region in op.recomputes),
                 recomputed_in={(repeat.name, region): calls for region, calls in op.recomputed_in.items()},
-                hook=op.hook and replace(op.hook, triggers=tuple(map(own, op.hook.triggers))),
+                hook=op.hook and replace(op.hook, triggers=tuple(map(renamed, op.hook.triggers))),
             )
 
     def placements(self) -> Iterator[tuple[Renaming | None, tuple[str, ...]]]:

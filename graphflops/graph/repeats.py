@@ -40,7 +40,7 @@ class _Border:
 
     def of(self, repeat: Region) -> Hashable:
         """Return the border of a repeat."""
-        inputs = frozenset(source for source, own in repeat.sources.items() if own[0] in self.activations)
+        inputs = frozenset(source for source, (name, _) in repeat.sources.items() if name in self.activations)
         return inputs, self._gradients(repeat.results)
 
     def of_original(self, repeat: Region) -> Hashable:
@@ -87,6 +87,6 @@ def _repeat_of(repeat: Region, original: Region) -> Region:
         repeat,
         ops=tuple(map(renaming.op, repeat.ops)),
         renaming=repeat.renaming.rebased(renaming),
-        sources={original.sources[source]: own for source, own in repeat.sources.items()},
+        sources={original.sources[source]: repeat_source for source, repeat_source in repeat.sources.items()},
         results={renaming.op(name): result for name, result in repeat.results.items()},
     )

@@ -1,4 +1,4 @@
-"""What must always hold, at sizes that hypothesis chooses."""
+"""Invariants of reports, at sizes that hypothesis chooses."""
 
 import torch
 from hypothesis import given, settings
@@ -15,7 +15,7 @@ few = settings(max_examples=15, deadline=None)
 
 
 class Block(nn.Module):
-    """A transformer block over a root that has work of its own."""
+    """A transformer block with operations of its own beside its submodules."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -39,21 +39,21 @@ def block(batch: int, length: int, width: int, heads: int, **options: object) ->
 def test_leaves_sum_to_the_total(batch: int, length: int, width: int, heads: int) -> None:
     report = block(batch, length, width, heads)
     for convention in ("standard", "exact", "torch"):
-        again = report.under(convention)
-        assert again.total == sum(again.flops(phase) for phase in PHASES)
+        weighed = report.under(convention)
+        assert weighed.total == sum(weighed.flops(phase) for phase in PHASES)
         for phase in (*PHASES, "backward", "total"):
-            total = again.flops(phase)
-            assert sum(again.by_component(phase).values()) == total
-            assert sum(again.by_operator(phase).values()) == total
-            assert again.by_module(phase)[""] == total
-            children = [path for path in again.modules if path and "." not in path]
-            assert sum(again.by_module(phase)[path] for path in children) == total, "the root does nothing itself"
+            total = weighed.flops(phase)
+            assert sum(weighed.by_component(phase).values()) == total
+            assert sum(weighed.by_operator(phase).values()) == total
+            assert weighed.by_module(phase)[""] == total
+            children = [path for path in weighed.modules if path and "." not in path]
+            assert sum(weighed.by_module(phase)[path] for path in children) == total, "the root has none of its own"
 
 
 @few
 @given(sizes, sizes, sizes, sizes, st.integers(2, 5))
 def test_work_is_linear_in_the_batch(batch: int, length: int, width: int, heads: int, times: int) -> None:
-    """All but what parameters cost: their update, and the sums that end in one parameter-sized gradient."""
+    """The update of parameters does not depend on the batch size."""
     one, many = block(batch, length, width, heads), block(batch * times, length, width, heads)
     for phase in ("forward", "dgrad", "wgrad", "recompute"):
         for name in WORK_CLASSES:
@@ -63,7 +63,7 @@ def test_work_is_linear_in_the_batch(batch: int, length: int, width: int, heads:
 
 @few
 @given(sizes, sizes, sizes, sizes)
-def test_a_frozen_model_costs_forward_alone(batch: int, length: int, width: int, heads: int) -> None:
+def test_a_frozen_model_has_forward_work_alone(batch: int, length: int, width: int, heads: int) -> None:
     model = Block(width, heads).requires_grad_(False)
     report = analyze(model, (torch.zeros(batch, length, width * heads),), convention="exact")
     assert report.total == report.forward > 0
@@ -71,10 +71,10 @@ def test_a_frozen_model_costs_forward_alone(batch: int, length: int, width: int,
 
 @few
 @given(sizes, sizes, sizes, sizes)
-def test_attention_costs_the_same_forward_whichever_way_it_goes_back(
+def test_forward_attention_does_not_depend_on_the_backward_implementation(
     batch: int, length: int, width: int, heads: int
 ) -> None:
-    flash, math = (block(batch, length, width, heads, attention=way) for way in ("flash", "math"))
+    flash, math = (block(batch, length, width, heads, attention=attention) for attention in ("flash", "math"))
     assert flash.forward == math.forward
     assert flash.backward == math.backward
     scores = batch * heads * length * length * width
@@ -84,12 +84,12 @@ def test_attention_costs_the_same_forward_whichever_way_it_goes_back(
 
 @few
 @given(sizes, sizes, st.integers(1, 6))
-def test_a_top_1_moe_is_its_dense_twin_and_the_router(tokens: int, width: int, experts: int) -> None:
+def test_a_top_1_moe_is_one_expert_and_the_router(tokens: int, width: int, experts: int) -> None:
     x = torch.zeros(tokens, width, requires_grad=True)
     moe = analyze(SparseMoE(width, experts, top_k=1), (x,))
-    twin = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(2 * width, width))
+    expert = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(2 * width, width))
     gate = analyze(nn.Linear(width, experts), (x,))
-    dense = analyze(twin, (x,))
+    dense = analyze(expert, (x,))
     for phase in ("forward", "dgrad", "wgrad"):
         assert moe.work(phase).macs == dense.work(phase).macs + gate.work(phase).macs
     router = 3 * tokens * experts + tokens * experts  # softmax, top-k
@@ -110,12 +110,12 @@ def test_resnet_bk_is_linear_in_batch_and_layers(
 
     one = step(layers, 2)
     assert step(layers, 6).forward == 3 * one.forward
-    more, most = step(layers + 1, 2), step(layers + 2, 2)
-    assert most.total - more.total == more.total - one.total
+    two, three = step(layers + 1, 2), step(layers + 2, 2)
+    assert three.total - two.total == two.total - one.total
     assert one.coverage.unknown == 0
 
 
-def test_conventions_order_as_their_weights() -> None:
+def test_totals_order_as_the_weights_of_conventions() -> None:
     report = block(2, 3, 4, 2)
     assert report.under("torch").total <= report.total <= report.under("exact").total
     assert report.under("torch").forward == 2 * report.macs

@@ -1,4 +1,4 @@
-"""The mixture of ResNet-BK says what its k experts are out of."""
+"""Rates of the experts of ResNet-BK."""
 
 import torch
 
@@ -9,18 +9,19 @@ from graphflops.report.text import as_text
 EXPERTS = "blocks.0.bk_layer.moe_ffn.experts"
 
 
-def test_a_rate_of_k_in_e_is_what_its_rule_says() -> None:
+def test_the_rate_top_k_over_num_experts_is_that_of_the_rule() -> None:
     with torch.device("meta"):
         model = ConfigurableResNetBK(ResNetBKConfig(n_layers=1, num_experts=4, top_k=2))
     tokens = torch.zeros(2, 128, dtype=torch.int64)
     by_rule = analyze(model, (tokens,))
-    given = analyze(model, (tokens,), rates={"*.experts.*": "top_k/num_experts"})
-    every = analyze(model, (tokens,), rates={"*.experts.*": 1})
-    assert (given.total, given.at_full_rate.total) == (by_rule.total, by_rule.at_full_rate.total)
-    assert every.by_module()[EXPERTS] == by_rule.at_full_rate.by_module()[EXPERTS] == 2 * by_rule.by_module()[EXPERTS]
+    by_rate = analyze(model, (tokens,), rates={"*.experts.*": "top_k/num_experts"})
+    all_experts = analyze(model, (tokens,), rates={"*.experts.*": 1})
+    assert (by_rate.total, by_rate.at_full_rate.total) == (by_rule.total, by_rule.at_full_rate.total)
+    full = by_rule.at_full_rate.by_module()[EXPERTS]
+    assert all_experts.by_module()[EXPERTS] == full == 2 * by_rule.by_module()[EXPERTS]
 
 
-def test_on_a_narrow_line_names_have_room_and_the_totals_say_what_everything_would_cost() -> None:
+def test_a_narrow_terminal_has_full_costs_in_the_totals_alone() -> None:
     report = analyze(ConfigurableResNetBK(BASELINE_CONFIG), (torch.empty(2, 128, dtype=torch.int64, device="meta"),))
     wide, narrow = as_text(report, 100), as_text(report, 80)
     assert "moe_ffn SparseMoE" in narrow

@@ -1,4 +1,4 @@
-"""What no rule speaks for is said once each, the weightiest first."""
+"""Ops without a rule are listed once for each target, the largest first."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def model(x: Tensor) -> Tensor:
     return known.heavy(x)
 
 
-def test_by_size_and_apart_from_what_has_no_floating_point_result() -> None:
+def test_by_size_and_integer_results_last() -> None:
     with pytest.raises(MissingRules) as raised:
         analyze(model, (torch.zeros(2, 3),), strict=True)
     text = str(raised.value)
-    said = "1×  unknown_operators.heavy", "2×  unknown_operators.slight", "integer/bool results only"
-    places = [text.index(each) for each in said]
-    assert places == sorted(places)
-    assert text.index("1×  unknown_operators.positions") > places[-1]
+    lines = "1×  unknown_operators.heavy", "2×  unknown_operators.slight", "integer/bool results only"
+    offsets = [text.index(line) for line in lines]
+    assert offsets == sorted(offsets)
+    assert text.index("1×  unknown_operators.positions") > offsets[-1]
     assert '@rule("unknown_operators.heavy")' in text

@@ -1,4 +1,4 @@
-"""Programs inside of models: control flow of the compiler, transformations of torch.func, gradients, conversions."""
+"""Models with control-flow operators, torch.func transforms, autograd.grad, conversions and packed sequences."""
 
 from __future__ import annotations
 
@@ -79,29 +79,29 @@ PROGRAMS: dict[Callable[..., Any], int] = {
     jacobian: D * D + D * D * D,
     gradient_penalty: 2 * PRODUCT,
 }
-"""A program, and the multiply-adds of its forward, counted by hand."""
+"""function → the multiply-adds of its forward"""
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 class TestPrograms:
-    def test_forward_is_what_their_products_are(self, program: Callable[..., Any]) -> None:
+    def test_forward_multiply_adds(self, program: Callable[..., Any]) -> None:
         assert analyze(program, (torch.zeros(ROWS, D),)).macs == PROGRAMS[program]
 
-    def test_both_ways_are_what_autograd_dispatches(self, program: Callable[..., Any]) -> None:
+    def test_multiply_adds_are_those_that_autograd_dispatches(self, program: Callable[..., Any]) -> None:
         x = torch.zeros(ROWS, D, requires_grad=True)
         report = analyze(program, (x,), attention="math", strict=True)
-        ours = MacCount(int(report.work("forward").macs), int(report.work("backward").macs))
-        assert ours == count_macs(program, (x,))
+        macs = MacCount(int(report.work("forward").macs), int(report.work("backward").macs))
+        assert macs == count_macs(program, (x,))
 
-    def test_leave_pytorch_as_it_was(self, program: Callable[..., Any]) -> None:
+    def test_pytorch_is_not_modified(self, program: Callable[..., Any]) -> None:
         before = torch.compile, nn.Module._apply
         analyze(program, (torch.zeros(ROWS, D),))
         assert (torch.compile, nn.Module._apply) == before
 
 
 class TestConversions:
-    def test_a_layer_converted_on_the_way_keeps_its_parameters(self) -> None:
+    def test_a_layer_that_forward_converts_keeps_its_parameters(self) -> None:
         class Converts(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
@@ -118,7 +118,7 @@ class TestConversions:
         assert report.parameters == {"layer.weight": D * D, "layer.bias": D}
         assert model.layer.weight.dtype == torch.float32
 
-    def test_another_device_is_the_same_work(self) -> None:
+    def test_work_does_not_depend_on_the_device(self) -> None:
         class Moves(nn.Module):
             def forward(self, x: Tensor) -> Tensor:
                 return (x.to("cuda") @ torch.zeros(D, D, device="cuda")).cuda().cpu()
@@ -128,7 +128,7 @@ class TestConversions:
 
 class TestPackedSequences:
     @pytest.mark.parametrize(("layer", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])
-    def test_run_each_sequence_to_its_own_end(self, layer: type[nn.RNN], gates: int) -> None:
+    def test_each_sequence_runs_to_its_own_length(self, layer: type[nn.RNN], gates: int) -> None:
         class Packed(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
@@ -144,7 +144,7 @@ class TestPackedSequences:
         assert report.work("backward").macs == count_macs(Packed(), (x,)).backward
 
 
-def test_the_text_of_a_known_number_is_that_of_the_number() -> None:
+def test_a_constant_tensor_is_formatted_as_its_number() -> None:
     def named(x: Tensor) -> Tensor:
         return x @ {"layer_3": x.T}[f"layer_{torch.tensor(3)}"]
 

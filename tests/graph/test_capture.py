@@ -1,4 +1,4 @@
-"""graphflops.capture: the graph that analyze counts, as a networkx.DiGraph for everybody."""
+"""graphflops.capture: the graph that analyze counts, as a networkx.DiGraph."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def test_the_function_is_not_replaced_by_the_subpackage() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_graph_has_the_report_of_its_model(name: str) -> None:
+def test_the_report_of_the_graph_is_that_of_the_model(name: str) -> None:
     model, x = MODELS[name]
-    report, of_graph = analyze(model, (x,)), analyze(capture(model, (x,)))
-    assert of_graph.by_module_and_operator("total") == report.by_module_and_operator("total")
-    assert (of_graph.total, of_graph.optimizer, of_graph.parameters) == (
+    report, graph_report = analyze(model, (x,)), analyze(capture(model, (x,)))
+    assert graph_report.by_module_and_operator("total") == report.by_module_and_operator("total")
+    assert (graph_report.total, graph_report.optimizer, graph_report.parameters) == (
         report.total,
         report.optimizer,
         report.parameters,
@@ -80,7 +80,7 @@ def test_a_node_without_a_rule_has_no_flops() -> None:
     assert len(missing) == len(analyze(lambda x: torch.linalg.eigvals(x), (torch.randn(3, 3),)).unsupported_ops())
 
 
-def test_an_edge_has_every_tensor_that_is_read() -> None:
+def test_an_edge_lists_every_tensor_that_is_read() -> None:
     graph = capture(lambda x: torch.matmul(x, x), (torch.randn(3, 3),))
     (maker, reader, reads) = next(iter(graph.edges(data="reads")))
     assert graph.nodes[maker]["op"].kind == "input"
@@ -88,7 +88,7 @@ def test_an_edge_has_every_tensor_that_is_read() -> None:
     assert len(reads) == len(graph.nodes[reader]["op"].operands) == 2
 
 
-def test_the_graph_is_a_dag_in_the_order_of_the_calls() -> None:
+def test_nodes_are_in_topological_order() -> None:
     model, x = MODELS["blocks"]
     graph = capture(model, (x,))
     position = {name: i for i, name in enumerate(graph)}
@@ -96,7 +96,7 @@ def test_the_graph_is_a_dag_in_the_order_of_the_calls() -> None:
     assert all(position[maker] < position[reader] for maker, reader in graph.edges)
 
 
-def test_a_pass_of_the_users_own_runs_after_the_others() -> None:
+def test_a_user_pass_runs_after_the_others() -> None:
     def count_edges(graph: OpGraph) -> OpGraph:
         for name in graph:
             graph.nodes[name]["readers"] = graph.out_degree(name)
@@ -107,7 +107,7 @@ def test_a_pass_of_the_users_own_runs_after_the_others() -> None:
     assert all(graph.nodes[maker]["readers"] > 0 for maker, _ in graph.edges)
 
 
-def test_regions_of_modules_are_brackets_around_ops() -> None:
+def test_the_region_of_a_module_includes_its_submodules() -> None:
     model, x = MODELS["blocks"]
     graph = capture(model, (x,))
     regions = {region.path: region for region in graph.regions("module")}
@@ -123,7 +123,7 @@ def test_a_checkpointed_region_is_one_region() -> None:
 
 
 class TestErrors:
-    def test_inputs_beside_a_graph(self) -> None:
+    def test_a_graph_with_inputs(self) -> None:
         model, x = MODELS["a perceptron"]
         with pytest.raises(UsageError, match="has its inputs already"):
             analyze(capture(model, (x,)), (x,))

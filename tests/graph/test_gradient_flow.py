@@ -1,4 +1,4 @@
-"""Backward work exists where autograd computes a gradient, and nowhere else. Matmuls by arithmetic, fan-in by hand."""
+"""Gradient flow: which gradients are computed, and how many are summed at each tensor."""
 
 from typing import Any
 
@@ -28,14 +28,14 @@ def step(model: nn.Module, *, input_gradient: bool = False) -> Report:
 FIRST, SECOND = ROWS * A * B, ROWS * B * C
 
 
-class TestWhereGradientsFlow:
+class TestWhichGradients:
     def test_the_first_layer_has_no_dgrad(self) -> None:
         assert macs(step(chain())) == (SECOND, FIRST + SECOND)
 
-    def test_unless_the_input_requires_grad(self) -> None:
+    def test_the_first_layer_has_dgrad_if_the_input_requires_grad(self) -> None:
         assert macs(step(chain(), input_gradient=True)) == (FIRST + SECOND, FIRST + SECOND)
 
-    def test_a_frozen_model_has_no_backward_at_all(self) -> None:
+    def test_a_frozen_model_has_no_backward(self) -> None:
         report = step(chain().requires_grad_(False))
         assert report.backward == report.recompute == report.optimizer == 0
         assert report.under("exact").backward == 0
@@ -48,7 +48,7 @@ class TestWhereGradientsFlow:
         assert macs(report) == (0, SECOND)
         assert report.optimizer == 15 * (B * C + C)
 
-    def test_a_frozen_layer_in_the_middle_passes_gradients_on(self) -> None:
+    def test_a_frozen_layer_propagates_gradients(self) -> None:
         model = chain()
         model[2].requires_grad_(False)
         assert macs(step(model)) == (SECOND, FIRST)
@@ -60,7 +60,7 @@ class TestWhereGradientsFlow:
         assert macs(report) == (0, 0)
         assert report.work("wgrad").accumulate == ROWS * B
 
-    def test_a_detached_branch_gets_nothing(self) -> None:
+    def test_a_detached_branch_has_no_gradients(self) -> None:
         first, second = nn.Linear(A, B), nn.Linear(B, C)
 
         class Detached(nn.Module):
@@ -73,7 +73,7 @@ class TestWhereGradientsFlow:
 
         assert macs(step(Detached())) == (0, SECOND)
 
-    def test_what_was_made_a_leaf_is_where_its_gradient_ends(self) -> None:
+    def test_gradients_end_at_a_detached_leaf(self) -> None:
         class Leaf(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
@@ -93,7 +93,7 @@ class TestWhereGradientsFlow:
             )
             assert macs(report) == (FIRST + SECOND, FIRST + SECOND)
 
-    def test_a_parameter_may_have_the_name_of_an_input_or_of_an_operation(self) -> None:
+    def test_a_parameter_with_the_name_of_an_input_or_of_an_operation(self) -> None:
         class Named(nn.Module):
             def __init__(self, first: str, second: str) -> None:
                 super().__init__()
@@ -112,7 +112,7 @@ class TestWhereGradientsFlow:
             assert macs(report) == (product, 2 * product)
             assert report.optimizer == 15 * 2 * A * A
 
-    def test_parameters_that_a_function_uses_without_holding_them(self) -> None:
+    def test_parameters_of_modules_that_a_function_calls(self) -> None:
         first, second = nn.Linear(A, B), nn.Linear(B, C)
         report = analyze(lambda x: second(first(x)), (torch.zeros(ROWS, A),))
         assert macs(report) == (SECOND, FIRST + SECOND)
@@ -120,7 +120,7 @@ class TestWhereGradientsFlow:
         assert report.optimizer == 15 * (A * B + B + B * C + C)
         assert report.coverage.ops == 2
 
-    def test_both_branches_of_where_get_theirs(self) -> None:
+    def test_both_branches_of_where_have_gradients(self) -> None:
         def model(mask: Tensor, x: Tensor, y: Tensor) -> Tensor:
             return torch.where(mask, x @ x, y @ y)
 
@@ -128,7 +128,7 @@ class TestWhereGradientsFlow:
         report = analyze(model, (torch.zeros(A, A, dtype=torch.bool), x, y))
         assert macs(report) == (4 * A * A * A, 0)
 
-    def test_a_no_grad_region_gets_nothing(self) -> None:
+    def test_a_no_grad_region_has_no_gradients(self) -> None:
         class Region(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
@@ -141,7 +141,7 @@ class TestWhereGradientsFlow:
 
         assert macs(step(Region())) == (0, SECOND)
 
-    def test_what_does_not_reach_the_outputs_gets_nothing(self) -> None:
+    def test_a_layer_without_effect_on_the_output_has_no_gradients(self) -> None:
         class Dead(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
@@ -152,16 +152,16 @@ class TestWhereGradientsFlow:
                 return self.used(x)
 
         report = step(Dead())
-        assert report.work("forward").macs == 2 * FIRST, "it runs forward all the same"
+        assert report.work("forward").macs == 2 * FIRST, "its forward runs"
         assert macs(report) == (0, FIRST)
         assert report.optimizer == 15 * (A * B + B)
 
-    def test_of_a_constant_times_an_activation_one_gradient_is_computed(self) -> None:
+    def test_a_constant_has_no_gradient(self) -> None:
         constant = torch.zeros(B, ROWS)
         report = analyze(lambda x: constant @ x, (torch.zeros(ROWS, A, requires_grad=True),))
         assert macs(report) == (B * ROWS * A, 0)
 
-    def test_without_training_there_is_forward_alone(self) -> None:
+    def test_without_training_there_is_only_forward(self) -> None:
         report = analyze(chain(), (torch.zeros(ROWS, A),), training=False)
         assert report.total == report.forward > 0
 
@@ -181,7 +181,7 @@ class TestWhereGradientsFlow:
         assert macs(step(LoRA())) == (up, down + up)
 
 
-class TestWhereGradientsMeet:
+class TestFanIn:
     def fan_in(self, report: Report) -> int:
         entries = [entry for entry in report.entries if entry.kind == "fan-in"]
         return sum(int(work.accumulate) for entry in entries for work in entry.work.values())
@@ -193,19 +193,19 @@ class TestWhereGradientsMeet:
 
         assert self.fan_in(analyze(model, (torch.zeros(7, requires_grad=True),))) == additions * 7
 
-    def test_an_operand_that_stands_twice_counts_twice(self) -> None:
+    def test_an_operand_that_is_used_twice_counts_twice(self) -> None:
         report = analyze(lambda x: x @ x, (torch.zeros(3, 3, requires_grad=True),))
         assert macs(report) == (2 * 27, 0)
         assert self.fan_in(report) == 9
 
-    def test_a_tied_weight_collects_from_every_use(self) -> None:
+    def test_the_gradients_of_a_tied_weight_are_summed(self) -> None:
         model = nn.Sequential(nn.Linear(A, A, bias=False), nn.Linear(A, A, bias=False))
         model[1].weight = model[0].weight
         report = step(model)
         assert self.fan_in(report) == A * A
         assert report.optimizer == 15 * A * A
 
-    def test_a_reader_that_leads_nowhere_adds_nothing(self) -> None:
+    def test_a_reader_without_effect_on_the_output_adds_nothing(self) -> None:
         def model(x: Tensor) -> Tensor:
             x.neg()
             x.detach().neg()
@@ -213,7 +213,7 @@ class TestWhereGradientsMeet:
 
         assert self.fan_in(analyze(model, (torch.zeros(7, requires_grad=True),))) == 0
 
-    def test_the_parts_of_a_split_are_told_apart(self) -> None:
+    def test_the_parts_of_a_split_are_separate(self) -> None:
         def model(x: Tensor) -> list[Tensor]:
             first, second = x.chunk(2)
             return [first.neg(), first.exp(), second.neg()]
@@ -221,7 +221,7 @@ class TestWhereGradientsMeet:
         assert self.fan_in(analyze(model, (torch.zeros(8, requires_grad=True),))) == 4
 
 
-class AutogradsAdditions(TorchDispatchMode):
+class EngineAdditions(TorchDispatchMode):
     """Counts the elements of the additions that autograd's engine runs, while it is on."""
 
     def __init__(self) -> None:
@@ -235,8 +235,8 @@ class AutogradsAdditions(TorchDispatchMode):
         return out
 
 
-class TestAgainstAutogradsEngine:
-    """The engine's own additions are the witness of gradient fan-in; these models' formulas add nothing else."""
+class TestAgainstTheAutogradEngine:
+    """The additions that the engine runs are the fan-in; no other additions are in the backward of these models."""
 
     class Residual(nn.Module):
         def __init__(self) -> None:
@@ -264,6 +264,6 @@ class TestAgainstAutogradsEngine:
         report = analyze(model, (x,))
         out = model(x)
         leaves = [*model.parameters(), *([x] if input_gradient else [])]
-        with AutogradsAdditions() as engine:
+        with EngineAdditions() as engine:
             torch.autograd.grad(out, leaves, torch.ones_like(out))
-        assert TestWhereGradientsMeet().fan_in(report) == engine.elements > 0
+        assert TestFanIn().fan_in(report) == engine.elements > 0

@@ -1,4 +1,4 @@
-"""The primitives witness, against counts by hand and against floats that count what is done with them."""
+"""count_scalar_ops against counts by hand, and against float types that count their operations."""
 
 import sys
 from collections.abc import Callable
@@ -42,28 +42,28 @@ class Rows(nn.Module):
 # -- matrix products -----------------------------------------------------------------------------------------------
 
 
-def test_a_linear_layer_is_a_product_each_way_and_a_sum_of_rows() -> None:
-    seen = count_scalar_ops(nn.Linear(D, 3), (x(),))
-    assert seen.forward == Work(macs=B * D * 3)
-    assert seen.backward == Work(macs=2 * B * D * 3, accumulate=B * 3)
+def test_a_linear_layer() -> None:
+    count = count_scalar_ops(nn.Linear(D, 3), (x(),))
+    assert count.forward == Work(macs=B * D * 3)
+    assert count.backward == Work(macs=2 * B * D * 3, accumulate=B * 3)
 
 
-def test_the_first_layer_has_no_gradient_of_its_input() -> None:
+def test_the_first_layer_has_no_input_gradient() -> None:
     assert count_scalar_ops(nn.Linear(D, 3), (torch.zeros(B, D),)).backward == Work(macs=B * D * 3, accumulate=B * 3)
 
 
-def test_a_convolution_of_groups_costs_each_way_what_it_costs_forward() -> None:
+def test_each_gradient_of_a_grouped_convolution_costs_as_much_as_forward() -> None:
     positions, filter_ = 2 * 6 * 7 * 6, 2 * 9
-    seen = count_scalar_ops(nn.Conv2d(4, 6, 3, groups=2), (x(2, 4, 9, 8),))
-    assert seen.forward == Work(macs=positions * filter_)
-    assert seen.backward == Work(macs=2 * positions * filter_, accumulate=positions)
+    count = count_scalar_ops(nn.Conv2d(4, 6, 3, groups=2), (x(2, 4, 9, 8),))
+    assert count.forward == Work(macs=positions * filter_)
+    assert count.backward == Work(macs=2 * positions * filter_, accumulate=positions)
 
 
-def test_a_scaled_product_is_scaled_element_by_element() -> None:
-    seen = count_scalar_ops(
+def test_the_factors_of_addmm_are_multiplied_elementwise() -> None:
+    count = count_scalar_ops(
         lambda c, a, b: torch.addmm(c, a, b, alpha=2, beta=3), (torch.zeros(5), torch.zeros(4, 6), torch.zeros(6, 5))
     )
-    assert seen.forward == Work(macs=4 * 6 * 5, elementwise=2 * 4 * 5)
+    assert count.forward == Work(macs=4 * 6 * 5, elementwise=2 * 4 * 5)
 
 
 def test_complex_and_integer_products() -> None:
@@ -74,30 +74,30 @@ def test_complex_and_integer_products() -> None:
     assert count_scalar_ops(torch.mm, (a.long(), b.long())).forward == Work(macs=4 * 6 * 5)
 
 
-# -- what is needed ------------------------------------------------------------------------------------------------
+# -- only what is needed -------------------------------------------------------------------------------------------
 
 
-def test_layer_norm_takes_its_mean_once() -> None:
+def test_layer_norm_computes_its_mean_once() -> None:
     """mean 1, centre 1, square 1, add 1, scale 1, affine 2 for each element; for each row ε, two means and a root."""
-    seen = count_scalar_ops(nn.LayerNorm(D), (x(),)).forward
-    assert seen == Work(elementwise=7 * N + B, division=3 * B)
+    count = count_scalar_ops(nn.LayerNorm(D), (x(),)).forward
+    assert count == Work(elementwise=7 * N + B, division=3 * B)
 
 
-def test_of_the_gradients_only_those_that_are_asked_for_are_counted() -> None:
-    """One function of PyTorch makes all three of layer norm."""
+def test_only_gradients_that_are_needed_are_counted() -> None:
+    """One function of PyTorch computes all three of layer norm."""
     layer = nn.LayerNorm(D)
-    everything = count_scalar_ops(layer, (x(),)).backward
+    both = count_scalar_ops(layer, (x(),)).backward
     layer.weight.requires_grad_(False), layer.bias.requires_grad_(False)
-    of_input = count_scalar_ops(layer, (x(),)).backward
+    input_only = count_scalar_ops(layer, (x(),)).backward
     layer.weight.requires_grad_(True), layer.bias.requires_grad_(True)
-    of_weights = count_scalar_ops(layer, (torch.zeros(B, D),)).backward
-    assert of_weights == Work(elementwise=3 * N, accumulate=2 * N)  # Σ dy·(x − mean)·rstd, and Σ dy
-    assert of_input.accumulate == 0
-    assert everything.accumulate == of_weights.accumulate
-    assert everything.elementwise < of_input.elementwise + of_weights.elementwise  # x̂ is shared
+    weights_only = count_scalar_ops(layer, (torch.zeros(B, D),)).backward
+    assert weights_only == Work(elementwise=3 * N, accumulate=2 * N)  # Σ dy·(x − mean)·rstd, and Σ dy
+    assert input_only.accumulate == 0
+    assert both.accumulate == weights_only.accumulate
+    assert both.elementwise < input_only.elementwise + weights_only.elementwise  # x̂ is shared
 
 
-def test_a_module_is_as_it_was() -> None:
+def test_the_model_is_not_modified() -> None:
     layer = nn.Linear(4, 8)
     weight = layer.weight
     count_scalar_ops(layer, (x(2, 4),))
@@ -127,26 +127,26 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_elementwise_functions_are_their_operations(name: str) -> None:
+def test_elementwise_functions(name: str) -> None:
     function, reference = FUNCTIONS[name]
-    _, each = tallied(reference, Real(0.7))
-    assert count_scalar_ops(function, (x(),)).forward == N * Work(**each)
+    _, counts = tallied(reference, Real(0.7))
+    assert count_scalar_ops(function, (x(),)).forward == N * Work(**counts)
 
 
-def test_softmax_and_its_maximum() -> None:
+def test_softmax() -> None:
     def row(*xs: Any) -> None:
-        top = xs[0]
-        for each in xs:
-            top = counted.select(False, each, top)  # one comparison an element, as the engine counts a maximum
-        exps = [counted.exp(each - top) for each in xs]
+        maximum = xs[0]
+        for element in xs:
+            maximum = counted.select(False, element, maximum)  # one comparison for each element
+        exps = [counted.exp(element - maximum) for element in xs]
         total: Any = Real(0)
-        for each in exps:
-            total = total + each
-        for each in exps:
-            each / total
+        for exp in exps:
+            total = total + exp
+        for exp in exps:
+            exp / total
 
-    _, each = tallied(row, *[Real(1)] * D)
-    assert count_scalar_ops(lambda x: x.softmax(-1), (x(),)).forward == B * Work(**each)
+    _, counts = tallied(row, *[Real(1)] * D)
+    assert count_scalar_ops(lambda x: x.softmax(-1), (x(),)).forward == B * Work(**counts)
 
 
 COMPLEX = {
@@ -158,13 +158,13 @@ COMPLEX = {
 
 
 @pytest.mark.parametrize("name", COMPLEX)
-def test_complex_work_is_in_real_operations(name: str) -> None:
+def test_complex_operations_are_counted_in_real_ones(name: str) -> None:
     z = torch.zeros(B, D, dtype=torch.complex64)
-    _, each = tallied(COMPLEX[name], Complex(1), Complex(2j))
-    assert count_scalar_ops(COMPLEX[name], (z, z.clone())).forward == N * Work(**each)
+    _, counts = tallied(COMPLEX[name], Complex(1), Complex(2j))
+    assert count_scalar_ops(COMPLEX[name], (z, z.clone())).forward == N * Work(**counts)
 
 
-def test_a_complex_number_times_a_real_one_is_two_products() -> None:
+def test_a_complex_number_times_a_real_one_is_two_multiplications() -> None:
     z = torch.zeros(B, D, dtype=torch.complex64)
     assert count_scalar_ops(torch.mul, (z, torch.zeros(B, D))).forward == Work(elementwise=2 * N)
     assert count_scalar_ops(lambda z: z / 3, (z,)).forward == Work(division=2 * N)
@@ -173,12 +173,12 @@ def test_a_complex_number_times_a_real_one_is_two_products() -> None:
 # -- sums of the backward pass -------------------------------------------------------------------------------------
 
 
-def test_gradients_that_meet_are_accumulate() -> None:
-    seen = count_scalar_ops(lambda x: x.sin() * x.cos() + x, (x(),))
-    assert seen.backward_by_operator[FAN_IN] == Work(accumulate=2 * N)
+def test_fan_in_is_accumulate() -> None:
+    count = count_scalar_ops(lambda x: x.sin() * x.cos() + x, (x(),))
+    assert count.backward_by_operator[FAN_IN] == Work(accumulate=2 * N)
 
 
-def test_an_addition_of_a_formula_is_no_fan_in() -> None:
+def test_an_addition_in_a_backward_function_is_not_fan_in() -> None:
     class Twice(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -191,24 +191,24 @@ def test_an_addition_of_a_formula_is_no_fan_in() -> None:
     assert count_scalar_ops(Twice.apply, (x(),)).backward == Work(elementwise=N)
 
 
-def test_a_sum_that_is_a_gradient_is_accumulate_and_one_that_is_computed_with_is_not() -> None:
+def test_a_sum_is_accumulate_only_if_it_is_a_gradient() -> None:
     product = count_scalar_ops(Rows(lambda x, w: x * w), (x(),)).backward
     assert product == Work(elementwise=2 * N, accumulate=N)
     softmax = count_scalar_ops(lambda x: x.softmax(-1), (x(),)).backward
     assert softmax == Work(elementwise=4 * N)
 
 
-def test_rows_of_a_table_get_their_gradients_added() -> None:
+def test_the_gradients_of_embedding_rows_are_accumulate() -> None:
     tokens = torch.zeros(2, 5, dtype=torch.int64)
-    seen = count_scalar_ops(nn.Embedding(10, 3), (tokens,))
-    assert seen.forward == Work()
-    assert (seen.backward.accumulate, seen.backward.elementwise) == (2 * 5 * 3, 0)
+    count = count_scalar_ops(nn.Embedding(10, 3), (tokens,))
+    assert count.forward == Work()
+    assert (count.backward.accumulate, count.backward.elementwise) == (2 * 5 * 3, 0)
 
 
-def test_a_backward_that_runs_autograd_itself() -> None:
-    """Its products and its fan-in are counted, as those of a graph in a graph."""
+def test_a_backward_that_runs_autograd() -> None:
+    """Its matmuls and its fan-in are counted."""
 
-    class Again(torch.autograd.Function):
+    class Recomputed(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor, layer: nn.Module) -> Tensor:
             ctx.save_for_backward(x)
@@ -225,43 +225,43 @@ def test_a_backward_that_runs_autograd_itself() -> None:
             return x.grad, None
 
     layer, product = nn.Linear(D, D, bias=False), B * D * D
-    seen = count_scalar_ops(Again.apply, (x(), layer))
-    assert seen.forward == Work(macs=product)
-    assert seen.backward == Work(macs=3 * product, elementwise=N, accumulate=N)
+    count = count_scalar_ops(Recomputed.apply, (x(), layer))
+    assert count.forward == Work(macs=product)
+    assert count.backward == Work(macs=3 * product, elementwise=N, accumulate=N)
     assert layer.weight.grad is None
 
 
-# -- what is not counted -------------------------------------------------------------------------------------------
+# -- operators without count ---------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_taken_apart_is_named_and_in_no_number() -> None:
-    seen = count_scalar_ops(lambda x: x.sort()[0] + 1, (torch.zeros(B, D),))
-    assert seen.undecomposed == {"aten.sort.default"}
-    assert seen.forward == Work(elementwise=N)
+def test_an_operator_without_decomposition_is_listed_and_not_counted() -> None:
+    count = count_scalar_ops(lambda x: x.sort()[0] + 1, (torch.zeros(B, D),))
+    assert count.undecomposed == {"aten.sort.default"}
+    assert count.forward == Work(elementwise=N)
 
 
-def test_who_knows_better_is_asked() -> None:
-    seen = count_scalar_ops(
+def test_a_fallback_counts_operators_without_decomposition() -> None:
+    count = count_scalar_ops(
         lambda x: x.sort()[0],
         (torch.zeros(B, D),),
         fallback=lambda op, args, kwargs, result: Work(elementwise=args[0].numel()),
     )
-    assert (seen.forward, seen.undecomposed) == (Work(elementwise=N), frozenset())
+    assert (count.forward, count.undecomposed) == (Work(elementwise=N), frozenset())
 
 
 @pytest.mark.parametrize("name", sorted(FREE))
-def test_what_is_zero_by_name_is_an_operator_without_arithmetic(name: str) -> None:
-    """Each exists, and PyTorch tags none of them as computing: they move, name or draw what is there."""
-    packets = [getattr(each, name, None) for each in (torch.ops.aten, torch.ops.prims)]
-    found = [
-        getattr(each, overload)
-        for each in packets
-        if isinstance(each, OpOverloadPacket)
-        for overload in each.overloads()
+def test_free_operators_have_no_arithmetic(name: str) -> None:
+    """They exist, and PyTorch does not tag them as reductions."""
+    packets = [getattr(namespace, name, None) for namespace in (torch.ops.aten, torch.ops.prims)]
+    operators = [
+        getattr(packet, overload)
+        for packet in packets
+        if isinstance(packet, OpOverloadPacket)
+        for overload in packet.overloads()
     ]
-    assert found
+    assert operators
     if hasattr(torch.Tag, "reduction"):  # before 2.9 there is no such tag
-        assert not any({torch.Tag.reduction} & set(each.tags) for each in found)
+        assert not any(torch.Tag.reduction in operator.tags for operator in operators)
 
 
 MOVES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -285,8 +285,8 @@ MOVES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_what_moves_data_gives_back_what_it_was_given_and_costs_nothing(name: str) -> None:
+def test_moving_data_is_free(name: str) -> None:
     numbers = torch.arange(1.0, N + 1).reshape(B, D)
     assert set(MOVES[name](numbers).flatten().tolist()) <= {0.0, *numbers.flatten().tolist()}
-    seen = count_scalar_ops(MOVES[name], (numbers,))
-    assert (seen.forward, seen.undecomposed) == (Work(), frozenset())
+    count = count_scalar_ops(MOVES[name], (numbers,))
+    assert (count.forward, count.undecomposed) == (Work(), frozenset())
