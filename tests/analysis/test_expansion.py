@@ -134,7 +134,7 @@ def test_only_ops_that_match_a_pattern_are_expanded() -> None:
 
 
 def test_a_pattern_that_matches_nothing_is_an_error() -> None:
-    with pytest.raises(UsageError, match=r"'aten.rellu' matches no op; .* did you mean aten.relu?"):
+    with pytest.raises(UsageError, match=r"'aten.rellu' matches no op; did you mean aten.relu?"):
         analyze(nn.ReLU(), (X,), expand=["aten.rellu"])
 
 
