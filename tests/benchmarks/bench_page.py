@@ -17,30 +17,30 @@ TOOLS = ("fvcore", "ptflops", "calflops", "thop", "torchinfo")
 
 ABOUT = """# Benchmarks
 
-How long an analysis takes, beside what else one could do on the same model: have torch's own counter,
-`torch.utils.flop_counter.FlopCounterMode`, run it on meta tensors, and build it on the meta device, which nobody can
-avoid. `make bench` writes this page; `make bench ROWS="llama*"` measures some rows again.
+Analysis time compared with torch's counter, `torch.utils.flop_counter.FlopCounterMode`, on meta tensors, and with
+building the same model on the meta device. `make bench` generates this page; `make bench ROWS="llama*"` measures some
+rows again.
 
-A number here is a **ratio** of two times taken in one process, one after the other, and the median of several such
-processes, in which each of the two is first in turn. Every process is a fresh one. Before the clock starts both
-have counted one linear layer, and what the model is made of is imported, so that imports are in no number but those of
-the start-up. The clock is that of the process, in which nothing waits, and the process stays on one core: what else the
-machine does is in no number.
-Times in milliseconds are medians too; they are those of one machine, and stand there for the scale alone.
+Each number is a **ratio** of two times measured in one process, one after the other, and the median of several fresh
+processes, in which the two alternate in order. Before the measurement both have counted one linear layer, and the
+model's packages are imported, so only the start-up numbers include imports. The clock is process CPU time, and the
+process stays on one core, so other load on the machine is not measured. Times in milliseconds are medians on one
+machine, for orientation.
 
-*Forward* is `analyze(model, …, training=False)` beside a forward pass under torch's counter and `torch.no_grad()`.
-*Step* is `analyze(model, …)`, optimizer included, beside a forward and a backward pass under torch's counter. Both have
-the same model in training mode and the same inputs, on the meta device. Models of transformers are given a
-mask with four axes: without one, they ask the data, and on meta tensors torch's counter stops there. Where a model asks
-which elements are not zero, as experts do, torch's counter only runs with a switch of torch's that takes all for that.
+*Forward* is `analyze(model, …, training=False)` compared with a forward pass under torch's counter and
+`torch.no_grad()`. *Step* is `analyze(model, …)` with optimizer, compared with a forward and a backward pass under
+torch's counter. Both get the same model in training mode and the same inputs on the meta device. Models of
+transformers get a four-dimensional mask: without it they read data, and torch's counter fails on meta tensors. Where
+a model calls `nonzero`, as experts do, torch's counter runs only with a torch setting that assumes that all elements
+are nonzero.
 
-Both are the first of their kind in the process, and what torch keeps of operators on tensors without data is taken from
-it before each analysis. What an analysis reads once a process, such as schemas and what packages announce, is paid for
-by *forward*, which is the first. *Again* is one more step after these, as in a search or a test suite.
+Both are the first in the process, and torch's fake-tensor cache is cleared before each analysis. Work that is done
+once per process, such as reading schemas and plugins, is part of *forward*, which is first. *Again* is one more step
+afterwards, as in a search or a test suite.
 
-*They count* says what torch's counter has of the multiply-adds that the analysis has, forward and backward; where that
-is not 1, it misses some or counts some wrongly. *Memory* is the highest use while the model is built and a step
-analysed, beyond what is used when everything is imported.
+*They count* is the multiply-adds of torch's counter divided by those of the analysis, forward and backward; where it
+is not 1, torch's counter misses some or counts some wrongly. *Memory* is the peak while the model is built and a step
+analysed, in addition to the memory after all imports.
 """
 
 

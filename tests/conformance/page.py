@@ -1,4 +1,4 @@
-"""docs/conformance.md, from the rows."""
+"""Write docs/conformance.md from the rows."""
 
 from __future__ import annotations
 
@@ -27,49 +27,48 @@ TITLES = {
 
 ABOUT = """# Conformance
 
-Whole models, forward and backward, held to the **dispatch witness** (`graphflops.analysis.mac_counter`): it runs each
-model and its backward on fake tensors, and reads the multiply-adds of every matrix product and convolution that
-autograd dispatches off the shapes. It knows nothing of rules or graphs.
+Models verified against an independent count (`graphflops.analysis.mac_counter`): it runs each model and its backward
+pass on fake tensors, and computes the multiply-adds of every matrix product and convolution that autograd dispatches
+from their shapes. It uses neither rules nor the graph.
 
-There is no tolerance: a row is *exact* if both integers are equal, forward and backward, and no Op is unknown. Backward
-is that of all outputs to whatever requires grad, with the mathematics of attention (`attention="math"`), and includes
-what checkpoints recompute. A ratio is graphflops' count by the witness'. Where the authors of a model print its
-multiply-adds, in thousands of millions, an exact row also is that number, to the last of its three decimals. And all
-that can be reached from the model and its inputs is after both what it was before, to the bit, and so is the process.
+There is no tolerance: a row is *exact* if both integers are equal, forward and backward, and no op is unsupported.
+The backward pass covers all outputs and everything that requires grad, with math attention (`attention="math"`), and
+includes recomputation in checkpoints. A ratio is graphflops' count divided by the dispatched count. Where the authors
+of a model publish its multiply-adds in G, an exact row also equals that number to three decimals. Everything
+reachable from the model and its inputs, and the state of the process, is bitwise unchanged after both counts.
 
-Where data decides, at as many places as *assumed* says, both take routing as even and masks as full
-(`graphflops/capture/constant_propagation.py`): the sizes are then those of a loop over experts in all, whatever the
-data, and the largest that a selection can have.
+For data-dependent operations, whose number is in the column *assumed*, both counts assume balanced routing and full
+masks (`graphflops/capture/constant_propagation.py`): the total over all experts is then exact for any data, and a
+selection has its largest size.
 
-Models are built to train; torchvision's at batch 1, and those of transformers that drop layers or spans of their
-input at random, or branch on the ranges that they have seen, in evaluation mode. Language models are built in
-bfloat16, all others in float32.
+Models are in training mode, except torchvision's at batch 1, and models of transformers that drop layers or input
+spans at random or branch on ranges that they have seen. Language models are in bfloat16, all others in float32.
 
-Models of other public packages are unmodified, built small with random weights, and called with real tensors.
+Models of other public packages are unmodified, small, with random weights, and called with real tensors.
 
-`make conformance` writes this page, `make wild` the part of the public packages, which it installs in a folder beside
-the environment, and `make repositories` that of the repositories, which it clones. Each runs what is not finished yet;
-`python tests/conformance --help` tells how to run less, or all again. A family that did not run stays as it is on the
+`make conformance` generates this page, `make wild` the part of the public packages, which it installs in a separate
+folder, and `make repositories` the part of the repositories, which it clones. Each runs the rows that are not
+finished; `python tests/conformance --help` lists the options. A family that did not run is left unchanged on the
 page.
 """
 
 DATA_DECIDES = "data-dependent control flow (needs the value of a tensor)"
-"""What graphflops says of Python that branches on data, or sizes that data decides: nothing static can count it."""
+"""the error for data-dependent Python branches or sizes, which static analysis cannot count"""
 
 NOT_DENSE = "CaptureError: a tensor is not dense"
-"""What graphflops says of a sparse matrix that a model makes: what it costs is not in its shape."""
+"""the error for sparse matrices, whose cost does not follow from their shape"""
 
-FINE = ("exact", "refused", "data decides")
+FINE = ("exact", "refused", "data-dependent")
 
 
 def verdict(row: Row) -> str:
-    """One of: exact, refused, data decides, unknown ops, differs, not traced, folded wrong, changed, or what failed."""
+    """exact, refused, data-dependent, unsupported ops, differs, not traced, folded wrong, changed, or the failure."""
     if "refused" in row:
         return "refused"
     if row.get("failed") == "graphflops" and row["error"].startswith(NOT_DENSE):
         return "refused"
     if row.get("failed") == "graphflops":
-        return "data decides" if row["error"].startswith(DATA_DECIDES) else "not traced"
+        return "data-dependent" if row["error"].startswith(DATA_DECIDES) else "not traced"
     if "failed" in row:
         return f"{row['failed']} failed"
     if row.get("changed"):
@@ -78,11 +77,11 @@ def verdict(row: Row) -> str:
         return "folded wrong"
     if not all(_equal(row, each) for each in ("forward", "backward", "published") if each in row):
         return "differs"
-    return "unknown ops" if row["unknown"] else "exact"
+    return "unsupported ops" if row["unknown"] else "exact"
 
 
 def write(rows: Sequence[Row], before: str = "") -> str:
-    """The page. What has no rows is as it was on the page before."""
+    """The page; families without rows are copied from the previous page."""
     old_parts, old_totals = _parts(before)
     parts, totals = {}, {}
     for family, title in TITLES.items():
@@ -115,7 +114,7 @@ def _versions(family: str) -> str:
             named.append(f"{package} {version(package).partition('+')[0]}")
         except PackageNotFoundError:
             continue
-    return f"Held to {', '.join(named)}."
+    return f"Verified with {', '.join(named)}."
 
 
 def _numbers(rows: Sequence[Row]) -> list[int]:
@@ -127,7 +126,7 @@ def _numbers(rows: Sequence[Row]) -> list[int]:
         sum(_equal(row, "backward") for row in rows),
         sum(bool(row.get("unknown")) for row in rows),
         verdicts["refused"],
-        verdicts["data decides"],
+        verdicts["data-dependent"],
         verdicts["not traced"],
         sum(count for each, count in verdicts.items() if each.endswith(" failed")),
     ]
@@ -137,7 +136,7 @@ def _totals(totals: Mapping[str, Sequence[int]]) -> list[str]:
     lines = [
         "## Totals",
         "",
-        "| family | models | exact | forward equal | backward equal | unknown ops | refused | data decides "
+        "| family | models | exact | forward equal | backward equal | unsupported ops | refused | data-dependent "
         "| not traced | failed |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
@@ -156,7 +155,7 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
     lines = []
     differing = [row for row in rows if verdict(row) == "differs"]
     if differing:
-        lines += ["", "### Different", "", "| model | phase | graphflops | witness |", "|---|---|--:|--:|"]
+        lines += ["", "### Different", "", "| model | phase | graphflops | dispatched |", "|---|---|--:|--:|"]
         for row in differing:
             for phase in ("forward", "backward", "published"):
                 if phase in row and not _equal(row, phase):
@@ -168,7 +167,7 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
         unknown.update(row.get("unknown") or {})
         models.update(list(row.get("unknown") or {}))
     if unknown:
-        lines += ["", "### Unknown ops", "", "| op | times | in models |", "|---|--:|--:|"]
+        lines += ["", "### Unsupported ops", "", "| op | times | in models |", "|---|--:|--:|"]
         lines += [f"| `{op}` | {count:,} | {models[op]:,} |" for op, count in unknown.most_common()]
     said: dict[tuple[str, str], list[str]] = {}
     for row in rows:
@@ -183,7 +182,7 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
 
 def _table(rows: Sequence[Row]) -> list[str]:
     lines = [
-        "| model | captured by | ops | counted | zero | unknown | assumed | forward, multiply-adds | ratio "
+        "| model | captured by | ops | with FLOPs | free | unsupported | assumed | forward, multiply-adds | ratio "
         "| backward | ratio | published, G | seconds | |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]

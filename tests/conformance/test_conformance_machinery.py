@@ -36,8 +36,8 @@ def test_a_layer_is_exact(row):
 
 
 def test_what_has_no_rule_is_not_exact():
-    assert verdict(measure(entry("nobody's", doubled, floats(3, 3)))) == "unknown ops"
-    assert verdict({"forward": [1, 1], "backward": [2, 2], "unknown": {"aten.new": 1}}) == "unknown ops"
+    assert verdict(measure(entry("nobody's", doubled, floats(3, 3)))) == "unsupported ops"
+    assert verdict({"forward": [1, 1], "backward": [2, 2], "unknown": {"aten.new": 1}}) == "unsupported ops"
     assert verdict({"forward": [1, 1], "backward": [2, 3], "unknown": {}}) == "differs"
 
 
@@ -62,7 +62,7 @@ def test_an_error_is_one_line_with_its_stage():
 
 def test_data_that_decides_is_told_apart_from_faults():
     row = measure(entry("branch", lambda x: x if x.sum() > 0 else -x, floats(3)))
-    assert verdict(row) == "data decides"
+    assert verdict(row) == "data-dependent"
 
 
 def test_a_report_is_held_to_that_of_no_block_folded():
