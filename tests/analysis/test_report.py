@@ -83,7 +83,7 @@ class TestQueries:
 
     def test_an_unknown_convention_names_those_that_are(self, report: Report) -> None:
         with pytest.raises(UsageError, match="standard, exact, torch, torchvision"):
-            report.under("cubits")
+            report.with_convention("cubits")
 
 
 class TestCoverage:

@@ -41,3 +41,11 @@ def test_the_warning_is_about_the_line_that_imports() -> None:
         "<string>:2: DeprecationWarning: graphflops.sizes is now graphflops.core.sizes",
         "<string>:3: DeprecationWarning: graphflops.report.Report is now graphflops.report.report.Report",
     ]
+
+
+def test_old_attributes_are_the_new_ones() -> None:
+    cost = graphflops.Cost(graphflops.Work(macs=3))
+    with pytest.warns(DeprecationWarning, match=r"^Cost\.abreast is now parallel$"):
+        assert cost.abreast(2) == cost.parallel(2)
+    with pytest.warns(DeprecationWarning, match=r"^Spec\.held is now effective_numel$"):
+        assert graphflops.spec(2, 3).held == 6

@@ -34,7 +34,7 @@ class TestMegatron:
             gpt(checkpointed), (torch.zeros(2, 24, dtype=torch.long, device="meta"),), attention="math", optimizer=None
         )
         assert (report.recompute > 0) is checkpointed
-        products, formula = report.under("torch"), report.under("megatron")
+        products, formula = report.with_convention("torch"), report.with_convention("megatron")
         for phase in ("forward", "backward", "recompute", "total"):
             assert formula.flops(phase) == products.flops(phase)
 
@@ -56,7 +56,7 @@ class TestMegatron:
             report = step(GPT(51_200, 2048, layers, width, heads), 1, 2048)
         assert rounded(sum(report.parameters.values()), 10**9, billions)
         # The paper's runs have checkpoints, this graph has none: the forward pass of the layers once more.
-        formula = report.under("megatron")
+        formula = report.with_convention("megatron")
         again = sum(formula.by_operator()[part] for part in ("linear", "attention"))
         seconds = [(formula.total + again) * 300e9 / 2048 / (gpus * (teraflops + half) * 1e12)
                    for half in (0.5, -0.5)]  # fmt: skip
@@ -71,21 +71,23 @@ class TestPaLM:
         with torch.device("meta"):
             report = step(PaLM(256_000, layers=118, width=18_432, heads=48, head_width=256), 1, 2048)
         assert rounded(sum(report.parameters.values()), 10**9, "540.35")
-        formula = report.under("palm")
+        formula = report.with_convention("palm")
         per_second, peak = 238_300, 6144 * 275 * 10**12
         without = formula.by_operator("total")["linear"]
         assert f"{100 * formula.total / 2048 * per_second / peak:.1f}" == "46.2"
         assert f"{100 * without / 2048 * per_second / peak:.1f}" == "45.7"
 
     def test_checkpoints_are_not_in_it(self) -> None:
-        kept, checkpointed = (step(gpt(each), 2, 24).under("palm") for each in (False, True))
+        kept, checkpointed = (step(gpt(each), 2, 24).with_convention("palm") for each in (False, True))
         assert checkpointed.recompute == 0
         assert checkpointed.total == kept.total
 
     def test_a_model_without_a_vocabulary_has_one_too(self) -> None:
         with torch.device("meta"):
             report = analyze(ViT().eval(), (torch.empty(1, 3, 224, 224),), training=False)
-        assert report.under("palm").forward == 2 * 197 * (86_567_656 + 2 * 12 * 12 * 64 * 197)  # torchvision's count
+        assert report.with_convention("palm").forward == 2 * 197 * (
+            86_567_656 + 2 * 12 * 12 * 64 * 197
+        )  # torchvision's count
 
 
 class TestChinchilla:
@@ -110,21 +112,23 @@ class TestChinchilla:
             report = step(Chinchilla(32_000, layers, width, hidden, heads, head_width), 1, 2048)
         n = sum(report.parameters.values()) - 32_000 * width
         assert n // 10**6 == int(parameters)
-        parts = report.under("chinchilla").by_operator("total")
+        parts = report.with_convention("chinchilla").by_operator("total")
         assert f"{(parts['linear'] + parts['attention']) / (6 * n * 2048):.2f}" == ratio
 
     def test_embeddings_are_a_matrix_product_like_the_logits(self) -> None:
-        parts = step(gpt(), 2, 24).under("chinchilla").by_operator()
-        assert parts["embedding"] == parts["logits"] == step(gpt(), 2, 24).under("torch").by_module()["head"]
+        parts = step(gpt(), 2, 24).with_convention("chinchilla").by_operator()
+        assert parts["embedding"] == parts["logits"] == step(gpt(), 2, 24).with_convention("torch").by_module()["head"]
 
 
 class TestQuickReference:
     def test_it_is_the_published_step_of_resnet_bk(self) -> None:
         report = step(ConfigurableResNetBK(ResNetBKConfig()), 32, 128)
-        assert f"{report.under('quickref').total / 1e9:.1f}" == "48.9"
+        assert f"{report.with_convention('quickref').total / 1e9:.1f}" == "48.9"
 
     def test_it_grows_in_proportion_to_the_sequence(self) -> None:
-        one, two = (step(ConfigurableResNetBK(ResNetBKConfig(n_seq=n)), 2, n).under("quickref") for n in (24, 48))
+        one, two = (
+            step(ConfigurableResNetBK(ResNetBKConfig(n_seq=n)), 2, n).with_convention("quickref") for n in (24, 48)
+        )
         assert (two.forward, two.backward) == (2 * one.forward, 2 * one.backward)
 
 
@@ -134,32 +138,32 @@ class TestAnyOfThem:
     def test_lines_from_the_graph_to_the_formula_add_up(self, name: str, phase: str) -> None:
         model = gpt() if name != "quickref" else ConfigurableResNetBK(ResNetBKConfig(n_seq=24))
         report = step(model, 2, 24)
-        compared = report.diff(name, phase)
-        assert compared.left == report.flops(phase)
-        assert compared.right == report.under(name).flops(phase)
+        diff = report.diff(name, phase)
+        assert diff.left == report.flops(phase)
+        assert diff.right == report.with_convention(name).flops(phase)
 
     def test_megatron_is_right_about_the_matrix_products_forward(self) -> None:
-        lines = {each.operator: each for each in step(gpt(), 2, 24).under("torch").diff("megatron").rows}
-        assert {each.difference for each in lines.values()} == {0}
+        lines = {row.operator: row for row in step(gpt(), 2, 24).with_convention("torch").diff("megatron").rows}
+        assert {row.difference for row in lines.values()} == {0}
         assert set(lines) == {"linear", "attention", "logits"}
 
     def test_a_model_that_does_not_learn_has_a_forward_pass_alone(self) -> None:
-        under = step(gpt(), 2, 24, training=False).under("chinchilla")
-        assert under.total == under.forward > 0
+        converted = step(gpt(), 2, 24, training=False).with_convention("chinchilla")
+        assert converted.total == converted.forward > 0
 
     def test_the_terms_are_in_the_report_and_survive_a_file(self, tmp_path: Path) -> None:
-        under = step(gpt(), 2, 24).under("megatron")
-        assert "24·B·s·l·h²" in under.explain()
-        assert Report.from_json(under.to_json(tmp_path / "report.json")) == under
-        assert under.under("megatron") == under
+        converted = step(gpt(), 2, 24).with_convention("megatron")
+        assert "24·B·s·l·h²" in converted.explain()
+        assert Report.from_json(converted.to_json(tmp_path / "report.json")) == converted
+        assert converted.with_convention("megatron") == converted
         with pytest.raises(UsageError, match="only the terms of its formula"):
-            under.under("standard")
+            converted.with_convention("standard")
         with pytest.raises(UsageError, match="only the terms of its formula"):
-            under.diff("standard")
+            converted.diff("standard")
 
     def test_analyze_takes_it_as_any_convention(self) -> None:
         x = torch.zeros(2, 24, dtype=torch.long, device="meta")
-        assert analyze(gpt(), (x,), convention="palm") == analyze(gpt(), (x,)).under("palm")
+        assert analyze(gpt(), (x,), convention="palm") == analyze(gpt(), (x,)).with_convention("palm")
 
 
 class TestWhatIsMissingIsSaid:
@@ -167,35 +171,35 @@ class TestWhatIsMissingIsSaid:
     def test_no_attention(self, name: str) -> None:
         report = analyze(nn.Linear(3, 4), (torch.zeros(2, 3),))
         with pytest.raises(UsageError, match=f"^{name} .* there is no attention"):
-            report.under(name)
+            report.with_convention(name)
         with pytest.raises(UsageError, match="there is no attention"):
             report.diff(name)
 
     def test_no_vocabulary(self) -> None:
         layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
         with pytest.raises(UsageError, match="there is no vocabulary"):
-            analyze(layer, (torch.zeros(2, 5, 8),)).under("megatron")
+            analyze(layer, (torch.zeros(2, 5, 8),)).with_convention("megatron")
 
     def test_no_feed_forward_network(self) -> None:
         model = gpt()
         model.layers = nn.ModuleList([Attention()])
         with pytest.raises(UsageError, match="there is no feed-forward network"):
-            step(model.to("meta"), 2, 24).under("chinchilla")
+            step(model.to("meta"), 2, 24).with_convention("chinchilla")
 
     def test_no_one_sequence(self) -> None:
         model = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
         report = analyze(model, (torch.zeros(1, 5, 8), torch.zeros(1, 4, 8)))
         with pytest.raises(UsageError, match="attention layers differ"):
-            report.under("palm")
+            report.with_convention("palm")
 
     def test_no_heads(self) -> None:
         heads = [torch.zeros(2, 5, 8) for _ in range(3)]
         with pytest.raises(UsageError, match="not over one sequence by heads"):
-            analyze(F.scaled_dot_product_attention, tuple(heads)).under("palm")
+            analyze(F.scaled_dot_product_attention, tuple(heads)).with_convention("palm")
 
     def test_no_resnet_bk(self) -> None:
         with pytest.raises(UsageError, match=r"quickref .* it is not a ResNet-BK"):
-            step(gpt(), 2, 24).under("quickref")
+            step(gpt(), 2, 24).with_convention("quickref")
 
 
 class Attention(nn.Module):

@@ -40,40 +40,42 @@ def small() -> Report:
 class TestImitations:
     @pytest.mark.parametrize("name", VIT_B_16)
     def test_the_published_numbers_of_vit_b_16_come_of_one_graph(self, vit: Report, name: str) -> None:
-        assert vit.under(name).forward == VIT_B_16[name]
+        assert vit.with_convention(name).forward == VIT_B_16[name]
 
     @pytest.mark.parametrize("name", [name for name, each in CONVENTIONS.items() if not each.formula])
     def test_the_lines_between_two_add_up_the_largest_first(self, vit: Report, name: str) -> None:
-        compared = vit.diff(name)
-        assert compared.left == vit.forward
-        assert compared.left + sum(each.difference for each in compared.rows) == vit.under(name).forward
-        sizes = [abs(each.difference) for each in compared.rows]
+        diff = vit.diff(name)
+        assert diff.left == vit.forward
+        assert diff.left + sum(row.difference for row in diff.rows) == vit.with_convention(name).forward
+        sizes = [abs(row.difference) for row in diff.rows]
         assert sizes == sorted(sizes, reverse=True)
 
     def test_each_line_has_a_reason(self, vit: Report) -> None:
-        compared = vit.diff("fvcore")
-        (line,) = (each for each in compared.rows if each.operator == "scaled_dot_product_attention")
+        diff = vit.diff("fvcore")
+        (line,) = (row for row in diff.rows if row.operator == "scaled_dot_product_attention")
         assert (line.ops, line.module, line.right) == (12, "MultiheadAttention", 0)
-        assert line.why in str(compared)
+        assert line.why in str(diff)
 
     def test_what_a_tool_does_not_count_it_does_not_count_backward_either(self, small: Report) -> None:
         assert small.backward > 0
-        assert small.under("fvcore").backward == 0
+        assert small.with_convention("fvcore").backward == 0
         assert "not counted" in str(small.diff("fvcore", "backward"))
 
     def test_all_groupings_agree_with_the_total(self, vit: Report) -> None:
-        under = vit.under("ptflops")
-        assert under.by_module()[""] == sum(under.by_component().values()) == under.forward
-        assert sum(under.by_operator().values()) == under.forward
+        converted = vit.with_convention("ptflops")
+        assert converted.by_module()[""] == sum(converted.by_component().values()) == converted.forward
+        assert sum(converted.by_operator().values()) == converted.forward
 
     def test_a_saved_report_can_be_counted_otherwise(self, small: Report, tmp_path: Path) -> None:
         again = Report.from_json(small.to_json(tmp_path / "report.json"))
-        assert again.under("ptflops") == small.under("ptflops")
-        assert Report.from_json(small.under("ptflops").to_json(tmp_path / "report.json")) == small.under("ptflops")
+        assert again.with_convention("ptflops") == small.with_convention("ptflops")
+        assert Report.from_json(
+            small.with_convention("ptflops").to_json(tmp_path / "report.json")
+        ) == small.with_convention("ptflops")
 
     def test_numbers_are_called_by_their_right_name(self, small: Report) -> None:
-        assert "MACs" in str(small.under("fvcore"))
-        assert "FLOPs" not in str(small.under("fvcore"))
+        assert "MACs" in str(small.with_convention("fvcore"))
+        assert "FLOPs" not in str(small.with_convention("fvcore"))
 
 
 class TestFiles:
@@ -81,8 +83,8 @@ class TestFiles:
         file = tmp_path / "mine.toml"
         file.write_text('about = "outputs of linear layers"\nweights = {}\n'
                         '[[counts]]\noperators = ["linear"]\ncount = "numel(out)"\nwhy = "one each"\n')  # fmt: skip
-        assert small.under(file).forward == small.under(str(file)).forward == 4 * 30 + 4 * 10
-        assert small.under(file).convention.name == "mine"
+        assert small.with_convention(file).forward == small.with_convention(str(file)).forward == 4 * 30 + 4 * 10
+        assert small.with_convention(file).convention.name == "mine"
 
     @pytest.mark.parametrize("name", CONVENTIONS)
     def test_data_and_back(self, name: str) -> None:
@@ -122,7 +124,7 @@ class TestFiles:
         file = tmp_path / "mine.toml"
         file.write_text('about = "x"\nweights = {}\n[[counts]]\ncount = "numel(query)"\nwhy = ""')
         with pytest.raises(UsageError, match=r"convention mine: .*'query'.*aten\.linear"):
-            print(small.under(file).forward)
+            print(small.with_convention(file).forward)
 
 
 class TestExpressions:
