@@ -20,7 +20,7 @@ from graphflops.analysis.optimizers import ChosenOptimizer, names_of, shipped_ru
 from graphflops.capture.attempts import trace
 from graphflops.capture.handlers import call_handler
 from graphflops.capture.python_numbers import OPTIMIZER_STEPS_DONE
-from graphflops.capture.training_steps import update_one_by_one
+from graphflops.capture.training_steps import disable_multi_tensor_updates
 from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.entries import Formula, Unknown
 from graphflops.core.errors import CaptureError, UsageError
@@ -169,7 +169,7 @@ def _two_steps(chosen: ChosenOptimizer, parameter: torch.Tensor, outcome: _Outco
                 except Exception as error:
                     outcome.refusal = format_error(error)
                     raise
-            update_one_by_one(optimizer)
+            disable_multi_tensor_updates(optimizer)
             for group in optimizer.param_groups:
                 for member in group["params"]:
                     member.grad = None

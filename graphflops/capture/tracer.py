@@ -40,7 +40,7 @@ from graphflops.capture.segments import Segment
 from graphflops.capture.signatures import signature_of
 from graphflops.capture.torchscript import original_graph_call
 from graphflops.capture.trace import Trace
-from graphflops.capture.training_steps import Steps
+from graphflops.capture.training_steps import TrainingSteps
 from graphflops.capture.writer import OUTSIDE_REGIONS, GraphWriter
 from graphflops.core.errors import CaptureError, GraphflopsError
 from graphflops.core.torch_compat import (
@@ -74,11 +74,11 @@ class Tracer(GraphWriter):
     ) -> None:
         super().__init__(root, book, values, opaque, expanded)
         self.name = root.name if isinstance(root, FunctionModule) else type(root).__name__
-        self.steps = Steps(self)
+        self.steps = TrainingSteps(self)
         self.custom_functions = CustomFunctions(self, self)
         self.folding = Folding(self, [])
-        self.on_call_begins, self.on_call_written = self.steps.begin, self.steps.wrote
-        self.copier.on_optimizer_copied = self.steps.watch
+        self.on_call_begins, self.on_call_written = self.steps.on_call, self.steps.on_recorded
+        self.copier.on_optimizer_copied = self.steps.intercept_optimizer
         values.numbers.may_log = self._may_log_numbers
         self.modules = self.fakes.survey
         self.paths: dict[int, str] = {}  # id of a module's copy → its path

@@ -1,11 +1,11 @@
-"""A step that a program runs by itself: what of it is forward, backward and optimizer, by what really runs.
+"""Training steps that a program runs itself: the phase of each operator, by what runs it.
 
-While autograd's engine runs, an operator is backward; in it, what a checkpoint runs again is recompute. While an
-optimizer steps, an operator is the optimizer's, but for the closure that it calls. Outside of both, work on nothing but
-gradients and parameters, as clipping is, belongs to the optimizer too. Everything else is forward.
+While autograd's engine runs, an operator is backward, or recompute if a checkpoint runs it again. While an optimizer
+steps, an operator is the optimizer's, except in the closure that the optimizer calls. Outside of both, work on nothing
+but gradients and parameters, such as clipping, is the optimizer's too. Everything else is forward.
 
-A program that runs ``backward()`` or an optimizer is a step. One that only asks for gradients (``autograd.grad``) is a
-model like any other, whose own forward pass has gradients in it.
+A program that runs ``backward()`` or an optimizer is a step. One that only computes gradients (``autograd.grad``) is a
+model like any other, with gradients in its forward pass.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ StepPhase: TypeAlias = Literal["backward", "recompute", "optimizer"]
 
 aten = torch.ops.aten
 
-_ALL_AT_ONCE = ("foreach", "fused", "capturable")
+_MULTI_TENSOR_OPTIONS = ("foreach", "fused", "capturable")
 _SUMS = (aten.sum, aten.add, aten.add_)
 _MOVES: tuple[Any, ...] = (
     *(aten.t, aten.transpose, aten.permute, aten.view, aten.reshape, aten._unsafe_view, aten.expand, aten.squeeze),
@@ -52,97 +52,97 @@ _MOVES: tuple[Any, ...] = (
 )
 
 
-class Steps:
-    """What is known of the engine and the optimizers of one trace."""
+class TrainingSteps:
+    """The runs of autograd's engine and of optimizers in one trace."""
 
     def __init__(self, tracer: GraphWriter) -> None:
         self.tracer = tracer
-        self.went_back = False
+        self.ran_backward = False
         """whether gradients were accumulated, as ``backward()`` does"""
         self.has_optimizer = False
         """whether the program holds an optimizer"""
         self.optimizers: dict[str, None] = {}
-        """names of the optimizers that stepped"""
+        """class names of the optimizers that stepped"""
         self.reached: set[int] = set()
-        """ids of the checkpointed regions that the engine came to"""
+        """ids of the checkpointed regions that the engine reached"""
         self._spent: set[Any] = set()
-        self._number = -1  # the next one that autograd will give to a function
-        self._starts: list[int] = []  # of the sequence numbers that autograd gave while a node was made …
-        self._makers: list[fx.Node] = []  # … and which node that was
-        self._closed: Any = None  # the formula that has just made its gradients
-        self._current: Any = None
-        self._before: fx.Node | None = None  # the last node before the formula that runs
-        self._ruled: dict[fx.Node, bool] = {}  # calls that a rule speaks of → whether autograd went back through them
-        self._of_state: dict[int, torch.Tensor] = {}
+        self._next_number = -1  # the next sequence number of autograd
+        self._first_numbers: list[int] = []  # the first sequence number of the functions that each call made …
+        self._makers: list[fx.Node] = []  # … and the node of that call
+        self._finished: Any = None  # the autograd function that has just computed its gradients
+        self._current: Any = None  # the one that runs
+        self._before: fx.Node | None = None  # the last node before the current one
+        self._with_rule: dict[fx.Node, bool] = {}  # calls with a rule → whether autograd has run their backward
+        self._parameter_of_state: dict[int, torch.Tensor] = {}
 
     @property
     def is_step(self) -> bool:
-        """Whether the program is a step, and not a model whose gradients somebody else takes."""
-        return self.went_back or bool(self.optimizers)
+        """Whether the program is a step, and not a model whose gradients are computed afterwards."""
+        return self.ran_backward or bool(self.optimizers)
 
-    def watch(self, optimizer: Any) -> None:
-        """Have the copy of an optimizer tell of its steps."""
+    def intercept_optimizer(self, optimizer: Any) -> None:
+        """Intercept the steps of the copy of an optimizer."""
         self.has_optimizer = True
         intercept_steps(optimizer)
 
     # -- the engine ----------------------------------------------------------------------------------------------
 
     def on_engine(self, call: Callable[..., Any], roots: Any, args: Any, kwargs: Any) -> Any:
-        """Autograd's engine runs back from some tensors."""
+        """Run autograd's engine from some tensors."""
         tracer = self.tracer
         if not tracer.recording or tracer.is_transformed():
             return call(roots, *args, **kwargs)
-        nodes = _behind(roots)
+        nodes = _functions_behind(roots)
         if any(node.name() == "_NonLeafBackward" for node in nodes):
             raise FoldingAborted
-        keeps, accumulates = bool(args[1]), bool(kwargs.get("accumulate_grad"))
-        spent = set() if keeps else self._spent
-        outer = self._closed, self._current, self._before
-        self._closed = self._current = self._before = None
-        handles = [node.register_hook(self._closing(node, spent)) for node in nodes if not _is_leaf(node)]
-        before, self._ruled = self._ruled, {}
+        keeps_graph, accumulates = bool(args[1]), bool(kwargs.get("accumulate_grad"))
+        spent = set() if keeps_graph else self._spent
+        outer = self._finished, self._current, self._before
+        self._finished = self._current = self._before = None
+        handles = [node.register_hook(self._on_finished(node, spent)) for node in nodes if not _is_leaf(node)]
+        outer_with_rule, self._with_rule = self._with_rule, {}
         for node in nodes:
             maker = None if _is_leaf(node) else self._maker_of(node)
-            if maker is not None and self._is_ruled(maker, creates=bool(args[2])):
-                self._ruled[maker] = False
-                handles.append(node.register_prehook(self._entering(maker, self._ruled)))
+            if maker is not None and self._has_rule(maker, create_graph=bool(args[2])):
+                self._with_rule[maker] = False
+                handles.append(node.register_prehook(self._on_entered(maker, self._with_rule)))
         try:
             return call(roots, *args, **kwargs)
         finally:
             for handle in handles:
                 handle.remove()
-            self._closed, self._current, self._before = outer
-            self._ruled = before
-            self.went_back |= accumulates and tracer.hook is None
+            self._finished, self._current, self._before = outer
+            self._with_rule = outer_with_rule
+            self.ran_backward |= accumulates and tracer.hook is None
 
-    def _is_ruled(self, maker: fx.Node, *, creates: bool) -> bool:
-        """Whether a rule speaks of the gradients of a call, and not the operators that autograd runs for them.
+    def _has_rule(self, maker: fx.Node, *, create_graph: bool) -> bool:
+        """Whether a rule counts the gradients of a call, and not the operators that autograd runs for them.
 
-        Gradients that have gradients of their own are those of operators.
+        With ``create_graph`` the operators are counted, as they can be differentiated again.
 
         Raises:
-            CaptureError: such are asked for, of a call that does not run.
+            CaptureError: ``create_graph`` is given for a call that does not run.
         """
         record = record_of(maker)
-        if creates and record.is_described:
+        if create_graph and record.is_described:
             raise CaptureError(
-                f"{qualified_name(record.call)} is not run, as its rule describes its outputs: it has no "
-                "gradients that have gradients of their own, which are asked for here"
+                f"{qualified_name(record.call)} is not run, as its rule has outputs=: its gradients cannot be "
+                "differentiated again, as create_graph=True requires"
             )
-        return record.has_rule and not creates
+        return record.has_rule and not create_graph
 
-    def _entering(self, maker: fx.Node, went_back: dict[fx.Node, bool]) -> Callable[[Any], None]:
-        """A hook that is told that autograd goes back through a call whose gradients its rule speaks of."""
+    def _on_entered(self, maker: fx.Node, ran_backward: dict[fx.Node, bool]) -> Callable[[Any], None]:
+        """A hook that records the backward of a call whose gradients its rule counts."""
 
         def enter(_: Any) -> None:
-            if self.tracer.recording and not went_back[maker]:
-                went_back[maker] = True
-                self._goes_back(maker)
+            if self.tracer.recording and not ran_backward[maker]:
+                ran_backward[maker] = True
+                self._record_backward(maker)
 
         return enter
 
-    def _goes_back(self, maker: fx.Node) -> None:
-        """Write down that autograd goes back through a call: what its rule says of gradients is done."""
+    def _record_backward(self, maker: fx.Node) -> None:
+        """Record that autograd runs the backward of a call, which costs what its rule says."""
         record = record_of(maker)
         node = self.tracer.create_node("call_function", record.call, maker.args, dict(maker.kwargs))
         node.meta["record"] = NodeRecord(
@@ -157,34 +157,34 @@ class Steps:
             phase="backward",
         )
 
-    def _closing(self, node: Any, spent: set[Any]) -> Callable[[Any, Any], None]:
-        """A hook that is told which gradients a formula has made."""
+    def _on_finished(self, function: Any, spent: set[Any]) -> Callable[[Any, Any], None]:
+        """A hook that attributes the nodes of an autograd function to the gradients that it has computed."""
 
-        def close(gradients: Sequence[Any], _: Any) -> None:
-            spent.add(node)
+        def finish(gradients: Sequence[Any], _: Any) -> None:
+            spent.add(function)
             if self.tracer.recording:
-                self._close(node, gradients)
+                self._attribute(function, gradients)
 
-        return close
+        return finish
 
-    def _close(self, node: Any, gradients: Sequence[Any]) -> None:
+    def _attribute(self, function: Any, gradients: Sequence[Any]) -> None:
         tracer = self.tracer
-        made = [*nodes_after(tracer.graph, self._before)] if self._current is node and self._before is not None else []
-        self._closed, self._current, self._before = node, None, None
-        inside = set(made)
-        for gradient, (function, index) in zip(gradients, node.next_functions, strict=False):
-            known = tracer.nodes.get(id(gradient)) if torch.is_tensor(gradient) else None
-            if known is None or function is None:
+        is_current = self._current is function and self._before is not None
+        inside = {*nodes_after(tracer.graph, self._before)} if is_current and self._before is not None else set()
+        self._finished, self._current, self._before = function, None, None
+        for gradient, (next_function, index) in zip(gradients, function.next_functions, strict=False):
+            node = tracer.nodes.get(id(gradient)) if torch.is_tensor(gradient) else None
+            if node is None or next_function is None:
                 continue
-            tensors = self._tensors_of(function, index)
-            _mark(known, tensors)
-            for each in _slice(known, inside):
-                record_of(each).gradients_of += tensors
-            _mark_sums(known, inside)
+            tensors = self._tensors_of(next_function, index)
+            _mark_gradient(node, tensors)
+            for inner in _backward_slice(node, inside):
+                record_of(inner).gradients_of += tensors
+            _mark_accumulating_sums(node, inside)
 
     def _tensors_of(self, function: Any, index: int) -> tuple[fx.Node, ...]:
-        """The nodes of what an edge of autograd's graph is the gradient of; of a leaf's inner ones, its operands."""
-        found: dict[fx.Node, None] = {}
+        """The nodes of the tensors that a gradient edge is of; for an edge inside of a call, those of its operands."""
+        tensors: dict[fx.Node, None] = {}
         waiting, seen = [(function, index)], set()
         while waiting:
             edge = waiting.pop()
@@ -192,33 +192,34 @@ class Steps:
                 continue
             seen.add(edge)
             if _is_leaf(edge[0]):
-                found[self.tracer.node_of(edge[0].variable)] = None
+                tensors[self.tracer.node_of(edge[0].variable)] = None
             elif (node := self.tracer.grad_functions.node_of_edge(*edge)) is not None:
-                found[node] = None
+                tensors[node] = None
             else:
                 waiting += edge[0].next_functions
-        return tuple(found)
+        return tuple(tensors)
 
     def is_spent(self, tensor: torch.Tensor) -> bool:
-        """Whether the program has gone back from a tensor by itself, so that nobody else can."""
+        """Whether the program itself has run backward from a tensor, and freed its graph."""
         if not tensor.requires_grad:
             return False
-        return bool(self._spent) and not self._spent.isdisjoint(_behind([tensor]))
+        return bool(self._spent) and not self._spent.isdisjoint(_functions_behind([tensor]))
 
     # -- optimizers ----------------------------------------------------------------------------------------------
 
     def on_optimizer(self, call: Callable[..., Any], optimizer: Any, args: Any, kwargs: Any) -> Any:
-        """An optimizer steps."""
+        """Run the step of an optimizer."""
         tracer = self.tracer
         if not tracer.recording:
             return call(*args, **kwargs)
         if tracer.hook is None:
             self.optimizers[type(optimizer).__name__] = None
-        update_one_by_one(optimizer)
+        disable_multi_tensor_updates(optimizer)
         for parameter, state in getattr(optimizer, "state", {}).items():
             if torch.is_tensor(parameter):
-                self._of_state.update((id(each), parameter) for each in tree_leaves(state) if torch.is_tensor(each))
-        args, kwargs = tree_map(self._outside, (args, dict(kwargs)))
+                tensors = (leaf for leaf in tree_leaves(state) if torch.is_tensor(leaf))
+                self._parameter_of_state.update((id(tensor), parameter) for tensor in tensors)
+        args, kwargs = tree_map(self._wrap_closure, (args, dict(kwargs)))
         try:
             with tracer.updating(optimizer):
                 return call(*args, **kwargs)
@@ -226,12 +227,12 @@ class Steps:
             if not (needs_data(error) and needs_closure(type(optimizer))):
                 raise
             raise CaptureError(
-                f"{type(optimizer).__name__} decides by values of gradients how often it calls its closure. Analyse "
-                "the closure, which is one evaluation, or a step with an optimizer that makes one update"
+                f"{type(optimizer).__name__} calls its closure as often as the values of gradients require. Analyze "
+                "the closure, which is one evaluation, or a step with an optimizer that updates once"
             ) from error
 
-    def _outside(self, value: Any) -> Any:
-        """A closure that an optimizer calls is no work of the optimizer's."""
+    def _wrap_closure(self, value: Any) -> Any:
+        """The closure that an optimizer calls, whose work is not the optimizer's; any other value itself."""
         if not callable(value) or isinstance(value, (torch.Tensor, nn.Module, type)):
             return value
 
@@ -241,36 +242,36 @@ class Steps:
 
         return closure
 
-    # -- what is written down ------------------------------------------------------------------------------------
+    # -- recorded calls ------------------------------------------------------------------------------------------
 
     def is_recomputing(self) -> bool:
-        """Whether a checkpoint runs its region again, operator by operator and only as far as is needed."""
+        """Whether a checkpoint runs its region again."""
         return self.tracer.hook is None and _is_recomputing()
 
-    def begin(self) -> None:
-        """A call is about to be written down."""
-        if self._number < 0:
-            self._number = _next_number()
+    def on_call(self) -> None:
+        """Note that a call is about to be recorded."""
+        if self._next_number < 0:
+            self._next_number = _next_sequence_number()
         current = current_autograd_node() if in_backward() else None
-        if current is not None and current not in (self._current, self._closed):
+        if current is not None and current not in (self._current, self._finished):
             self._current, self._before = current, last_node(self.tracer.graph)
 
-    def wrote(self, node: fx.Node) -> None:
-        """A call was written down."""
+    def on_recorded(self, node: fx.Node) -> None:
+        """Note the phase and the module of a call that was recorded."""
         tracer, record = self.tracer, record_of(node)
-        if (number := _next_number()) > self._number:
-            self._starts.append(self._number)
+        if (number := _next_sequence_number()) > self._next_number:
+            self._first_numbers.append(self._next_number)
             self._makers.append(node)
-            self._number = number
+            self._next_number = number
         if tracer.hook is not None:
             return
         if in_backward():
-            self._wrote_back(node)
+            self._note_backward(node)
         elif tracer.values.numbers.optimizer is not None:
             record.phase = "optimizer"
             self._find_parameter(node)
         elif self.is_step and not (torch.is_grad_enabled() and any((record.requires_grad or {}).values())):
-            kinds = {_kind(each) for each in node.all_input_nodes}
+            kinds = {_kind(operand) for operand in node.all_input_nodes}
             if kinds == {"parameter"} and getattr(record.call, "overloadpacket", None) in _MOVES:
                 record.is_view_of_parameter = True
                 record.module_path = record_of(next(iter(node.all_input_nodes))).module_path
@@ -278,103 +279,103 @@ class Steps:
                 record.phase, record.is_gradient = "optimizer", True
                 self._find_parameter(node)
 
-    def _wrote_back(self, node: fx.Node) -> None:
-        """A call of the engine's: whose work it is, and whether the engine only adds up in it."""
+    def _note_backward(self, node: fx.Node) -> None:
+        """Note the module that a call of the engine is work of, and whether the engine only accumulates in it."""
         record = record_of(node)
         current: Any = current_autograd_node()
         record.phase = "recompute" if _is_recomputing() else "backward"
         if current is None or record.phase == "recompute":
             return
-        if _is_leaf(current) or current is self._closed:
+        if _is_leaf(current) or current is self._finished:
             record.only_accumulates = isinstance(record.call, OpOverload) and record.call.overloadpacket in _SUMS
             operands = node.all_input_nodes
-            tensors = {each: None for operand in operands for each in record_of(operand).gradients_of}
+            tensors = {tensor: None for operand in operands for tensor in record_of(operand).gradients_of}
             if _is_leaf(current):
                 tensors = {self.tracer.node_of(current.variable): None}
-            _mark(node, tuple(tensors))
+            _mark_gradient(node, tuple(tensors))
             if tensors:
                 record.module_path = record_of(next(iter(tensors))).module_path
         elif (maker := self._maker_of(current)) is not None:
-            made_by = record_of(maker)
-            record.module_path, record.line = made_by.module_path, made_by.line or record.line
-            record.is_covered = maker in self._ruled
+            forward = record_of(maker)
+            record.module_path, record.line = forward.module_path, forward.line or record.line
+            record.is_covered = maker in self._with_rule
             self.reached.update(region for region in _reentrant_regions(maker))
 
     def _maker_of(self, function: Any) -> fx.Node | None:
-        """The call that autograd's function was made in."""
-        place = bisect_right(self._starts, sequence_number(function)) - 1
-        return self._makers[place] if place >= 0 else None
+        """The call that made an autograd function."""
+        index = bisect_right(self._first_numbers, sequence_number(function)) - 1
+        return self._makers[index] if index >= 0 else None
 
     def _find_parameter(self, node: fx.Node) -> None:
-        """Under which module the update of a parameter stands: that of the parameter."""
-        owners: dict[str, None] = {}
-        for operand in map(_whole, node.all_input_nodes):
+        """Attribute the update of a parameter to the module of the parameter."""
+        paths: dict[str, None] = {}
+        for operand in map(_call_of_part, node.all_input_nodes):
             record = record_of(operand)
-            state = self._of_state.get(id(record.value))
+            state = self._parameter_of_state.get(id(record.value))
             if record.is_view_of_parameter or record.is_parameter:
-                owners[record.module_path or ""] = None
+                paths[record.module_path or ""] = None
             elif record.parameter_module is not None:
-                owners[record.parameter_module] = None
+                paths[record.parameter_module] = None
             elif state is not None:
-                owners[record_of(self.tracer.node_of(state)).module_path or ""] = None
-        if len(owners) == 1:
-            (owner,) = owners
+                paths[record_of(self.tracer.node_of(state)).module_path or ""] = None
+        if len(paths) == 1:
+            (path,) = paths
             record = record_of(node)
-            record.module_path = record.parameter_module = owner
+            record.module_path = record.parameter_module = path
 
 
-def update_one_by_one(optimizer: Any) -> None:
-    """Have an optimizer, which is no one's but an analysis's, update one parameter after the other."""
+def disable_multi_tensor_updates(optimizer: Any) -> None:
+    """Make a copy of an optimizer update one parameter after the other."""
     for group in optimizer.param_groups:
-        group.update({name: False for name in _ALL_AT_ONCE if name in group})
+        group.update({name: False for name in _MULTI_TENSOR_OPTIONS if name in group})
 
 
 def needs_closure(optimizer: Any) -> bool:
-    """Whether the step of an optimizer's class cannot do without a closure."""
+    """Whether the step of an optimizer class requires a closure."""
     parameter = inspect.signature(inspect.unwrap(optimizer.step)).parameters.get("closure")
     return parameter is not None and parameter.default is parameter.empty
 
 
 def _writes_to_gradients(node: fx.Node) -> bool:
-    """Whether a call changes gradients in place, also by what is none, such as the scale of a loss."""
-    call, offered = record_of(node).call, record_of(node).operands
+    """Whether a call changes gradients in place, whatever its other operands are, such as the scale of a loss."""
+    call, operands = record_of(node).call, record_of(node).operands
     names = signature_of(call).written if isinstance(call, OpOverload) else ()
-    written = [each for name in names for each in tree_leaves(offered[name]) if isinstance(each, fx.Node)]
-    return any(_kind(each) == "gradient" for each in written)
+    written = [leaf for name in names for leaf in tree_leaves(operands[name]) if isinstance(leaf, fx.Node)]
+    return any(_kind(operand) == "gradient" for operand in written)
 
 
 def _kind(node: fx.Node) -> str:
-    """Whether it is a gradient, or was computed of these alone, or a parameter, or something else."""
-    node = _whole(node)
+    """``gradient`` for a gradient or a value computed from gradients alone, ``parameter``, or empty."""
+    node = _call_of_part(node)
     record = record_of(node)
     if record.is_gradient:
         return "gradient"
-    held = node.op == "get_attr" and (record.is_parameter or _is_small(record.value))
-    return "parameter" if held or record.is_view_of_parameter else ""
+    is_constant = node.op == "get_attr" and (record.is_parameter or _is_small(record.value))
+    return "parameter" if is_constant or record.is_view_of_parameter else ""
 
 
 def _is_small(value: Any) -> bool:
     return torch.is_tensor(value) and value.numel() == 1
 
 
-def _whole(node: fx.Node) -> fx.Node:
-    """The call that a part of its results is of; of the engine's, the part is what it is."""
+def _call_of_part(node: fx.Node) -> fx.Node:
+    """The call that a node is one result of; the node itself, if it is no part or a part of a backward call."""
     if record_of(node).call is not None or node.op != "call_function" or not isinstance(maker := node.args[0], fx.Node):
         return node
-    return node if record_of(maker).phase == "backward" else _whole(maker)
+    return node if record_of(maker).phase == "backward" else _call_of_part(maker)
 
 
-def _mark(gradient: fx.Node, tensors: Sequence[fx.Node]) -> None:
-    """Say of a node that it is the gradient of some tensors; those of parameters are what optimizers work on."""
+def _mark_gradient(gradient: fx.Node, tensors: Sequence[fx.Node]) -> None:
+    """Mark a node as the gradient of some tensors; optimizers work on those of parameters."""
     record = record_of(gradient)
     record.gradients_of = (*dict.fromkeys((*record.gradients_of, *tensors)),)
-    parameters = [each for each in tensors if record_of(each).is_parameter]
+    parameters = [tensor for tensor in tensors if record_of(tensor).is_parameter]
     if parameters:
         record.is_gradient, record.parameter_module = True, record_of(parameters[0]).module_path
 
 
-def _mark_sums(gradient: fx.Node, inside: set[fx.Node]) -> None:
-    """A sum whose result is a gradient as it stands is what autograd adds up, and not computed with."""
+def _mark_accumulating_sums(gradient: fx.Node, inside: set[fx.Node]) -> None:
+    """Mark the sums whose result is the gradient itself: autograd only accumulates in them."""
     waiting = [gradient]
     while waiting:
         node = waiting.pop()
@@ -387,46 +388,46 @@ def _mark_sums(gradient: fx.Node, inside: set[fx.Node]) -> None:
             waiting += node.all_input_nodes
 
 
-def _slice(node: fx.Node, inside: set[fx.Node]) -> Iterator[fx.Node]:
-    """Of the calls inside of a formula those that lead to a node."""
+def _backward_slice(node: fx.Node, inside: set[fx.Node]) -> Iterator[fx.Node]:
+    """The backward calls among some nodes that a node depends on."""
     waiting, seen = [node], set()
     while waiting:
-        each = waiting.pop()
-        if each in seen or each not in inside:
+        source = waiting.pop()
+        if source in seen or source not in inside:
             continue
-        seen.add(each)
-        if record_of(each).phase == "backward":
-            yield each
-        waiting += each.all_input_nodes
+        seen.add(source)
+        if record_of(source).phase == "backward":
+            yield source
+        waiting += source.all_input_nodes
 
 
-def _behind(roots: Iterable[Any]) -> set[Any]:
-    """The functions of autograd's graph behind some tensors, or edges."""
-    found: set[Any] = set()
+def _functions_behind(roots: Iterable[Any]) -> set[Any]:
+    """The functions of autograd's graph that some tensors, or gradient edges, depend on."""
+    functions: set[Any] = set()
     waiting: list[Any] = []
-    for each in roots:
-        if not torch.is_tensor(each):
-            waiting.append(each.node)
-        elif each.requires_grad:
-            waiting.append(torch.autograd.graph.get_gradient_edge(each).node)
+    for root in roots:
+        if not torch.is_tensor(root):
+            waiting.append(root.node)
+        elif root.requires_grad:
+            waiting.append(torch.autograd.graph.get_gradient_edge(root).node)
     while waiting:
-        node = waiting.pop()
-        if node is not None and node not in found:
-            found.add(node)
-            waiting += [function for function, _ in node.next_functions]
-    return found
+        function = waiting.pop()
+        if function is not None and function not in functions:
+            functions.add(function)
+            waiting += [next_function for next_function, _ in function.next_functions]
+    return functions
 
 
 def _is_leaf(function: Any) -> bool:
     return hasattr(function, "variable")
 
 
-def _next_number() -> int:
+def _next_sequence_number() -> int:
     return int(next_sequence_number())
 
 
 def _is_recomputing() -> bool:
-    """Whether a checkpointed region is run again, as its hooks on saved tensors tell."""
+    """Whether a checkpointed region is run again, by the innermost hooks on saved tensors."""
     if not in_backward():
         return False
     top = top_saved_tensors_hooks(True)
@@ -434,7 +435,7 @@ def _is_recomputing() -> bool:
 
 
 def _reentrant_regions(node: fx.Node) -> Iterator[int]:
-    place = record_of(node).place
-    for region, _ in place.regions if place is not None else ():
+    position = record_of(node).place
+    for region, _ in position.regions if position is not None else ():
         if region.frame is None:
             yield id(region)

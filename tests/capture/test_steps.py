@@ -682,7 +682,7 @@ def test_lbfgs_is_refused_in_words() -> None:
 
         return optimizer.step(closure)
 
-    with pytest.raises(CaptureError, match="LBFGS decides by values of gradients how often it calls its closure"):
+    with pytest.raises(CaptureError, match="LBFGS calls its closure as often as the values of gradients require"):
         analyze(step, (X,))
 
 
