@@ -169,8 +169,8 @@ class TrainingSteps:
 
     def _attribute(self, function: Any, gradients: Sequence[Any]) -> None:
         tracer = self.tracer
-        is_current = self._current is function and self._before is not None
-        inside = {*nodes_after(tracer.graph, self._before)} if is_current and self._before is not None else set()
+        before = self._before if self._current is function else None
+        inside = set() if before is None else {*nodes_after(tracer.graph, before)}
         self._finished, self._current, self._before = function, None, None
         for gradient, (next_function, index) in zip(gradients, function.next_functions, strict=False):
             node = tracer.nodes.get(id(gradient)) if torch.is_tensor(gradient) else None
