@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from really import analysed, really_dispatched, reported
+from real_run import analyzed_macs, real_macs, report_of
 from torch import Tensor, nn
 
 EXPERTS, CAPACITY = 4, 24
@@ -38,5 +38,5 @@ def test_places_in_queues_are_counted_with_even_ranks_and_whole_masks() -> None:
     x = torch.zeros(32, 8)
     for drop in (False, True):
         model = ByCapacity(drop=drop)
-        assert analysed(model, x) == really_dispatched(model, x)
-        assert any("data-dependent branch" in each for each in reported(model, x).assumptions)
+        assert analyzed_macs(model, x) == real_macs(model, x)
+        assert any("data-dependent branch" in each for each in report_of(model, x).assumptions)

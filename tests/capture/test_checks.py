@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from really import Program, analysed, really_dispatched, reported
+from real_run import Program, analyzed_macs, real_macs, report_of
 from torch import Tensor
 
 from graphflops import CaptureError, analyze
@@ -70,7 +70,7 @@ def program(line: str, path: Path) -> Program:
 @pytest.mark.parametrize("line", PASSING)
 def test_checks_pass(line: str, tmp_path: Path) -> None:
     model = program(line, tmp_path / "checked.py")
-    assert analysed(model, X) == really_dispatched(model, X)
+    assert analyzed_macs(model, X) == real_macs(model, X)
 
 
 def test_a_check_of_given_values_is_one_of_these_values() -> None:
@@ -79,10 +79,10 @@ def test_a_check_of_given_values_is_one_of_these_values() -> None:
         return m.linear(x[places])
 
     good, bad = torch.tensor([1, 2]), torch.tensor([1, 11])
-    assert reported(Program(checked), X, good).assumptions == ("the values of input_1 are used as they were given",)
+    assert report_of(Program(checked), X, good).assumptions == ("the values of input_1 are used as they were given",)
     with pytest.raises(CaptureError, match="too large"):
         analyze(Program(checked), (X, bad))
-    without = reported(Program(checked), X, good.to("meta"))
+    without = report_of(Program(checked), X, good.to("meta"))
     assert [each.partition(": ")[2] for each in without.assumptions] == ["data-dependent branch; took the True branch"]
 
 
@@ -96,7 +96,7 @@ def test_tensors_of_other_shapes_are_not_equal() -> None:
     def compared(m: Program, x: Tensor) -> Tensor:
         return m.linear(x) if torch.equal(x, x[1:]) else m.linear(m.linear(x))
 
-    assert analysed(Program(compared), X) == really_dispatched(Program(compared), X)
+    assert analyzed_macs(Program(compared), X) == real_macs(Program(compared), X)
 
 
 D = torch.distributions
@@ -142,12 +142,12 @@ def test_distributions_are_exact_with_their_default_validation_which_is_said_onc
 ) -> None:
     monkeypatch.setattr(D.Distribution, "_validate_args", True)  # torch.compile, called once, switches it off for good
     model = likelihood(DISTRIBUTIONS[name])
-    assert analysed(model, X[:4]) == really_dispatched(model, X[:4])
-    assert reported(model, X[:4]).assumptions == (DISTRIBUTIONS_VALID,)
+    assert analyzed_macs(model, X[:4]) == real_macs(model, X[:4])
+    assert report_of(model, X[:4]).assumptions == (DISTRIBUTIONS_VALID,)
 
 
 def test_divergences_are_exact() -> None:
     for name in ("Normal", "Gamma", "Beta", "Dirichlet", "Categorical", "MultivariateNormal"):
         make = DISTRIBUTIONS[name]
         model = Program(lambda m, x, make=make: D.kl_divergence(make(m.linear(x)), make(m.linear(x + 1))))
-        assert analysed(model, X[:4]) == really_dispatched(model, X[:4]), name
+        assert analyzed_macs(model, X[:4]) == real_macs(model, X[:4]), name

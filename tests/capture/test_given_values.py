@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from really import Program, analysed, really_dispatched, reported
+from real_run import Program, analyzed_macs, real_macs, report_of
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -55,8 +55,8 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
 def test_values_that_are_given_are_used(name: str) -> None:
     function, inputs = PROGRAMS[name]
     model = Program(function, recurrent=nn.GRU(8, 8, batch_first=True))
-    assert analysed(model, *inputs) == really_dispatched(model, *inputs) != (0, 0)
-    assert all("used as they were given" in each for each in reported(model, *inputs).assumptions)
+    assert analyzed_macs(model, *inputs) == real_macs(model, *inputs) != (0, 0)
+    assert all("used as they were given" in each for each in report_of(model, *inputs).assumptions)
 
 
 def test_without_data_they_are_not_known_and_the_error_says_what_helps() -> None:
@@ -64,14 +64,14 @@ def test_without_data_they_are_not_known_and_the_error_says_what_helps() -> None
     for length in (torch.zeros(2, dtype=torch.int64, device="meta"), large):
         with pytest.raises(CaptureError, match=r"values of length, which is not known: pass .* at most 16,777,216"):
             analyze(lambda x, length: x[: int(length.max())], (X, length))
-    chosen = reported(Program(PROGRAMS["a mask"][0]), X, MASK.to("meta"))
+    chosen = report_of(Program(PROGRAMS["a mask"][0]), X, MASK.to("meta"))
     assert (chosen.forward, len(chosen.assumptions)) == (2 * 12 * 8 * 8, 1), "as all, and said"
 
 
 def test_packed_sequences_without_data_have_their_lengths() -> None:
     function, (packed,) = PROGRAMS["packed and padded"]
     model = Program(function, recurrent=nn.GRU(8, 8, batch_first=True))
-    assert analysed(model.to("meta"), packed.to("meta")) == analysed(model, packed)
+    assert analyzed_macs(model.to("meta"), packed.to("meta")) == analyzed_macs(model, packed)
 
 
 def test_blocks_that_ask_for_different_values_do_not_repeat_each_other() -> None:
@@ -93,7 +93,7 @@ def test_blocks_that_ask_for_different_values_do_not_repeat_each_other() -> None
                 x = cut(x, length)
             return x
 
-    assert analysed(Cuts(), X, LENGTHS) == really_dispatched(Cuts(), X, LENGTHS)
+    assert analyzed_macs(Cuts(), X, LENGTHS) == real_macs(Cuts(), X, LENGTHS)
 
 
 def test_what_is_given_is_only_read() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from really import Program, analysed, really_dispatched, reported
+from real_run import Program, analyzed_macs, real_macs, report_of
 from torch import Tensor, nn
 
 from graphflops import analyze
@@ -37,12 +37,12 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
 def test_a_random_number_that_python_reads_is_an_assumption(name: str) -> None:
     model = Program(PROGRAMS[name])
     before = torch.get_rng_state()
-    assert analysed(model, X) == dispatched_of(model) == really_dispatched(model, X) != (0, 0)
-    assert [text.partition(": ")[2] for text in reported(model, X).assumptions][-1:] == [ASSUMPTION]
+    assert analyzed_macs(model, X) == fake_macs(model) == real_macs(model, X) != (0, 0)
+    assert [text.partition(": ")[2] for text in report_of(model, X).assumptions][-1:] == [ASSUMPTION]
     torch.set_rng_state(before)
 
 
-def dispatched_of(model: nn.Module) -> tuple[int, int]:
+def fake_macs(model: nn.Module) -> tuple[int, int]:
     count = count_macs(model, (X,))
     return count.forward, count.backward
 

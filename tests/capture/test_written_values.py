@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from really import Program, analysed, really_dispatched, reported
+from real_run import Program, analyzed_macs, real_macs, report_of
 from torch import Tensor
 
 X = torch.zeros(12, 8)
@@ -96,8 +96,8 @@ def a_triangle(m: Program, x: Tensor) -> Tensor:
 )
 def test_constants_hold_what_was_written(function: Callable[..., Tensor]) -> None:
     model = Program(function)
-    assert analysed(model, X) == really_dispatched(model, X) != (0, 0)
-    assert not reported(model, X).assumptions
+    assert analyzed_macs(model, X) == real_macs(model, X) != (0, 0)
+    assert not report_of(model, X).assumptions
 
 
 def test_a_buffer_that_forward_counts_up_keeps_its_own_value() -> None:
@@ -107,5 +107,5 @@ def test_a_buffer_that_forward_counts_up_keeps_its_own_value() -> None:
             self.register_buffer("steps", torch.tensor(1))
 
     model = Steps()
-    assert analysed(model, X) == really_dispatched(model, X) == (3 * 64, 3 * 64)
+    assert analyzed_macs(model, X) == real_macs(model, X) == (3 * 64, 3 * 64)
     assert model.steps.item() == 1

@@ -1,4 +1,4 @@
-"""A run on real data, and the multiply-adds that autograd dispatches in it."""
+"""Multiply-adds of a run on real data, beside those of an analysis."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from graphflops.report.report import Report
 
 
 class Program(nn.Module):
-    """A function of a linear layer of 8 features, and of inputs."""
+    """A function of inputs and of a module with a linear layer of 8 features."""
 
     def __init__(self, function: Callable[..., Any], **parts: nn.Module) -> None:
         super().__init__()
@@ -30,25 +30,25 @@ class Program(nn.Module):
         return self.function(self, *inputs)
 
 
-def really_dispatched(model: nn.Module, *inputs: Any) -> tuple[int, int]:
-    """Forward and backward, as FlopCounterMode counts a run on real data."""
+def real_macs(model: nn.Module, *inputs: Any) -> tuple[int, int]:
+    """Multiply-adds of forward and backward, as FlopCounterMode counts a run on real data."""
     model, inputs = copy.deepcopy(model), copy.deepcopy(inputs)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
         result = model(*inputs)
-    ends = [each for each in tree_leaves(result) if isinstance(each, Tensor) and each.requires_grad]
+    outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and leaf.requires_grad]
     with FlopCounterMode(display=False) as backward:
-        if ends:
-            torch.autograd.backward(ends, [torch.ones_like(each) for each in ends])
+        if outputs:
+            torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
     return forward.get_total_flops() // 2, backward.get_total_flops() // 2
 
 
-def analysed(model: nn.Module, *inputs: Any) -> tuple[int, int]:
-    """Forward and backward, as an analysis says it, of which nothing is unknown."""
-    report = reported(model, *inputs)
+def analyzed_macs(model: nn.Module, *inputs: Any) -> tuple[int, int]:
+    """Multiply-adds of forward and backward in a report without unsupported ops."""
+    report = report_of(model, *inputs)
     assert not report.unsupported_ops()
     return report.forward // 2, report.backward // 2
 
 
-def reported(model: Callable[..., Any], *inputs: Any) -> Report:
-    """The report of the products alone, with attention by its mathematics."""
+def report_of(model: Callable[..., Any], *inputs: Any) -> Report:
+    """The report of products alone, with attention as math."""
     return analyze(model, inputs, attention="math").under("torch")
