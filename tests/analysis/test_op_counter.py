@@ -16,8 +16,8 @@ from graphflops.analysis.op_counter import FAN_IN, count_scalar_ops
 from graphflops.analysis.op_counter.operations import FREE
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rules"))
-import counted
-from counted import Complex, Real, tallied
+import counting_numbers
+from counting_numbers import Complex, Real, tallied
 
 B, D = 4, 6
 N = B * D
@@ -110,19 +110,19 @@ def test_the_model_is_not_modified() -> None:
 
 
 def relu(x: Any) -> Any:
-    return counted.select(x <= 0, 0.0, x)
+    return counting_numbers.select(x <= 0, 0.0, x)
 
 
 FUNCTIONS = {
-    "sigmoid": (torch.sigmoid, lambda x: 1 / (1 + counted.exp(-x))),
-    "silu": (F.silu, lambda x: x * (1 / (1 + counted.exp(-x)))),
-    "gelu": (F.gelu, lambda x: (x * 0.5) * (counted.erf(x * 0.7) + 1)),
-    "tanh": (torch.tanh, counted.tanh),
+    "sigmoid": (torch.sigmoid, lambda x: 1 / (1 + counting_numbers.exp(-x))),
+    "silu": (F.silu, lambda x: x * (1 / (1 + counting_numbers.exp(-x)))),
+    "gelu": (F.gelu, lambda x: (x * 0.5) * (counting_numbers.erf(x * 0.7) + 1)),
+    "tanh": (torch.tanh, counting_numbers.tanh),
     "relu": (F.relu, relu),
     "square": (lambda x: x**2, lambda x: x * x),
     "polynomial": (lambda x: (3 * x - 1) * x + 2, lambda x: (3 * x - 1) * x + 2),
-    "quotient": (lambda x: x / (1 + x.exp()), lambda x: x / (1 + counted.exp(x))),
-    "root": (lambda x: (x + 1).sqrt(), lambda x: counted.sqrt(x + 1)),
+    "quotient": (lambda x: x / (1 + x.exp()), lambda x: x / (1 + counting_numbers.exp(x))),
+    "root": (lambda x: (x + 1).sqrt(), lambda x: counting_numbers.sqrt(x + 1)),
 }
 
 
@@ -137,8 +137,8 @@ def test_softmax() -> None:
     def row(*xs: Any) -> None:
         maximum = xs[0]
         for element in xs:
-            maximum = counted.select(False, element, maximum)  # one comparison for each element
-        exps = [counted.exp(element - maximum) for element in xs]
+            maximum = counting_numbers.select(False, element, maximum)  # one comparison for each element
+        exps = [counting_numbers.exp(element - maximum) for element in xs]
         total: Any = Real(0)
         for exp in exps:
             total = total + exp

@@ -65,7 +65,7 @@ def of_numbers(x: Any, weight: Any, *args: Any, out_shape: Any = None, **kwargs:
 
 
 def counted_by_torch(*inputs: Tensor, **options: Any) -> int:
-    """The witness: torch's own counter, while the operator runs."""
+    """The reference: torch's own counter, while the operator runs."""
     with FlopCounterMode(display=False) as counter:
         OP(*inputs, **options)
     return counter.get_total_flops()

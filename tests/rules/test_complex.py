@@ -4,11 +4,11 @@ import cmath
 from collections.abc import Callable
 from typing import Any
 
-import counted as c
+import counting_numbers as c
 import pytest
 import torch
 from cases import complexes, cost_of, costs_of
-from counted import Real, claimed, tallied
+from counting_numbers import Real, claimed, tallied
 
 from graphflops import Work
 

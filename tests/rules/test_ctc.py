@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import cost_of, ints, meta, reals
-from counted import Real, claimed, exp, log, tallied
+from counting_numbers import Real, claimed, exp, log, tallied
 
 from graphflops import Work, analyze
 

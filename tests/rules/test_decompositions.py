@@ -6,8 +6,8 @@ from itertools import combinations
 from typing import Any
 
 import pytest
+import reference_macs
 import torch
-import witness
 from cases import meta, reals
 from torch import linalg
 
@@ -19,7 +19,7 @@ pivots = partial(torch.zeros, 2, 5, dtype=torch.int32)
 
 
 def agree(run: Callable[..., Any], *inputs: Any) -> None:
-    """Multiply-adds are those of the witness, forward and backward, and nothing is unknown."""
+    """Multiply-adds are those of the reference count, forward and backward, and nothing is unknown."""
     report = analyze(run, inputs, attention="math")
     assert report.coverage.unknown == 0, report.unsupported_ops()
     backward = report.work("dgrad").macs + report.work("wgrad").macs
@@ -172,12 +172,12 @@ def test_a_result_that_is_not_used_has_no_gradient() -> None:
 @pytest.mark.parametrize("shape", [SQUARE, TALL, WIDE])
 @pytest.mark.parametrize("columns", [(), (2,)])
 def test_least_squares(wanted: tuple[bool, bool], shape: tuple[int, int], columns: tuple[int, ...]) -> None:
-    """Data decides the rank, so PyTorch runs this on real tensors alone, and so does the witness."""
+    """Data decides the rank, so PyTorch runs this on real tensors alone, and so does the reference count."""
     inputs = (
-        witness.seeded(*shape, requires_grad=wanted[0]),
-        witness.seeded(shape[0], *columns, requires_grad=wanted[1]),
+        reference_macs.seeded(*shape, requires_grad=wanted[0]),
+        reference_macs.seeded(shape[0], *columns, requires_grad=wanted[1]),
     )
     report = analyze(using(linalg.lstsq, (0,)), inputs)
     assert report.coverage.unknown == 0
     found = {"forward": report.work("forward").macs, "backward": report.work("dgrad").macs + report.work("wgrad").macs}
-    assert found == witness.count_macs(using(linalg.lstsq, (0,)), inputs)
+    assert found == reference_macs.count_macs(using(linalg.lstsq, (0,)), inputs)

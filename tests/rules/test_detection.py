@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from counted import Real, claimed, tallied
+from counting_numbers import Real, claimed, tallied
 
 from graphflops import Cost, NotSupported, Work, analyze, spec
 from graphflops.rules.loading import shipped

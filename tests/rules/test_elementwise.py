@@ -7,12 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import counted as c
+import counting_numbers as c
 import pytest
 import torch
 import torch.nn.functional as F
 from cases import cost_of, costs_of, reals
-from counted import Real, claimed, select, tallied
+from counting_numbers import Real, claimed, select, tallied
 from hypothesis import given
 from hypothesis import strategies as st
 

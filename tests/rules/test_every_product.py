@@ -180,7 +180,7 @@ INTEGERS: dict[str, tuple[Callable[..., Any], Shape, Shape]] = {
 
 
 class TestIntegers:
-    """Their products are multiply-adds in another dtype; the witness is PyTorch's own counter, on real integers."""
+    """Their products are multiply-adds in another dtype; the reference is PyTorch's own counter, on real integers."""
 
     @pytest.mark.parametrize("dtype", [torch.int64, torch.int8])
     @pytest.mark.parametrize("name", INTEGERS)

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import counted as c
+import counting_numbers as c
 import pytest
 import torch
 import torch.nn.functional as F
 from cases import cost_of, costs_of, ints, reals
-from counted import Complex, Real, claimed, tallied
+from counting_numbers import Complex, Real, claimed, tallied
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn

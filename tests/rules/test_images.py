@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import cost_of, costs_of, reals
-from counted import Real, claimed, tallied
+from counting_numbers import Real, claimed, tallied
 from torch import nn
 
 from graphflops import Work

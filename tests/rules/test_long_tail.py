@@ -10,7 +10,7 @@ import sympy
 import torch
 import torch.nn.functional as F
 from cases import complexes, cost_of, ints, meta, reals
-from counted import Real, claimed, tallied
+from counting_numbers import Real, claimed, tallied
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 

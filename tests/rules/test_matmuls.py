@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from reference_macs import count_macs, patterns, seeded
 from torch import Tensor, nn
-from witness import count_macs, patterns, seeded
 
 from graphflops import Report, analyze
 from graphflops.models import SparseMoE
@@ -23,14 +23,14 @@ def counted(report: Report) -> dict[str, int]:
 
 
 def agree(run: Callable[..., Any], inputs: tuple[Any, ...]) -> Report:
-    """The report of a run, after it agreed with the witness."""
+    """The report of a run, after it agreed with the reference count."""
     report = analyze(run, inputs, attention="math")
     assert counted(report) == count_macs(run, inputs)
     assert not report.recompute
     return report
 
 
-def test_the_witness_counts_by_arithmetic() -> None:
+def test_the_reference_count_is_arithmetic() -> None:
     n, k, m, batch = 2, 3, 4, 5
     assert count_macs(torch.mm, tensors("2x3 3x4")) == {"forward": n * k * m, "backward": 2 * (n * k * m)}
     assert count_macs(torch.bmm, tensors("5x2x3 5x3x4", (True, False))) == {
@@ -105,7 +105,7 @@ def name_of(run: Any) -> str:
 
 
 class TestOneOperator:
-    """A gradient for every subset of the operands, so that each is witnessed alone and with the others."""
+    """A gradient for every subset of the operands, so that each is counted alone and with the others."""
 
     @pytest.mark.parametrize(("run", "shapes", "wanted"), all_patterns(FUNCTIONS))
     def test_functions(self, run: Callable[..., Tensor], shapes: str, wanted: tuple[bool, ...]) -> None:
@@ -240,7 +240,7 @@ def freeze(model: nn.Module, frozen: str) -> None:
 
 
 class TestMixtureOfExperts:
-    """The rule never runs the layer; the witness runs it for real, each expert on the tokens routed to it."""
+    """The rule never runs the layer; the reference count runs it, each expert on the tokens routed to it."""
 
     @pytest.mark.parametrize("top_k", [1, 2, 3])
     @pytest.mark.parametrize("of_input", [True, False])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from cases import cost_of, ints, meta, reals
-from counted import Real, claimed, sqrt, tallied
+from counting_numbers import Real, claimed, sqrt, tallied
 
 from graphflops import Cost, Work, analyze, spec
 from graphflops.rules.loading import shipped

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from counted import TALLY, Real, claimed, exp
+from counting_numbers import TALLY, Real, claimed, exp
 from test_span import Deep
 
 from graphflops import Cost, Work, spec

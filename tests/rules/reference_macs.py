@@ -1,6 +1,6 @@
-"""A witness of matrix products: what autograd really dispatches, counted while real tensors run.
+"""The multiply-adds of the matrix products that autograd dispatches, counted while real tensors run.
 
-It knows nothing of rules. A product of (…, n, k) and (…, k, m) is n·k·m multiply-adds for each of the batch.
+No rules are used. A product of (…, n, k) and (…, k, m) is n·k·m multiply-adds for each of the batch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FACTORS = {
 """which arguments are the two factors"""
 
 
-class MatmulWitness(TorchDispatchMode):
+class MatmulCounter(TorchDispatchMode):
     """Counts multiply-adds of the matrix products that are dispatched while it is open."""
 
     def __init__(self) -> None:
@@ -59,10 +59,10 @@ def count_macs(run: Callable[..., Any], inputs: Iterable[Any]) -> Counter[str]:
     """Multiply-adds of a real run: forward, and backward from all outputs to whatever requires grad."""
     inputs = tuple(inputs)
     with math_kernels():
-        with MatmulWitness() as forward:
+        with MatmulCounter() as forward:
             result = run(*inputs)
         outputs = [each for each in tree_leaves(result) if torch.is_tensor(each) and each.requires_grad]
-        with MatmulWitness() as backward:
+        with MatmulCounter() as backward:
             if outputs:
                 torch.autograd.backward(outputs, [torch.ones_like(each) for each in outputs])
     return Counter(forward=forward.macs, backward=backward.macs)

@@ -1,4 +1,4 @@
-"""Numbers that count what is done with them: a witness for everything that is not a matrix product.
+"""Numbers that count their operations: the reference for operations that are not matrix products.
 
 A reference loop written with them has the value that it should have, and a tally of its operations by class. Plain
 numbers are constants: what is done among them, as 1 − β of an optimizer, is not counted.

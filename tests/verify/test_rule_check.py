@@ -1,4 +1,4 @@
-"""graphflops verify: rules beside witnesses, and what is executed as a polynomial beside what is published."""
+"""graphflops verify: rules against the reference counts, and published formulas against polynomials of what runs."""
 
 from pathlib import Path
 
