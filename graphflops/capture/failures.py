@@ -17,6 +17,7 @@ from graphflops.capture.faults import (
     is_user_file,
     missing_attribute,
 )
+from graphflops.capture.function_module import FunctionModule
 from graphflops.capture.tensor_values import MAX_KNOWN_ELEMENTS
 from graphflops.core.errors import CaptureError
 from graphflops.core.messages import bug_report, format_error, shortened
@@ -130,8 +131,8 @@ def _advice(
 
 
 def _is_function(root: nn.Module) -> bool:
-    """Whether the user gave a function, which is traced as a module of graphflops."""
-    return type(root).__module__.startswith("graphflops.capture")
+    """Whether the user gave a function, and not a module."""
+    return isinstance(root, FunctionModule)
 
 
 def _format_rule(module: nn.Module) -> str:

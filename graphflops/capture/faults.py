@@ -17,9 +17,10 @@ from types import TracebackType
 
 import torch
 
+from graphflops.core import messages
 from graphflops.core.messages import format_error
 
-PACKAGE = str(Path(__file__).parents[1]) + os.sep
+PACKAGE = str(Path(messages.__file__).parents[1]) + os.sep
 MODELS = PACKAGE + "models" + os.sep
 LIBRARY_PREFIXES = (os.path.dirname(torch.__file__) + os.sep, PACKAGE, "<")
 DTENSOR_ATTRIBUTES = frozenset(
@@ -29,7 +30,7 @@ DTENSOR_ATTRIBUTES = frozenset(
 
 _DATA_DEPENDENT = ("DataDependentOutputException", "DynamicOutputShapeException", "GuardOnDataDependentSymNode")
 _NUMPY_ERROR = ".numpy() is not supported"
-_PYTORCH_ERROR_FILES = tuple(f"{PACKAGE}capture{os.sep}{name}.py" for name in ("dtypes", "torchscript"))
+_PYTORCH_ERROR_FILES = ("dtypes.py", "torchscript.py")
 """files of graphflops that raise the errors that PyTorch raises on real tensors"""
 _TRACING_FOLDERS = tuple(
     os.path.join(os.path.dirname(torch.__file__), *path) + os.sep for path in (("_subclasses",), ("fx",), ("export",))
@@ -68,10 +69,12 @@ def classify_error(error: BaseException) -> Fault:
     if innermost is None:
         return Fault.UNSUPPORTED
     file = innermost.tb_frame.f_code.co_filename
-    if is_user_file(file) or file.startswith(_PYTORCH_ERROR_FILES):
+    if is_user_file(file):
         return Fault.MODEL
     is_operator_error = isinstance(error, _OPERATOR_ERRORS)
     if file.startswith(PACKAGE):
+        if os.path.basename(file) in _PYTORCH_ERROR_FILES:
+            return Fault.MODEL
         return Fault.MODEL if is_operator_error and _forwards_arguments(innermost) else Fault.UNSUPPORTED
     is_refusal = is_operator_error and type(error) is not NotImplementedError
     return Fault.UNSUPPORTED if file.startswith(_TRACING_FOLDERS) and not is_refusal else Fault.MODEL

@@ -13,13 +13,14 @@ import re
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from types import FrameType
 from typing import TypeAlias
 
 import torch
 
-_TORCH, _PACKAGE = os.path.dirname(torch.__file__), str(Path(__file__).parents[1])
+from graphflops.capture.faults import PACKAGE
+
+_TORCH, _PACKAGE = os.path.dirname(torch.__file__), PACKAGE.removesuffix(os.sep)
 _DISTRIBUTIONS = os.path.join(_TORCH, "distributions", "")
 _INTERNAL_FILES = re.compile(
     rf"{re.escape(_TORCH)}/(_(?!_init__\.py)|utils/_|overrides\.py|fx/)|{re.escape(_PACKAGE)}/(?!models/)|<(frozen|string)"
