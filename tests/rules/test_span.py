@@ -106,6 +106,6 @@ def test_explain_prints_it() -> None:
         return Cost(Work(transcendental=self.numel), {"self": Work(elementwise=self.numel)}, span=self.shape[-1])
 
     report = analyze(torch.exp, (torch.zeros(2, 8),), rules=[slow])
-    assert "span: self₁ operations, one after the other" in report.explain()
+    assert "span: self₁ operations in sequence" in report.explain()
     cost, sizes = symbolic(slow, {"self": spec(2, 8)})
     assert sizes[cost.span] == 8
