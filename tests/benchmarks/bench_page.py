@@ -1,4 +1,4 @@
-"""docs/benchmarks.md, from what was measured: the bars, and whether they hold; then every ratio."""
+"""Write docs/benchmarks.md from the measurements: the bars and whether they hold, then all ratios."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ analysed, in addition to the memory after all imports.
 
 
 FLOOR = """For scale: a single block of the 405-billion Llama, between its embedding and its head, takes {} of the time
-to build all 126 of them if PyTorch runs it forward and backward on meta tensors, and nobody looks on; it is the
-least of five times."""
+to build all 126 of them if PyTorch runs it forward and backward on meta tensors without any counter (the minimum of
+five times)."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What is claimed, what was measured, and whether it holds; None if it was not measured."""
+    """A claim, its measurement, and whether it holds; None if it was not measured."""
 
     claim: str
     measured: str
@@ -82,18 +82,18 @@ def write(known: Mapping[str, Row], found: Mapping[str, Measured], code: str) ->
     models = {name: each for name, each in measured.items() if not known[name].depth}
     lines += ["", "## Models", "", *_ratios(known, models), "", *_times(models)]
     depths = {name: each for name, each in measured.items() if known[name].depth}
-    lines += ["", "## Depth", "", "The same block, so many times.", "", *_ratios(known, depths), "", *_times(depths)]
-    lines += ["", "## What it comes of", "", *_without(measured)]
+    lines += ["", "## Depth", "", "The same block, repeated.", "", *_ratios(known, depths), "", *_times(depths)]
+    lines += ["", "## Effect of folding and of kernels on fake tensors", "", *_without(measured)]
     lines += ["", "## Other counters", "", *_tools(measured)]
     if start_up:
         lines += ["", "## Start-up", "", *_start_up(start_up)]
     if failures := list(_failures(measured)):
-        lines += ["", "## What did not run", "", "| row | job | reason |", "|---|---|---|", *failures]
+        lines += ["", "## Failures", "", "| row | job | reason |", "|---|---|---|", *failures]
     return "\n".join(lines) + "\n"
 
 
 def bars(known: Mapping[str, Row], found: Mapping[str, Measured]) -> list[Bar]:
-    """The claims, held to what was measured."""
+    """The claims, checked against the measurements."""
     largest = found.get("llama_405b", {})
     return [
         _at_most("The step of the 405-billion Llama takes at most a tenth of torch's counter", _step(largest), 0.1),
@@ -207,8 +207,8 @@ def _times(measured: Mapping[str, Measured]) -> list[str]:
 
 def _without(measured: Mapping[str, Measured]) -> list[str]:
     lines = [
-        "A step without one of the two things that bring most, by a step with both: each block looked at for itself",
-        "(`fold=False`), and each operator run by PyTorch's mode for tensors without data, not by its kernel.",
+        "Time of a step without one of the two main optimizations, divided by a step with both: every block traced",
+        "(`fold=False`), and every operator run by PyTorch's `FakeTensorMode` instead of its meta kernel.",
         "",
         "| | not folded | by the mode |",
         "|---|--:|--:|",
@@ -222,8 +222,8 @@ def _without(measured: Mapping[str, Measured]) -> list[str]:
 def _tools(measured: Mapping[str, Measured]) -> list[str]:
     having = {name: each["tools"] for name, each in measured.items() if "tools" in each.get("tools", {})}
     lines = [
-        "Analysis, forward, by the time of each, on one model with real weights on the CPU. They run it, on all cores.",
-        "A ratio below 1 says that the analysis is faster.",
+        "Forward analysis time divided by the time of each counter, on a model with real weights on the CPU. The counters run it, on all cores.",
+        "Below 1 the analysis is faster.",
         "",
         f"| model | {' | '.join(TOOLS)} |",
         f"|---{'|--:' * len(TOOLS)}|",
@@ -241,7 +241,7 @@ def _tools(measured: Mapping[str, Measured]) -> list[str]:
 
 def _start_up(start_up: Measured) -> list[str]:
     lines = [
-        "From the start of a process to its end, each by two others that were started beside it.",
+        "Time of a whole process, divided by the times of two others that were started together with it.",
         "",
         f"| | / `{PYTHON}` | / `{TORCH}` | milliseconds |",
         "|---|--:|--:|--:|",
@@ -266,7 +266,7 @@ def _failures(measured: Mapping[str, Measured]) -> Iterator[str]:
 
 
 def _rounds(found: Mapping[str, Measured]) -> str:
-    """How many processes the medians are of, row by row where that differs; by ``--rounds`` it is chosen."""
+    """The number of processes per median, by row where it differs (``--rounds``)."""
     of_rounds: dict[int, list[str]] = {}
     for name, each in found.items():
         of_rounds.setdefault(len(each["runs"]), []).append(name)

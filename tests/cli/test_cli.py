@@ -136,8 +136,8 @@ class TestAnalyze:
         code, out, _ = run(capsys, "analyze", "--rate", "blocks.*=0.3..0.8", "--rate", "blocks.3.*=0.62")
         assert code == 0
         assert "lower – upper" in out
-        assert "rate: 31/50 of blocks.3" in out
-        assert "rate: 3/10 – 4/5 of blocks.0, blocks.1, blocks.2" in out
+        assert "rate 31/50: blocks.3" in out
+        assert "rate 3/10 – 4/5: blocks.0, blocks.1, blocks.2" in out
 
     def test_a_number_is_explained(self, capsys: pytest.CaptureFixture[str]) -> None:
         code, out, _ = run(capsys, "analyze", "--explain", "blocks.0.bk_layer.bk_core")
@@ -203,7 +203,9 @@ WRONG = [
     pytest.param(["--rules", "absent.py"], 1, ["absent.py"], id="no rule file"),
     pytest.param(["--rules", "twice.py"], 1, ["two rules", "Mystery", "twice.py:3", "twice.py:6"], id="twice"),
     pytest.param(["--rules", "same_name.py"], 1, ["two rules", "one", "same_name.py"], id="twice under one name"),
-    pytest.param(["--rules", "asks.py"], 1, ["asks.py:3", "slef", "other", "aten.mul offers"], id="rule asks wrongly"),
+    pytest.param(
+        ["--rules", "asks.py"], 1, ["asks.py:3", "slef", "other", "aten.mul does not provide"], id="rule asks wrongly"
+    ),
     pytest.param(["--config", "d_modle=3"], 1, ["d_modle", "d_model"], id="no field"),
     pytest.param(["--config", "d_model=three"], 1, ["d_model", "int", "three"], id="wrong value"),
     pytest.param(["--config", "top_k=9"], 1, ["top_k", "9", "num_experts"], id="not allowed"),

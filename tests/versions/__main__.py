@@ -111,9 +111,9 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Versions of PyTorch and Python",
         "",
-        "The test suite, run by `make versions` on plain wheels of PyPI, each version in an environment of its own.",
-        "Every private name of PyTorch that is used is in `graphflops/core/torch_compat.py`: a version that lacks one",
-        "is refused in a line that names it. Versions that are not in this table were not tried.",
+        "The test suite, run by `make versions` with wheels from PyPI, each version in a separate environment.",
+        "All private names of PyTorch are in `graphflops/core/torch_compat.py`: a version that lacks one",
+        "is refused with an error that names it. Other versions are untested.",
         "",
         "| PyTorch | Python | tests | passed | failed | skipped | on |",
         "|---|---|---|--:|--:|--:|---|",
