@@ -222,7 +222,8 @@ def _without(measured: Mapping[str, Measured]) -> list[str]:
 def _tools(measured: Mapping[str, Measured]) -> list[str]:
     having = {name: each["tools"] for name, each in measured.items() if "tools" in each.get("tools", {})}
     lines = [
-        "Forward analysis time divided by the time of each counter, on a model with real weights on the CPU. The counters run it, on all cores.",
+        "Forward analysis time divided by the time of each counter, on a model with real weights on the CPU.",
+        "The counters run it, on all cores.",
         "Below 1 the analysis is faster.",
         "",
         f"| model | {' | '.join(TOOLS)} |",
