@@ -112,7 +112,7 @@ def test_a_slip_in_our_own_code_is_not_blamed_on_the_model(monkeypatch: pytest.M
     def slips(self: Any, *_: Any) -> Any:
         return self.no_such_attribute
 
-    monkeypatch.setattr(Tracer, "_record_operator", slips)
+    monkeypatch.setattr(Tracer, "record_operator", slips)
     slips.__code__ = slips.__code__.replace(co_filename=Tracer.run.__code__.co_filename)
     message = refusal(nn.Linear(4, 4))
     assert NOT_YET in message
@@ -199,7 +199,9 @@ def test_a_slip_of_ours_outside_of_a_trace_comes_with_a_line_to_report(
     assert main(["analyze", "--seq", "8", "--batch", "1", "--inference"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("error: internal error in graphflops: KeyError: 'slipped'")
-    assert f"Please report this line: graphflops {version('graphflops')}, torch {version('torch')}, Python " in err
+    assert (
+        f"Please report it with this line: graphflops {version('graphflops')}, torch {version('torch')}, Python " in err
+    )
 
 
 def test_what_a_thread_of_the_model_makes_is_said_not_to_be_counted() -> None:

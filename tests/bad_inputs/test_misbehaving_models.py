@@ -57,10 +57,10 @@ FACTORIES = [
     ("bad_names:namespace.model", "RuntimeError: not today"),
     ("bad_names:namespace.exits", "SystemExit: 0"),
     ("bad_names:namespace.other", "KeyError: 'other'"),
-    ("bad_names:things.number", "neither a model nor a function"),
+    ("bad_names:things.number", "expected a torch.nn.Module or a function"),
     ("bad_names:things.other", "has no 'things.other'"),
     ("torch.nn:Linear", "without arguments"),
-    ("os:getcwd", "made a str"),
+    ("os:getcwd", "returned a str"),
     ("os:path", "is a module"),
 ]
 MODELS = [
