@@ -106,7 +106,7 @@ def _advice(
     if fault is Fault.UNSUPPORTED:
         yield "graphflops does not support this yet; the model is not at fault."
         if _limitation(error) is None:
-            yield f"Please report this line: {bug_report(error)}"
+            yield f"Please report it with this line: {bug_report(error)}"
         if not is_bare:
             yield f"Until then, a rule with outputs=… for {cls} gives its cost instead."
         return

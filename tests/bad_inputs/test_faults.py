@@ -92,7 +92,7 @@ def test_what_runs_on_real_tensors_is_not_blamed_on_the_model(name: str) -> None
     assert NOT_YET in message
     if "quantized layers and tensors" in message:
         return  # older versions of PyTorch say what they are asked for, and so does the refusal
-    report = message[message.index("Please report this line") :]
+    report = message[message.index("Please report it with this line") :]
     assert f"torch {version('torch')}" in report
     assert f"Python {platform.python_version()}" in report
     assert "\n" not in report
