@@ -234,7 +234,7 @@ def _index(families: dict[str, list[Rule]]) -> Iterator[str]:
     yield (
         "`weight₁` is the second size of the operand `weight`, and `out.numel` the number of elements of the output. "
         "Each rule names what it leaves out. An operator that no rule names has a "
-        "[generic rule](../design.md#price-rules), or is unknown."
+        "generic rule from PyTorch's tags and schema, or is unsupported."
     )
 
 
