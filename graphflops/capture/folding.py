@@ -8,7 +8,8 @@ something of one wakes it, so that it runs as any other module does. In doubt, n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -61,6 +62,8 @@ class Pattern:
     """what must be equal in a repeat of its tensors, with those that it read of these objects"""
     region: CheckpointedRegion | None = None
     """the checkpointed region that it ran in"""
+    made: list[weakref.ref[nn.Module]] = field(default_factory=list)
+    """modules that were written to, and that no path leads to"""
     calls: int = 0
     """how many calls there were in that region when it had run"""
 
@@ -87,6 +90,7 @@ class Folding:
         self._named: set[str] = set()  # kinds of names that something else has as well
         self._alike: dict[str, list[Block]] = {}  # by their kind
         self._views: dict[int, torch.Tensor] = {}  # results of repeats that are views in the pattern
+        self._paths: Mapping[int, str] = {}
         self._heads: dict[int, Block] = {}  # id of the copy of its first module → the block
         self._patterns: dict[str, list[Pattern]] = {}
         self._asleep: dict[int, tuple[nn.Module, Block]] = {}  # id of an empty copy → the module, and its block
@@ -106,8 +110,9 @@ class Folding:
                     object_dict(shell).update({name: attributes[name] for name in names})
                     self._asleep[id(shell)] = module, block
 
-    def copied(self) -> None:
-        """The model is copied: from now on its blocks are known by their copies."""
+    def copied(self, paths: Mapping[int, str]) -> None:
+        """The model is copied: from now on its blocks are known by their copies, whose paths these are, by their ids."""
+        self._paths = paths
         for blocks in self._alike.values():
             self._heads.update((id(self.tracer.copier.copy_of(block.head)), block) for block in blocks)
 
@@ -160,7 +165,13 @@ class Folding:
         return getattr(module, name)
 
     def written(self, module: nn.Module) -> None:
-        """A module is written to: what runs is no pattern, and a block that is asleep wakes."""
+        """A module is written to: what runs is no pattern, and a block that is asleep wakes.
+
+        One that no path leads to may be made by the block, and gone when that has run: then nobody else knows of it.
+        """
+        if self._running is not None and id(module) not in self._paths and id(module) not in self._asleep:
+            self._running.made.append(weakref.ref(module))
+            return
         self.writes += 1
         self.spoil()
         if id(module) in self._asleep:
@@ -349,10 +360,13 @@ class Folding:
                 result = run()
                 unspoilt = self._running is pattern
         finally:
+            is_known = any(made() is not None for made in pattern.made)
+            self.writes += is_known
             now, tracer.called = tracer.called, called | tracer.called
         nodes = [*nodes_after(tracer.graph, last)]
         if (
             unspoilt
+            and not is_known
             and self._state(call) == before
             and all(_is_unchanged(*each) for each in zip(copies, held, strict=True))
         ):

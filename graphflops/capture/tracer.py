@@ -107,8 +107,8 @@ class Tracer(GraphWriter):
                 self.on_name, self.on_unrepeatable = self.folding.is_named, self.folding.spoil
                 self.on_write = self.folding.is_written
                 self.program = program = self.copier.copy(self.root)
-                self.folding.copied()
                 self.paths = {id(self.copier.copy_of(module)): path for path, module in self.modules.modules.items()}
+                self.folding.copied(self.paths)
                 placed_args, placed_kwargs = self._place(args, kwargs)
             call: Callable[..., Any] = program
             if isinstance(self.root, fx.GraphModule):

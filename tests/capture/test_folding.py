@@ -119,6 +119,26 @@ class RunsItselfAgain(Block):
         return checkpoint(super().forward, x, use_reentrant=False)
 
 
+class MakesAModule(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.Softmax(dim=-1)(x))
+
+
+class KeepsAModuleThatItMakes(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        before, KEPT["module"] = KEPT["module"], nn.Softmax(dim=-1)
+        return super().forward(KEPT["module"](x)) if before is None else x.sin()
+
+
+class WritesToAModuleOfNobody(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        KEPT["counter"].count = getattr(KEPT["counter"], "count", 0) + 1
+        return super().forward(x) if KEPT["counter"].count < 3 else x.sin()
+
+
+KEPT: dict[str, Any] = {"module": None, "counter": nn.Identity()}
+
+
 class WithRunningStatistics(Block):
     def __init__(self, index: int = 0) -> None:
         super().__init__(index)
@@ -139,6 +159,9 @@ BLOCKS: list[Callable[[int], nn.Module]] = [
     Detaches,
     AsksForAValue,
     RunsItselfAgain,
+    MakesAModule,
+    KeepsAModuleThatItMakes,
+    WritesToAModuleOfNobody,
     WithRunningStatistics,
     lambda index: Block(dropout=0.1 * (index % 2)),
     lambda index: nn.Sequential(Block(index), nn.ReLU(inplace=True)),
@@ -415,6 +438,10 @@ def calls_of(model: nn.Module, **options: Any) -> int:
 class TestWhatIsLookedAtOnce:
     def test_no_more_calls_in_a_hundred_layers_than_in_three(self) -> None:
         three, hundred = (Stack([Block(index) for index in range(depth)]) for depth in (3, 100))
+        assert calls_of(hundred) == calls_of(three)
+
+    def test_also_what_makes_a_module(self) -> None:
+        three, hundred = (Stack([MakesAModule(index) for index in range(depth)]) for depth in (3, 100))
         assert calls_of(hundred) == calls_of(three)
 
     def test_unless_told_otherwise(self) -> None:
