@@ -111,7 +111,7 @@ class Folding:
                     self._asleep[id(shell)] = module, block
 
     def copied(self, paths: Mapping[int, str]) -> None:
-        """The model is copied: from now on its blocks are known by their copies, whose paths these are, by their ids."""
+        """The model is copied: from now on its blocks are known by their copies; ``paths`` are by ids of copies."""
         self._paths = paths
         for blocks in self._alike.values():
             self._heads.update((id(self.tracer.copier.copy_of(block.head)), block) for block in blocks)

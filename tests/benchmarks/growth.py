@@ -19,6 +19,7 @@ from torch import nn
 
 sys.path += [str(Path(__file__).parents[1] / "conformance")]
 
+import shim  # noqa: F401  # torchvision's operators have to be there before it is imported
 from families import causal_lm
 from families.configurations import DEPTHS, KINDS
 from transformers import AutoConfig, AutoModelForCausalLM

@@ -10,7 +10,6 @@ import torch
 
 pytest.importorskip("transformers")
 sys.path.append(str(Path(__file__).parents[1] / "conformance"))
-import shim  # noqa: F401  # torchvision's operators have to be there before it is imported
 from growth import calls_recorded, language_model
 
 from graphflops import analyze
