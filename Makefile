@@ -148,7 +148,7 @@ versions:  ## run the tests on several versions of PyTorch and Python; regenerat
 	$(BASE_PYTHON) tests/versions $(TORCH) --workers $(WORKERS) $(if $(TESTS),--tests $(TESTS))
 
 soak: $(DEV)  ## run thousands of analyses in one process: no leaks, no changed results
-	$(PYTHON) -m pytest -m soak tests/soak tests/capture
+	$(PYTHON) -m pytest -m soak tests/soak tests/tracing
 
 clean:  ## remove everything that make created, including .venv
 	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis $(REPORT)

@@ -3,10 +3,8 @@
 The public names are imported when they are first used, so that reading a report needs no torch.
 """
 
-import sys
 import warnings
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from graphflops.core.retired import install, retired_names
@@ -75,17 +73,6 @@ install()
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME_OF)
-
-
-class _Package(ModuleType):
-    """The package. ``graphflops.capture`` is the function, also after the subpackage of this name was imported."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name == "capture" and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -18,11 +18,11 @@ from graphflops.core import torch_compat
 from graphflops.core.errors import UnsupportedTorch
 
 PACKAGE = Path(graphflops.__file__).parent
-ROOMS = ("core", "report", "rules", "capture", "graph", "analysis", "verify", "models", "cli")
+ROOMS = ("core", "report", "rules", "tracing", "graph", "analysis", "verify", "models", "cli")
 """from the ground: a room imports those before it"""
 ENTRANCES = ("graphflops", "graphflops.__main__")
 MAX_LINES = 450
-LONG_FILES = {"graphflops/capture/folding.py"}
+LONG_FILES = {"graphflops/tracing/folding/folding.py"}
 """files that are longer"""
 
 
@@ -80,6 +80,23 @@ def test_at_most_ten_entries_lie_under_the_package() -> None:
 def test_no_files_import_each_other_in_a_circle() -> None:
     circles = [sorted(files) for files in nx.strongly_connected_components(imports()) if len(files) > 1]
     assert circles == []
+
+
+def test_the_design_names_files_that_are_there() -> None:
+    text = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"graphflops/[\w./]+\w/?", text))
+    assert len(named) > 30
+    assert [path for path in named if not (PACKAGE.parent / path).exists()] == []
+
+
+def test_a_room_of_tracing_never_imports_one_above_it() -> None:
+    rooms = ("session", "copies", "values", "interception", "isolation", "recording", "folding", "")
+    edges = {
+        tuple(rooms.index(module.split(".")[2] if module.count(".") == 3 else "") for module in edge)
+        for edge in imports().edges
+        if all(module.startswith("graphflops.tracing.") for module in edge)
+    }
+    assert [(importer, imported) for importer, imported in edges if importer < imported] == []
 
 
 def test_no_file_is_long() -> None:

@@ -11,11 +11,11 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import nn
 
-from graphflops.capture.faults import raised_by_user
 from graphflops.core.errors import CaptureError, GraphflopsError, UsageError
 from graphflops.core.messages import USER_EXCEPTIONS, format_error, format_value, location_of
 from graphflops.core.torch_compat import tree_leaves
 from graphflops.report.conventions import Convention
+from graphflops.tracing.values.faults import raised_by_user
 
 QUANTIZED = frozenset({torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4})
 

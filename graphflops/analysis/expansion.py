@@ -19,7 +19,6 @@ from torch import nn
 
 from graphflops.analysis import op_counter
 from graphflops.analysis.costing import OpCosts
-from graphflops.capture.call_arguments import arguments_by_name, spec_if_tensor
 from graphflops.core.costs import Cost, Work
 from graphflops.core.errors import NotSupported, RuleError, UsageError
 from graphflops.core.torch_compat import tree_flatten
@@ -28,6 +27,7 @@ from graphflops.graph.op_graph import OpGraph
 from graphflops.rules.book import RuleBook
 from graphflops.rules.rule import Rule
 from graphflops.rules.targets import qualified_name
+from graphflops.tracing.values.call_arguments import arguments_by_name, spec_if_tensor
 
 SOURCE = Path(op_counter.__file__).parent
 

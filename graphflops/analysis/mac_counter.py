@@ -2,7 +2,7 @@
 
 Rules are tested against it. The model runs forward and backward on fake tensors, and the multiply-adds of each
 dispatched operator follow from the shapes of its operands. Neither rules nor graphs are used. Data-dependent values
-are those that capture assumes (``graphflops.capture.constant_propagation``).
+are those that capture assumes (``graphflops.tracing.values.constant_propagation``).
 
     >>> import torch
     >>> from graphflops.analysis.mac_counter import count_macs
@@ -26,16 +26,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from graphflops.capture.constant_propagation import ConstantPropagation, retry_with_branches_flipped
-from graphflops.capture.eager_only import eager_reference_mode
-from graphflops.capture.fake_tensors import FakeTensors
-from graphflops.capture.interception import FunctionBodyMode
-from graphflops.capture.isolation import run_isolated
-from graphflops.capture.layouts import nnz_of
-from graphflops.capture.math_attention import math_attention
-from graphflops.capture.outputs import tensors_in
-from graphflops.capture.replay import as_module
 from graphflops.core.torch_compat import DisableTorchFunction, TorchDispatchMode
+from graphflops.tracing.copies.fake_tensors import FakeTensors
+from graphflops.tracing.copies.layouts import nnz_of
+from graphflops.tracing.folding.replay import as_module
+from graphflops.tracing.interception.eager_only import eager_reference_mode
+from graphflops.tracing.interception.interception import FunctionBodyMode
+from graphflops.tracing.interception.math_attention import math_attention
+from graphflops.tracing.isolation.isolation import run_isolated
+from graphflops.tracing.recording.outputs import tensors_in
+from graphflops.tracing.values.constant_propagation import ConstantPropagation, retry_with_branches_flipped
 
 aten = torch.ops.aten
 
@@ -163,7 +163,7 @@ class FakeImpls(TorchDispatchMode):
     """Runs operators that lack a usable fake implementation in PyTorch, or whose result depends on data.
 
     PyTorch's fake ``_grouped_mm`` accepts bfloat16 alone, and the sizes of one kernel. Data-dependent results are those
-    that ``graphflops.capture.constant_propagation`` assumes.
+    that ``graphflops.tracing.values.constant_propagation`` assumes.
     """
 
     def __init__(self, values: ConstantPropagation) -> None:

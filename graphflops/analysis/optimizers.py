@@ -15,11 +15,11 @@ from typing import Any, TypeAlias
 
 import torch
 
-from graphflops.capture.training_steps import needs_closure
 from graphflops.core.errors import UsageError
 from graphflops.core.messages import format_error, format_value
 from graphflops.rules.book import RuleBook
 from graphflops.rules.rule import Rule
+from graphflops.tracing.recording.training_steps import needs_closure
 
 OptimizerLike: TypeAlias = "str | torch.optim.Optimizer | Callable[..., Any] | Sequence[Any]"
 """a name, an optimizer, a class or another callable that takes parameters; or several of these"""

@@ -20,9 +20,6 @@ from graphflops.analysis.optimizers import ChosenOptimizer, OptimizerLike, choos
 from graphflops.analysis.rates.application import apply_rates
 from graphflops.analysis.rates.patterns import RateLike, resolve_rates, unused_rates
 from graphflops.analysis.updates import Updates, updates_of
-from graphflops.capture.attempts import trace
-from graphflops.capture.isolation import run_isolated
-from graphflops.capture.trace import Trace
 from graphflops.core.entries import missing_rules
 from graphflops.core.errors import CaptureError, MissingRules, UsageError
 from graphflops.graph.build import build
@@ -34,6 +31,9 @@ from graphflops.report.parts import Costs, ModelInfo, Notes
 from graphflops.report.report import Report
 from graphflops.rules.loading import RuleSource, rulebook
 from graphflops.rules.unmatched import unmatched
+from graphflops.tracing.attempts import trace
+from graphflops.tracing.isolation.isolation import run_isolated
+from graphflops.tracing.trace import Trace
 
 
 @report_model_errors

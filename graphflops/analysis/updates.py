@@ -17,10 +17,6 @@ import torch
 from graphflops.analysis.costing import apply_rules
 from graphflops.analysis.expansion import expand_ops
 from graphflops.analysis.optimizers import ChosenOptimizer, names_of, shipped_rule, step_restored
-from graphflops.capture.attempts import trace
-from graphflops.capture.handlers import call_handler
-from graphflops.capture.python_numbers import OPTIMIZER_STEPS_DONE
-from graphflops.capture.training_steps import disable_multi_tensor_updates
 from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.entries import Formula, Unknown
 from graphflops.core.errors import CaptureError, UsageError
@@ -31,6 +27,10 @@ from graphflops.graph.op_graph import OpGraph
 from graphflops.rules.book import RuleBook
 from graphflops.rules.formulas import formula
 from graphflops.rules.rule import Rule
+from graphflops.tracing.attempts import trace
+from graphflops.tracing.recording.training_steps import disable_multi_tensor_updates
+from graphflops.tracing.session.handlers import call_handler
+from graphflops.tracing.values.python_numbers import OPTIMIZER_STEPS_DONE
 
 
 @dataclass(frozen=True)

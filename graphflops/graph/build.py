@@ -11,13 +11,13 @@ import torch
 from torch import fx
 from torch.fx.node import map_arg
 
-from graphflops.capture.layouts import spec_of
-from graphflops.capture.record import Hook, NodeRecord, record_of
-from graphflops.capture.trace import Trace
 from graphflops.core.sizes import Spec
 from graphflops.core.torch_compat import tree_leaves
 from graphflops.graph.op import BackwardHook, Invocation, Kind, Op, Operand, Region, Source, TensorArgument
 from graphflops.graph.op_graph import OpGraph
+from graphflops.tracing.copies.layouts import spec_of
+from graphflops.tracing.recording.record import Hook, NodeRecord, record_of
+from graphflops.tracing.trace import Trace
 
 
 def build(trace: Trace, *, invocations: bool = False) -> OpGraph:

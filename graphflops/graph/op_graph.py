@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import networkx as nx
 from torch import fx
 
-from graphflops.capture.trace import Trace
 from graphflops.core.errors import UsageError
 from graphflops.core.renaming import Renaming
 from graphflops.graph.op import Op, Operand, Read, Region, RegionKind, Source
+from graphflops.tracing.trace import Trace
 
 if TYPE_CHECKING:
     DiGraph: TypeAlias = nx.DiGraph[str]

@@ -8,8 +8,8 @@ import torch
 from torch import fx, nn
 from torch.fx.node import map_arg
 
-from graphflops.capture.record import NodeRecord, record_of
-from graphflops.capture.trace import Trace
+from graphflops.tracing.recording.record import NodeRecord, record_of
+from graphflops.tracing.trace import Trace
 
 
 def runnable(trace: Trace, model: Any) -> fx.GraphModule | str:

@@ -14,11 +14,11 @@ from typing import Any, Literal
 from graphflops.analysis.arguments import report_model_errors
 from graphflops.analysis.mac_counter import macs_and_assumptions
 from graphflops.analysis.pipeline import analyze
-from graphflops.capture.assumptions import NONE_ASSUMED
 from graphflops.core.costs import ZERO, Work
 from graphflops.core.entries import Entry, Unknown
 from graphflops.core.errors import CaptureError
 from graphflops.rules.loading import RuleSource
+from graphflops.tracing.values.assumptions import NONE_ASSUMED
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")

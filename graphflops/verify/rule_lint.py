@@ -19,7 +19,6 @@ from typing import Any
 from torch import nn
 
 from graphflops.analysis.costing import call_arguments
-from graphflops.capture.attempts import trace
 from graphflops.core.costs import Cost, Work, covers
 from graphflops.core.errors import NotSupported, RuleError, RuleLoadError
 from graphflops.core.torch_compat import OpOverload, OpOverloadPacket
@@ -33,6 +32,7 @@ from graphflops.rules.formulas import symbolic
 from graphflops.rules.loading import RuleSource, local, rulebook, shipped
 from graphflops.rules.rule import Rule
 from graphflops.rules.targets import is_pattern, resolve
+from graphflops.tracing.attempts import trace
 from graphflops.verify.rule_check import DIRECTIONS, RuleCheck, Verification, verify
 
 ROUNDS = 3

@@ -107,7 +107,7 @@ def test_a_value_that_nobody_gave_is_said_to_be_one(ask: Callable[[Tensor], Any]
 
 
 def test_a_slip_in_our_own_code_is_not_blamed_on_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    from graphflops.capture.tracer import Tracer
+    from graphflops.tracing.tracer import Tracer
 
     def slips(self: Any, *_: Any) -> Any:
         return self.no_such_attribute

@@ -284,7 +284,7 @@ class TestAdvice:
         assert capfd.readouterr() == ("", "")
 
     def test_and_others_may_print_as_before(self, capsys: pytest.CaptureFixture[str]) -> None:
-        from graphflops.capture.logs import print_unless_silent
+        from graphflops.tracing.isolation.logs import print_unless_silent
 
         print_unless_silent("a graph")
         assert capsys.readouterr().out == "a graph\n"

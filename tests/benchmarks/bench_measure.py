@@ -80,7 +80,7 @@ def by_mode(case: Case) -> None:
     """A step whose operators are all run by the fake tensor mode, and not by their meta kernels."""
     from unittest.mock import patch
 
-    from graphflops.capture.kernels import Kernels
+    from graphflops.tracing.values.kernels import Kernels
 
     with patch.object(Kernels, "run", lambda self, op, args, kwargs: op(*args, **kwargs)):
         analyze(*case)

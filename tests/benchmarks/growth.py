@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from zoo import ids, on_meta
 
 from graphflops import analyze
-from graphflops.capture.tracer import Tracer
+from graphflops.tracing.tracer import Tracer
 
 FEW, MANY, MOST = 4, 12, 1.5
 

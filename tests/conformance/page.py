@@ -38,7 +38,7 @@ of a model publish its multiply-adds in G, an exact row also equals that number 
 reachable from the model and its inputs, and the state of the process, is bitwise unchanged after both counts.
 
 For data-dependent operations, whose number is in the column *assumed*, both counts assume balanced routing and full
-masks (`graphflops/capture/constant_propagation.py`): the total over all experts is then exact for any data, and a
+masks (`graphflops/tracing/values/assumptions.py`): the total over all experts is then exact for any data, and a
 selection has its largest size.
 
 Models are in training mode, except torchvision's at batch 1, and models of transformers that drop layers or input

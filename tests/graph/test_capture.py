@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import networkx as nx
 import pytest
 import torch
@@ -11,7 +9,6 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
-import graphflops
 from graphflops import UsageError, analyze, capture
 from graphflops.graph.op_graph import OpGraph
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
@@ -36,11 +33,6 @@ MODELS = {
     "blocks": (nn.Sequential(*(nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True) for _ in range(3))), X),
     "an LSTM": (nn.LSTM(8, 6), X),
 }
-
-
-def test_the_function_is_not_replaced_by_the_subpackage() -> None:
-    import_module("graphflops.capture.trace")
-    assert graphflops.capture is capture
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from graphflops import Cost, spec
 from graphflops.analysis.costing import call_arguments
-from graphflops.capture.attempts import trace
 from graphflops.graph.build import build
 from graphflops.graph.op import Op
 from graphflops.graph.passes import run_passes
@@ -29,6 +28,7 @@ from graphflops.models.quantization import QuantizedLinear
 from graphflops.models.scattering import ScatteringMoE, ScatteringRouter
 from graphflops.rules.loading import shipped
 from graphflops.rules.rule import Rule
+from graphflops.tracing.attempts import trace
 
 OPTIONS = {"attention": "flash"}
 

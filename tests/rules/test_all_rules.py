@@ -29,12 +29,12 @@ from torch._ops import OpOverload
 
 from graphflops import Work
 from graphflops.analysis.costing import apply_rules
-from graphflops.capture.attempts import trace
 from graphflops.core.costs import covers
 from graphflops.graph.build import build
 from graphflops.graph.passes import run_passes
 from graphflops.models import BKCore, SparseMoE
 from graphflops.rules.loading import shipped
+from graphflops.tracing.attempts import trace
 
 few = settings(max_examples=6, deadline=None)
 Inputs = Callable[[int], tuple[Tensor, ...]]

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from graphflops.capture.attempts import trace
-from graphflops.capture.kernels import Kernels
-from graphflops.capture.record import record_of
 from graphflops.rules.loading import shipped
+from graphflops.tracing.attempts import trace
+from graphflops.tracing.recording.record import record_of
+from graphflops.tracing.values.kernels import Kernels
 
 aten = torch.ops.aten
 

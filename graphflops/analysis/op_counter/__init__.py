@@ -25,11 +25,6 @@ from torch import nn
 
 from graphflops.analysis.mac_counter import FakeImpls, math_attention_mode
 from graphflops.analysis.op_counter.operations import functional, is_reduction, scalar_work
-from graphflops.capture.constant_propagation import ConstantPropagation, retry_with_branches_flipped
-from graphflops.capture.fake_tensors import FakeTensors
-from graphflops.capture.isolation import run_isolated
-from graphflops.capture.outputs import tensors_in
-from graphflops.capture.replay import as_module
 from graphflops.core.costs import ZERO, Work
 from graphflops.core.torch_compat import (
     OPDEFS,
@@ -42,6 +37,11 @@ from graphflops.core.torch_compat import (
     tree_leaves,
     tree_map,
 )
+from graphflops.tracing.copies.fake_tensors import FakeTensors
+from graphflops.tracing.folding.replay import as_module
+from graphflops.tracing.isolation.isolation import run_isolated
+from graphflops.tracing.recording.outputs import tensors_in
+from graphflops.tracing.values.constant_propagation import ConstantPropagation, retry_with_branches_flipped
 
 aten = torch.ops.aten
 prims = torch.ops.prims

@@ -49,8 +49,8 @@ def _measure(model: nn.Module, batches: Iterable[Any], rules: Iterable[RuleSourc
     import torch
     from torch import nn
 
-    from graphflops.capture.attempts import trace
     from graphflops.rules.loading import rulebook
+    from graphflops.tracing.attempts import trace
 
     if not isinstance(model, nn.Module):
         raise UsageError(f"measure takes a torch.nn.Module and batches, not {type(model).__name__}")

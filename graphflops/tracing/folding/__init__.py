@@ -1,0 +1,1 @@
+"""Blocks of equal structure run once."""

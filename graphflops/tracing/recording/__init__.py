@@ -1,0 +1,1 @@
+"""The graph that is written while a program runs."""

@@ -1,0 +1,1 @@
+"""Values of tensors: known, assumed, or such that only data can tell."""
