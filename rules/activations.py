@@ -113,8 +113,8 @@ def prelu(self: Spec, weight: Spec, out: Spec) -> Cost:
 
     To compare and choose is one operation here; PyTorch's kernels are described as two.
     """
-    each = Work(elementwise=2 * out.numel)
-    return Cost(each, {"self": each, "weight": each + sum_to_size(out, weight)})
+    work = Work(elementwise=2 * out.numel)
+    return Cost(work, {"self": work, "weight": work + sum_to_size(out, weight)})
 
 
 @rule(aten._prelu_kernel_backward)
@@ -125,14 +125,14 @@ def prelu_backward(grad_output: Spec, grad_outputs: frozenset[int]) -> Cost:
     and a product for x, if the gradient of w is used, and for w, if that of x is.
     """
     n = grad_output.numel
-    each = Work(elementwise=2 * n)
+    work = Work(elementwise=2 * n)
     upstream = Work(elementwise=2 * len(grad_outputs) * n)
     return Cost(
-        2 * each,
+        2 * work,
         {
             "grad_output": upstream,
-            "self": each if 1 in grad_outputs else ZERO,
-            "weight": each if 0 in grad_outputs else ZERO,
+            "self": work if 1 in grad_outputs else ZERO,
+            "weight": work if 0 in grad_outputs else ZERO,
         },
     )
 

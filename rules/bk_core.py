@@ -23,7 +23,7 @@ def bk_core(diagonal: Spec) -> Cost:
     for long N. The gradient is analytic, of the diagonal alone: no recursion runs again. The single-precision kernel
     does the same operations.
 
-    The span of a recursion is a chain of N steps; both run in parallel, and so do sequences. What follows does not
+    The span of a recursion is a chain of N steps; both run in parallel, and so do sequences. The rest does not
     depend on N: at most all operations of one element, one after the other.
     """
     n, length = diagonal.numel, diagonal.shape[-1]

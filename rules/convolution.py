@@ -54,7 +54,7 @@ def convolution_backward(
         if transposed:
             image, positions = positions, image
         axes = range(len(image))
-        stride, padding, dilation = (_per_axis(each, len(image)) for each in (stride, padding, dilation))
+        stride, padding, dilation = (_per_axis(setting, len(image)) for setting in (stride, padding, dilation))
         taps = [(image[i] + 2 * padding[i] - stride[i] * (positions[i] - 1) - 1) // dilation[i] + 1 for i in axes]
         by_weight = batch * channels * filters * prod(positions) * prod(taps) // groups
         second, met = macs + multiply_adds(by_weight, grad_output), 1

@@ -147,8 +147,8 @@ def qr(A: Spec, mode: str, grad_outputs: frozenset[int]) -> Cost:
     if _R in grad_outputs:
         products = products + n * k**2 + _is_positive(n - k) * m * k * n
     c = m if mode == "complete" else k
-    made = _each(A, 4 * m * c * k - 2 * (m + c) * k**2 + 4 * k**3 // 3)
-    return Cost(reflections + made, {"A": _products(A, products) + _each(A, m * k**2)})
+    operations = _each(A, 4 * m * c * k - 2 * (m + c) * k**2 + 4 * k**3 // 3)
+    return Cost(reflections + operations, {"A": _products(A, products) + _each(A, m * k**2)})
 
 
 @rule(aten._linalg_svd)
@@ -209,8 +209,8 @@ def pinv(self: Spec, hermitian: bool = False) -> Cost:
     """
     m, n = self.shape[-2:]
     k = size_min(m, n)
-    made = 9 * n**3 if hermitian else 14 * (m + n - k) * k**2 + 8 * k**3
-    return Cost(_each(self, made + 2 * m * n * k), {"self": _products(self, 4 * m * n * (m + k))})
+    operations = 9 * n**3 if hermitian else 14 * (m + n - k) * k**2 + 8 * k**3
+    return Cost(_each(self, operations + 2 * m * n * k), {"self": _products(self, 4 * m * n * (m + k))})
 
 
 def _least_squares(self: Spec, b: Spec) -> tuple[Spec, ...]:
@@ -264,8 +264,8 @@ def householder_product(input: Spec, tau: Spec) -> Cost:
     """
     (m, n), k = input.shape[-2:], tau.shape[-1]
     back = m * m * n + _reflected_back(m, k, last_first=False)
-    made = 4 * m * n * k - 2 * (m + n) * k**2 + 4 * k**3 // 3
-    return Cost(_each(input, made), {"input|tau": _products(input, back)})
+    operations = 4 * m * n * k - 2 * (m + n) * k**2 + 4 * k**3 // 3
+    return Cost(_each(input, operations), {"input|tau": _products(input, back)})
 
 
 @rule(aten.ormqr)

@@ -116,7 +116,7 @@ def allclose(self: Spec, other: Spec) -> Cost:
 @rule(aten._amp_foreach_non_finite_check_and_unscale_)
 def unscale(self: Sequence[Spec]) -> Cost:
     """Gradients of a scaled loss: each is multiplied by the inverse of the scale and asked whether it is finite."""
-    return Cost(Work(elementwise=2 * sum(each.numel for each in self)), {ALL_OPERANDS: ZERO})
+    return Cost(Work(elementwise=2 * sum(tensor.numel for tensor in self)), {ALL_OPERANDS: ZERO})
 
 
 @rule(aten._amp_update_scale_)
@@ -153,7 +153,9 @@ def mul(self: Any, other: Any, out: Spec) -> Cost:
     Of a real factor the gradient is the real part of a complex product, which autograd computes as a whole.
     """
     n = out.numel
-    by_self, by_other = (multiplications(n, out) if _is_complex(each) else additions(n, out) for each in (self, other))
+    by_self, by_other = (
+        multiplications(n, out) if _is_complex(operand) else additions(n, out) for operand in (self, other)
+    )
     product = by_other if _is_complex(self) else additions(n, out)
     return Cost(
         product,
@@ -267,8 +269,8 @@ def atan2(self: Spec, other: Spec, out: Spec) -> Cost:
 def cross(self: Spec, other: Spec, out: Spec) -> Cost:
     """a × b: two products and a difference an element; each gradient is a cross product too."""
     n = out.numel
-    each = multiplications(2 * n, out) + additions(n, out)
-    return Cost(each, {"self": each + sum_to_size(out, self), "other": each + sum_to_size(out, other)})
+    work = multiplications(2 * n, out) + additions(n, out)
+    return Cost(work, {"self": work + sum_to_size(out, self), "other": work + sum_to_size(out, other)})
 
 
 @rule(aten.maximum, aten.minimum, aten.fmax, aten.fmin)

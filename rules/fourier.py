@@ -19,22 +19,22 @@ def fft(self: Spec, dim: list[int], normalization: int) -> Cost:
 
     The gradient is a transform again.
     """
-    each = Work(elementwise=5 * self.numel * _stages(self, dim)) + _normalization(2 * self.numel, normalization)
-    return Cost(each, {"self": each})
+    work = Work(elementwise=5 * self.numel * _stages(self, dim)) + _normalization(2 * self.numel, normalization)
+    return Cost(work, {"self": work})
 
 
 @rule(aten._fft_r2c)
 def rfft(self: Spec, dim: list[int], normalization: int, out: Spec) -> Cost:
     """Of real numbers, as symmetry lets half of the work do: 5/2·N·log₂ N."""
-    each = Work(elementwise=5 * self.numel * _stages(self, dim) // 2) + _normalization(2 * out.numel, normalization)
-    return Cost(each, {"self": each})
+    work = Work(elementwise=5 * self.numel * _stages(self, dim) // 2) + _normalization(2 * out.numel, normalization)
+    return Cost(work, {"self": work})
 
 
 @rule(aten._fft_c2r)
 def irfft(dim: list[int], normalization: int, out: Spec) -> Cost:
     """To real numbers: 5/2·N·log₂ N."""
-    each = Work(elementwise=5 * out.numel * _stages(out, dim) // 2) + _normalization(out.numel, normalization)
-    return Cost(each, {"self": each})
+    work = Work(elementwise=5 * out.numel * _stages(out, dim) // 2) + _normalization(out.numel, normalization)
+    return Cost(work, {"self": work})
 
 
 def _stages(signal: Spec, dim: list[int]) -> Size:

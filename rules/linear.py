@@ -80,8 +80,11 @@ def sparse_addmm(mat1: Spec, mat2: Spec, out: Spec) -> Cost:
 @rule(aten.baddbmm)
 def baddbmm(self: Spec, batch1: Spec, batch2: Spec, out: Spec, alpha: float = 1, beta: float = 1) -> Cost:
     """As addmm, for each of the batch."""
-    each = addmm(self, batch1, batch2, out, alpha, beta)
-    return Cost(each.forward, {"batch1": each.grads["mat1"], "batch2": each.grads["mat2"], "self": each.grads["self"]})
+    products = addmm(self, batch1, batch2, out, alpha, beta)
+    return Cost(
+        products.forward,
+        {"batch1": products.grads["mat1"], "batch2": products.grads["mat2"], "self": products.grads["self"]},
+    )
 
 
 @rule(aten.addmv)
@@ -179,13 +182,13 @@ def trilinear(
     """Σ a·b·c over what they share, the middle of nn.Bilinear, y = x₁ᵀ·W·x₂: a product and a multiply-add at each
     combination of indices, and so for each gradient.
     """
-    given = [(list(each.shape), expand) for each, expand in ((i1, expand1), (i2, expand2), (i3, expand3))]
+    given = [(list(operand.shape), expand) for operand, expand in ((i1, expand1), (i2, expand2), (i3, expand3))]
     points: Size = 1
     for axis in range(len(i1.shape) + len(expand1)):
         sizes = [shape.pop(0) for shape, expand in given if axis not in expand]
         points = points * sizes[0]
-    each = multiply_adds(points, out) + multiplications(points, out)
-    return Cost(each, {"i1": each, "i2": each, "i3": each})
+    work = multiply_adds(points, out) + multiplications(points, out)
+    return Cost(work, {"i1": work, "i2": work, "i3": work})
 
 
 @rule(aten.embedding)
@@ -217,7 +220,7 @@ def embedding_renorm(self: Spec, indices: Spec) -> Cost:
 def embedding_bag(weight: Spec, indices: Spec, per_sample_weights: Spec | None = None) -> Cost:
     """Rows of a table, added up in bags: one addition an element looked up, and so the gradient of the table.
 
-    Weights of the rows are one product each way, and their gradient a product and a sum. What a mean divides by, once
+    Weights of the rows are one product each way, and their gradient a product and a sum. The divisor of a mean, once
     for each bag, is left out; of a maximum the additions are comparisons.
     """
     looked_up = Work(elementwise=indices.numel * weight.shape[-1])

@@ -245,7 +245,7 @@ def ctc(log_probs: Spec, targets: Spec, input_lengths: Any, target_lengths: Any)
     if isinstance(input_lengths, Spec) or isinstance(target_lengths, Spec):
         states: Size = times * (2 * targets.numel + prod(batch))
     else:
-        states = sum(each * (2 * labels + 1) for each, labels in zip(input_lengths, target_lengths, strict=True))
+        states = sum(length * (2 * labels + 1) for length, labels in zip(input_lengths, target_lengths, strict=True))
     recursion = Work(elementwise=3 * states, transcendental=4 * states)
     joined = Work(elementwise=2 * states, transcendental=3 * states)
     of_classes = Work(elementwise=4 * log_probs.numel, transcendental=2 * log_probs.numel)

@@ -39,7 +39,7 @@ def batch_norm(input: Spec, training: bool) -> Cost:
     """In training as layer norm, over the batch: 5 an element forward, 4 + 1 backward; instance norm is one too.
 
     In eval mode x·s + t, a product and a sum an element, with s = w/√(var + ε) and t = b − mean·s; backward g·s, and
-    Σ g·(x − mean)·rstd for w at two. What is done once a channel, the running averages among it, is left out.
+    Σ g·(x − mean)·rstd for w at two. Operations once a channel, such as running averages, are left out.
     Single operations are more: in eval mode PyTorch runs 4 forward, x minus the mean first.
     """
     if training:

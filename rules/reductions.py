@@ -95,8 +95,8 @@ def ordering(self: Spec) -> Cost:
 @rule(aten.cumsum)
 def cumsum(self: Spec) -> Cost:
     """One addition an element, and one backward, from the other end."""
-    each = additions(self.numel, self)
-    return Cost(each, {"self": each})
+    work = additions(self.numel, self)
+    return Cost(work, {"self": work})
 
 
 @rule(aten.logcumsumexp)

@@ -148,13 +148,13 @@ def _efficient(
 
 
 _KERNELS: dict[Any, Any] = {
-    each: run
+    candidate: run
     for kernel, run in {
         aten._scaled_dot_product_flash_attention_for_cpu: _flash,
         aten._scaled_dot_product_flash_attention: _flash,
         aten._scaled_dot_product_efficient_attention: _efficient,
     }.items()
-    for each in (kernel, kernel.default)
+    for candidate in (kernel, kernel.default)
 }
 """attention kernels that are called by name; the first result is the output, the others are for the backward pass"""
 

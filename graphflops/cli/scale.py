@@ -47,7 +47,7 @@ def scale(
     from graphflops.core.errors import UsageError
 
     check_phase(phase)
-    given = [parse_size(each) for text in sizes or () for each in text.replace(",", " ").split()]
+    given = [parse_size(size) for text in sizes or () for size in text.replace(",", " ").split()]
     refuse_duplicates("--size", [name for name, _, _ in given])
     if budget is not None and not 0 < budget < math.inf:
         raise UsageError(f"--budget must be a positive number of FLOPs, such as 1e18, not {budget}")

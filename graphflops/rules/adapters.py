@@ -96,11 +96,15 @@ _WRAPPER = flop_counter.shape_wrapper(len).__code__  # type: ignore[no-untyped-c
 def _as_dispatched(op: OpOverload | OpOverloadPacket, values: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Arguments as a dispatch mode gets them: positional unless keyword-only, without defaults at the end."""
     schema = _overload(op, values)._schema.arguments
-    args = [each for each in schema if not each.kwarg_only]
+    args = [argument for argument in schema if not argument.kwarg_only]
     while args and args[-1].has_default_value() and values.get(args[-1].name) == args[-1].default_value:
         args.pop()
-    options = [each for each in schema if each.kwarg_only and values.get(each.name) != each.default_value]
-    return [values.get(each.name) for each in args], {each.name: values.get(each.name) for each in options}
+    options = [
+        argument for argument in schema if argument.kwarg_only and values.get(argument.name) != argument.default_value
+    ]
+    return [values.get(argument.name) for argument in args], {
+        argument.name: values.get(argument.name) for argument in options
+    }
 
 
 # -- fvcore: handle(inputs, outputs) ------------------------------------------------------------------------------
@@ -123,7 +127,7 @@ def fvcore_handle(target: Target, handle: ForeignFormula, *, backward: Backward 
 
     def call(formula: ForeignFormula, arguments: Mapping[str, Any]) -> Size:
         out = arguments["out"]
-        inputs = [*(arguments.get(each.name) for each in _overload(op, arguments)._schema.arguments), *further]
+        inputs = [*(arguments.get(argument.name) for argument in _overload(op, arguments)._schema.arguments), *further]
         outputs = out if isinstance(out, tuple) else (out,)
         result = formula(list(map(_jit_value, inputs)), list(map(_jit_value, outputs)))
         return _to_count(sum(result.values()) if isinstance(result, Mapping) else result)
@@ -249,7 +253,7 @@ def _rule(
     def cost(out: Any, **operands: Any) -> Cost:
         arguments = {**operands, "out": out}
         gradients = {"|".join(_tensors_in(operands)) or "*": backward} if callable(backward) else backward or {}
-        return Cost(work(formula, arguments), {key: work(each, arguments) for key, each in gradients.items()})
+        return Cost(work(formula, arguments), {key: work(gradient, arguments) for key, gradient in gradients.items()})
 
     out = Parameter("out", Parameter.KEYWORD_ONLY)
     cost.__signature__ = inspect.Signature([*parameters, out])  # type: ignore[attr-defined]
@@ -275,10 +279,14 @@ def _operator(target: Target) -> OpOverload | OpOverloadPacket:
 def _parameters_of(op: OpOverload | OpOverloadPacket) -> list[Parameter]:
     """The arguments of all overloads of an operator."""
     schemas = [overload._schema for overload in overloads(op)]
-    arguments = {each.name: each for schema in schemas for each in schema.arguments if each.name != "out"}
+    arguments = {
+        argument.name: argument for schema in schemas for argument in schema.arguments if argument.name != "out"
+    }
     return [
-        Parameter(name, Parameter.KEYWORD_ONLY, default=each.default_value, annotation=_annotation(str(each.type)))
-        for name, each in arguments.items()
+        Parameter(
+            name, Parameter.KEYWORD_ONLY, default=argument.default_value, annotation=_annotation(str(argument.type))
+        )
+        for name, argument in arguments.items()
     ]
 
 
@@ -293,7 +301,9 @@ def _annotation(kind: str) -> Any:
 def _overload(op: OpOverload | OpOverloadPacket, arguments: Mapping[str, Any]) -> OpOverload:
     """The overload with these argument names. If two have the same names, they have them in the same order."""
     names = set(arguments) - {"out"}
-    matches = (each for each in overloads(op) if {one.name for one in each._schema.arguments} - {"out"} == names)
+    matches = (
+        overload for overload in overloads(op) if {one.name for one in overload._schema.arguments} - {"out"} == names
+    )
     return next(matches, overloads(op)[0])
 
 

@@ -30,7 +30,9 @@ def check_signature(rule: Rule) -> str:
     available = {target: names for target in rule.targets if (names := available_names(target)) is not None}
     parameters = rule.signature.parameters
     for target, names in available.items():
-        missing = [name for name, each in parameters.items() if each.default is each.empty and name not in names]
+        missing = [
+            name for name, parameter in parameters.items() if parameter.default is parameter.empty and name not in names
+        ]
         if missing:
             return (
                 f"has {listed('argument', missing)}, which {qualified_name(target)} does not provide; "
@@ -102,9 +104,9 @@ def _parameters(function: Callable[..., Any], *, skip_first: bool = False) -> fr
         parameters = list(inspect.signature(function).parameters.values())[int(skip_first) :]
     except (TypeError, ValueError):  # a property, or a builtin without a signature
         return None
-    if any(each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in parameters):
+    if any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in parameters):
         return None
-    return frozenset(each.name for each in parameters)
+    return frozenset(parameter.name for parameter in parameters)
 
 
 def _names_of_module(cls: type) -> frozenset[str] | None:

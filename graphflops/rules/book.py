@@ -39,7 +39,9 @@ def _has_arguments(rule: Rule, cls: type) -> bool:
 
     names = available_names(cls)
     parameters = rule.signature.parameters.values()
-    return names is None or all(each.name in names for each in parameters if each.default is each.empty)
+    return names is None or all(
+        parameter.name in names for parameter in parameters if parameter.default is parameter.empty
+    )
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ class RuleBook:
         """The installed package that provides a rule; empty for a rule that is shipped or given."""
         if self.is_shipped(rule):
             return ""
-        origins = (layer.origin for layer in self.layers if any(each is rule for each in layer.rules.values()))
+        origins = (
+            layer.origin for layer in self.layers if any(candidate is rule for candidate in layer.rules.values())
+        )
         return next((origin for origin in origins if origin.startswith("package ")), "")
 
     def is_shipped(self, rule: Rule) -> bool:

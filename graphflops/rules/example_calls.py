@@ -38,8 +38,10 @@ _SIZE = 8
 def example_arguments(rule: Rule) -> Iterator[dict[str, Any]]:
     """Arguments for a rule: first all operands with the same number of dimensions, then every combination."""
     parameters = rule.signature.parameters
-    fixed = {name: value for name, each in parameters.items() if (value := _plain_value(name, each)) is not None}
-    tensors = [name for name, each in parameters.items() if name not in fixed and _may_be_tensor(each)]
+    fixed = {
+        name: value for name, parameter in parameters.items() if (value := _plain_value(name, parameter)) is not None
+    }
+    tensors = [name for name, parameter in parameters.items() if name not in fixed and _may_be_tensor(parameter)]
     ranks = (4, 3, 2, 1) if _IMAGE_ARGUMENTS & set(parameters) else (2, 3, 4, 1)
     same = [(rank,) * len(tensors) for rank in ranks]
     for combination in [*same, *(product(ranks, repeat=len(tensors)) if len(tensors) < 5 else ())]:

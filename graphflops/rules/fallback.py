@@ -116,12 +116,14 @@ def _rule(op: OpOverload, kind: str, about: str, formula: Callable[[OpOverload, 
 
 
 def _tensor_arguments(op: OpOverload) -> list[str]:
-    return [each.name for each in op._schema.arguments if "Tensor" in str(each.type) and not each.is_out]
+    return [
+        argument.name for argument in op._schema.arguments if "Tensor" in str(argument.type) and not argument.is_out
+    ]
 
 
 def _is_view(op: OpOverload) -> bool:
     """Whether every result shares the memory of an argument, without writing to it."""
-    infos = [each.alias_info for each in op._schema.returns]
+    infos = [argument.alias_info for argument in op._schema.returns]
     return bool(infos) and all(info is not None and not info.is_write for info in infos)
 
 

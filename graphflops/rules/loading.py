@@ -197,7 +197,9 @@ def _check_overwritten(module: ModuleType, collected: Iterable[Rule]) -> None:
     kept = {id(value) for value in vars(module).values()}
     for rule in collected:
         if rule.file == module.__file__ and id(rule) not in kept:
-            later = next((each for each in collected if id(each) in kept and each.name == rule.name), None)
+            later = next(
+                (candidate for candidate in collected if id(candidate) in kept and candidate.name == rule.name), None
+            )
             where = f"{module.__file__}:{rule.line}" + (f" and line {later.line}" if later else "")
             raise DuplicateRule(
                 f"two rules of the same name: {rule.name}, {where}. Python keeps the second alone; rename one of them"

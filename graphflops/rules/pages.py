@@ -47,8 +47,8 @@ def describe_rule(book: RuleBook, target: str) -> str:
     callees = list(_rules_of_module(value, book) if is_module else _rules_of_function(target, book))
     if callees:
         lines = [f"{qualified_name(value)}: no rule names it; it is traced, and these rules apply to what it calls."]
-        for name, each in callees:
-            lines += ["", *_describe(book, name, each)]
+        for name, callee in callees:
+            lines += ["", *_describe(book, name, callee)]
         return "\n".join(lines)
     if not isinstance(value, str):
         raise UsageError(
@@ -79,7 +79,9 @@ def _rules_of_module(cls: type, book: RuleBook) -> Iterator[tuple[str, Rule]]:
     setup = ("__init__", "reset_parameters", "extra_repr")
     for base in cls.__mro__:
         methods = {} if base in (nn.Module, object) else vars(base)
-        for function in (each for name, each in methods.items() if inspect.isfunction(each) and name not in setup):
+        for function in (
+            method for name, method in methods.items() if inspect.isfunction(method) and name not in setup
+        ):
             for name, rule in _rules_in_code(function, book):
                 if id(rule) not in seen:
                     seen.add(id(rule))
@@ -141,9 +143,9 @@ def _operators_run_by(operator: OpOverload | OpOverloadPacket) -> list[Any]:
 
 
 def _describe(book: RuleBook, target: str, rule: Rule) -> Iterator[str]:
-    names = {canonical_name(registry_key(each)) for each in rule.targets}
+    names = {canonical_name(registry_key(target)) for target in rule.targets}
     rules = next((book.by_target()[name] for name in sorted(names) if name in book.by_target()), [])
-    origin = next((layer.origin for layer, each in rules if each is rule), "generic")
+    origin = next((layer.origin for layer, candidate in rules if candidate is rule), "generic")
     yield f"{target}: rule {rule.name} ({rule.source}), {origin}"
     yield from _paragraph("about", rule.about or "no docstring")
     if len(rule.targets) > 1:
@@ -156,9 +158,9 @@ def _describe(book: RuleBook, target: str, rule: Rule) -> Iterator[str]:
         yield from _paragraph("formula", f"none: a rule adapted from {rule.adapted_from} may work on numbers alone")
     else:
         yield from (f"    {line}" for line in _formula_lines(example))
-    for layer, each in rules:
-        if each is not rule:
-            yield from _paragraph("overrides", f"{each.name} ({each.source}), {layer.origin}")
+    for layer, overridden in rules:
+        if overridden is not rule:
+            yield from _paragraph("overrides", f"{overridden.name} ({overridden.source}), {layer.origin}")
 
 
 def _paragraph(name: str, text: str) -> Iterator[str]:
@@ -168,8 +170,8 @@ def _paragraph(name: str, text: str) -> Iterator[str]:
 
 
 def _format_arguments(rule: Rule) -> Iterator[str]:
-    for name, each in rule.signature.parameters.items():
-        yield name if each.default in (each.empty, None) else f"{name} = {each.default!r}"
+    for name, parameter in rule.signature.parameters.items():
+        yield name if parameter.default in (parameter.empty, None) else f"{name} = {parameter.default!r}"
 
 
 def _formula_lines(example: tuple[Formula, dict[str, str]] | None) -> Iterator[str]:
@@ -214,7 +216,7 @@ def pages() -> dict[str, str]:
     families: dict[str, list[Rule]] = {}
     for _, rule in shipped():
         rules = families.setdefault(Path(rule.file).stem, [])
-        if not any(each is rule for each in rules):
+        if not any(candidate is rule for candidate in rules):
             rules.append(rule)
     texts = {f"{name}.md": "\n".join(_page(name, rules)) + "\n" for name, rules in sorted(families.items())}
     return {"index.md": "\n".join(_index(families)) + "\n", **texts}
@@ -229,7 +231,7 @@ def _index(families: dict[str, list[Rule]]) -> Iterator[str]:
     yield "|---|---|---:|"
     for name, rules in sorted(families.items()):
         about = " ".join(_module_docstring(rules[0]).partition("\n\n")[0].split())
-        yield f"| [{name}]({name}.md) | {_cell(about)} | {sum(len(each.targets) for each in rules)} |"
+        yield f"| [{name}]({name}.md) | {_cell(about)} | {sum(len(rule.targets) for rule in rules)} |"
     yield ""
     yield (
         "`weight₁` is the second size of the operand `weight`, and `out.numel` the number of elements of the output. "
@@ -244,7 +246,7 @@ def _page(name: str, rules: list[Rule]) -> Iterator[str]:
     yield _module_docstring(rules[0])
     yield ""
     yield f"From `rules/{name}.py`. Written by `make rules`; do not edit."
-    for rule in sorted(rules, key=lambda each: (each.line, each.name)):
+    for rule in sorted(rules, key=lambda candidate: (candidate.line, candidate.name)):
         yield ""
         yield f"## {rule.name}"
         yield ""

@@ -110,7 +110,11 @@ class Rule:
         self, function: Callable[..., Any], signature: inspect.Signature, arguments: Mapping[str, Any], kind: Any
     ) -> Any:
         parameters = signature.parameters
-        missing = [name for name, each in parameters.items() if name not in arguments and each.default is each.empty]
+        missing = [
+            name
+            for name, parameter in parameters.items()
+            if name not in arguments and parameter.default is parameter.empty
+        ]
         if missing:
             raise RuleError(
                 f"{self.source}: rule {self.name} has {listed('argument', missing)}, which the call does not provide; "
@@ -249,7 +253,9 @@ def _with_current_arguments(formula: Callable[..., Cost]) -> Callable[..., Cost]
                 kwargs[name] = kwargs.pop(_RENAMED_ARGUMENTS[name])
         return formula(*args, **kwargs)
 
-    parameters = [each.replace(name=_RENAMED_ARGUMENTS.get(name, name)) for name, each in signature.parameters.items()]
+    parameters = [
+        parameter.replace(name=_RENAMED_ARGUMENTS.get(name, name)) for name, parameter in signature.parameters.items()
+    ]
     renamed.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return renamed
 

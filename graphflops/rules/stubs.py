@@ -31,10 +31,14 @@ def stub(target: Any) -> str:
     name = canonical_name(registry_key(operator)).removesuffix(".default")
     if not all(part.isidentifier() or part == "<locals>" for part in name.split(".")):
         raise UsageError(f"{name!r} is not a name that a rule can be written for")
-    annotations = {**arguments, **{each: _OPTIONAL for each in parameters if each.isidentifier()}, **arguments}
-    gradients = {each: f"Work(elementwise={each}.numel)" for each, kind in arguments.items() if kind != _VALUE}
+    annotations = {
+        **arguments,
+        **{parameter: _OPTIONAL for parameter in parameters if parameter.isidentifier()},
+        **arguments,
+    }
+    gradients = {operand: f"Work(elementwise={operand}.numel)" for operand, kind in arguments.items() if kind != _VALUE}
     gradients |= dict.fromkeys(parameters, "Work()")
-    return rule_stub(name, [f"{each}: {annotation}" for each, annotation in annotations.items()], gradients)
+    return rule_stub(name, [f"{argument}: {annotation}" for argument, annotation in annotations.items()], gradients)
 
 
 def _arguments(target: Any) -> Mapping[str, str]:
@@ -65,14 +69,16 @@ def _arguments_of_function(function: Any, *, skip: bool = False) -> Mapping[str,
     except (TypeError, ValueError) as error:
         raise UsageError(f"the arguments of {function!r} have no names: {error}") from error
     arguments: dict[str, str] = {}
-    for each in parameters:
-        if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        kind = str(each.annotation)
-        if each.annotation is not each.empty and "Tensor" not in kind:
-            arguments[each.name] = _VALUE
+        kind = str(parameter.annotation)
+        if parameter.annotation is not parameter.empty and "Tensor" not in kind:
+            arguments[parameter.name] = _VALUE
         else:
-            arguments[each.name] = _TENSOR if each.default is each.empty and "None" not in kind else _OPTIONAL
+            arguments[parameter.name] = (
+                _TENSOR if parameter.default is parameter.empty and "None" not in kind else _OPTIONAL
+            )
     return arguments
 
 

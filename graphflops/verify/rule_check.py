@@ -83,8 +83,8 @@ def verify(
     report = analyze(model, args, kwargs, optimizer=None, rules=sources, attention="math")
     expanded = analyze(model, args, kwargs, optimizer=None, rules=sources, attention="math", expand=True)
     measured, assumptions = macs_and_assumptions(model, args, kwargs)
-    if any(NONE_ASSUMED in each for each in assumptions) and not any(
-        NONE_ASSUMED in each for each in report.assumptions
+    if any(NONE_ASSUMED in note for note in assumptions) and not any(
+        NONE_ASSUMED in note for note in report.assumptions
     ):
         raise CaptureError(
             f"{report.model} has a layer with data-dependent routing that a rule costs as one Op, for any data; a run "

@@ -129,8 +129,8 @@ def check_rule(rule: Rule, calls: Iterable[Call], sources: Sequence[RuleSource] 
         tested = tested or bool(checks)
         if checks:
             _check_macs(verification, add)
-        for each in checks:
-            _check_nonzero(each, add)
+        for check in checks:
+            _check_nonzero(check, add)
     for op in ops:
         _check_pure(rule, op, add)
     _check_gradient_keys(rule, ops, add)
@@ -204,7 +204,7 @@ def _check_gradient_keys(rule: Rule, ops: Sequence[Op], add: Add) -> None:
         except RuleError:
             continue
         names = {name for key in keys for name in key.split("|")}
-        for unknown in sorted(name for name in names if not any(covers(name, each) for each in inputs)):
+        for unknown in sorted(name for name in names if not any(covers(name, operand) for operand in inputs)):
             operands = ", ".join(sorted(operand.name for operand in op.operands))
             add(f"has unknown gradient key {unknown!r}", f"Inputs of {op.target}: {operands}.", unknown)
 
@@ -242,7 +242,7 @@ def _schema_calls(rule: Rule, ops: Iterable[OpOverload], book: RuleBook, rng: ra
             continue
         for shapes in SHAPES:
             sizes = [{letter: rng.randint(2, 7) for letter in "abcdxyz"} for _ in range(ROUNDS)]
-            examples = [example_call(op, shapes, each) for each in sizes]
+            examples = [example_call(op, shapes, size) for size in sizes]
             calls: list[Call] = [(op, args, {}) for args in examples if args is not None]
             if valid := [call for call in calls if _reaches(rule, call, book)]:
                 yield from valid

@@ -122,7 +122,7 @@ def _count(
             with math_attention_mode(values), forward:
                 result = program(*fake_args, **fake_kwargs)
             results = result if isinstance(result, (tuple, list)) else (result,)
-            used = result if grad_outputs is None else [each for i, each in enumerate(results) if i in grad_outputs]
+            used = result if grad_outputs is None else [tensor for i, tensor in enumerate(results) if i in grad_outputs]
             outputs = [tensor for tensor in tensors_in(used) if tensor.requires_grad]
             with math_attention_mode(values), backward, _autograd_nodes(backward):
                 if outputs:
@@ -312,7 +312,9 @@ def _autograd_nodes(mode: _ScalarOpMode) -> Iterator[None]:
 def _nodes(tensors: Any) -> set[Any]:
     """The nodes of the autograd graph that compute some tensors."""
     nodes: set[Any] = set()
-    stack: list[Any] = [torch.autograd.graph.get_gradient_edge(each).node for each in tensors if each.requires_grad]
+    stack: list[Any] = [
+        torch.autograd.graph.get_gradient_edge(tensor).node for tensor in tensors if tensor.requires_grad
+    ]
     while stack:
         node = stack.pop()
         if node is not None and node not in nodes:
@@ -342,7 +344,7 @@ def _memory(value: Any) -> frozenset[int]:
 
 def _mutated(op: Any, args: Any) -> list[Any]:
     """The arguments that an operator writes to."""
-    mutable = [each.alias_info is not None and each.alias_info.is_write for each in op._schema.arguments]
+    mutable = [argument.alias_info is not None and argument.alias_info.is_write for argument in op._schema.arguments]
     return [value for value, is_mutable in zip(args, mutable, strict=False) if is_mutable and value is not None]
 
 

@@ -106,7 +106,7 @@ def _is_complex(value: Any) -> bool:
 
 
 def _is_view(op: Any) -> bool:
-    infos = [each.alias_info for each in op._schema.returns]
+    infos = [argument.alias_info for argument in op._schema.returns]
     return bool(infos) and all(info is not None and not info.is_write for info in infos)
 
 

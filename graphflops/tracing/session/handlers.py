@@ -20,7 +20,7 @@ class CallHandler(Protocol):
     """whether calls are recorded"""
 
     def call_of(self, module: nn.Module) -> Callable[..., Any]:
-        """What is called in place of a module."""
+        """Return the callable in place of a module."""
 
     def on_module(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Handle the call of a module, which ``call`` runs."""
