@@ -149,7 +149,8 @@ def describe(op: Op) -> str:
     """Return an Op as one line: module path, target, shapes, and the user's source line."""
     inputs = ", ".join(str(operand.spec) for operand in op.operands)
     outputs = ", ".join(map(str, op.outputs))
-    return f"{op.module_path or 'the model itself'}: {op.target}: {inputs} -> {outputs}, {op.line}"
+    source = f", {op.line}" if op.line else ""
+    return f"{op.module_path or 'the model itself'}: {op.target}: {inputs} -> {outputs}{source}"
 
 
 def _unknown(op: Op, reason: str) -> Unknown:

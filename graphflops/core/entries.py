@@ -224,11 +224,14 @@ def missing_rules(unknown: Sequence[Unknown]) -> str:
             f"    {len(ops)}×  {first.target}",
             f"        {first.why}; {sum(op.elements for op in ops):,} output elements",
             f"        first at {first.owner or 'the model itself'}: {_signature(first)}",
-            f"        {first.line}",
+            *([f"        {first.line}"] if first.line else []),
         ]
     if others:
         lines += ["    also unsupported (integer/bool results only):"]
-        lines += [f"    {len(ops)}×  {ops[0].target}, first at {ops[0].line}" for ops in others]
+        lines += [
+            f"    {len(ops)}×  {ops[0].target}, first at {ops[0].line or ops[0].owner or 'the model itself'}"
+            for ops in others
+        ]
     lines += ["", "Without these ops the totals are too small. Add a rule in a file of your own:", ""]
     lines += [f"    {line}" for line in rule_stub((floating or others)[0][0].target).splitlines()]
     lines += ["", "then analyse with --rules my_rules.py, or rules=['my_rules.py'] in Python."]

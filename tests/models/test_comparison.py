@@ -163,7 +163,7 @@ class TestCompareModels:
 
     def test_no_model_is_called_waterfall(self) -> None:
         model = ConfigurableResNetBK(BASELINE)
-        with pytest.raises(UsageError, match="two names"):
+        with pytest.raises(UsageError, match="expected two different names"):
             compare_models(model, model, 3, 8, model1_name="waterfall")
 
 

@@ -76,9 +76,7 @@ class TestWhenItIsAsked:
 
     def test_a_gradient_of_what_is_no_input_is_named_beside_those_that_are(self) -> None:
         x = torch.empty(2, 3, requires_grad=True)
-        with pytest.raises(
-            RuleError, match=r"gradient of inptu, which is no input, and none of input; inputs are bias"
-        ):
+        with pytest.raises(RuleError, match=r"unknown gradient keys 'inptu', and none for input; inputs are bias"):
             analyze(nn.Linear(3, 4), (x,), rules=[misspells])
 
     def test_one_that_is_not_pure_is_named_with_the_call(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 
@@ -29,7 +30,7 @@ _NO_RULE = "; no rule with outputs= for "
 _NO_KERNEL = re.compile(r"Could not run '(?P<op>[\w:.]+)' with arguments from the '(?P<backend>\w+)' backend")
 """the beginning of PyTorch's error if an operator has no kernel for a backend"""
 
-_LIBRARY_FILES: set[str] = set()
+_LIBRARY_FILES = {threading.__file__}
 """files that are not the user's: there are tens of frames between an operator and the line that calls it"""
 
 
