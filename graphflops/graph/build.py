@@ -34,10 +34,10 @@ def build(trace: Trace, *, invocations: bool = False) -> OpGraph:
         if record.repeat is None:
             graph.add_op(_op(node, record, invocations=invocations))
             continue
-        body = record.repeat.body
-        if id(body) not in blocks:
-            blocks[id(body)] = tuple(name for name in map(_name, body.nodes) if name in graph)
-        graph.add_repeat(_repeat(node, record, blocks[id(body)]))
+        template = record.repeat.template
+        if id(template) not in blocks:
+            blocks[id(template)] = tuple(name for name in map(_name, template.nodes) if name in graph)
+        graph.add_repeat(_repeat(node, record, blocks[id(template)]))
     return graph
 
 
@@ -143,10 +143,10 @@ def _repeat(node: fx.Node, record: NodeRecord, names: tuple[str, ...]) -> Region
     assert repeat is not None
     sources = {
         _origin(block_input): _origin(repeat_input)
-        for block_input, repeat_input in zip(repeat.body.inputs, repeat.inputs, strict=True)
+        for block_input, repeat_input in zip(repeat.template.inputs, repeat.inputs, strict=True)
         if block_input is not None and repeat_input is not None
     }
-    read = {_origin(output)[0] for output in repeat.body.outputs if isinstance(output, fx.Node)}
+    read = {_origin(output)[0] for output in repeat.template.outputs if isinstance(output, fx.Node)}
     results = {name: repeat.renaming.op(name) for name in sorted(read, key=names.index)}
     return Region("repeat", node.name, record.module_path or "", "", names, repeat.renaming, sources, results)
 

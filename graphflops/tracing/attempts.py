@@ -39,7 +39,7 @@ def trace(
 ) -> Trace:
     """Trace a model on its inputs; tensors may be real, meta or fake, on any device.
 
-    With ``fold``, a block that is alike one that has run, and is called in the same way, is one node that says so.
+    With ``fold``, a block that is identical to one that has run, and is called in the same way, is a single node.
 
     An ``autograd.Function`` that no rule names is written down as all that it runs, or as one node if a pattern of
     ``opaque`` names it.

@@ -104,11 +104,11 @@ class Tracer(GraphWriter):
         with self.fakes.fake_mode(), torch.set_grad_enabled(grad):
             with DisableTorchFunction():
                 self.folding = Folding(self, blocks)
-                self.on_name, self.on_unrepeatable = self.folding.is_named, self.folding.spoil
-                self.on_write = self.folding.is_written
+                self.on_name, self.on_unrepeatable = self.folding.on_name, self.folding.discard_template
+                self.on_write = self.folding.on_tensor_written
                 self.program = program = self.copier.copy(self.root)
                 self.paths = {id(self.copier.copy_of(module)): path for path, module in self.modules.modules.items()}
-                self.folding.copied(self.paths)
+                self.folding.on_copied(self.paths)
                 placed_args, placed_kwargs = self._place(args, kwargs)
             call: Callable[..., Any] = program
             if isinstance(self.root, fx.GraphModule):
@@ -199,7 +199,7 @@ class Tracer(GraphWriter):
 
     def _collect_hooks(self, module: nn.Module, path: str, args: Any, result: Any) -> None:
         """Collect the backward hooks of a module, to be run after the forward pass."""
-        if self.hook is not None or self.folding.is_asleep(module):
+        if self.hook is not None or self.folding.deferred.is_deferred(module):
             return  # a block that repeats another one has none
         if module._backward_hooks or module._backward_pre_hooks or has_global_module_hooks():
             self.hooks += module_hooks(module, path, args, result, self.node_of, self.gradient_like)
@@ -364,7 +364,7 @@ class Tracer(GraphWriter):
         if self.recording:
             self.dispatched = []
         if selective and op not in SAC_IGNORED_OPS:
-            self.folding.spoil()
+            self.folding.discard_template()
             calls = [(region, region.count_call(op)) for region in selective]
             self.dispatched.append(DispatchedOp(op, arguments_by_name(op, args, kwargs), calls))
         if op.overloadpacket is torch.ops.aten.sparse_compressed_tensor:  # which fails on fake tensors
@@ -395,12 +395,12 @@ class Tracer(GraphWriter):
 
     def on_setattr(self, put: Callable[..., Any], module: nn.Module, name: str, value: Any) -> None:
         """Set an attribute of a module, which then is no template."""
-        self.folding.written(module)
+        self.folding.on_module_written(module)
         put(module, name, value)
 
     def on_delattr(self, remove: Callable[..., Any], module: nn.Module, name: str) -> None:
         """Delete an attribute of a module, which then is no template."""
-        self.folding.written(module)
+        self.folding.on_module_written(module)
         remove(module, name)
 
     def on_random_draw(self, name: str) -> None:

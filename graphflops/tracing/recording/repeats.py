@@ -20,35 +20,35 @@ class Output:
 
 
 @dataclass(eq=False)
-class Body:
-    """What a pattern put into the graph."""
+class TemplateGraph:
+    """The nodes that a template put into the graph."""
 
     nodes: tuple[fx.Node, ...]
     inputs: Sequence[fx.Node | None]
-    """the nodes of the tensors that it was called with; None of one that nobody read before"""
+    """the nodes of its input tensors; None for one that no call had read before"""
     outputs: Sequence[Any]
-    """the leaves of what it returned, tensors as nodes, then the nodes of what it wrote to objects that it shares"""
+    """the leaves of its result, tensors as nodes, then the nodes of tensors that it wrote to shared objects"""
     structure: Any
     writes: Sequence[tuple[int, Any, Any]]
-    """what it wrote to these: which part of them, the key and the value, a tensor as an `Output`"""
+    """its writes to shared objects: number of the part, key and value, a tensor as an `Output`"""
     constants: int
     """how many constants it made"""
     called: frozenset[str]
     """paths of the modules that ran"""
     kinds: Mapping[str, tuple[int, int]]
     """kind of a call → its first number, and how many there are"""
-    looked_at: Sequence[tuple[torch.Tensor, int]]
-    """tensors from outside whose values it asked for, each at which version"""
+    value_reads: Sequence[tuple[torch.Tensor, int]]
+    """tensors from outside whose values it read, and their versions"""
     pinned: Sequence[tuple[int, torch.Tensor]]
-    """which of its inputs were among them"""
+    """those of its inputs among these, by their places; a repeat has the same"""
     line: str | None
-    """the user's line that called it, if something in it is written down under that line"""
+    """the user's line that called it, if a node in it has that line"""
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """A node that stands for a whole block: the block that it repeats, the renaming, and its own inputs."""
+    """A node that stands for a whole block: the template, the renaming, and the nodes of its own inputs."""
 
-    body: Body
+    template: TemplateGraph
     renaming: Renaming
     inputs: Sequence[fx.Node | None]
