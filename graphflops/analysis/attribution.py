@@ -46,7 +46,10 @@ def attribute(
     modules = graph.trace.modules
     entries: dict[str, tuple[Entry, ...]] = {}
     formulas, rule_updates = RuleCache(formula_of), RuleCache(update_by_rule)
-    recomputed = {*graph.trace.reached, *(region for op in graph.ops() if op.needs_grad for region in op.recomputes)}
+    recomputed = {
+        *graph.trace.recomputed_regions,
+        *(region for op in graph.ops() if op.needs_grad for region in op.recomputes),
+    }
     for op in graph.ops():
         op_entries: list[Entry] = []
         if op.name in costs.costs:

@@ -113,8 +113,8 @@ def analyze(
             traced = trace(model, args, kwargs, book, grad=training, fold=fold, opaque=opaque)
             graph = run_passes(build(traced, invocations=bool(patterns)))
         facts = graph.trace
-        if strict and facts.untrained:
-            raise CaptureError(facts.untrained)
+        if strict and facts.no_gradient:
+            raise CaptureError(facts.no_gradient)
         costs = apply_rules(graph, book, options, strict=strict)
         costs, not_expanded = expand_ops(graph, costs, patterns, book, options)
         updates = updates_of(graph, optimizers, book, options)
@@ -123,15 +123,15 @@ def analyze(
             raise MissingRules(missing_rules(unknown), unknown)
         entries = attribute(graph, costs, updates, options, is_builtin=book.is_shipped)
         resolved = resolve_rates(rates or {}, facts.modules, facts.called, entries, facts.attributes)
-        average = apply_rates(entries, facts.modules, resolved, facts.routed)
-        untrained = (facts.untrained,) if facts.untrained else ()
+        average = apply_rates(entries, facts.modules, resolved, facts.routed_modules)
+        untrained = (facts.no_gradient,) if facts.no_gradient else ()
         warnings = (*book.warnings, *unmatched(book), *untrained, *facts.warnings, *not_expanded, *updates.warnings)
         notes = Notes(
             warnings=(*warnings, *unused_rates(resolved, average)),
-            capture=facts.capture,
-            assumptions=(*facts.assumed, *updates.assumptions),
+            capture=facts.capture_notes,
+            assumptions=(*facts.assumptions, *updates.assumptions),
         )
-        totals = Costs(average, unknown, {**resolved.modules, **resolved.operators}, facts.routed)
+        totals = Costs(average, unknown, {**resolved.modules, **resolved.operators}, facts.routed_modules)
         return Report(_model_info(facts, optimizers), totals, STANDARD, notes).with_convention(report_convention)
 
     return run_isolated(run)
@@ -195,7 +195,7 @@ def capture(
 
 
 def _model_info(trace: Trace, optimizers: Iterable[ChosenOptimizer]) -> ModelInfo:
-    names = " + ".join(trace.stepped) if trace.is_step else names_of(optimizers)
+    names = " + ".join(trace.optimizers) if trace.is_step else names_of(optimizers)
     return ModelInfo(
         name=trace.name,
         inputs={name: str(spec) for name, spec in trace.inputs.items()},

@@ -71,7 +71,7 @@ def updates_of(
     if len(optimizers) == 1 and optimizers[0].rule is not None and optimizers[0].optimizer is None:
         return Updates(optimizers[0].rule)
     trained = [op for op in graph.every_op() if op.kind == "parameter" and op.fan_in]
-    tensors = {op.name: graph.trace.held[op.call] for op in trained}
+    tensors = {op.name: graph.trace.parameter_tensors[op.call] for op in trained}
     if trained and not any(chosen.has_parameter(tensor) for chosen in optimizers for tensor in tensors.values()):
         raise UsageError(
             f"{names_of(optimizers)} has none of this model's parameters: pass an optimizer of this model, or its class"
@@ -145,7 +145,7 @@ class _UpdateCounter:
         work = sum((cost.forward for _, cost in costs.costs.values()), ZERO)
         rule = _counting_rule(chosen, [rule.name for rule, _ in costs.costs.values()], work)
         missing = tuple(dict.fromkeys(op.target for op in costs.unknown))
-        return Update(rule, work, formula(rule, {}), missing, traced.assumed)
+        return Update(rule, work, formula(rule, {}), missing, traced.assumptions)
 
 
 class _Outcome:

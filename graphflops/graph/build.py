@@ -67,8 +67,8 @@ def _op(node: fx.Node, record: NodeRecord, *, invocations: bool) -> Op:
         out=_spec(source) if torch.is_tensor(source.value) else tuple(map(_spec_or_none, results)),
         requires_grad=record.resolves_view
         or any(_has_gradient(result, kind) for result in results if torch.is_tensor(result)),
-        recomputes=record.reaches,
-        recomputed_in=record.runs_again,
+        recomputes=record.recomputes,
+        recomputed_in=record.recomputed_in,
         hook=None if record.hook is None else _hook(record.hook),
         own_code=record.own_code,
         phase=record.phase,

@@ -19,7 +19,7 @@ def runnable(trace: Trace, model: Any) -> fx.GraphModule | str:
     """
     if trace.is_step:
         return "the program runs backward or an optimizer by itself"
-    tensors = {**trace.held, **trace.constants}
+    tensors = {**trace.parameter_tensors, **trace.constant_tensors}
     graph, holder = fx.Graph(), nn.Module()
     copies: dict[fx.Node, fx.Node] = {}
     for node in trace.graph.nodes:

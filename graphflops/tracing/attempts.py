@@ -92,9 +92,11 @@ def _traced(
         if isinstance(program, str):
             raise add_attempt(error, f"torch.export: {program}") from error.__cause__
         try:
-            found = _traced(program, args, kwargs, book, grad=grad, fold=fold, opaque=opaque)
+            traced = _traced(program, args, kwargs, book, grad=grad, fold=fold, opaque=opaque)
         except CaptureError:
             raise add_attempt(error, "torch.export: its program asks for values as well") from error.__cause__
         why = "run on fake tensors: stopped where data decides; exported by torch.export"
         attributes = module_attributes(dict(root.named_modules()))
-        return replace(found, name=type(root).__name__, capture=(why, *found.capture), attributes=attributes)
+        return replace(
+            traced, name=type(root).__name__, capture_notes=(why, *traced.capture_notes), attributes=attributes
+        )

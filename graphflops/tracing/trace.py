@@ -25,28 +25,28 @@ class Trace:
     name: str
     inputs: Mapping[str, Spec] = field(default_factory=dict)
     parameters: Mapping[str, int] = field(default_factory=dict)
-    """name → number of elements, of every parameter of the model, whether it is used or not"""
-    held: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    """name → the user's own parameter, which is only looked at"""
-    constants: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    """name → the user's own tensor, of the buffers and other tensors that were read"""
+    """name → number of elements, of every parameter of the model, used or not"""
     trainable: frozenset[str] = frozenset()
     """names of the parameters that require grad"""
-    capture: tuple[str, ...] = ()
-    """how the graph came about: of a given one, or of a run on fake tensors; and what of it was described, not run"""
-    assumed: tuple[str, ...] = ()
-    """what was taken as given where data decides, each with the user's source line"""
-    routed: Mapping[str, Fraction] = field(default_factory=dict)
-    """path of each module whose rows data chooses → the share of them that was taken to reach it"""
-    untrained: str = ""
-    """that nothing which is returned requires grad, although there are parameters that do"""
-    warnings: tuple[str, ...] = ()
-    """what may run beside what is in the graph"""
-    is_step: bool = False
-    """whether the program goes back, or has an optimizer step, by itself: each node's ``meta["phase"]`` says which"""
-    stepped: tuple[str, ...] = ()
-    """the names of the optimizers that it has step"""
-    reached: frozenset[int] = frozenset()
-    """the checkpointed regions, run with reentrance, that its own backward passes come to"""
+    parameter_tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """name → the user's own parameter, which is only read"""
+    constant_tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """name → the user's own tensor, for buffers and other tensors that were read"""
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """module path → the module's attributes that are numbers"""
+    capture_notes: tuple[str, ...] = ()
+    """the way to the graph: a given graph, or a run on fake tensors; and the calls that did not run"""
+    assumptions: tuple[str, ...] = ()
+    """assumptions where data decides, each with the user's source line"""
+    routed_modules: Mapping[str, Fraction] = field(default_factory=dict)
+    """path of each module whose rows data chooses → the share of them on which it was traced"""
+    no_gradient: str = ""
+    """a warning that no result requires grad, although there are parameters that do"""
+    warnings: tuple[str, ...] = ()
+    """work that may run beside the graph"""
+    is_step: bool = False
+    """whether the program runs backward or an optimizer by itself: each record's ``phase`` says where a call ran"""
+    optimizers: tuple[str, ...] = ()
+    """the names of the optimizers whose step it runs"""
+    recomputed_regions: frozenset[int] = frozenset()
+    """the reentrant checkpointed regions that its own backward passes recompute"""

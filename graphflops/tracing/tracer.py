@@ -118,7 +118,7 @@ class Tracer(GraphWriter):
                 with intercept(self, self.values):
                     result = call(*placed_args, **placed_kwargs)
                     outputs = self._outputs(result)
-                    untrained = no_gradient_warning(result) if grad and self._is_without_gradient(outputs) else ""
+                    no_gradient = no_gradient_warning(result) if grad and self._is_without_gradient(outputs) else ""
                     if grad:
                         self.custom_functions.run_deferred(self.requires_grad_of(outputs))
                         run_in_backward_pass(self, lambda: run_backward_hooks(self, self.hooks))
@@ -132,9 +132,9 @@ class Tracer(GraphWriter):
                 record_of(node).phase = ""
         drop_bookkeeping(self.graph, self.read_by_repeats)
         close_regions(self.graph)
-        return self._trace(untrained, grad=grad)
+        return self._trace(no_gradient, grad=grad)
 
-    def _trace(self, untrained: str, *, grad: bool) -> Trace:
+    def _trace(self, no_gradient: str, *, grad: bool) -> Trace:
         parameters = dict(parameters_of(self))
         given = input_names(self, self.values.evaluator.inputs_read)
         used = [f"the values of {', '.join(given)} are used as they were given"] if given else []
@@ -145,20 +145,20 @@ class Tracer(GraphWriter):
             name=self.name,
             inputs=inputs_of(self.graph),
             parameters={name: parameter.numel() for name, parameter in parameters.items()},
-            held={name: self.fakes.original_of(parameter) for name, parameter in parameters.items()},
-            constants=dict(constants_of(self)),
+            parameter_tensors={name: self.fakes.original_of(parameter) for name, parameter in parameters.items()},
+            constant_tensors=dict(constants_of(self)),
             trainable=frozenset(name for name, parameter in parameters.items() if parameter.requires_grad),
-            capture=(
+            capture_notes=(
                 captured_from(self.root),
                 *distribution_note(self.modules.modules, self.modules.parameters),
                 *self.descriptions.values(),
             ),
-            assumed=(*self.values.assumptions.notes, *used),
-            routed=self.values.routing.shares,
-            untrained=untrained,
+            assumptions=(*self.values.assumptions.notes, *used),
+            routed_modules=self.values.routing.shares,
+            no_gradient=no_gradient,
             is_step=self.steps.is_step,
-            stepped=self._optimizers(),
-            reached=frozenset(self.steps.reached),
+            optimizers=self._optimizers(),
+            recomputed_regions=frozenset(self.steps.reached),
             warnings=(*self.unseen, *(map(_not_counted, self.regions.user_hooks) if grad else ())),
             attributes=module_attributes(self.modules.modules),
         )

@@ -52,7 +52,7 @@ class Hits(Masks):
 
 
 def assumed(model: Callable[..., object], *args: Tensor) -> tuple[str, ...]:
-    return tuple(each.partition(": ")[2] for each in trace(model, args, {}, rulebook()).assumed)
+    return tuple(each.partition(": ")[2] for each in trace(model, args, {}, rulebook()).assumptions)
 
 
 def really_dispatched(model: nn.Module, x: Tensor) -> int:
@@ -80,8 +80,8 @@ class TestExpertsInALoop:
 
     def test_are_reported_with_the_line_that_asks(self, make: type[Masks]) -> None:
         traced = trace(make(), (torch.zeros(TOKENS, WIDTH),), {}, rulebook())
-        assert traced.assumed
-        assert all(__file__ in each for each in traced.assumed)
+        assert traced.assumptions
+        assert all(__file__ in each for each in traced.assumptions)
         assert "data-dependent selection (topk, argmax, sort or sampling); balanced selection assumed" in assumed(
             make(), torch.zeros(TOKENS, WIDTH)
         )

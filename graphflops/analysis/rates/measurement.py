@@ -63,7 +63,7 @@ def _measure(model: nn.Module, batches: Iterable[Any], rules: Iterable[RuleSourc
         if key not in traces:
             with _count_rows(model) as traced_rows:
                 traced = trace(model, args, kwargs, book, grad=torch.is_grad_enabled())
-            traces[key] = _full_rows(traced_rows, traced.routed), traced.called
+            traces[key] = _full_rows(traced_rows, traced.routed_modules), traced.called
         full, called = traces[key]
         with _state_restored(model), _count_rows(model) as rows, torch.no_grad():
             model(*args, **kwargs)

@@ -17,7 +17,7 @@ def close_regions(graph: fx.Graph) -> None:
     for node in graph.nodes:
         record = record_of(node)
         place, record.place = record.place or OUTSIDE_REGIONS, None
-        record.reaches, record.runs_again = place.reaches(), place.runs_again()
+        record.recomputes, record.recomputed_in = place.reaches(), place.runs_again()
 
 
 def drop_bookkeeping(graph: fx.Graph, read: Set[fx.Node]) -> None:

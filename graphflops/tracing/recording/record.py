@@ -78,9 +78,9 @@ class NodeRecord:
     """whether it makes a lazy conjugate or negative: it does not require grad, but a gradient flows through it"""
     place: RegionPosition | None = None
     """the checkpointed regions that it ran in"""
-    reaches: tuple[Hashable, ...] = ()
+    recomputes: tuple[Hashable, ...] = ()
     """the checkpointed regions that run again if a gradient of it is computed"""
-    runs_again: Mapping[Hashable, tuple[tuple[Any, Mapping[str, Any]], ...] | None] = field(default_factory=dict)
+    recomputed_in: Mapping[Hashable, tuple[tuple[Any, Mapping[str, Any]], ...] | None] = field(default_factory=dict)
     """the regions with which it is computed again; of one that keeps some of it, the operators that are"""
 
     repeat: Repeat | None = None
