@@ -19,7 +19,7 @@ from typing import Any
 from page import FINE, verdict
 from zoo import Entry, entries, installed
 
-sys.path.append(str(Path(__file__).parents[1] / "capture"))  # which has state.py: all that an analysis could change
+sys.path.append(str(Path(__file__).parents[1] / "tracing"))  # which has state.py: all that an analysis could change
 
 Row = dict[str, Any]
 
