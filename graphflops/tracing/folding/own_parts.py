@@ -1,11 +1,11 @@
 """The part of a shared object that belongs to one block: what the block reaches through an index of its own.
 
 Blocks may share an object that each of them writes, such as a cache with one layer for each block. While a block runs
-as a pattern, all that it reads and writes of the objects that it is called with is recorded. A later block repeats it
-if it would read the same, the index apart; then the same is written to its part, with tensors of its own.
+as a template, its reads and writes of the objects among its inputs are recorded. A later block repeats it if it would
+read the same, but for its index; then the same is written to its part, with tensors of its own.
 
-Whatever is not understood spoils the pattern, and whatever was handed out and outlives it undoes the folding. In doubt
-a block runs.
+An access whose effect is not known discards the template. A proxy that outlives it aborts the folding. In doubt, a
+block runs.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class _Own(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A value that is an object, list or dict which is watched as well: which part."""
+    """The number of a part: a value that is an object, list or dict which is watched as well."""
 
     number: int
 
 
 class _Tensor(NamedTuple):
-    """A value that is a tensor which existed before the block ran: which of them."""
+    """The number of a tensor that existed before the block ran."""
 
     number: int
 
@@ -60,7 +60,7 @@ _EXISTS = object()
 """in the place of a value that existed, and was not read"""
 
 _UNREFERENCED = 2
-"""references to an object in a list that nobody else holds, while they are counted"""
+"""references to an object that only a list holds, while they are counted"""
 
 
 @dataclass(eq=False)
@@ -69,7 +69,7 @@ class Part:
 
     shared: Any
     before: Mapping[Any, Any]
-    """what it held before the block ran"""
+    """its contents before the block ran"""
     names: dict[Any, set[Any]] = field(default_factory=dict)
     """key that was used → how it was named: an `_Own`, or the key itself"""
     reads: dict[Any, Any] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Match:
-    """The parts of a block that repeats a pattern, and its tensors in them, in the order of the pattern's."""
+    """The parts of a block that repeats a template, and its tensors in them, in the order of the template's."""
 
     block: Block
     parts: Sequence[Any]
@@ -90,15 +90,17 @@ class Match:
 
 
 class Parts:
-    """What a block that runs as a pattern reads and writes of the objects that it is called with."""
+    """The reads and writes of a template of the objects among its inputs."""
 
-    def __init__(self, roots: Sequence[Any], block: Block, alike: Sequence[Block], spoil: Callable[[], None]) -> None:
+    def __init__(
+        self, roots: Sequence[Any], block: Block, identical: Sequence[Block], discard: Callable[[], None]
+    ) -> None:
         self.block = block
         self.tensors: list[torch.Tensor] = []
         """the tensors that were read"""
         self.is_watching = False
-        self._alike = alike
-        self._spoil = spoil
+        self._identical = identical
+        self._discard = discard
         self._parts: list[Part] = []
         self._roots = len(roots)
         self._versions: list[int] = []
@@ -118,7 +120,7 @@ class Parts:
         """Watch the shared objects.
 
         Raises:
-            FoldingAborted: the block failed, perhaps for what it was given, or keeps something that was handed out.
+            FoldingAborted: the block failed, perhaps because of a proxy, or keeps a proxy.
         """
         outer, thread.listener = thread.listener, self
         self.is_watching = True
@@ -131,11 +133,11 @@ class Parts:
         finally:
             self.stop()
             thread.listener = outer
-        handed_out = [*self._indices.values(), *(part.view for part in self._parts if part.view is not None)]
+        proxies = [*self._indices.values(), *(part.view for part in self._parts if part.view is not None)]
         self._indices.clear()
         for part in self._parts:
             part.view = None
-        if any(sys.getrefcount(handed_out[place]) > _UNREFERENCED for place in range(len(handed_out))):
+        if any(sys.getrefcount(proxies[place]) > _UNREFERENCED for place in range(len(proxies))):
             raise FoldingAborted
 
     def stop(self) -> None:
@@ -144,20 +146,20 @@ class Parts:
         while self._classes:
             unwatch(self._classes.pop())
 
-    def spoil(self) -> None:
-        """The block is no pattern."""
+    def discard_template(self) -> None:
+        """Stop watching, as the block cannot be a template."""
         if self.is_watching:
             self.stop()
-            self._spoil()
+            self._discard()
 
     def index(self, ordinal: int, name: str, value: Any) -> Any:
-        """What is handed out for an attribute of one of the block's modules; None for the attribute itself."""
+        """Return an `Index` in the place of an attribute of one of the modules; None if it is read as it is."""
         own = _Own(ordinal, name)
         if own in self._indices:
             return self._indices[own]
         if type(value) is not int or not self.is_watching:
             return None
-        values = [vars(block.modules[ordinal])[name] for block in self._alike]
+        values = [vars(block.modules[ordinal])[name] for block in self._identical]
         if all(type(number) is int and number == value for number in values):
             return None
         self._indices[own] = index = Index(self, own, value)
@@ -168,7 +170,7 @@ class Parts:
         return self.is_watching and id(value) in self._part_numbers
 
     def get(self, shared: Any, key: Any) -> Any:
-        """Read the value of a key; ``ABSENT`` if it has none."""
+        """Record the read of a key, and return its value; ``ABSENT`` if it has none."""
         part = self._parts[self._part_numbers[id(shared)]]
         plain = self._plain(part, key)
         value = _contents(shared).get(plain, ABSENT)
@@ -179,42 +181,42 @@ class Parts:
         return value if view is None else view
 
     def put(self, shared: Any, key: Any, value: Any) -> Any:
-        """Note that a key is written or deleted, and return what is to be written."""
+        """Record that a key is written or deleted, and return the value to write."""
         part = self._parts[self._part_numbers[id(shared)]]
         if type(value) is Index:
             value = value.plain()
         elif isinstance(value, View):
             value = value.shared
-            self.spoil()
+            self.discard_template()
         plain = self._plain(part, key)
         part.reads.setdefault(plain, _EXISTS if plain in part.before else ABSENT)
         part.written.add(plain)
         return value
 
     def keys(self, shared: Any) -> list[Any]:
-        """Read all keys, whose number and order matter from now on."""
+        """Return all keys, whose number and order matter from now on."""
         part = self._parts[self._part_numbers[id(shared)]]
         part.all_keys = True
         keys = list(_contents(shared))
         if keys != list(part.before):
-            self.spoil()
+            self.discard_template()
         return keys
 
     def compare(self, index: Index, comparison: Callable[..., bool], operand: Any) -> bool:
-        """Compare an index with a number; a repeat has to come to the same answer."""
+        """Compare an index with a number; the answer has to be the same in a repeat."""
         answer = comparison(index.value, operand)
         if self.is_watching:
             self._comparisons[index.name, comparison, operand] = answer
         return answer
 
     def value_of(self, index: Index) -> int:
-        """The number that an index stands for, which a repeat has to have too."""
+        """Return the number that an index stands for, which has to be equal in a repeat."""
         if self.is_watching:
             self._values_that_matter.add(index.name)
         return index.value
 
     def _plain(self, part: Part, key: Any) -> Any:
-        """A key as the part has it; how it was named is recorded."""
+        """Return a key as the part has it, and record how it was named."""
         plain, name = (key.value, key.name) if type(key) is Index else (key, key)
         if isinstance(part.shared, list) and plain < 0:
             part.all_keys = True
@@ -225,7 +227,7 @@ class Parts:
         return plain
 
     def _recorded(self, value: Any) -> Any:
-        """A value as a repeat is held to it."""
+        """Return a value as it is compared with that of a repeat."""
         if value is ABSENT or isinstance(value, type) or is_constant(value):
             return value
         if isinstance(value, torch.Tensor):
@@ -236,11 +238,11 @@ class Parts:
             return _Tensor(self._tensor_numbers[id(value)])
         if id(value) in self._part_numbers or can_be_watched(value):
             return _Part(self._part_of(value))
-        self.spoil()
+        self.discard_template()
         return value
 
     def _part_of(self, shared: Any) -> int:
-        """The number of the part that an object, list or dict is."""
+        """Return the number of the part that an object, list or dict is."""
         if id(shared) not in self._part_numbers:
             self._part_numbers[id(shared)] = len(self._parts)
             part = Part(shared, dict(_contents(shared)))
@@ -254,10 +256,10 @@ class Parts:
                 self._classes.append(type(shared))
         return self._part_numbers[id(shared)]
 
-    # -- afterwards ----------------------------------------------------------------------------------------------
+    # -- after it has run -----------------------------------------------------------------------------------------
 
     def writes(self) -> list[tuple[int, Any, Any]] | None:
-        """What the block wrote: number of the part, key and value; None if a repeat could not write the like."""
+        """Return number of the part, key and value of each write; None if a repeat could not make one of them."""
         writes: list[tuple[int, Any, Any]] = []
         for number, part in enumerate(self._parts):
             after = _contents(part.shared)
@@ -278,7 +280,7 @@ class Parts:
         return writes
 
     def match(self, block: Block, roots: Sequence[Any]) -> Match | None:
-        """The parts of another block, called with its own roots; None if it would not read the same."""
+        """Return the parts of another block, called with its own roots; None if it would not read the same."""
         shared: list[Any] = [*roots, *([ABSENT] * (len(self._parts) - len(roots)))]
         tensors: list[Any] = [ABSENT] * len(self.tensors)
         if not self._has_numbers_for(block):
@@ -291,7 +293,7 @@ class Parts:
             if part.all_keys and list(contents) != list(part.before):
                 return None
             if any(len(names) > 1 for names in keys) or len(set().union(*keys)) < len(keys):
-                return None  # what is one in the pattern is two here, or the other way round
+                return None  # one key of the template is two here, or two are one
             for (key,), expected in zip(keys, (part.reads[key] for key in part.names), strict=True):
                 value = contents.get(key, ABSENT)
                 if isinstance(expected, (_Part, _Tensor)):
@@ -309,7 +311,7 @@ class Parts:
         return Match(block, shared, tensors)
 
     def write(self, match: Match, writes: Sequence[tuple[int, Any, Any]], outputs: Sequence[Any]) -> None:
-        """Write to the parts of another block, whose outputs these are."""
+        """Make the writes to the parts of another block, with its own outputs."""
         for number, key, value in writes:
             shared = match.parts[number]
             contents: Any = shared if isinstance(shared, (list, dict)) else object_dict(shared)
@@ -326,7 +328,7 @@ class Parts:
                 contents[key] = value
 
     def _has_numbers_for(self, block: Block) -> bool:
-        """Whether the numbers of a block compare as those of the pattern, and are the same where they matter."""
+        """Whether the numbers of a block compare as those of the template, and are equal where they matter."""
         names = {name for part in self._parts for names in part.names.values() for name in names}
         own = {name for name in names if isinstance(name, _Own)} | {name for name, *_ in self._comparisons}
         return (
@@ -340,12 +342,12 @@ class Parts:
 
 
 def _key(block: Block, name: Any) -> Any:
-    """The key that a name stands for in a block."""
+    """Return the key that a name stands for in a block."""
     return vars(block.modules[name.ordinal])[name.name] if isinstance(name, _Own) else name
 
 
 def _contents(shared: Any) -> Mapping[Any, Any]:
-    """What a part holds, by its keys: the names of attributes, places in a list, or keys of a dict."""
+    """Return the contents of a part by its keys: names of attributes, places in a list, or keys of a dict."""
     if isinstance(shared, list):
         return dict(enumerate(shared))
     return shared if isinstance(shared, dict) else object_dict(shared)

@@ -17,7 +17,7 @@ from torch import fx
 from graphflops.tracing.folding.identical_blocks import PLAIN
 
 _COMPARABLE = (*PLAIN, type(...), torch.layout, torch.memory_format)
-"""arguments that are equal if they are written alike"""
+"""arguments that are equal if their representations are"""
 
 
 @dataclass(frozen=True)

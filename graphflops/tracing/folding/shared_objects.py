@@ -1,9 +1,9 @@
-"""Objects that blocks share, watched: a listener is told what is read and written of them while a block runs.
+"""Watched objects that blocks share: reads and writes of them are reported to a listener while a block runs.
 
-A number that belongs to the block is handed out as an `Index`, which may be a key and be compared. For any other use
-the listener is told that its value matters. An object is watched by methods that its class has meanwhile. A list or
-dict is handed out as a view: a subclass whose storage holds placeholders, so that C code that reads it without its
-methods fails instead of going unnoticed.
+The proxy of a number that belongs to the block is an `Index`, which may be a key and be compared. Any other use reports
+that its value matters. An object is watched by methods that its class has meanwhile. The proxy of a list or dict is a
+`View`: a subclass whose storage contains placeholders, so that C code that reads it without its methods fails instead
+of going unnoticed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ABSENT = object()
 
 
 class Listener(Protocol):
-    """Who is told of what is read and written."""
+    """Receives the reads and writes of watched objects."""
 
     is_watching: bool
 
@@ -35,22 +35,22 @@ class Listener(Protocol):
         """Whether an object, list or dict is watched."""
 
     def get(self, shared: Any, key: Any) -> Any:
-        """Read the value of a key; ``ABSENT`` if it has none."""
+        """Return the value of a key; ``ABSENT`` if it has none."""
 
     def put(self, shared: Any, key: Any, value: Any) -> Any:
-        """Note that a key is written or deleted, and return what is to be written."""
+        """Record that a key is written or deleted, and return the value to write."""
 
     def keys(self, shared: Any) -> list[Any]:
-        """Read all keys, whose number and order matter from now on."""
+        """Return all keys, whose number and order matter from now on."""
 
     def compare(self, index: Index, comparison: Callable[..., bool], operand: Any) -> bool:
         """Compare an index with a number."""
 
     def value_of(self, index: Index) -> int:
-        """The number that an index stands for, whose value matters from now on."""
+        """Return the number that an index stands for, whose value matters from now on."""
 
-    def spoil(self) -> None:
-        """Something happened whose effect is not known."""
+    def discard_template(self) -> None:
+        """Stop watching, after an access whose effect is not known."""
 
 
 class _Thread(threading.local):
@@ -58,11 +58,11 @@ class _Thread(threading.local):
 
 
 thread = _Thread()
-"""whose ``listener`` is told what happens in this thread"""
+"""its ``listener`` receives the accesses in this thread"""
 
 
 def is_constant(value: Any) -> bool:
-    """Whether a value is immutable and compared by what it holds."""
+    """Whether a value is immutable and compared by its contents."""
     if type(value) is tuple:
         return all(map(is_constant, value))
     return type(value) in PLAIN or type(value) is torch.Size
@@ -95,11 +95,11 @@ class Index:
         self.listener, self.name, self.value = listener, name, value
 
     def plain(self) -> int:
-        """The int, for a use in which its value matters."""
+        """Return the int, for a use in which its value matters."""
         return self.listener.value_of(self)
 
     @property  # type: ignore[misc]
-    def __class__(self) -> Any:  # isinstance asks for it
+    def __class__(self) -> Any:  # read by isinstance
         return int
 
     def __hash__(self) -> int:
@@ -141,7 +141,7 @@ def _computing(name: str) -> Callable[..., Any]:
 
     def compute(self: Index, *operands: Any) -> Any:
         values = [operand.plain() if type(operand) is Index else operand for operand in operands]
-        if len(values) == 1 and forward is not None:  # so that a tensor is asked as well
+        if len(values) == 1 and forward is not None:  # so that a tensor's own method is tried as well
             return forward(self.plain(), *values)
         if len(values) == 1 and reflected is not None:
             return reflected(*values, self.plain())
@@ -168,7 +168,7 @@ _OTHER_KINDS = (torch.nn.Module, torch.Tensor, type, BaseException, tuple, list,
 
 
 def can_be_watched(value: Any) -> bool:
-    """Whether all that is read and written of an object can be seen."""
+    """Whether all reads and writes of an object can be intercepted."""
     cls = type(value)
     if cls in (list, dict):
         return True
@@ -189,13 +189,13 @@ def _get_attribute(shared: Any, name: str) -> Any:
         return object.__getattribute__(shared, name)
     of_class = _of_class(shared, name)
     if name == "__dict__" or name in _COPYING:
-        listener.spoil()
+        listener.discard_template()
     elif name != "__class__" and not hasattr(type(of_class), "__set__"):
         value = listener.get(shared, name)
         if value is not ABSENT:
             return value
         if not (is_constant(of_class) or isinstance(of_class, type) or hasattr(type(of_class), "__get__")):
-            listener.spoil()  # something that a class holds, which may change
+            listener.discard_template()  # an attribute of the class, which may change
     return object.__getattribute__(shared, name)
 
 
@@ -203,7 +203,7 @@ def _set_attribute(shared: Any, name: str, value: Any) -> None:
     listener = thread.listener
     if listener is not None and listener.is_shared(shared):
         if name.startswith("__"):
-            listener.spoil()
+            listener.discard_template()
         elif not hasattr(type(_of_class(shared, name)), "__set__"):
             value = listener.put(shared, name, value)
     object.__setattr__(shared, name, value)
@@ -222,14 +222,14 @@ def _copying(name: str) -> Callable[..., Any]:
     def call(shared: Any, *args: Any) -> Any:
         listener = thread.listener
         if listener is not None and listener.is_shared(shared):
-            listener.spoil()
+            listener.discard_template()
         return original(shared, *args)
 
     return call
 
 
 def _of_class(shared: Any, name: str) -> Any:
-    """What the class of an object has under a name, as it stands there; None if it has nothing."""
+    """Return an attribute of the class of an object without binding it; None if there is none."""
     return next((vars(base)[name] for base in type(shared).__mro__ if name in vars(base)), None)
 
 
@@ -244,7 +244,7 @@ _watched: dict[type, tuple[int, list[str]]] = {}
 
 
 def watch(cls: type) -> None:
-    """Have a class report on those of its instances that are watched, in the threads that watch them."""
+    """Let a class report accesses to those of its instances that are watched, in the threads that watch them."""
     with _gate:
         users, names = _watched.get(cls, (0, []))
         if not users:
@@ -255,7 +255,7 @@ def watch(cls: type) -> None:
 
 
 def unwatch(cls: type) -> None:
-    """Take back what `watch` did, if nobody else watches the class."""
+    """Restore a class after `watch`, unless it is watched elsewhere."""
     with _gate:
         users, names = _watched.pop(cls)
         if users > 1:
@@ -269,28 +269,28 @@ def unwatch(cls: type) -> None:
 
 
 class _Placeholder:
-    """In the storage of a view."""
+    """An item in the storage of a view."""
 
 
 class View:
-    """What is handed out for a shared list or dict."""
+    """The proxy of a shared list or dict."""
 
     shared: Any
 
     def _listener(self) -> Listener | None:
-        """Who is told of what is done; None if nobody watches any more."""
+        """Return the listener; None if the list or dict is no longer watched."""
         listener = thread.listener
         return listener if listener is not None and listener.is_shared(self.shared) else None
 
     def _original(self) -> Any:
-        """The shared list or dict, for a use whose effect is not known."""
+        """Return the shared list or dict, for a use whose effect is not known."""
         if (listener := self._listener()) is not None:
-            listener.spoil()
+            listener.discard_template()
         return self.shared
 
 
 class ListView(View, list):  # type: ignore[type-arg]
-    """What is handed out for a shared list."""
+    """The proxy of a shared list."""
 
     def __init__(self, shared: list[Any]) -> None:
         list.__init__(self, (_Placeholder() for _ in shared))
@@ -326,7 +326,7 @@ class ListView(View, list):  # type: ignore[type-arg]
 
 
 class DictView(View, dict):  # type: ignore[type-arg]
-    """What is handed out for a shared dict."""
+    """The proxy of a shared dict."""
 
     def __init__(self, shared: dict[Any, Any]) -> None:
         dict.__init__(self, {key: _Placeholder() for key in shared})
@@ -339,7 +339,7 @@ class DictView(View, dict):  # type: ignore[type-arg]
         return value
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """The value of a key."""
+        """Return the value of a key."""
         listener = self._listener()
         if listener is None or type(key) not in _KEYS:
             return self._original().get(_plain(key), default)
@@ -364,15 +364,15 @@ class DictView(View, dict):  # type: ignore[type-arg]
         return iter(self._keys())
 
     def keys(self) -> Any:
-        """The keys."""
+        """Return the keys."""
         return dict.fromkeys(self._keys()).keys()
 
     def values(self) -> Any:
-        """The values, all of which are read."""
+        """Return the values, all of which count as read."""
         return {key: self[key] for key in self._keys()}.values()
 
     def items(self) -> Any:
-        """The keys with their values, all of which are read."""
+        """Return the keys with their values, all of which count as read."""
         return {key: self[key] for key in self._keys()}.items()
 
     def _keys(self) -> list[Any]:
@@ -387,7 +387,7 @@ def _plain(key: Any) -> Any:
     return key.value if type(key) is Index else key
 
 
-def _not_understood(name: str) -> Callable[..., Any]:
+def _unsupported(name: str) -> Callable[..., Any]:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         return getattr(self._original(), name)(*args, **kwargs)
 
@@ -412,4 +412,4 @@ for _view, _base in ((ListView, list), (DictView, dict)):
         setattr(_view, _name, _use)
     for _name in (*vars(_base), "__reduce_ex__", "__reduce__"):
         if _name not in vars(_view) and _name not in _OF_EVERY_OBJECT:
-            setattr(_view, _name, _not_understood(_name))
+            setattr(_view, _name, _unsupported(_name))
