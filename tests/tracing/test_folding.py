@@ -139,6 +139,61 @@ class WritesToAModuleOfNobody(Block):
 KEPT: dict[str, Any] = {"module": None, "counter": nn.Identity()}
 
 
+class Counter:
+    """A plain object that blocks share."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+
+class CountsInItsClass(Block):
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        type(self).calls += 1
+        return super().forward(x) if self.calls < 3 else x.sin()
+
+
+class CountsInAGlobal(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        global calls
+        calls += 1
+        return super().forward(x) if calls < 3 else x.sin()
+
+
+class CountsInAGlobalList(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        CALLS.append(self.index)
+        return super().forward(x) if len(CALLS) < 3 else x.sin()
+
+
+class CountsInAGlobalObject(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        COUNTER.calls += 1
+        return super().forward(x) if COUNTER.calls < 3 else x.sin()
+
+
+class CountsInAnObject(Block):
+    def __init__(self, counter: Counter) -> None:
+        super().__init__()
+        self.counter = counter
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.counter.calls += 1
+        return super().forward(x) if self.counter.calls < 3 else x.sin()
+
+
+class WithPartsThatCount(Block):
+    def __init__(self, counter: Counter) -> None:
+        super().__init__()
+        self.norm = nn.Sequential(CountsInAnObject(counter))
+
+
+calls = 0
+CALLS: list[int] = []
+COUNTER = Counter()
+
+
 class WithRunningStatistics(Block):
     def __init__(self, index: int = 0) -> None:
         super().__init__(index)
@@ -354,6 +409,22 @@ def test_a_report_is_the_same_to_the_last_letter(block, run, change, training, i
 def test_of_each_kind_of_block(block) -> None:
     folded, unfolded = both(Stack([block(index) for index in range(4)]), torch.zeros(8, 8, 4))
     assert dumps(folded) == dumps(unfolded)
+
+
+@pytest.mark.parametrize("block", [CountsInItsClass, CountsInAGlobal, CountsInAGlobalList, CountsInAGlobalObject])
+def test_of_blocks_that_write_to_state_outside_of_them(block) -> None:
+    folded, unfolded = both(Stack([block(index) for index in range(5)]), torch.zeros(8, 8, 4))
+    assert dumps(folded) == dumps(unfolded)
+    assert folded.forward < analyze(Stack([Block() for _ in range(5)]), (torch.zeros(8, 8, 4),)).forward
+    assert (CountsInItsClass.calls, calls, CALLS, COUNTER.calls) == (0, 0, [], 0)
+
+
+@pytest.mark.parametrize("block", [CountsInAnObject, WithPartsThatCount])
+def test_of_blocks_that_write_to_an_object_that_they_share(block) -> None:
+    counter = Counter()
+    folded, unfolded = both(Stack([block(counter) for _ in range(5)]), torch.zeros(8, 8, 4))
+    assert dumps(folded) == dumps(unfolded)
+    assert counter.calls == 0
 
 
 @pytest.mark.parametrize("block", [Block, RunsItselfAgain])
