@@ -15,46 +15,48 @@ CHOICE = "To compare and choose is one operation here; PyTorch's kernels are des
 BOUNDS = "A bound is one operation here; PyTorch compares, chooses, and looks for NaN."
 SIGMOID = Work(elementwise=2, transcendental=1, division=1)  # 1 / (1 + e⁻ˣ)
 
-relu = unary(aten.relu, each=SELECT, grad=SELECT, note=CHOICE)
-relu6 = unary(aten.hardtanh, each=2 * SELECT, grad=3 * SELECT, note=BOUNDS)  # two bounds; then the gradient or zero
-threshold = unary(aten.threshold, each=SELECT, grad=SELECT, note=CHOICE)
-hardshrink = unary(aten.hardshrink, each=2 * SELECT, grad=3 * SELECT, note=BOUNDS)  # as relu6
-softshrink = unary(aten.softshrink, each=Work(elementwise=3), grad=3 * SELECT, note=BOUNDS)  # two bounds and x ∓ λ
-rrelu = unary(aten.rrelu_with_noise, each=Work(elementwise=2), grad=Work(elementwise=2), note=CHOICE)
-leaky_relu = unary(aten.leaky_relu, each=Work(elementwise=2), grad=Work(elementwise=2), note=CHOICE)
+relu = unary(aten.relu, forward=SELECT, grad=SELECT, note=CHOICE)
+relu6 = unary(aten.hardtanh, forward=2 * SELECT, grad=3 * SELECT, note=BOUNDS)  # two bounds; then the gradient or zero
+threshold = unary(aten.threshold, forward=SELECT, grad=SELECT, note=CHOICE)
+hardshrink = unary(aten.hardshrink, forward=2 * SELECT, grad=3 * SELECT, note=BOUNDS)  # as relu6
+softshrink = unary(aten.softshrink, forward=Work(elementwise=3), grad=3 * SELECT, note=BOUNDS)  # two bounds and x ∓ λ
+rrelu = unary(aten.rrelu_with_noise, forward=Work(elementwise=2), grad=Work(elementwise=2), note=CHOICE)
+leaky_relu = unary(aten.leaky_relu, forward=Work(elementwise=2), grad=Work(elementwise=2), note=CHOICE)
 celu = unary(  # α·(e^(x/α) − 1) below zero; g·e^(x/α)
     aten.celu,
-    each=Work(elementwise=3, division=1, transcendental=1),
+    forward=Work(elementwise=3, division=1, transcendental=1),
     grad=Work(elementwise=2, division=1, transcendental=1),
     note="PyTorch multiplies by 1/α, and by other constants that are 1 by default.",
 )
 OF_COMPLEX = Work(elementwise=8, transcendental=3, division=2)  # the sigmoid: a sign, eᶻ, 1, and an inverse
 sigmoid = unary(  # g·y·(1 − y)
-    aten.sigmoid, each=SIGMOID, grad=Work(elementwise=3), on_complex=(OF_COMPLEX, Work(elementwise=14))
+    aten.sigmoid, forward=SIGMOID, grad=Work(elementwise=3), on_complex=(OF_COMPLEX, Work(elementwise=14))
 )
 tanh = unary(  # g·(1 − y²); of a complex number (sinh 2x + i·sin 2y) / (cosh 2x + cos 2y)
-    aten.tanh, each=Work(transcendental=1), grad=Work(elementwise=3),
+    aten.tanh, forward=Work(transcendental=1), grad=Work(elementwise=3),
     on_complex=(Work(elementwise=3, transcendental=4, division=2), Work(elementwise=13)),
 )  # fmt: skip
-silu = unary(aten.silu, each=SIGMOID + Work(elementwise=1), grad=SIGMOID + Work(elementwise=5))  # g·σ·(1 + x·(1 − σ))
+silu = unary(
+    aten.silu, forward=SIGMOID + Work(elementwise=1), grad=SIGMOID + Work(elementwise=5)
+)  # g·σ·(1 + x·(1 − σ))
 softplus = unary(
-    aten.softplus, each=Work(elementwise=1, transcendental=2), grad=SIGMOID + Work(elementwise=1), note=CHOICE
+    aten.softplus, forward=Work(elementwise=1, transcendental=2), grad=SIGMOID + Work(elementwise=1), note=CHOICE
 )
 log_sigmoid = unary(  # −log(1 + e⁻ˣ); g / (1 + eˣ)
     aten.log_sigmoid_forward,
-    each=Work(elementwise=3, transcendental=2),
+    forward=Work(elementwise=3, transcendental=2),
     grad=Work(elementwise=1, transcendental=1, division=1),
     note="PyTorch splits x at 0 so that nothing overflows, and keeps e⁻|x| for the way back.",
 )
 hardsigmoid = unary(
-    aten.hardsigmoid, each=Work(elementwise=3, division=1), grad=Work(elementwise=3, division=1), note=BOUNDS
+    aten.hardsigmoid, forward=Work(elementwise=3, division=1), grad=Work(elementwise=3, division=1), note=BOUNDS
 )
 hardswish = unary(
-    aten.hardswish, each=Work(elementwise=4, division=1), grad=Work(elementwise=6, division=1), note=BOUNDS
+    aten.hardswish, forward=Work(elementwise=4, division=1), grad=Work(elementwise=6, division=1), note=BOUNDS
 )
 mish = unary(  # x·t with t = tanh(log(1 + eˣ)); g·(t + x·σ·(1 − t²))
     aten.mish,
-    each=Work(elementwise=2, transcendental=3),
+    forward=Work(elementwise=2, transcendental=3),
     grad=SIGMOID + Work(elementwise=7, transcendental=3),
     note="PyTorch compares x to the threshold of softplus, and chooses.",
 )

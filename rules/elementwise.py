@@ -49,52 +49,52 @@ SHIFT = "Backward the exponent is shifted; PyTorch makes a power of two and divi
 TRUTHS = "PyTorch compares numbers taken for truth values to 0 first, and infinity to absolute values."
 ZEROS = "Of complex numbers PyTorch looks for 0 before it divides, backward."
 
-neg = unary(aten.neg, each=ONE, grad=ONE, on_complex=(2 * ONE, 2 * ONE))
+neg = unary(aten.neg, forward=ONE, grad=ONE, on_complex=(2 * ONE, 2 * ONE))
 abs_ = unary(  # √(re² + im²)
-    aten.abs, each=ONE, grad=2 * ONE, on_complex=(3 * ONE + DIVIDE, 2 * ONE + 2 * DIVIDE), note=ZEROS
+    aten.abs, forward=ONE, grad=2 * ONE, on_complex=(3 * ONE + DIVIDE, 2 * ONE + 2 * DIVIDE), note=ZEROS
 )
 sign = unary(  # of a complex number z/|z|; then g/|z|, less its part along z
-    aten.sign, aten.sgn, each=ONE, grad=ZERO, on_complex=(LENGTH + 2 * DIVIDE, LENGTH + 8 * ONE + 2 * DIVIDE)
+    aten.sign, aten.sgn, forward=ONE, grad=ZERO, on_complex=(LENGTH + 2 * DIVIDE, LENGTH + 8 * ONE + 2 * DIVIDE)
 )
-rounding = unary(aten.floor, aten.ceil, aten.round, aten.trunc, aten.frac, each=ONE, grad=ZERO, note=FRACTION)
-sqrt = unary(aten.sqrt, each=DIVIDE, grad=ONE + DIVIDE, on_complex=(ROOT, SCALED + QUOTIENT))  # g / 2y
+rounding = unary(aten.floor, aten.ceil, aten.round, aten.trunc, aten.frac, forward=ONE, grad=ZERO, note=FRACTION)
+sqrt = unary(aten.sqrt, forward=DIVIDE, grad=ONE + DIVIDE, on_complex=(ROOT, SCALED + QUOTIENT))  # g / 2y
 rsqrt = unary(  # −½·g·y³
-    aten.rsqrt, each=DIVIDE, grad=4 * ONE, on_complex=(ROOT + INVERSE_OF, 3 * PRODUCT + SCALED), note=POWER
+    aten.rsqrt, forward=DIVIDE, grad=4 * ONE, on_complex=(ROOT + INVERSE_OF, 3 * PRODUCT + SCALED), note=POWER
 )
-reciprocal = unary(aten.reciprocal, each=DIVIDE, grad=3 * ONE, on_complex=(3 * ONE + 2 * DIVIDE, 14 * ONE))  # −g·y²
-exp = unary(aten.exp, each=CURVE, grad=ONE, on_complex=(EXPONENTIAL, PRODUCT))
-expm1 = unary(aten.expm1, aten.exp2, each=CURVE, grad=2 * ONE, on_complex=(EXPONENTIAL + SCALED, PRODUCT + SCALED))
-log = unary(aten.log, each=CURVE, grad=DIVIDE, on_complex=(LOGARITHM, QUOTIENT))
+reciprocal = unary(aten.reciprocal, forward=DIVIDE, grad=3 * ONE, on_complex=(3 * ONE + 2 * DIVIDE, 14 * ONE))  # −g·y²
+exp = unary(aten.exp, forward=CURVE, grad=ONE, on_complex=(EXPONENTIAL, PRODUCT))
+expm1 = unary(aten.expm1, aten.exp2, forward=CURVE, grad=2 * ONE, on_complex=(EXPONENTIAL + SCALED, PRODUCT + SCALED))
+log = unary(aten.log, forward=CURVE, grad=DIVIDE, on_complex=(LOGARITHM, QUOTIENT))
 log1p = unary(
     aten.log1p, aten.log2, aten.log10,
-    each=CURVE, grad=ONE + DIVIDE, on_complex=(LOGARITHM + SCALED, QUOTIENT + SCALED),
+    forward=CURVE, grad=ONE + DIVIDE, on_complex=(LOGARITHM + SCALED, QUOTIENT + SCALED),
 )  # fmt: skip
-sin = unary(aten.sin, each=CURVE, grad=CURVE + ONE, on_complex=(TURNED, TURNED + PRODUCT))
+sin = unary(aten.sin, forward=CURVE, grad=CURVE + ONE, on_complex=(TURNED, TURNED + PRODUCT))
 cos = unary(  # −g·sin x
-    aten.cos, each=CURVE, grad=CURVE + 2 * ONE, on_complex=(TURNED + ONE, TURNED + PRODUCT + SCALED)
+    aten.cos, forward=CURVE, grad=CURVE + 2 * ONE, on_complex=(TURNED + ONE, TURNED + PRODUCT + SCALED)
 )
-tan = unary(aten.tan, each=CURVE, grad=3 * ONE, on_complex=(TANGENT, 2 * PRODUCT + ONE))
-hyperbolic = unary(aten.sinh, aten.cosh, each=CURVE, grad=CURVE + ONE, on_complex=(TURNED, TURNED + PRODUCT))
+tan = unary(aten.tan, forward=CURVE, grad=3 * ONE, on_complex=(TANGENT, 2 * PRODUCT + ONE))
+hyperbolic = unary(aten.sinh, aten.cosh, forward=CURVE, grad=CURVE + ONE, on_complex=(TURNED, TURNED + PRODUCT))
 asin = unary(  # g / √(1 − x²)
-    aten.asin, each=CURVE, grad=2 * ONE + 2 * DIVIDE, on_complex=(ARC, ARC_BACK), note=INVERSE
+    aten.asin, forward=CURVE, grad=2 * ONE + 2 * DIVIDE, on_complex=(ARC, ARC_BACK), note=INVERSE
 )
-acos = unary(aten.acos, each=CURVE, grad=3 * ONE + 2 * DIVIDE, on_complex=(ARC, ARC_BACK + SCALED), note=INVERSE)
-atan = unary(aten.atan, each=CURVE, grad=2 * ONE + DIVIDE, on_complex=(TAN_ARC, TAN_ARC_BACK))  # g / (1 + x²)
-erf = unary(aten.erf, aten.erfc, each=CURVE, grad=CURVE + 4 * ONE)  # g·2/√π·exp(−x²)
-frexp = unary(aten.frexp, each=ONE, grad=ONE, note=SHIFT)  # mantissa and exponent, from the bits
+acos = unary(aten.acos, forward=CURVE, grad=3 * ONE + 2 * DIVIDE, on_complex=(ARC, ARC_BACK + SCALED), note=INVERSE)
+atan = unary(aten.atan, forward=CURVE, grad=2 * ONE + DIVIDE, on_complex=(TAN_ARC, TAN_ARC_BACK))  # g / (1 + x²)
+erf = unary(aten.erf, aten.erfc, forward=CURVE, grad=CURVE + 4 * ONE)  # g·2/√π·exp(−x²)
+frexp = unary(aten.frexp, forward=ONE, grad=ONE, note=SHIFT)  # mantissa and exponent, from the bits
 asinh = unary(  # g / √(x² ± 1)
-    aten.asinh, aten.acosh, each=CURVE, grad=2 * ONE + 2 * DIVIDE, on_complex=(ARC, ARC_BACK), note=INVERSE
+    aten.asinh, aten.acosh, forward=CURVE, grad=2 * ONE + 2 * DIVIDE, on_complex=(ARC, ARC_BACK), note=INVERSE
 )
 atanh = unary(  # g / (1 − x²)
-    aten.atanh, each=CURVE, grad=ONE + ONE + DIVIDE, on_complex=(TAN_ARC, TAN_ARC_BACK), note=INVERSE
+    aten.atanh, forward=CURVE, grad=ONE + ONE + DIVIDE, on_complex=(TAN_ARC, TAN_ARC_BACK), note=INVERSE
 )
-gamma = unary(aten.lgamma, aten.digamma, each=CURVE, grad=CURVE + ONE)  # g·ψ(x)
-erfinv = unary(aten.erfinv, each=CURVE, grad=CURVE + 3 * ONE, note=AGAIN)  # g·√π/2·exp(y²)
+gamma = unary(aten.lgamma, aten.digamma, forward=CURVE, grad=CURVE + ONE)  # g·ψ(x)
+erfinv = unary(aten.erfinv, forward=CURVE, grad=CURVE + 3 * ONE, note=AGAIN)  # g·√π/2·exp(y²)
 angle = unary(  # g·(−im, re) / |z|²
-    aten.angle, each=ONE, grad=ZERO, on_complex=(CURVE, 6 * ONE + DIVIDE), note=ZEROS
+    aten.angle, forward=ONE, grad=ZERO, on_complex=(CURVE, 6 * ONE + DIVIDE), note=ZEROS
 )
-degrees = unary(aten.deg2rad, aten.rad2deg, each=ONE, grad=ONE)
-logit = unary(aten.logit, each=ONE + DIVIDE + CURVE, grad=2 * ONE + DIVIDE, note=BOUNDS)
+degrees = unary(aten.deg2rad, aten.rad2deg, forward=ONE, grad=ONE)
+logit = unary(aten.logit, forward=ONE + DIVIDE + CURVE, grad=2 * ONE + DIVIDE, note=BOUNDS)
 logit_backward = derivative(  # G·g·(2·x − 1) / (x·(1 − x))², with G the gradient of the gradient
     aten.logit_backward, of=logit, second=6 * ONE + DIVIDE
 )

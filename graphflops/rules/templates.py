@@ -61,22 +61,22 @@ def sum_to_size(out: Spec, operand: Any) -> Work:
 
 
 def unary(
-    *targets: Target, each: Work, grad: Work, on_complex: tuple[Work, Work] | None = None, note: str = ""
+    *targets: Target, forward: Work, grad: Work, on_complex: tuple[Work, Work] | None = None, note: str = ""
 ) -> Rule:
-    """An elementwise function of ``self``, by its work for one element: forward (``each``) and gradient (``grad``).
+    """An elementwise function of ``self``, by its work for one element: ``forward`` and of the gradient (``grad``).
 
     ``on_complex`` are both for complex numbers. ``note`` names the further operations that PyTorch runs.
     """
 
     def formula(self: Spec) -> Cost:
-        forward, backward = each, grad
+        work, backward = forward, grad
         if self.is_complex:
             if on_complex is None:
                 raise NotSupported(f"the rule of {qualified_name(targets[0])} does not cover complex numbers")
-            forward, backward = on_complex
-        if not (self.is_floating or forward.transcendental or forward.division):
-            forward = Work(integer=sum(forward.counts()))
-        return Cost(self.numel * forward, {"self": self.numel * backward})
+            work, backward = on_complex
+        if not (self.is_floating or work.transcendental or work.division):
+            work = Work(integer=sum(work.counts()))
+        return Cost(self.numel * work, {"self": self.numel * backward})
 
     return template(_name(targets), _with_note("elementwise: each element of self the same", note), targets, formula)
 
