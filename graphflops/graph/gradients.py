@@ -7,9 +7,10 @@ the captured tensor, which knows frozen parameters, ``detach`` and ``no_grad``; 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from graphflops.graph.flow import Flow, downstream, flow_of, inner_flow, through_everything, through_gradients, upstream
+from graphflops.graph.flow import downstream, flow_of, inner_flow, through_everything, through_gradients, upstream
 from graphflops.graph.op import BackwardHook, Op, Region, Source
 from graphflops.graph.op_graph import OpGraph
 
@@ -31,7 +32,7 @@ class GradientFlow:
         self.fan_in: defaultdict[str, dict[int | None, int]] = defaultdict(dict)
         self.fan_in_from_outside: defaultdict[str, dict[int | None, int]] = defaultdict(dict)
         self.live_from_outside: set[str] = set()
-        self._inner: dict[tuple[str, ...], Flow] = {}
+        self._reads: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[Source, bool]]] = {}
         for step in graph.steps():
             if isinstance(step, Region):
                 self._read_by_repeat(step)
@@ -47,23 +48,23 @@ class GradientFlow:
                     self.live_from_outside.add(operand.source)
 
     def _read_by_repeat(self, repeat: Region) -> None:
-        live = [name for name, result in repeat.results.items() if result in self.live]
-        if not live:
-            return
-        if repeat.ops not in self._inner:
-            self._inner[repeat.ops] = inner_flow(self.graph, repeat, through_gradients)
-        inner = self._inner[repeat.ops]
-        inside = upstream(inner, live)
+        live = tuple(name for name, result in repeat.results.items() if result in self.live)
+        if (repeat.ops, live) not in self._reads:
+            self._reads[repeat.ops, live] = list(self._reads_from_outside(repeat, live))
+        for read, is_propagated in self._reads[repeat.ops, live]:
+            source = repeat.sources.get(read, read)
+            self._count(source, from_outside=True)
+            if is_propagated:
+                self.live_from_outside.add(source[0])
+
+    def _reads_from_outside(self, repeat: Region, live: Sequence[str]) -> Iterator[tuple[Source, bool]]:
+        """Yield the tensors from outside whose gradients a block computes, if some of its results have gradients."""
+        inner = inner_flow(self.graph, repeat, through_gradients)
+        with_gradient = upstream(inner, live)
         for op in map(self.graph.op, repeat.ops):
-            if op.name not in inside:
-                continue
-            for operand in op.operands:
-                source = operand.source, operand.index
+            for operand in op.operands if op.name in with_gradient else ():
                 if operand.requires_grad and operand.source not in inner:
-                    source = repeat.sources.get(source, source)
-                    self._count(source, from_outside=True)
-                    if through_gradients(op, operand):
-                        self.live_from_outside.add(source[0])
+                    yield (operand.source, operand.index), through_gradients(op, operand)
 
     def _count(self, source: Source, *, from_outside: bool) -> None:
         name, index = source
@@ -77,15 +78,22 @@ def activations(graph: OpGraph) -> set[str]:
     return downstream(flow_of(graph, through_everything), inputs)
 
 
+def _may_have_gradients(op: Op) -> bool:
+    """Return whether gradients of operands may be computed, or the call is made in a backward pass."""
+    if op.hook is not None or op.is_rule_backward:
+        return True
+    return (op.requires_grad or op.kind == "output") and any(operand.requires_grad for operand in op.operands)
+
+
 def mark_weights(graph: OpGraph) -> OpGraph:
-    """Set ``is_weight`` of operands; in the backward pass of a step, the phase of calls and their ``weight_grads``."""
-    depends_on_input = activations(graph)
-    for op in list(graph.ops()):
-        if (
-            all(operand.source in depends_on_input for operand in op.operands)
-            and not op.gradients_of
-            and op.phase != "backward"
-        ):
+    """Set ``is_weight`` of operands; in the backward pass of a step, the phase of calls and their ``weight_grads``.
+
+    Ops without a gradient stay as they are.
+    """
+    ops = [op for op in graph.ops() if op.phase == "backward" or _may_have_gradients(op)]
+    depends_on_input = activations(graph) if ops else set()
+    for op in ops:
+        if op.phase != "backward" and all(operand.source in depends_on_input for operand in op.operands):
             continue
         weight_grads = {
             index
@@ -96,7 +104,8 @@ def mark_weights(graph: OpGraph) -> OpGraph:
         graph.nodes[op.name]["op"] = replace(
             op,
             operands=tuple(
-                replace(operand, is_weight=operand.source not in depends_on_input) for operand in op.operands
+                operand if operand.source in depends_on_input else replace(operand, is_weight=True)
+                for operand in op.operands
             ),
             phase=phase,
             weight_grads=frozenset(index for index in weight_grads if index is not None),
@@ -106,6 +115,8 @@ def mark_weights(graph: OpGraph) -> OpGraph:
 
 def mark_gradients(graph: OpGraph) -> OpGraph:
     """Set ``needs_grad`` and ``fan_in`` of each Op; calls of a backward hook that does not run become idle."""
+    if not any(map(_may_have_gradients, graph.ops())):
+        return graph
     flow = GradientFlow(graph)
     for op in list(graph.ops()):
         if op.hook is not None:

@@ -34,26 +34,35 @@ class OpGraph(DiGraph):  # type: ignore[misc]
     def add_op(self, op: Op) -> None:
         """Add an Op, and edges from the makers of the tensors that it reads."""
         self.add_node(op.name, op=op)
+        edges: dict[str, tuple[Read, ...]] = {}
         for operand in op.operands:
-            self._connect((operand.source, operand.index), op.name, operand)
+            maker = self._makers.get(operand.source, operand.source)
+            edges[maker] = (*edges.get(maker, ()), Read(operand.name, operand.index, operand.spec))
+        self.add_edges_from((maker, op.name, {"reads": reads}) for maker, reads in edges.items())
 
     def add_repeat(self, region: Region) -> None:
         """Add a block that repeats another one, and edges from the makers of the tensors that it reads."""
         self.add_node(region.name, region=region)
-        inside = {*region.ops}
-        for op in map(self.op, region.ops):
-            for operand in op.operands:
-                if operand.source not in inside:
-                    source = operand.source, operand.index
-                    self._connect(region.sources.get(source, source), region.name, operand)
+        edges: dict[str, tuple[Read, ...]] = {}
+        for source, read in self._reads_of_block(region.ops):
+            name, index = region.sources.get(source, source)
+            maker = self._makers.get(name, name)
+            edges[maker] = (*edges.get(maker, ()), read._replace(result=index))
+        self.add_edges_from((maker, region.name, {"reads": reads}) for maker, reads in edges.items())
         self._makers.update(dict.fromkeys(region.results.values(), region.name))
 
-    def _connect(self, source: Source, reader: str, operand: Operand) -> None:
-        maker = self._makers.get(source[0], source[0])
-        reads = (Read(operand.name, source[1], operand.spec),)
-        if self.has_edge(maker, reader):
-            reads = (*self.edges[maker, reader]["reads"], *reads)
-        self.add_edge(maker, reader, reads=reads)
+    def _reads_of_block(self, names: tuple[str, ...]) -> list[tuple[Source, Read]]:
+        """The tensors that some Ops read from outside of them; found once for a block that is repeated."""
+        known: dict[tuple[str, ...], list[tuple[Source, Read]]] = self.graph.setdefault("reads of blocks", {})
+        if names not in known:
+            inside = {*names}
+            known[names] = [
+                ((operand.source, operand.index), Read(operand.name, operand.index, operand.spec))
+                for op in map(self.op, names)
+                for operand in op.operands
+                if operand.source not in inside
+            ]
+        return known[names]
 
     @property
     def graph_module(self) -> fx.GraphModule:

@@ -19,10 +19,11 @@ def split_repeats(graph: OpGraph) -> OpGraph:
     """
     while repeats := graph.repeats():
         border = _Border(graph)
+        borders = {repeat.name: border.of(repeat) for repeat in repeats}
         different = {
-            repeat.name: (repeat.ops, border.of(repeat))
+            repeat.name: (repeat.ops, borders[repeat.name])
             for repeat in repeats
-            if border.of(repeat) != border.of_original(repeat)
+            if borders[repeat.name] != border.of_original(repeat)
         }
         if not different:
             break
