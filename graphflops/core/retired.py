@@ -134,7 +134,7 @@ class RetiredModules:
 def install() -> None:
     """Make the old modules importable."""
     if RetiredModules not in sys.meta_path:
-        sys.meta_path.append(RetiredModules)
+        sys.meta_path.insert(0, RetiredModules)  # a folder that an older checkout left would be found before
 
 
 def _warn(old: str) -> None:
