@@ -55,5 +55,6 @@ def test_retired_names_do_not_come_back() -> None:
 @pytest.mark.parametrize("folder", ["graphflops", "rules", "docs"])
 def test_no_sentence_begins_with_what(folder: str) -> None:
     files = [file for file in (ROOT / folder).rglob("*") if file.suffix in (".py", ".md", ".toml")]
+    assert files
     pattern = re.compile(r'(?:^|"""|[.:] )What (?!else\b)', re.MULTILINE)
     assert [file.name for file in files if pattern.search(file.read_text(encoding="utf-8"))] == []

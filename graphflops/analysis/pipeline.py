@@ -100,6 +100,8 @@ def analyze(
         raise UsageError("a captured graph has its inputs already: pass none")
     elif patterns:
         raise UsageError("the ops of a captured graph cannot be expanded: analyze the model itself")
+    elif model.trace.training is not training:
+        raise UsageError(f"the graph was captured with training={model.trace.training}: pass the same to analyze")
     options = {"attention": attention}
 
     def run() -> Report:
@@ -152,8 +154,8 @@ def capture(
     """Return the graph of the operators that a model calls, after the passes. The model is not executed.
 
     It is a ``networkx.DiGraph``. A node has the attribute ``op``, an ``Op``, and ``flops``, its FLOPs by phase, unless
-    it has no rule; an edge has ``reads``, the tensors that go from one Op to the other. ``analyze`` takes such a graph
-    instead of a model.
+    a rule for it, or for one of its gradients, is missing; an edge has ``reads``, the tensors that go from one Op to
+    the other. ``analyze`` takes such a graph instead of a model.
 
     Args:
         model: a module or a function, as for ``analyze``.
@@ -182,8 +184,9 @@ def capture(
         def add_flops(graph: OpGraph) -> OpGraph:
             costs = apply_rules(graph, book, options)
             entries = attribute(graph, costs, Updates(), options, is_builtin=book.is_shipped)
-            for name, flops in flops_by_op(entries, flops_convention, graph.trace.modules).items():
-                graph.nodes[name]["flops"] = flops
+            flops_of = flops_by_op(entries, flops_convention, graph.trace.modules)
+            for name in flops_of.keys() - {op.op for op in costs.unknown}:
+                graph.nodes[name]["flops"] = flops_of[name]
             return graph
 
         traced = trace(model, args, kwargs, book, grad=training)

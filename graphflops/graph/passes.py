@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import networkx as nx
 
+from graphflops.core.errors import GraphflopsError, UsageError
 from graphflops.graph.gradients import mark_gradients, mark_weights
 from graphflops.graph.op_graph import OpGraph
 from graphflops.graph.repeats import split_repeats
@@ -18,8 +19,20 @@ PASSES: tuple[Pass, ...] = (split_repeats, mark_weights, mark_gradients)
 
 
 def run_passes(graph: OpGraph, passes: Iterable[Pass] = PASSES) -> OpGraph:
-    """Return the graph after all passes, frozen: nodes and edges cannot be added later."""
+    """Return the graph after all passes, frozen: nodes and edges cannot be added later.
+
+    Raises:
+        UsageError: a pass raised, or did not return a graph.
+    """
     for transform in passes:
-        graph = transform(graph)
+        name = getattr(transform, "__name__", repr(transform))
+        try:
+            graph = transform(graph)
+        except GraphflopsError:
+            raise
+        except Exception as error:
+            raise UsageError(f"the pass {name} raised {type(error).__name__}: {error}") from error
+        if not isinstance(graph, OpGraph):
+            raise UsageError(f"the pass {name} returned {type(graph).__name__}: a pass returns the graph")
     frozen: OpGraph = nx.freeze(graph)
     return frozen

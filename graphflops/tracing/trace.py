@@ -23,6 +23,8 @@ class Trace:
     called: frozenset[str]
     """paths of the modules that ran"""
     name: str
+    training: bool = True
+    """whether gradients were followed"""
     inputs: Mapping[str, Spec] = field(default_factory=dict)
     parameters: Mapping[str, int] = field(default_factory=dict)
     """name → number of elements, of every parameter of the model, used or not"""

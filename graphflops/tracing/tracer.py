@@ -143,6 +143,7 @@ class Tracer(GraphWriter):
             modules=dict(modules_of(self)),
             called=frozenset(self.called),
             name=self.name,
+            training=grad,
             inputs=inputs_of(self.graph),
             parameters={name: parameter.numel() for name, parameter in parameters.items()},
             parameter_tensors={name: self.fakes.original_of(parameter) for name, parameter in parameters.items()},

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
-from graphflops import UsageError, analyze, capture
+from graphflops import Cost, NotSupported, Spec, UsageError, Work, analyze, capture, rule
 from graphflops.graph.op_graph import OpGraph
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
 
@@ -67,9 +67,28 @@ def test_the_graph_module_computes_what_the_model_does(name: str) -> None:
 
 
 def test_a_node_without_a_rule_has_no_flops() -> None:
-    graph = capture(lambda x: torch.linalg.eigvals(x), (torch.randn(3, 3),))
-    missing = [name for name, op in graph.nodes(data="op") if op.kind == "call" and "flops" not in graph.nodes[name]]
-    assert len(missing) == len(analyze(lambda x: torch.linalg.eigvals(x), (torch.randn(3, 3),)).unsupported_ops())
+    @rule("torch.nn.Linear")
+    def declines(out: Spec) -> Cost:
+        """No cost of this layer is known."""
+        raise NotSupported("unknown")
+
+    graph = capture(nn.Sequential(nn.Linear(8, 4), nn.ReLU()), (X,), rules=[declines])
+    assert [(op.target, "flops" in graph.nodes[op.name]) for op in graph.calls()] == [
+        ("torch.nn.modules.linear.Linear", False),
+        ("aten.relu", True),
+    ]
+
+
+def test_a_node_whose_rule_lacks_a_gradient_has_no_flops() -> None:
+    @rule("torch.nn.Linear")
+    def only_input(input: Spec, out: Spec) -> Cost:
+        """The gradient of the weight is missing."""
+        return Cost(Work(macs=out.numel), {"input": Work(macs=out.numel)})
+
+    graph = capture(nn.Linear(8, 4), (X,), rules=[only_input])
+    (call,) = graph.calls()
+    assert call.target == "torch.nn.modules.linear.Linear"
+    assert "flops" not in graph.nodes[call.name]
 
 
 def test_an_edge_lists_every_tensor_that_is_read() -> None:
@@ -115,6 +134,29 @@ def test_a_checkpointed_region_is_one_region() -> None:
 
 
 class TestErrors:
+    @pytest.mark.parametrize("training", [True, False])
+    def test_training_that_differs_from_that_of_the_capture(self, training: bool) -> None:
+        model, x = MODELS["a perceptron"]
+        graph = capture(model, (x,), training=training)
+        with pytest.raises(UsageError, match=f"captured with training={training}"):
+            analyze(graph, training=not training)
+
+    def test_a_pass_that_returns_no_graph(self) -> None:
+        def forgets(graph: OpGraph) -> OpGraph:
+            return None  # type: ignore[return-value]
+
+        model, x = MODELS["a perceptron"]
+        with pytest.raises(UsageError, match="the pass forgets returned NoneType"):
+            capture(model, (x,), passes=[forgets])
+
+    def test_a_pass_that_raises(self) -> None:
+        def fails(graph: OpGraph) -> OpGraph:
+            raise KeyError("no such node")
+
+        model, x = MODELS["a perceptron"]
+        with pytest.raises(UsageError, match="the pass fails raised KeyError: 'no such node'"):
+            capture(model, (x,), passes=[fails])
+
     def test_a_graph_with_inputs(self) -> None:
         model, x = MODELS["a perceptron"]
         with pytest.raises(UsageError, match="has its inputs already"):
