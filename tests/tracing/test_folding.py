@@ -568,3 +568,31 @@ def test_the_model_is_what_it_was() -> None:
     for module, attributes, items in before:
         assert vars(module) is attributes
         assert [(name, id(each)) for name, each in items] == [(name, id(each)) for name, each in attributes.items()]
+
+
+class ReadsItsClass(Block):
+    """A block that branches on an attribute of its class, which the model around it writes between blocks."""
+
+    depth = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) if ReadsItsClass.depth < 2 else x.sin()
+
+
+class WritesBetweenBlocks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(ReadsItsClass() for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ReadsItsClass.depth = 0
+        for block in self.blocks:
+            x = block(x)
+            ReadsItsClass.depth += 1
+        return x
+
+
+def test_blocks_that_read_a_class_attribute_which_is_written_between_them() -> None:
+    folded, unfolded = both(WritesBetweenBlocks(), torch.zeros(8, 8))
+    assert folded.by_operator() == unfolded.by_operator()
+    assert folded.by_operator()["sin"] == 2 * 64

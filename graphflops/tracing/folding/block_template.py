@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from graphflops.tracing.folding.identical_blocks import Block
+from graphflops.tracing.folding.module_snapshot import Snapshot
 from graphflops.tracing.folding.own_parts import Parts
 from graphflops.tracing.folding.shared_objects import is_same
 from graphflops.tracing.recording.checkpoints import CheckpointedRegion
@@ -25,6 +26,8 @@ class BlockTemplate:
     """of its call"""
     reads: list[tuple[int, str, Any]] = field(default_factory=list)
     """the attributes that it read: the number of the module, the name and the value"""
+    shared_state: Snapshot = ()
+    """classes, globals and plain objects, which somebody else may write to before a block repeats it"""
     graph: TemplateGraph | None = None
     parts: Parts | None = None
     """its reads and writes of the objects among its inputs"""

@@ -151,6 +151,7 @@ class Folding:
                 or template.key != call.key
                 or not template.is_alone
                 or not template.same_reads(attributes)
+                or not is_unmodified(template.shared_state)
                 or not (graph.line is None or graph.line == self._line())
             ):
                 continue
@@ -242,6 +243,7 @@ class Folding:
         is_valid = still_valid and not keeps_module and state_around(tracer, call) == state and is_unmodified(modules)
         if not is_valid:
             return result
+        template.shared_state = [pair for pair in modules if not isinstance(pair[0], nn.Module)]
         template.calls = template.region.calls if template.region else 0
         tensors = call.tensors
         if template.parts is not None:
