@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from graphflops.analysis.costing import OpCosts, call_arguments, error_context
 from graphflops.analysis.updates import Update, Updates
 from graphflops.core.costs import ZERO, Cost, Work, covers
-from graphflops.core.entries import PHASES, Entries, Entry, Formula, Phase, PhaseWork, Range, lazy
+from graphflops.core.entries import PHASES, Entries, Entry, Formula, Phase, PhaseWork, lazy
 from graphflops.core.renaming import Renaming
 from graphflops.core.sizes import Spec
 from graphflops.graph.op import Op
@@ -151,7 +151,7 @@ def _call_entries(
             nbytes=op.nbytes,
             operands={operand.name: _shape(operand.spec) for operand in op.operands},
             outputs=tuple(map(_shape, op.outputs)),
-            useful=_phases(op, part.useful, recompute) if part.useful else {},
+            useful=_useful(op, part, recompute),
             flags=tuple(name for name, value in op.arguments.items() if value is True),
             rate="by its rule" if part.full else "",
             ranges=_ranges(op, part, recompute),
@@ -159,16 +159,17 @@ def _call_entries(
         )
 
 
-def _ranges(op: Op, cost: Cost, recompute: _Recompute) -> dict[Range, PhaseWork]:
+def _ranges(op: Op, cost: Cost, recompute: _Recompute) -> dict[Any, PhaseWork]:
     """Return the work at full rate and at the bounds, where the rule has a rate."""
-    variants: dict[Range, Cost | None] = {"full": cost.full, "lower": cost.lower, "upper": cost.upper}
     return {
-        name: PhaseWork(
-            _phases(op, variant, recompute), _phases(op, variant.useful, recompute) if variant.useful else {}
-        )
-        for name, variant in variants.items()
-        if variant is not None
+        name: PhaseWork(_phases(op, variant, recompute), _useful(op, variant, recompute))
+        for name, variant in cost.variants().items()
+        if name != "useful"
     }
+
+
+def _useful(op: Op, cost: Cost, recompute: _Recompute) -> dict[Phase, Work]:
+    return _phases(op, cost.useful, recompute) if cost.useful else {}
 
 
 def _formula_of_part(formula: Formula, name: str) -> Formula:

@@ -73,8 +73,7 @@ class Work:
 WORK_CLASSES = tuple(field.name for field in fields(Work))
 _ZEROS = (0,) * len(WORK_CLASSES)
 ZERO = Work()
-_RANGES = ("full", "lower", "upper")
-_UNSET: dict[str, Any] = dict.fromkeys(_RANGES)
+_UNSET: dict[str, Any] = dict.fromkeys(("full", "lower", "upper"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,19 +142,7 @@ class Cost:
 
     def parallel(self, times: Size) -> Cost:
         """Cost of ``times`` independent calls: the work scales, the span stays."""
-        variants: dict[str, Any] = {
-            name: None if cost is None else cost.parallel(times) for name, cost in self._variants().items()
-        }
-        return Cost(
-            self.forward * times,
-            {key: work * times for key, work in self.grads.items()},
-            self.recompute * times,
-            {name: part.parallel(times) for name, part in self.parts.items()},
-            self.span,
-            self.backward_span,
-            dtype=self.dtype,
-            **variants,
-        )
+        return self.map(lambda work: work * times)
 
     def scaled_by(self, rate: Rate | Fraction | float | str | tuple[Any, ...]) -> Cost:
         """Average cost of a call that runs at a rate, such as ``Fraction(3, 8)`` of the steps.
@@ -183,18 +170,24 @@ class Cost:
         def scale(work: Work) -> Work:
             return Work(*(_require_integer(count) * rate.numerator // rate.denominator for count in work.counts()))
 
-        return replace(
-            self,
-            forward=scale(self.forward),
-            grads={key: scale(work) for key, work in self.grads.items()},
-            recompute=scale(self.recompute),
-            parts={name: part._scaled(rate) for name, part in self.parts.items()},
-            useful=None if self.useful is None else self.useful._scaled(rate),
-            **_UNSET,
+        return replace(self, **_UNSET).map(scale)
+
+    def map(self, of_work: Callable[[Work], Work], of_span: Callable[[Any], Any] = lambda span: span) -> Cost:
+        """The cost with a function applied to every Work and one to every span, in its parts and variants too."""
+        return Cost(
+            of_work(self.forward),
+            {key: of_work(work) for key, work in self.grads.items()},
+            of_work(self.recompute),
+            {name: part.map(of_work, of_span) for name, part in self.parts.items()},
+            of_span(self.span),
+            of_span(self.backward_span),
+            dtype=self.dtype,
+            **{name: cost.map(of_work, of_span) for name, cost in self.variants().items()},
         )
 
-    def _variants(self) -> dict[str, Cost | None]:
-        return {name: getattr(self, name) for name in ("useful", *_RANGES)}
+    def variants(self) -> dict[str, Any]:
+        """Those of ``useful``, ``full``, ``lower`` and ``upper`` that are given, by name."""
+        return {name: cost for name in ("useful", *_UNSET) if (cost := getattr(self, name)) is not None}
 
     def _combine(self, other: Cost, join: Callable[[Size, Size], Size]) -> Cost:
         """Sum of two costs; ``join`` combines the spans, if both are given or one cost has no work."""
@@ -209,10 +202,9 @@ class Cost:
                 return left
             return None if left is None or right is None else join(left, right)
 
-        others = other._variants()
         variants: dict[str, Any] = {
-            name: (cost or self)._combine(others[name] or other, join) if cost or others[name] else None
-            for name, cost in self._variants().items()
+            name: (getattr(self, name) or self)._combine(getattr(other, name) or other, join)
+            for name in {**self.variants(), **other.variants()}
         }
         return Cost(
             self.forward + other.forward,

@@ -28,11 +28,7 @@ def exact_cost(cost: Cost, symbols: Collection[Any] = ()) -> Cost:
     """
     _check(isinstance(cost, Cost), "a Cost", cost)
     grads = {_name(key, "a gradient"): _work(work, f"gradient of {key}", symbols) for key, work in cost.grads.items()}
-    variants: dict[str, Any] = {
-        name: exact_cost(variant, symbols)
-        for name in ("useful", "full", "lower", "upper")
-        if (variant := getattr(cost, name)) is not None
-    }
+    variants: dict[str, Any] = {name: exact_cost(variant, symbols) for name, variant in cost.variants().items()}
     parts = {_name(name, "a part"): exact_cost(part, symbols) for name, part in cost.parts.items()}
     spans: dict[str, Any] = {
         name: exact_count(value, name, symbols)

@@ -82,20 +82,10 @@ def symbolic_example(rule: Rule) -> tuple[Formula, dict[str, str]] | None:
 def _substitute(cost: Cost, replacements: list[tuple[Any, Any]]) -> Cost:
     """The same cost with expressions replaced, such as the product of all sizes of x by ``x.numel``."""
 
-    def in_count(count: Size) -> Size:
+    def in_count(count: Any) -> Any:
         return count.subs(replacements) if hasattr(count, "subs") else count
 
-    def in_work(work: Work) -> Work:
-        return Work(*map(in_count, work.counts()))
-
-    return Cost(
-        in_work(cost.forward),
-        {key: in_work(work) for key, work in cost.grads.items()},
-        in_work(cost.recompute),
-        {name: _substitute(part, replacements) for name, part in cost.parts.items()},
-        None if cost.span is None else in_count(cost.span),
-        None if cost.backward_span is None else in_count(cost.backward_span),
-    )
+    return cost.map(lambda work: Work(*map(in_count, work.counts())), in_count)
 
 
 def formula(rule: Rule, arguments: Mapping[str, Any]) -> Formula:
