@@ -157,13 +157,7 @@ def mul(self: Any, other: Any, out: Spec) -> Cost:
         multiplications(n, out) if _is_complex(operand) else additions(n, out) for operand in (self, other)
     )
     product = by_other if _is_complex(self) else additions(n, out)
-    return Cost(
-        product,
-        {
-            "self": by_other + sum_to_size(out, self),
-            "other": by_self + sum_to_size(out, other),
-        },
-    )
+    return Cost(product, {"self": by_other + sum_to_size(out, self), "other": by_self + sum_to_size(out, other)})
 
 
 @rule(aten.div)
@@ -183,13 +177,7 @@ def div(self: Any, other: Any, out: Spec, rounding_mode: str | None = None) -> C
         quotient, other_grad = Work(elementwise=9 * n, division=2 * n), Work(elementwise=26 * n, division=4 * n)
     else:
         quotient, other_grad = Work(division=2 * n), Work(elementwise=8 * n, division=4 * n)
-    return Cost(
-        quotient,
-        {
-            "self": quotient + sum_to_size(out, self),
-            "other": other_grad + sum_to_size(out, other),
-        },
-    )
+    return Cost(quotient, {"self": quotient + sum_to_size(out, self), "other": other_grad + sum_to_size(out, other)})
 
 
 @rule(aten.remainder, aten.fmod)
@@ -224,10 +212,10 @@ def pow_(self: Any, exponent: Any, out: Spec) -> Cost:
     if out.is_complex:
         scaled = SCALED if isinstance(exponent, (int, float)) else PRODUCT
         grads = {
-            "self": n * (PRODUCT + scaled + _power_of_complex(exponent, minus=1)) + sum_to_size(out, self),
+            "self": n * (PRODUCT + scaled + _power(exponent, minus=1, is_complex=True)) + sum_to_size(out, self),
             "exponent": n * (2 * PRODUCT + LOGARITHM) + sum_to_size(out, exponent),
         }
-        return Cost(n * _power_of_complex(exponent), grads)
+        return Cost(n * _power(exponent, is_complex=True), grads)
     if not out.is_floating:
         return Cost(Work(integer=n * sum(_power(exponent).counts())))
     grads = {
@@ -280,34 +268,23 @@ def maximum(self: Spec, other: Spec, out: Spec) -> Cost:
     PyTorch shares the gradient where both are the same, two comparisons and a division more; that is left out.
     """
     chosen = Work(elementwise=2 * out.numel)
-    return Cost(
-        additions(out.numel, out),
-        {"self": chosen + sum_to_size(out, self), "other": chosen + sum_to_size(out, other)},
-    )
+    grads = {"self": chosen + sum_to_size(out, self), "other": chosen + sum_to_size(out, other)}
+    return Cost(additions(out.numel, out), grads)
 
 
 @rule("aten.where.self")
 def where(out: Spec, self: Any = None, other: Any = None) -> Cost:
     """One selection an element, and one for each gradient."""
     chosen = additions(out.numel, out)
-    return Cost(
-        chosen,
-        {
-            "self": chosen + sum_to_size(out, self),
-            "other": chosen + sum_to_size(out, other),
-            "condition": ZERO,
-        },
-    )
+    grads = {"self": chosen + sum_to_size(out, self), "other": chosen + sum_to_size(out, other), "condition": ZERO}
+    return Cost(chosen, grads)
 
 
 @rule(aten.masked_fill, aten.tril, aten.triu)
 def masked_fill(self: Spec, out: Spec, value: Any = None) -> Cost:
     """One selection an element, and one for each gradient."""
     chosen = additions(out.numel, out)
-    return Cost(
-        chosen,
-        {"self": chosen + sum_to_size(out, self), "value": chosen + sum_to_size(out, value)},
-    )
+    return Cost(chosen, {"self": chosen + sum_to_size(out, self), "value": chosen + sum_to_size(out, value)})
 
 
 @rule(aten.addcmul)
@@ -367,26 +344,15 @@ def _is_complex(factor: Any) -> bool:
     return factor.is_complex if isinstance(factor, Spec) else isinstance(factor, complex)
 
 
-def _power(exponent: Any, minus: int = 0) -> Work:
+def _power(exponent: Any, minus: int = 0, *, is_complex: bool = False) -> Work:
     e = exponent - minus if isinstance(exponent, (int, float)) else None
     if e in (0, 1):
         return ZERO
     if e in (2, 3):
-        return (int(e) - 1) * ONE
+        return (int(e) - 1) * (PRODUCT if is_complex else ONE)
     if e in (0.5, -0.5, -1):
-        return DIVIDE
-    return CURVE
-
-
-def _power_of_complex(exponent: Any, minus: int = 0) -> Work:
-    e = exponent - minus if isinstance(exponent, (int, float)) else None
-    if e in (0, 1):
-        return ZERO
-    if e in (2, 3):
-        return (int(e) - 1) * PRODUCT
-    if e in (0.5, -0.5, -1):
-        return {0.5: ROOT, -0.5: ROOT + INVERSE_OF, -1: INVERSE_OF}[e]
-    return LOGARITHM + PRODUCT + EXPONENTIAL
+        return {0.5: ROOT, -0.5: ROOT + INVERSE_OF, -1: INVERSE_OF}[e] if is_complex else DIVIDE
+    return LOGARITHM + PRODUCT + EXPONENTIAL if is_complex else CURVE
 
 
 @rule(aten.xlogy)

@@ -60,14 +60,7 @@ def addmm(self: Spec, mat1: Spec, mat2: Spec, out: Spec, alpha: float = 1, beta:
     A factor α or β that is not 1 is one multiplication an element of what it multiplies, forward and backward.
     """
     macs = multiply_adds(_met(mat1, mat2), out)
-    return Cost(
-        macs + _scale(out, alpha) + _scale(out, beta),
-        {
-            "mat1": macs + _scale(mat1, alpha),
-            "mat2": macs + _scale(mat2, alpha),
-            "self": _scale(out, beta) + _bias(self, out),
-        },
-    )
+    return _added(self, out, alpha, beta, macs, mat1=(mat1, macs), mat2=(mat2, macs))
 
 
 @rule(aten._sparse_addmm)
@@ -80,49 +73,29 @@ def sparse_addmm(mat1: Spec, mat2: Spec, out: Spec) -> Cost:
 @rule(aten.baddbmm)
 def baddbmm(self: Spec, batch1: Spec, batch2: Spec, out: Spec, alpha: float = 1, beta: float = 1) -> Cost:
     """As addmm, for each of the batch."""
-    products = addmm(self, batch1, batch2, out, alpha, beta)
-    return Cost(
-        products.forward,
-        {"batch1": products.grads["mat1"], "batch2": products.grads["mat2"], "self": products.grads["self"]},
-    )
+    macs = multiply_adds(_met(batch1, batch2), out)
+    return _added(self, out, alpha, beta, macs, batch1=(batch1, macs), batch2=(batch2, macs))
 
 
 @rule(aten.addmv)
 def addmv(self: Spec, mat: Spec, vec: Spec, out: Spec, alpha: float = 1, beta: float = 1) -> Cost:
     """β·c + α·A·v, as addmm; dA is one multiplication an element, as in mv."""
     macs = multiply_adds(mat.numel, mat)
-    return Cost(
-        macs + _scale(out, alpha) + _scale(out, beta),
-        {
-            "mat": multiplications(mat.numel, mat) + _scale(mat, alpha),
-            "vec": macs + _scale(vec, alpha),
-            "self": _scale(out, beta) + _bias(self, out),
-        },
-    )
+    return _added(self, out, alpha, beta, macs, mat=(mat, multiplications(mat.numel, mat)), vec=(vec, macs))
 
 
 @rule(aten.outer, aten.ger)
 def outer(self: Spec, vec2: Spec, out: Spec) -> Cost:
     """a·bᵀ: one multiplication an element forward, and for each gradient, which is then summed over the other index."""
     product = multiplications(out.numel, out)
-    return Cost(
-        product,
-        {"self": product + sum_to_size(out, self), "vec2": product + sum_to_size(out, vec2)},
-    )
+    return Cost(product, {"self": product + sum_to_size(out, self), "vec2": product + sum_to_size(out, vec2)})
 
 
 @rule(aten.addbmm)
 def addbmm(self: Spec, batch1: Spec, batch2: Spec, out: Spec, alpha: float = 1, beta: float = 1) -> Cost:
     """β·C + α·Σ A·B over the batch, as addmm: the batch is one more index to sum over."""
     macs = multiply_adds(batch1.numel * batch2.shape[-1], out)
-    return Cost(
-        macs + _scale(out, alpha) + _scale(out, beta),
-        {
-            "batch1": macs + _scale(batch1, alpha),
-            "batch2": macs + _scale(batch2, alpha),
-            "self": _scale(out, beta) + _bias(self, out),
-        },
-    )
+    return _added(self, out, alpha, beta, macs, batch1=(batch1, macs), batch2=(batch2, macs))
 
 
 @rule(aten.addr)
@@ -133,14 +106,7 @@ def addr(self: Spec, vec1: Spec, vec2: Spec, out: Spec, alpha: float = 1, beta: 
     """
     macs = multiply_adds(out.numel, out)
     product = multiplications(out.numel, out) + additions(out.numel, out)
-    return Cost(
-        product + _scale(out, alpha) + _scale(out, beta),
-        {
-            "vec1": macs + _scale(vec1, alpha),
-            "vec2": macs + _scale(vec2, alpha),
-            "self": _scale(out, beta) + _bias(self, out),
-        },
-    )
+    return _added(self, out, alpha, beta, product, vec1=(vec1, macs), vec2=(vec2, macs))
 
 
 @rule(aten._int_mm)
@@ -235,6 +201,13 @@ def _met(left: Spec, right: Spec) -> Size:
     if right.nnz is not None:
         return left.shape[-2] * right.nnz
     return left.effective_numel * right.shape[-1]
+
+
+def _added(self: Spec, out: Spec, alpha: float, beta: float, product: Work, **factors: tuple[Spec, Work]) -> Cost:
+    """β·self + α·product, whose factors are given with the work of their gradients at α = 1."""
+    grads = {name: work + _scale(factor, alpha) for name, (factor, work) in factors.items()}
+    grads["self"] = _scale(out, beta) + _bias(self, out)
+    return Cost(product + _scale(out, alpha) + _scale(out, beta), grads)
 
 
 def _bias(addend: Spec, out: Spec) -> Work:

@@ -9,27 +9,18 @@ from graphflops.rules.rule import rule
 from graphflops.rules.templates import additions, free, gradient
 
 
-@rule(aten.max_pool2d_with_indices)
+@rule(aten.max_pool2d_with_indices, aten.fractional_max_pool2d)
 def max_pool2d(self: Spec, kernel_size: Sizes, out: tuple[Spec, ...]) -> Cost:
-    """K comparisons an element of the output; backward each gradient is added to where its maximum came from."""
+    """K comparisons an element of the output; backward each gradient is added to where its maximum came from.
+
+    Of fractional pooling, where the windows lie is drawn at random, once for all elements of a row.
+    """
     return _maximum(self, out[0], _window(kernel_size, 2))
 
 
-@rule(aten.max_pool3d_with_indices)
+@rule(aten.max_pool3d_with_indices, aten.fractional_max_pool3d)
 def max_pool3d(self: Spec, kernel_size: Sizes, out: tuple[Spec, ...]) -> Cost:
     """As ``max_pool2d``."""
-    return _maximum(self, out[0], _window(kernel_size, 3))
-
-
-@rule(aten.fractional_max_pool2d)
-def fractional_max_pool2d(self: Spec, kernel_size: Sizes, out: tuple[Spec, ...]) -> Cost:
-    """As ``max_pool2d``; where the windows lie is drawn at random, once for all elements of a row."""
-    return _maximum(self, out[0], _window(kernel_size, 2))
-
-
-@rule(aten.fractional_max_pool3d)
-def fractional_max_pool3d(self: Spec, kernel_size: Sizes, out: tuple[Spec, ...]) -> Cost:
-    """As ``fractional_max_pool2d``."""
     return _maximum(self, out[0], _window(kernel_size, 3))
 
 

@@ -38,13 +38,6 @@ __all__ = [
     "TransformerLM",
 ]
 
-BASELINE_CONFIG: ResNetBKConfig
-STEP2_CONFIG: ResNetBKConfig
-STEP4_CONFIG: ResNetBKConfig
-STEP5_CONFIG: ResNetBKConfig
-STEP6_CONFIG: ResNetBKConfig
-FULL_CONFIG: ResNetBKConfig
-
 
 def __getattr__(name: str) -> ResNetBKConfig:
     # A new config per lookup; see configuration.__getattr__.

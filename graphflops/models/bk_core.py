@@ -8,6 +8,7 @@ eigenvalue of H, G = diag((H − zI)⁻¹) follows from two recursions over mino
     G_ii = θ_{i−1} φ_{i+1} / θ_N
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -136,20 +137,13 @@ def bk_core_single(
     return torch.view_as_real(resolvent_diagonal(diagonal, lower, upper, complex(z_real, z_imag), torch.complex64))
 
 
-@bk_core.register_fake
-def _features_like(
-    diagonal: Tensor, lower: Tensor, upper: Tensor, z_real: float, z_imag: float, grad_blend: float
-) -> Tensor:
+def _features_like(dtype: torch.dtype, diagonal: Tensor, lower: Tensor, upper: Tensor, *_: float) -> Tensor:
     _check_shapes(diagonal, lower, upper)
-    return diagonal.new_empty((*diagonal.shape, 2), dtype=torch.float64)
+    return diagonal.new_empty((*diagonal.shape, 2), dtype=dtype)
 
 
-@bk_core_single.register_fake
-def _single_features_like(
-    diagonal: Tensor, lower: Tensor, upper: Tensor, z_real: float, z_imag: float, grad_blend: float
-) -> Tensor:
-    _check_shapes(diagonal, lower, upper)
-    return diagonal.new_empty((*diagonal.shape, 2), dtype=torch.float32)
+bk_core.register_fake(partial(_features_like, torch.float64))
+bk_core_single.register_fake(partial(_features_like, torch.float32))
 
 
 def keep_features(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -181,14 +181,6 @@ def without_options(config: ResNetBKConfig) -> ResNetBKConfig:
     return replace(config, **flags)
 
 
-BASELINE_CONFIG: ResNetBKConfig
-STEP2_CONFIG: ResNetBKConfig
-STEP4_CONFIG: ResNetBKConfig
-STEP5_CONFIG: ResNetBKConfig
-STEP6_CONFIG: ResNetBKConfig
-FULL_CONFIG: ResNetBKConfig
-
-
 def __getattr__(name: str) -> ResNetBKConfig:
     # Configs are mutable, so each lookup returns a new one:
     # `config = BASELINE_CONFIG; config.d_model = 32` does not change the preset for other code.

@@ -7,7 +7,7 @@ formulas in B, N, D, … that do not use the graph. The page is written only if 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -19,6 +19,7 @@ from graphflops.core.entries import Entry
 from graphflops.core.errors import GraphflopsError
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
 from graphflops.report.conventions import CONVENTIONS, EXACT, STANDARD, Convention
+from graphflops.report.conventions.expressions import CountExpression
 from graphflops.report.files import write_atomic
 from graphflops.report.report import Report
 
@@ -29,98 +30,47 @@ PUBLISHED = {128: "48.9", 256: "97.8", 512: "202.0", 1024: "410.2", 2048: "826.6
 
 
 @dataclass(frozen=True)
-class HandSizes:
-    """The sizes in the formulas of the hand count."""
-
-    B: int
-    N: int
-    D: int
-    V: int
-    E: int
-    K: int
-    L: int
-
-
-@dataclass(frozen=True)
 class HandCount:
     """A line of the published hand count, and the entries of a report that it covers."""
 
     name: str
-    forward: Callable[[HandSizes], int]
-    backward: Callable[[HandSizes], int]
-    formulas: tuple[str, str]
+    forward: str
+    """FLOPs, as an expression of the sizes B, N, D, V, E and K"""
+    backward: str
+    """the same, which may also name ``forward``"""
     entries: tuple[tuple[str, str, str], ...]
     """(path, operator, phase) patterns; phase is forward, backward or ``*``"""
     per_layer: bool = True
+
+    def values(self, sizes: Mapping[str, int]) -> tuple[int, int]:
+        """FLOPs forward and backward, of one layer."""
+        forward = CountExpression(self.forward)(sizes)
+        return forward, CountExpression(self.backward)({**sizes, "forward": forward})
+
+    def formulas(self) -> tuple[str, ...]:
+        """Both expressions, as they are printed."""
+        return tuple(
+            text.replace("*forward", " × forward").replace("D*D", "D²").replace("*", "·")
+            for text in (self.forward, self.backward)
+        )
 
 
 HAND_COUNT = (
     HandCount(
         "embedding (token + position added)",
-        lambda s: s.B * s.N * s.D,
-        lambda s: s.B * s.N * s.D,
-        ("B·N·D", "B·N·D"),
+        "B*N*D",
+        "B*N*D",
         (("embedding", "add", "forward"), ("embedding.token", "embedding", "backward")),
         per_layer=False,
     ),
-    HandCount(
-        "layer norm",
-        lambda s: 5 * s.B * s.N * s.D,
-        lambda s: 5 * s.B * s.N * s.D,
-        ("5·B·N·D", "5·B·N·D"),
-        (("blocks.*.layer_norm", "layer_norm", "*"),),
-    ),
-    HandCount(
-        "MoE: gate",
-        lambda s: 2 * s.B * s.N * s.D * s.E,
-        lambda s: 4 * s.B * s.N * s.D * s.E,
-        ("2·B·N·D·E", "2 × forward"),
-        (("blocks.*.moe_ffn.gate", "gate", "*"),),
-    ),
-    HandCount(
-        "MoE: softmax",
-        lambda s: 3 * s.B * s.N * s.E,
-        lambda s: 6 * s.B * s.N * s.E,
-        ("3·B·N·E", "2 × forward"),
-        (("blocks.*.moe_ffn", "softmax", "*"),),
-    ),
-    HandCount(
-        "MoE: experts",
-        lambda s: s.B * s.N * s.K * (8 * s.D**2 + 2 * s.D),
-        lambda s: 2 * s.B * s.N * s.K * (8 * s.D**2 + 2 * s.D),
-        ("B·N·K·(8·D² + 2·D)", "2 × forward"),
-        (("blocks.*.moe_ffn.experts", "experts", "*"),),
-    ),
-    HandCount(
-        "BK-Core",
-        lambda s: 34 * s.B * s.N,
-        lambda s: 26 * s.B * s.N,
-        ("34·B·N", "26·B·N"),
-        (("blocks.*.bk_core", "bk_core", "*"),),
-    ),
-    HandCount(
-        "output projection",
-        lambda s: 2 * s.B * s.N * 2 * s.D,
-        lambda s: 4 * s.B * s.N * 2 * s.D,
-        ("2·B·N·2·D", "2 × forward"),
-        (("blocks.*.output_proj", "linear", "*"),),
-    ),
-    HandCount(
-        "final layer norm",
-        lambda s: 5 * s.B * s.N * s.D,
-        lambda s: 5 * s.B * s.N * s.D,
-        ("5·B·N·D", "5·B·N·D"),
-        (("final_layernorm", "layer_norm", "*"),),
-        per_layer=False,
-    ),
-    HandCount(
-        "LM head",
-        lambda s: 2 * s.B * s.N * s.D * s.V,
-        lambda s: 4 * s.B * s.N * s.D * s.V,
-        ("2·B·N·D·V", "2 × forward"),
-        (("lm_head", "linear", "*"),),
-        per_layer=False,
-    ),
+    HandCount("layer norm", "5*B*N*D", "5*B*N*D", (("blocks.*.layer_norm", "layer_norm", "*"),)),
+    HandCount("MoE: gate", "2*B*N*D*E", "2*forward", (("blocks.*.moe_ffn.gate", "gate", "*"),)),
+    HandCount("MoE: softmax", "3*B*N*E", "2*forward", (("blocks.*.moe_ffn", "softmax", "*"),)),
+    HandCount("MoE: experts", "B*N*K*(8*D*D + 2*D)", "2*forward", (("blocks.*.moe_ffn.experts", "experts", "*"),)),
+    HandCount("BK-Core", "34*B*N", "26*B*N", (("blocks.*.bk_core", "bk_core", "*"),)),
+    HandCount("output projection", "2*B*N*2*D", "2*forward", (("blocks.*.output_proj", "linear", "*"),)),
+    HandCount("final layer norm", "5*B*N*D", "5*B*N*D", (("final_layernorm", "layer_norm", "*"),), per_layer=False),
+    HandCount("LM head", "2*B*N*D*V", "2*forward", (("lm_head", "linear", "*"),), per_layer=False),
 )
 
 REASONS = {
@@ -178,19 +128,14 @@ def reconcile(
         GraphflopsError: a component differs from the hand count.
     """
     report = resnet_bk_report(config, batch)
-    sizes = HandSizes(
-        B=batch,
-        N=config.n_seq,
-        D=config.d_model,
-        V=config.vocab_size,
-        E=config.num_experts,
-        K=config.top_k,
-        L=config.n_layers,
-    )
+    sizes = {
+        "B": batch, "N": config.n_seq, "D": config.d_model, "V": config.vocab_size, "E": config.num_experts,
+        "K": config.top_k,
+    }  # fmt: skip
     hand = []
     for line in HAND_COUNT:
-        times = sizes.L if line.per_layer else 1
-        forward, backward = times * line.forward(sizes), times * line.backward(sizes)
+        times = config.n_layers if line.per_layer else 1
+        forward, backward = (times * flops for flops in line.values(sizes))
         for phase, expected in (("forward", forward), ("backward", backward)):
             work = sum(
                 (_comparable_work(entry, phase) for entry in report.entries if _covers(line, entry, phase)), ZERO
@@ -280,7 +225,7 @@ def page(config: ResNetBKConfig | None = None) -> str:
     for line, forward, backward in hand:
         times = config.n_layers if line.per_layer else 1
         note = f" (each of {times} layers)" if line.per_layer else ""
-        values = zip(line.formulas, (forward, backward), strict=True)
+        values = zip(line.formulas(), (forward, backward), strict=True)
         lines.append(
             f"| {line.name}{note} | " + " | ".join(f"{text} | {flops // times:,}" for text, flops in values) + " |"
         )

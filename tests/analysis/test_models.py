@@ -9,7 +9,7 @@ from torch.nn import functional as F
 import graphflops
 from graphflops import Law, LawError, analyze, multiples
 from graphflops.models import ConfigurableResNetBK, MambaLM, ResNetBKConfig, TransformerLM
-from graphflops.models.reconciliation import HAND_COUNT, HandSizes
+from graphflops.models.reconciliation import HAND_COUNT, HandCount
 
 Made = tuple[nn.Module, tuple[Tensor, ...]]
 B, N, D, V, E, K, L, H, S = sympy.symbols("B N D V E K L H S", integer=True, positive=True)
@@ -33,17 +33,19 @@ class TestResNetBK:
         return sympy.expand(sum(law.sum_of(phase, chosen).as_sympy() for phase in phases))  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("line", HAND_COUNT, ids=lambda each: each.name)
-    def test_the_published_hand_count_comes_out(self, resnet_bk_law: Law, line: object) -> None:
+    def test_the_published_hand_count_comes_out(self, resnet_bk_law: Law, line: HandCount) -> None:
         """Part by part, in all seven sizes, for all layers: 34·B·N of BK-Core a layer, and the others."""
-        sizes = HandSizes(B=B, N=N, D=D, V=V, E=E, K=K, L=L)
+        sizes = {"B": B, "N": N, "D": D, "V": V, "E": E, "K": K}
+        forward = sympy.sympify(line.forward, sizes)
+        backward = sympy.sympify(line.backward, {**sizes, "forward": forward})
         times = L if line.per_layer else 1
-        for by_hand, phases in ((line.forward, {"forward"}), (line.backward, {"dgrad", "wgrad"})):
+        for by_hand, phases in ((forward, {"forward"}), (backward, {"dgrad", "wgrad"})):
             found = 0
             for path, what, phase in line.entries:
                 if phase in ("*", "forward" if phases == {"forward"} else "backward"):
                     place = path.removeprefix("blocks.*.")
                     found += self.of(resnet_bk_law, place, what, *phases)
-            assert sympy.expand(found - times * by_hand(sizes)) == 0
+            assert sympy.expand(found - times * by_hand) == 0
 
     def test_few_traces_suffice_and_are_printed(self, resnet_bk_law: Law) -> None:
         assert resnet_bk_law.traces < 50
