@@ -61,31 +61,31 @@ mish = unary(  # x·t with t = tanh(log(1 + eˣ)); g·(t + x·σ·(1 − t²))
     note="PyTorch compares x to the threshold of softplus, and chooses.",
 )
 
-threshold_backward = derivative(aten.threshold_backward, of=threshold)
-hardtanh_backward = derivative(aten.hardtanh_backward, of=relu6)
-hardsigmoid_backward = derivative(aten.hardsigmoid_backward, of=hardsigmoid)
-hardshrink_backward = derivative(aten.hardshrink_backward, of=hardshrink, upstream="grad_out")
-softshrink_backward = derivative(aten.softshrink_backward, of=softshrink)
-leaky_relu_backward = derivative(aten.leaky_relu_backward, of=leaky_relu)
-rrelu_backward = derivative(aten.rrelu_with_noise_backward, of=rrelu)
+threshold_backward = derivative(aten.threshold_backward, function=threshold)
+hardtanh_backward = derivative(aten.hardtanh_backward, function=relu6)
+hardsigmoid_backward = derivative(aten.hardsigmoid_backward, function=hardsigmoid)
+hardshrink_backward = derivative(aten.hardshrink_backward, function=hardshrink, upstream="grad_out")
+softshrink_backward = derivative(aten.softshrink_backward, function=softshrink)
+leaky_relu_backward = derivative(aten.leaky_relu_backward, function=leaky_relu)
+rrelu_backward = derivative(aten.rrelu_with_noise_backward, function=rrelu)
 sigmoid_backward = derivative(  # G·g·(1 − 2·y), with G the gradient of the gradient
-    aten.sigmoid_backward, of=sigmoid, second=Work(elementwise=4), point="output"
+    aten.sigmoid_backward, function=sigmoid, second=Work(elementwise=4), point="output"
 )
-tanh_backward = derivative(aten.tanh_backward, of=tanh, second=Work(elementwise=3), point="output")  # −2·G·g·y
+tanh_backward = derivative(aten.tanh_backward, function=tanh, second=Work(elementwise=3), point="output")  # −2·G·g·y
 silu_backward = derivative(  # G·g·σ·(1 − σ)·(2 + x·(1 − 2·σ))
-    aten.silu_backward, of=silu, second=SIGMOID + Work(elementwise=9)
+    aten.silu_backward, function=silu, second=SIGMOID + Work(elementwise=9)
 )
 softplus_backward = derivative(  # G·g·β·σ·(1 − σ)
-    aten.softplus_backward, of=softplus, second=SIGMOID + Work(elementwise=5)
+    aten.softplus_backward, function=softplus, second=SIGMOID + Work(elementwise=5)
 )
 log_sigmoid_backward = derivative(  # G·g·σ·(σ − 1)
-    aten.log_sigmoid_backward, of=log_sigmoid, second=SIGMOID + Work(elementwise=4)
+    aten.log_sigmoid_backward, function=log_sigmoid, second=SIGMOID + Work(elementwise=4)
 )
 hardswish_backward = derivative(  # G·g/3 within the bounds
-    aten.hardswish_backward, of=hardswish, second=Work(elementwise=3, division=1)
+    aten.hardswish_backward, function=hardswish, second=Work(elementwise=3, division=1)
 )
 mish_backward = derivative(  # G·g·σ·(1 − t²)·(2 + x·(1 − σ − 2·t·σ))
-    aten.mish_backward, of=mish, second=SIGMOID + Work(elementwise=13, transcendental=3)
+    aten.mish_backward, function=mish, second=SIGMOID + Work(elementwise=13, transcendental=3)
 )
 
 

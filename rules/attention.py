@@ -37,7 +37,7 @@ def scaled_dot_product_attention(
     heads = prod(query.shape[:-2])
     useful = heads * _causal_pairs(queries, keys) if is_causal else _mask_nnz(attn_mask, heads * queries * keys)
 
-    def of(count: Size, positions: Size) -> Cost:
+    def attention_cost(count: Size, positions: Size) -> Cost:
         """Attention that has so many pairs of a query and a key, all heads together, and so many in its mask."""
         scores, weighted = Work(macs=count * query.shape[-1]), Work(macs=count * value.shape[-1])
         scaled = Work(elementwise=query.numel)
@@ -53,11 +53,13 @@ def scaled_dot_product_attention(
             "attn_mask": Work(accumulate=count - positions),
         }
         flash = scores + scaled + masked + count * Work(elementwise=1, transcendental=1)
-        again = flash if attention == "flash" else ZERO
-        return Cost(scores + scaled + masked + softmax + dropped + weighted, grads, again)
+        recompute = flash if attention == "flash" else ZERO
+        return Cost(scores + scaled + masked + softmax + dropped + weighted, grads, recompute)
 
-    dense = of(heads * queries * keys, 0 if attn_mask is None else attn_mask.numel)
-    return dense if useful is None else replace(dense, useful=of(useful, (attn_mask and attn_mask.nnz) or 0))
+    dense = attention_cost(heads * queries * keys, 0 if attn_mask is None else attn_mask.numel)
+    return (
+        dense if useful is None else replace(dense, useful=attention_cost(useful, (attn_mask and attn_mask.nnz) or 0))
+    )
 
 
 @rule(aten._scaled_dot_product_flash_attention_for_cpu, aten._scaled_dot_product_flash_attention)
@@ -105,11 +107,11 @@ def attention_backward(
 ) -> Cost:
     """Backward of attention; flash attention recomputes the scores. No double backward."""
 
-    def taken(attended: Cost) -> Cost:
+    def backward_cost(attended: Cost) -> Cost:
         return Cost(gradient(attended, "query", "key", "value") + attended.recompute)
 
-    whole = scaled_dot_product_attention(query, key, value, grad_out, attention, attn_mask, dropout_p, is_causal)
-    return replace(taken(whole), useful=None if whole.useful is None else taken(whole.useful))
+    attended = scaled_dot_product_attention(query, key, value, grad_out, attention, attn_mask, dropout_p, is_causal)
+    return replace(backward_cost(attended), useful=None if attended.useful is None else backward_cost(attended.useful))
 
 
 def _mask_nnz(mask: Spec | None, pairs: Size) -> Size | None:

@@ -96,7 +96,7 @@ angle = unary(  # g·(−im, re) / |z|²
 degrees = unary(aten.deg2rad, aten.rad2deg, forward=ONE, grad=ONE)
 logit = unary(aten.logit, forward=ONE + DIVIDE + CURVE, grad=2 * ONE + DIVIDE, note=BOUNDS)
 logit_backward = derivative(  # G·g·(2·x − 1) / (x·(1 − x))², with G the gradient of the gradient
-    aten.logit_backward, of=logit, second=6 * ONE + DIVIDE
+    aten.logit_backward, function=logit, second=6 * ONE + DIVIDE
 )
 
 comparisons = comparison(

@@ -148,10 +148,10 @@ def trilinear(
     """Σ a·b·c over what they share, the middle of nn.Bilinear, y = x₁ᵀ·W·x₂: a product and a multiply-add at each
     combination of indices, and so for each gradient.
     """
-    given = [(list(operand.shape), expand) for operand, expand in ((i1, expand1), (i2, expand2), (i3, expand3))]
+    shapes = [(list(operand.shape), expand) for operand, expand in ((i1, expand1), (i2, expand2), (i3, expand3))]
     points: Size = 1
     for axis in range(len(i1.shape) + len(expand1)):
-        sizes = [shape.pop(0) for shape, expand in given if axis not in expand]
+        sizes = [shape.pop(0) for shape, expand in shapes if axis not in expand]
         points = points * sizes[0]
     work = multiply_adds(points, out) + multiplications(points, out)
     return Cost(work, {"i1": work, "i2": work, "i3": work})

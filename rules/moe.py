@@ -96,13 +96,13 @@ def _expert(x: str, path: str, d: Size, visits: Size, num_experts: Size, bits: i
         return {"experts": Cost(2 * macs + active, grads)}
     inputs, hidden = dequantize_work(visits * d, visits), dequantize_work(visits * 2 * d, visits)
     up, down = (num_experts * dequantize_work(2 * d * d, rows) for rows in (2 * d, d))
-    again = {x: up, f"{first}.weight": inputs, _prefixed(x, path): down, f"{second}.weight": hidden}
+    factors = {x: up, f"{first}.weight": inputs, _prefixed(x, path): down, f"{second}.weight": hidden}
     integers = quantize_work(visits * d, visits) + quantize_work(visits * 2 * d, visits)
     integers += num_experts * (quantize_work(2 * d * d, 2 * d) + quantize_work(2 * d * d, d))
     # As by the operator quantized_linear, and a bias that is added after it.
     return {
         "experts": Cost(Work(integer=2 * visits * 4 * d * d), dtype=f"int{bits}"),
-        "quantize": Cost(integers + Work(elementwise=visits * 3 * d * 3), again),
+        "quantize": Cost(integers + Work(elementwise=visits * 3 * d * 3), factors),
         "straight_through": Cost(active, grads),
     }
 
@@ -114,5 +114,5 @@ def _dropout(x: str, path: str, d: Size, visits: Size, dropout: float) -> dict[s
 
 
 def _prefixed(x: str, path: str) -> str:
-    """Whatever lies below the hidden layer of an expert."""
+    """The operands below the hidden layer of an expert."""
     return f"{x}|{path}*.0.weight|{path}*.0.bias"

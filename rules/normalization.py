@@ -113,9 +113,9 @@ def batch_norm_backward(input: Spec, train: bool, output_mask: tuple[bool, ...],
 @rule(aten.batch_norm_backward, aten.cudnn_batch_norm_backward, aten.miopen_batch_norm_backward)
 def batch_norm_backward_on_device(input: Spec, grad_outputs: frozenset[int]) -> Cost:
     """Backward of ``batch_norm`` in training; double backward as of ``layer_norm_backward``."""
-    again = _norm_double_backward(input, grad_outputs)
-    upstream = {"grad_out|grad_output": again["grad_out"]}
-    return Cost(gradient(batch_norm(input, True), *_OPERANDS), again | upstream)
+    second = _norm_double_backward(input, grad_outputs)
+    upstream = {"grad_out|grad_output": second["grad_out"]}
+    return Cost(gradient(batch_norm(input, True), *_OPERANDS), second | upstream)
 
 
 def _norm_double_backward(input: Spec, grad_outputs: frozenset[int]) -> dict[str, Work]:

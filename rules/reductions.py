@@ -182,8 +182,8 @@ def euclidean_dist(x1: Spec, x2: Spec, out: Spec) -> Cost:
     n = out.numel
     forward = Work(macs=n * (x1.shape[-1] + 2), elementwise=3 * x1.numel + 2 * x2.numel + n, division=n)
     macs = Work(macs=n * x1.shape[-1], elementwise=n)
-    both = 2 * macs + Work(elementwise=2 * (x1.numel + x2.numel), division=n)
-    return Cost(forward, {"x1|x2": both})
+    shared = 2 * macs + Work(elementwise=2 * (x1.numel + x2.numel), division=n)
+    return Cost(forward, {"x1|x2": shared})
 
 
 @rule(aten._pdist_forward)
@@ -239,18 +239,18 @@ def index_reduce(self: Spec, source: Spec, reduce: str = "mean") -> Cost:
 
 def _combine(self: Spec, n: Size, source: Spec, name: str, reduce: str) -> Cost:
     """n numbers of a source are combined with the elements of self; their gradient is keyed by the source."""
-    there = self.numel
+    count = self.numel
     if reduce == "sum":
         return Cost(additions(n, source), {"self": ZERO, name: ZERO})
     if reduce == "mean":
         parts = 2 if self.is_complex else 1
-        forward = additions(n, source) + Work(integer=n, division=parts * there)
-        return Cost(forward, {"self": Work(division=parts * there), name: Work(division=parts * n)})
+        forward = additions(n, source) + Work(integer=n, division=parts * count)
+        return Cost(forward, {"self": Work(division=parts * count), name: Work(division=parts * n)})
     if reduce == "prod":
-        grads = {"self": Work(elementwise=there, division=there), name: Work(elementwise=n, division=n)}
+        grads = {"self": Work(elementwise=count, division=count), name: Work(elementwise=n, division=n)}
         return Cost(multiplications(n, source), grads)
-    shared = Work(elementwise=there + n, division=there, integer=n)
-    grads = {f"self|{name}": shared, "self": Work(elementwise=there), name: Work(elementwise=n)}
+    shared = Work(elementwise=count + n, division=count, integer=n)
+    grads = {f"self|{name}": shared, "self": Work(elementwise=count), name: Work(elementwise=n)}
     return Cost(additions(n, source), grads)
 
 
@@ -299,9 +299,9 @@ def std_mean(self: Spec, out: tuple[Spec, Spec], grad_outputs: frozenset[int]) -
 
 def _both_outputs(spread: Work, self: Spec, grad_outputs: frozenset[int]) -> Work:
     """The gradient through the spread, the mean, or both, which are added."""
-    both = {0, 1} <= grad_outputs
+    has_both = {0, 1} <= grad_outputs
     through = (spread if 0 in grad_outputs else ZERO) + (Work(division=self.numel) if 1 in grad_outputs else ZERO)
-    return through + (Work(elementwise=self.numel) if both else ZERO)
+    return through + (Work(elementwise=self.numel) if has_both else ZERO)
 
 
 @rule(aten.renorm)

@@ -114,7 +114,7 @@ def _split(op: Op, rule: Rule, cost: Cost, options: Mapping[str, Any] | None) ->
     mask = op.arguments.get("output_mask")
     if op.phase != "dgrad" or not op.weight_grads or mask is None or "output_mask" not in rule.requested_names():
         return None
-    activations = tuple(wanted and i not in op.weight_grads for i, wanted in enumerate(mask))
+    activations = tuple(is_needed and i not in op.weight_grads for i, is_needed in enumerate(mask))
     dgrad = rule.evaluate({**call_arguments(op, options), "output_mask": activations}).forward
     counts = [total - part for total, part in zip(cost.forward.counts(), dgrad.counts(), strict=True)]
     return (dgrad, Work(*counts)) if min(counts) >= 0 else None

@@ -62,8 +62,8 @@ def apply_rules(
         except RuleError as error:
             if strict or not package:
                 raise
-            *lines, _ = map(str.strip, str(error).splitlines())  # the last line is the location, which the Op has
-            unknown.append(_unknown(op, f"{' '.join(lines)} (of {package})"))
+            *message, _ = map(str.strip, str(error).splitlines())  # the last line is the location, which the Op has
+            unknown.append(_unknown(op, f"{' '.join(message)} (of {package})"))
             continue
         costs[op.name] = (rule, cost)
         if regions := dict(_recomputed(op, book, options or {})):

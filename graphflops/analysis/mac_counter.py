@@ -248,10 +248,10 @@ def _grouped(out: Any, left: Any, right: Any, *rest: Any) -> int:
     return int(left.shape[-2] * left.shape[-1] * right.shape[-1])
 
 
-def _trilinear(out: Any, one: Any, two: Any, three: Any, *expanded: Any) -> int:
+def _trilinear(out: Any, first: Any, second: Any, third: Any, *expanded: Any) -> int:
     """A multiply-add for each combination of indices; a factor lacks the dimensions that it is expanded along."""
     sizes: dict[int, int] = {}
-    for factor, missing in zip((one, two, three), expanded[:3], strict=True):
+    for factor, missing in zip((first, second, third), expanded[:3], strict=True):
         axes = [axis for axis in range(factor.dim() + len(missing)) if axis not in missing]
         sizes |= zip(axes, factor.shape, strict=True)
     return prod(sizes.values())

@@ -206,5 +206,5 @@ def _unknown(op: Op, name: str, reason: str) -> Unknown:
 
 
 def _shortened(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
+    remainder = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + remainder

@@ -86,10 +86,10 @@ def compare(
         _write(json, content)
 
 
-def _refuse(given: dict[str, Any], reason: str) -> None:
+def _refuse(options: dict[str, Any], reason: str) -> None:
     from graphflops.core.errors import UsageError
 
-    if names := [name for name, value in given.items() if value]:
+    if names := [name for name, value in options.items() if value]:
         raise UsageError(f"{', '.join(names)}: {reason}")
 
 

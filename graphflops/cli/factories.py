@@ -97,10 +97,10 @@ def _sizes_in(text: str, sizes: Mapping[str, object]) -> list[str]:
 
 def _substitute_sizes(text: str, values: Mapping[str, int]) -> str:
     """``tokens=BxN:int64`` as ``tokens=32x128:int64``."""
-    name, equals, rest = text.rpartition("=")
+    name, equals, value = text.rpartition("=")
     if name.endswith(":"):  # a value
-        return f"{name}{equals}{values.get(rest, rest)}"
-    shape, colon, dtype = rest.partition(":")
+        return f"{name}{equals}{values.get(value, value)}"
+    shape, colon, dtype = value.partition(":")
     sizes = [str(values.get(size, size)) for size in shape.split("x")]
     unknown = [size for size in sizes if re.fullmatch(r"[A-Za-z_]\w*", size) and size != "scalar"]
     if unknown:

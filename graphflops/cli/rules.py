@@ -34,21 +34,21 @@ def list_rules(
     from fnmatch import fnmatch
 
     glob = pattern if pattern is None or set(pattern) & set("*?[") else f"*{pattern}*"
-    lines = []
+    rows = []
     for target, candidates in sorted(_rule_book(rules, strict).by_target().items()):
         (layer, rule), *overridden = candidates
         searched = (target, rule.name, rule.source, layer.origin)
         if glob is None or any(fnmatch(text, glob) for text in searched):
-            hidden = ", ".join(f"{lower.source} ({where.origin})" for where, lower in overridden)
+            hidden = ", ".join(f"{lower.source} ({lower_layer.origin})" for lower_layer, lower in overridden)
             source = rule.source + (f" (adapted from {rule.adapted_from})" if rule.adapted_from else "")
-            lines.append(tuple(map(in_line, (target, source, layer.origin, hidden))))
-    if not lines:
+            rows.append(tuple(map(in_line, (target, source, layer.origin, hidden))))
+    if not rows:
         say(f"no target, rule or source matches {pattern!r}")
         return
-    lines.insert(0, ("target", "rule", "from", "overrides"))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:  # one line per target, however long, so that grep works
-        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    rows.insert(0, ("target", "rule", "from", "overrides"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:  # one line per target, however long, so that grep works
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _rule_book(rules: list[Path] | None, strict: bool) -> "RuleBook":

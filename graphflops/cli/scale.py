@@ -47,21 +47,21 @@ def scale(
     from graphflops.core.errors import UsageError
 
     check_phase(phase)
-    given = [parse_size(size) for text in sizes or () for size in text.replace(",", " ").split()]
-    refuse_duplicates("--size", [name for name, _, _ in given])
+    parsed = [parse_size(size) for text in sizes or () for size in text.replace(",", " ").split()]
+    refuse_duplicates("--size", [name for name, _, _ in parsed])
     if budget is not None and not 0 < budget < math.inf:
         raise UsageError(f"--budget must be a positive number of FLOPs, such as 1e18, not {budget}")
     ranges: dict[str, SizeRange] = {}
     if target is None:
         factory, defaults = factories.resnet_bk_factory(config)
         ranges = {name: SizeRange(1, value) for name, value in defaults.items()}
-        given = given or [parse_size("N=128..2048")]
-        unknown = [name for name, _, _ in given if name not in ranges]
+        parsed = parsed or [parse_size("N=128..2048")]
+        unknown = [name for name, _, _ in parsed if name not in ranges]
         if unknown:
             raise UsageError(f"ResNet-BK has no size {unknown[0]!r}; expected one of {', '.join(ranges)}")
     elif config is not None:
         raise UsageError("--config is only for ResNet-BK; set the sizes of your model with --size")
-    ranges |= {name: size_range for name, size_range, _ in given}
+    ranges |= {name: size_range for name, size_range, _ in parsed}
     if target is not None:
         factory = factories.target_factory(target, inputs, ranges)
     scaling_law = law(
@@ -75,7 +75,7 @@ def scale(
     )
     console = Terminal(highlight=False)
     print_law(scaling_law, console)
-    for name, size_range, high in given:
+    for name, size_range, high in parsed:
         if high is None:
             continue
         say("")

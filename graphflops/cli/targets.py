@@ -80,19 +80,19 @@ def model_and_inputs(
     Raises:
         UsageError: the target, an input or the configuration is invalid, or they do not match.
     """
-    given = [Input.parse(text) for text in split(inputs)]
-    refuse_duplicates("--input", [value.path for value in given if value.name])
+    parsed = [Input.parse(text) for text in split(inputs)]
+    refuse_duplicates("--input", [value.path for value in parsed if value.name])
     model: nn.Module
     if target is None:
         model = default_model = resnet_bk(config, seq)
-        given = given or [Input.parse(f"tokens={DEFAULT_BATCH}x{default_model.n_seq}:int64")]
+        parsed = parsed or [Input.parse(f"tokens={DEFAULT_BATCH}x{default_model.n_seq}:int64")]
     else:
         if config is not None or seq is not None:
             raise UsageError("--config and --seq are only for ResNet-BK; set the sizes of your model with --input")
         model = load_model(target)
     if batch is not None:
-        given = [value.with_batch(batch) for value in given]
-    return model, *bind(model, given)
+        parsed = [value.with_batch(batch) for value in parsed]
+    return model, *bind(model, parsed)
 
 
 def parse_rates(texts: Iterable[str] | None) -> dict[str, str]:
@@ -153,9 +153,9 @@ def parse_config(config: str | None, seq: int | None) -> ResNetBKConfig:
 
 
 def _preset(name: str) -> ResNetBKConfig:
-    known = [attribute for attribute in dir(models) if attribute.endswith("_CONFIG")]
-    if name not in known:
-        raise UsageError(f"no preset {name!r}; expected one of {', '.join(known)}, or FIELD=VALUE")
+    presets = [attribute for attribute in dir(models) if attribute.endswith("_CONFIG")]
+    if name not in presets:
+        raise UsageError(f"no preset {name!r}; expected one of {', '.join(presets)}, or FIELD=VALUE")
     preset: ResNetBKConfig = getattr(models, name)
     return preset
 

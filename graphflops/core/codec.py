@@ -316,8 +316,8 @@ def _duplicate(members: Sequence[Hashable]) -> int | None:
     """Index of the first member that is a duplicate of an earlier one."""
     if len(set(members)) == len(members):
         return None
-    seen: set[Hashable] = set()
-    return next(i for i, member in enumerate(members) if member in seen or seen.add(member))  # type: ignore[func-returns-value]
+    previous: set[Hashable] = set()
+    return next(i for i, member in enumerate(members) if member in previous or previous.add(member))  # type: ignore[func-returns-value]
 
 
 def _bounded(digits: str) -> int | _TooLong:

@@ -216,7 +216,7 @@ def missing_rules(unknown: Sequence[Unknown]) -> str:
         groups.setdefault((op.target, op.why), []).append(op)
     by_size = sorted(groups.values(), key=lambda ops: -sum(op.elements for op in ops))
     floating = [ops for ops in by_size if ops[0].is_floating]
-    others = [ops for ops in by_size if not ops[0].is_floating]
+    integer = [ops for ops in by_size if not ops[0].is_floating]
     lines = [f"no rule for {len(groups)} kind{'s' if len(groups) > 1 else ''} of call in this model", ""]
     for ops in floating:
         first = ops[0]
@@ -226,14 +226,14 @@ def missing_rules(unknown: Sequence[Unknown]) -> str:
             f"        first at {first.owner or 'the model itself'}: {_signature(first)}",
             *([f"        {first.line}"] if first.line else []),
         ]
-    if others:
+    if integer:
         lines += ["    also unsupported (integer/bool results only):"]
         lines += [
             f"    {len(ops)}×  {ops[0].target}, first at {ops[0].line or ops[0].owner or 'the model itself'}"
-            for ops in others
+            for ops in integer
         ]
     lines += ["", "Without these ops the totals are too small. Add a rule in a file of your own:", ""]
-    lines += [f"    {line}" for line in rule_stub((floating or others)[0][0].target).splitlines()]
+    lines += [f"    {line}" for line in rule_stub((floating or integer)[0][0].target).splitlines()]
     lines += ["", "then analyse with --rules my_rules.py, or rules=['my_rules.py'] in Python."]
     return "\n".join(lines)
 

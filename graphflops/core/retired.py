@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 RETIRED = {
     # modules
@@ -109,6 +113,24 @@ def renamed(new: str) -> Any:
             return getattr(owner if instance is None else instance, new)
 
     return Renamed()
+
+
+def renamed_arguments(**new_names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator of a function whose keyword arguments were renamed, given as ``old="new"``: the old names work."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            renamed: dict[str, Any] = {}
+            for old in new_names.keys() & kwargs.keys():
+                renamed[new_names[old]] = kwargs.pop(old)
+                message = f"{function.__name__}({old}=…) is now {function.__name__}({new_names[old]}=…)"
+                warnings.warn(message, DeprecationWarning, stacklevel=2)
+            return function(*args, **kwargs, **renamed)
+
+        return call
+
+    return decorate
 
 
 class RetiredModules:

@@ -152,9 +152,9 @@ def _names_in_methods(cls: Any) -> set[str]:
     return {name for method in methods for name in method.__code__.co_names}
 
 
-def refuse(lacking: str) -> None:
+def refuse(missing: str) -> None:
     """Raise ``UnsupportedTorch`` for a missing name."""
-    raise UnsupportedTorch(f"torch {torch.__version__} is not supported: {lacking}")
+    raise UnsupportedTorch(f"torch {torch.__version__} is not supported: {missing}")
 
 
 def _free_names(code: CodeType | None, function: str) -> tuple[str, ...]:
@@ -377,8 +377,8 @@ def python_kernels(op: OpOverload) -> list[Callable[..., Any]]:
         namespace, name = op._schema.name.split("::")
         overload = f".{op._schema.overload_name}" if op._schema.overload_name else ""
         places = (DispatchKey.CPU, DispatchKey.CompositeExplicitAutograd)
-        given = [key for key in places if f"{namespace}/{name}{overload}/{key.name}" in _impls]
-        return [functools.partial(op._op_dk, key) for key in given]
+        registered = [key for key in places if f"{namespace}/{name}{overload}/{key.name}" in _impls]
+        return [functools.partial(op._op_dk, key) for key in registered]
     by_device = definition._backend_fns
     kernels = (by_device.get("cpu"), by_device.get(None), definition._init_fn)
     return [kernel for kernel in dict.fromkeys(kernels) if kernel is not None]

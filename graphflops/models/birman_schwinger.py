@@ -62,8 +62,8 @@ def perturbed_diagonal(v: Tensor, z: complex) -> Tensor:
     _, c = free_resolvent(z)
     g, h = sweep(torch.stack((v, v.flip(-1))), z)[0].unbind(0)
     h = h.flip(-1)
-    both = g * h
-    return both / (g + h - both * (1 / c - v))
+    product = g * h
+    return product / (g + h - product * (1 / c - v))
 
 
 @torch.library.custom_op("graphflops::birman_schwinger", mutates_args=())

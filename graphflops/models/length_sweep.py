@@ -97,7 +97,7 @@ def _curve(
 
     from graphflops.analysis.pipeline import analyze
 
-    blocks, whole, parameters = {}, {}, 0
+    blocks, totals, parameters = {}, {}, 0
     for length in lengths:
         try:
             with torch.device("meta"):
@@ -109,9 +109,9 @@ def _curve(
         report = analyze(model, (tokens,), **options)
         phases = {phase: report.by_module(phase)["blocks"] for phase in ("forward", "backward", "optimizer")}
         blocks[length] = FLOPsCount(**phases)
-        whole[length] = FLOPsCount.of(report)
+        totals[length] = FLOPsCount.of(report)
         parameters = sum(size for path, size in report.parameters.items() if path.startswith("blocks."))
-    return ModelCurve(name, parameters, blocks, whole)
+    return ModelCurve(name, parameters, blocks, totals)
 
 
 def print_length_sweep(curves: Sequence[ModelCurve], console: Console) -> None:

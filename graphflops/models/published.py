@@ -65,10 +65,10 @@ def executed_formula(published: Published, direction: Direction) -> dict[str, sy
     works = {}
     for n in SIZES:
         call, args = published.run(n)
-        seen = count_scalar_ops(call, args)
-        if seen.undecomposed:
-            raise ValueError(f"{', '.join(sorted(seen.undecomposed))} cannot be decomposed")
-        works[n] = seen.forward if direction == "forward" else seen.backward
+        measured = count_scalar_ops(call, args)
+        if measured.undecomposed:
+            raise ValueError(f"{', '.join(sorted(measured.undecomposed))} cannot be decomposed")
+        works[n] = measured.forward if direction == "forward" else measured.backward
     columns = {name: {n: int(getattr(work, name)) for n, work in works.items()} for name in WORK_CLASSES}
     return {name: polynomial(column, size) for name, column in columns.items() if any(column.values())}
 

@@ -55,15 +55,15 @@ def training_run_cost(
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise UsageError(f"{name} must be a positive integer, not {number!r}")
     options = _applicable(config, options)
-    model, total, done = _model(config), PhaseCounts(), 0
+    model, total, steps_done = _model(config), PhaseCounts(), 0
     for length, count in _curriculum_stages(config, steps):
-        gradients = _multiples_between(done, done + count, reuse) if config.use_gradient_caching else count
+        gradients = _multiples_between(steps_done, steps_done + count, reuse) if config.use_gradient_caching else count
         step = PhaseCounts.of(_analyze(model, batch_size, length, options), integer=True)
         update = PhaseCounts(optimizer=step.optimizer)
         total += gradients * (step - update) + count * update
         if config.use_active_learning:
             total += gradients * _selection_cost(model, pool * batch_size, length, options)
-        done += count
+        steps_done += count
     return total
 
 

@@ -188,8 +188,8 @@ def difference(first: Report, second: Report, *, names: tuple[str, str] | None =
     names = names or (first.model, second.model)
     check_same_phases(first, second, names)
     start, end = _by_component(first), _by_component(second)
-    none = PhaseCounts()
-    steps = [Step(name, end.get(name, none) - start.get(name, none)) for name in dict.fromkeys([*start, *end])]
+    zero = PhaseCounts()
+    steps = [Step(name, end.get(name, zero) - start.get(name, zero)) for name in dict.fromkeys([*start, *end])]
     convention: Convention = first.convention
     return Waterfall(
         *names,

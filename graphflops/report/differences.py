@@ -75,8 +75,8 @@ class ConventionDiff:
         ]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         table = [
-            "  ".join([name.ljust(widths[0]), *(text.rjust(widths[i]) for i, text in enumerate(numbers, 1)), why])
-            for name, *numbers, why in cells
+            "  ".join([name.ljust(widths[0]), *(text.rjust(widths[i]) for i, text in enumerate(numbers, 1)), reason])
+            for name, *numbers, reason in cells
         ]
         notes = [f"{convention.name}: {convention.about}" for convention in (left, right)]
         if self.unsupported:
@@ -117,8 +117,8 @@ def _rows_by_op(report: ReportData, convention: Convention, phases: Sequence[Pha
         left, right = report.convention.of(entry, phases, module), convention.of(entry, phases, module)
         if left or right:
             is_counted = set(phases) & set(convention.phases)
-            why = convention.why_of(entry, module) if is_counted else "this phase is not counted"
-            groups.setdefault((entry.operator, module, why), []).append((entry.op, left, right))
+            reason = convention.why_of(entry, module) if is_counted else "this phase is not counted"
+            groups.setdefault((entry.operator, module, reason), []).append((entry.op, left, right))
     return [
         DiffRow(
             *group,

@@ -96,9 +96,9 @@ def _open_special(target: str) -> int:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    remaining = memoryview(data)
+    while remaining:
+        remaining = remaining[os.write(descriptor, remaining) :]
 
 
 def _write_regular(target: str, data: bytes, existing: os.stat_result | None) -> None:
@@ -153,9 +153,9 @@ def _copy_mode(descriptor: int, existing: os.stat_result | None) -> None:
     """Give a new file the mode, and if permitted the owner, of the file that it replaces."""
     if existing is None or not hasattr(os, "fchmod"):
         return
-    now = os.fstat(descriptor)
+    status = os.fstat(descriptor)
     for uid, gid in ((existing.st_uid, -1), (-1, existing.st_gid)):
-        if (uid, gid) != (now.st_uid, -1) and (uid, gid) != (-1, now.st_gid):
+        if (uid, gid) != (status.st_uid, -1) and (uid, gid) != (-1, status.st_gid):
             with suppress(OSError):
                 os.fchown(descriptor, uid, gid)
     os.fchmod(descriptor, stat.S_IMODE(existing.st_mode))

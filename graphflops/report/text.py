@@ -80,7 +80,7 @@ def _heading(report: ReportData) -> RenderableType:
 def _rates(report: ReportData) -> Iterator[str]:
     """Lines on the given rates and on routed modules without one, grouped by rate."""
     for rate in dict.fromkeys(report.rates.values()):
-        paths = [path or report.model for path, given in report.rates.items() if given == rate]
+        paths = [path or report.model for path, path_rate in report.rates.items() if path_rate == rate]
         yield f"rate {rate}: {_first_three(paths)}"
     for share in dict.fromkeys(report.routed_modules.values()):
         paths = [
@@ -126,9 +126,9 @@ def _totals(report: ReportData) -> Table:
             continue
         numbers = (f"{flops[query]:,}", *(() if unit == "MACs" else (f"{int(work.macs):,}",)))
         bounds = _between(format_scaled(lower[query], exponent), format_scaled(upper[query], exponent))
-        others = (*((bounds,) if has_bounds else ()), *((format_scaled(full[query], exponent),) if has_rates else ()))
+        optional = (*((bounds,) if has_bounds else ()), *((format_scaled(full[query], exponent),) if has_rates else ()))
         share = percent(flops[query], total)
-        table.add_row(name, format_scaled(flops[query], exponent), share, *others, *numbers, style=style or None)
+        table.add_row(name, format_scaled(flops[query], exponent), share, *optional, *numbers, style=style or None)
     if any(entry.useful for entry in report.entries):
         useful = report.causal_useful
         numbers = (format_scaled(useful, exponent), percent(useful, total), *("" for _ in extra), f"{useful:,}")
@@ -230,8 +230,8 @@ def _tree(report: ReportData, width: int) -> Table:
             name.append(f" same as {in_line(same_as)}", style="dim italic")
         share = percent(row_total, total).removesuffix(" %")
         bounds = _between(format_si(sum(flops.lower)), format_si(sum(flops.upper)))
-        others = (*((bounds,) if has_bounds else ()), *((format_si(sum(flops.full)),) if has_rates else ()))
-        table.add_row(name, *map(format_si, numbers), share, *others, style="" if row.children else None)
+        optional = (*((bounds,) if has_bounds else ()), *((format_si(sum(flops.full)),) if has_rates else ()))
+        table.add_row(name, *map(format_si, numbers), share, *optional, style="" if row.children else None)
     return table
 
 
@@ -279,8 +279,8 @@ def _walk(row: _Row, depth: int) -> Iterator[tuple[int, _Row, str]]:
             printed[child.detail] = child.name
             yield from _walk(child, depth + 1)
     if len(children) > MAX_ROWS + 1:
-        rest = children[MAX_ROWS:]
-        yield depth + 1, _Row(f"… and {len(rest):,} more", _sum(child.flops for child in rest)), ""
+        hidden = children[MAX_ROWS:]
+        yield depth + 1, _Row(f"… and {len(hidden):,} more", _sum(child.flops for child in hidden)), ""
 
 
 def explain(report: ReportData, entries: Iterable[Entry], name: str) -> str:

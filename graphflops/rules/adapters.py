@@ -259,11 +259,11 @@ def _rule(
     cost.__signature__ = inspect.Signature([*parameters, out])  # type: ignore[attr-defined]
     file, line = _location_of(formula)
     summary = inspect.cleandoc(inspect.getdoc(_unwrapped(formula)) or "").partition("\n\n")[0]
-    where = ""
+    location = ""
     if frame is not None:  # the source of the rule is the line that adapts it
-        where = f" ({source_of(file, line)})"
+        location = f" ({source_of(file, line)})"
         file, line = frame.f_code.co_filename, frame.f_lineno
-    about = f"Adapted from {origin}: {name}{where}. {summary}".strip()
+    about = f"Adapted from {origin}: {name}{location}. {summary}".strip()
     return Rule(f"{name} (adapted from {origin})", (target,), cost, file, line, about, adapted_from=origin)
 
 
@@ -302,7 +302,9 @@ def _overload(op: OpOverload | OpOverloadPacket, arguments: Mapping[str, Any]) -
     """The overload with these argument names. If two have the same names, they have them in the same order."""
     names = set(arguments) - {"out"}
     matches = (
-        overload for overload in overloads(op) if {one.name for one in overload._schema.arguments} - {"out"} == names
+        overload
+        for overload in overloads(op)
+        if {argument.name for argument in overload._schema.arguments} - {"out"} == names
     )
     return next(matches, overloads(op)[0])
 

@@ -40,7 +40,7 @@ def exact_cost(cost: Cost, symbols: Collection[Any] = ()) -> Cost:
     return replace(cost, forward=forward, grads=grads, recompute=recompute, parts=parts, **spans, **variants)
 
 
-def exact_count(value: Any, where: str, symbols: Collection[Any] = ()) -> Size:
+def exact_count(value: Any, field: str, symbols: Collection[Any] = ()) -> Size:
     """An int or a formula in ``symbols``, as it is; an integer of sympy as an int.
 
     numpy's integers are refused like its floats: they overflow silently.
@@ -50,28 +50,28 @@ def exact_count(value: Any, where: str, symbols: Collection[Any] = ()) -> Size:
     """
     if type(value) is int:
         if value < 0:
-            raise Inexact(f"{value}: {_EXPECTED} ({where})")
+            raise Inexact(f"{value}: {_EXPECTED} ({field})")
         return value
     sympy = sys.modules.get("sympy")
     if sympy is None or not isinstance(value, sympy.Basic):
-        raise Inexact(f"{_format(value)}: {_EXPECTED}{_hint(value)} ({where})")
+        raise Inexact(f"{_format(value)}: {_EXPECTED}{_hint(value)} ({field})")
     if value.is_Integer:
-        return exact_count(int(value), where)
+        return exact_count(int(value), field)
     if not isinstance(value, sympy.Expr) or value.has(sympy.nan, sympy.oo, -sympy.oo, sympy.zoo, sympy.Float, sympy.I):
-        raise Inexact(f"{_format(value)}: {_EXPECTED} ({where})")
+        raise Inexact(f"{_format(value)}: {_EXPECTED} ({field})")
     unknown = [str(symbol) for symbol in value.free_symbols if symbol not in symbols]
     if unknown:
         raise Inexact(
-            f"{_format(value)} for {where}: unknown symbol {', '.join(sorted(unknown))}; "
+            f"{_format(value)} for {field}: unknown symbol {', '.join(sorted(unknown))}; "
             f"symbols of the call: {', '.join(sorted(map(str, symbols))) or 'none'}"
         )
     if not value.free_symbols:
         simple = sympy.simplify(value)
         if not simple.is_Integer:
-            raise Inexact(f"{_format(value)}: {_EXPECTED} ({where})")
-        return exact_count(int(simple), where)
+            raise Inexact(f"{_format(value)}: {_EXPECTED} ({field})")
+        return exact_count(int(simple), field)
     if value.is_negative or value.is_integer is False:
-        raise Inexact(f"{_format(value)}: {_EXPECTED} ({where})")
+        raise Inexact(f"{_format(value)}: {_EXPECTED} ({field})")
     formula: Size = value
     return formula
 
@@ -99,21 +99,21 @@ def _sizes(values: Iterable[Any], levels: int) -> Iterator[Any]:
             yield value
 
 
-def _work(work: Any, where: str, symbols: Collection[Any]) -> Work:
-    _check(isinstance(work, Work), f"{where}, a Work,", work)
+def _work(work: Any, field: str, symbols: Collection[Any]) -> Work:
+    _check(isinstance(work, Work), f"{field}, a Work,", work)
     names = ("macs", "elementwise", "division", "transcendental", "accumulate", "integer")
     counts = zip(names, work.counts(), strict=True)
-    return Work(*(exact_count(count, f"{name}, {where}", symbols) for name, count in counts))
+    return Work(*(exact_count(count, f"{name}, {field}", symbols) for name, count in counts))
 
 
-def _name(key: Any, where: str) -> str:
-    _check(isinstance(key, str), f"the name of {where}", key)
+def _name(key: Any, field: str) -> str:
+    _check(isinstance(key, str), f"the name of {field}", key)
     return str(key)
 
 
-def _check(is_valid: bool, where: str, value: Any) -> None:
+def _check(is_valid: bool, field: str, value: Any) -> None:
     if not is_valid:
-        raise Inexact(f"{_format(value)} for {where}")
+        raise Inexact(f"{_format(value)} for {field}")
 
 
 def _format(value: Any) -> str:

@@ -103,7 +103,7 @@ _BY_TYPE = {"number": 0.5, "float": 0.5, "int": 1, "SymInt": 1, "bool": False, "
 
 def example_call(op: OpOverload, shapes: str, sizes: Mapping[str, int]) -> tuple[Any, ...] | None:
     """The arguments of an operator, with tensors of these shapes; None if it needs an argument of another type."""
-    given = [tuple(sizes[letter] for letter in shape) for shape in shapes.split()]
+    tensor_shapes = [tuple(sizes[letter] for letter in shape) for shape in shapes.split()]
     args: list[Any] = []
     tensors = 0
     for argument in op._schema.arguments:
@@ -112,14 +112,14 @@ def example_call(op: OpOverload, shapes: str, sizes: Mapping[str, int]) -> tuple
             break
         if kind in ("Tensor", "List[Tensor]"):
             dtype = _DTYPES.get(name, torch.float32)
-            shape = given[min(tensors, len(given) - 1)]
+            shape = tensor_shapes[min(tensors, len(tensor_shapes) - 1)]
             tensor = torch.empty(shape, dtype=dtype, device="meta", requires_grad=dtype.is_floating_point)
             args.append([tensor, tensor] if kind.startswith("List") else tensor)
             tensors += 1
         elif name == "normalized_shape":
-            args.append(given[0][-1:])
+            args.append(tensor_shapes[0][-1:])
         elif name in _BY_NAME or kind in _BY_TYPE:
             args.append(_BY_NAME[name] if name in _BY_NAME else _BY_TYPE[kind])
         else:
             return None
-    return tuple(args) if tensors >= len(given) else None
+    return tuple(args) if tensors >= len(tensor_shapes) else None

@@ -102,8 +102,8 @@ def formula(rule: Rule, arguments: Mapping[str, Any]) -> Formula:
         cost, sizes = Cost(), {}
     if rule.adapted_from and not _equal_at(cost, sizes, number := rule.evaluate(arguments)):
         text = _format_cost(number, {})
-        why = f" (a number, not a formula: this rule adapted from {rule.adapted_from} does not work on symbols)"
-        return replace(text, forward=text.forward + why)
+        remark = f" (a number, not a formula: this rule adapted from {rule.adapted_from} does not work on symbols)"
+        return replace(text, forward=text.forward + remark)
     return _format_cost(cost, sizes)
 
 

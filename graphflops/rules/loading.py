@@ -143,9 +143,9 @@ def rulebook(rules: Iterable[RuleSource] | None = None, *, strict: bool = False)
             book = book | RuleBook.of(_checked(rules_of(source)), str(source.__file__))
     single = [source for source in sources if isinstance(source, Rule)]
     if unusable := [source for source in sources if not isinstance(source, (str, Path, ModuleType, Rule))]:
-        what = "@rule without brackets" if isinstance(unusable[0], RuleDecorator) else format_value(unusable[0])
+        description = "@rule without brackets" if isinstance(unusable[0], RuleDecorator) else format_value(unusable[0])
         raise RuleLoadError(
-            f"{what} is not a rule: give a path, a module, or a function decorated with @graphflops.rule(TARGET)"
+            f"{description} is not a rule: give a path, a module, or a function decorated with @graphflops.rule(TARGET)"
         )
     return book | RuleBook.of(_checked(single), "given")
 
@@ -200,9 +200,9 @@ def _check_overwritten(module: ModuleType, collected: Iterable[Rule]) -> None:
             later = next(
                 (candidate for candidate in collected if id(candidate) in kept and candidate.name == rule.name), None
             )
-            where = f"{module.__file__}:{rule.line}" + (f" and line {later.line}" if later else "")
+            place = f"{module.__file__}:{rule.line}" + (f" and line {later.line}" if later else "")
             raise DuplicateRule(
-                f"two rules of the same name: {rule.name}, {where}. Python keeps the second alone; rename one of them"
+                f"two rules of the same name: {rule.name}, {place}. Python keeps the second alone; rename one of them"
             )
 
 
@@ -220,6 +220,6 @@ def _with_line(file: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{file}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == file.resolve()]
+    line_numbers = [frame.lineno for frame in frames if Path(frame.filename).resolve() == file.resolve()]
     message = str(error) if isinstance(error, RuleError) else format_error(error)
-    return f"{file}:{lines[-1] if lines else 1}: {message}"
+    return f"{file}:{line_numbers[-1] if line_numbers else 1}: {message}"

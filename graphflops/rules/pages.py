@@ -55,9 +55,9 @@ def describe_rule(book: RuleBook, target: str) -> str:
             f"no rule names {target!r}: a call of it is traced, and the rules of what it runs apply; analyze --explain "
             "names them"
         )
-    known = book.by_target()
-    by_last_part = {name.split(".")[-1]: name for name in known}
-    similar = get_close_matches(target, known, n=3) or [
+    targets = book.by_target()
+    by_last_part = {name.split(".")[-1]: name for name in targets}
+    similar = get_close_matches(target, targets, n=3) or [
         by_last_part[part] for part in get_close_matches(target.split(".")[-1], by_last_part, n=3)
     ]
     hint = f"did you mean {' or '.join(similar)}?" if similar else "graphflops rules list shows all"
@@ -75,7 +75,7 @@ def _find(book: RuleBook, target: str) -> Rule | None:
 
 def _rules_of_module(cls: type, book: RuleBook) -> Iterator[tuple[str, Rule]]:
     """The rules of the torch functions called in the code of a module class and its bases, each rule once."""
-    seen: set[int] = set()
+    visited: set[int] = set()
     setup = ("__init__", "reset_parameters", "extra_repr")
     for base in cls.__mro__:
         methods = {} if base in (nn.Module, object) else vars(base)
@@ -83,8 +83,8 @@ def _rules_of_module(cls: type, book: RuleBook) -> Iterator[tuple[str, Rule]]:
             method for name, method in methods.items() if inspect.isfunction(method) and name not in setup
         ):
             for name, rule in _rules_in_code(function, book):
-                if id(rule) not in seen:
-                    seen.add(id(rule))
+                if id(rule) not in visited:
+                    visited.add(id(rule))
                     yield name, rule
 
 

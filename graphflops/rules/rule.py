@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 from graphflops.core.costs import Cost
 from graphflops.core.errors import NotSupported, RuleError, RuleLoadError
 from graphflops.core.messages import USER_EXCEPTIONS, format_error
+from graphflops.core.retired import renamed_arguments
 from graphflops.core.sizes import Spec
 from graphflops.rules.exactness import Inexact, exact_cost, exact_count, symbols_in
 from graphflops.rules.targets import Target, invalid_target, short_repr
@@ -281,6 +282,8 @@ def check_decorators(values: Iterable[Any]) -> None:
 def template(name: str, about: str, targets: tuple[Target, ...], formula: Callable[..., Cost]) -> Rule:
     """A rule made by a template of ``templates.py``. Its source is the line that calls the template."""
     frame = sys._getframe(2)
+    if frame.f_globals.get("__name__") == renamed_arguments.__module__:
+        frame = sys._getframe(3)  # the template is decorated
     return Rule(name, targets, formula, frame.f_code.co_filename, frame.f_lineno, about)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from graphflops.core.costs import ZERO, Cost, Work, covers
 from graphflops.core.errors import NotSupported
+from graphflops.core.retired import renamed_arguments
 from graphflops.core.sizes import Size, Spec
 from graphflops.rules.rule import Rule, template
 from graphflops.rules.targets import Target, qualified_name
@@ -22,23 +23,26 @@ ALL_OPERANDS = "*"
 """the key of ``Cost.grads`` for the gradients of all operands"""
 
 
-def multiply_adds(count: Size, of: Spec) -> Work:
-    """Multiply-adds on elements of ``of``: a complex one is 4 real ones (8 FLOPs); one of integers is a MAC too."""
-    return Work(macs=4 * count if of.is_complex else count)
+@renamed_arguments(of="operand")
+def multiply_adds(count: Size, operand: Spec) -> Work:
+    """Multiply-adds on elements of ``operand``: a complex one is 4 real ones, one of integers is a MAC too."""
+    return Work(macs=4 * count if operand.is_complex else count)
 
 
-def additions(count: Size, of: Spec) -> Work:
-    """Additions, comparisons or selections on elements of ``of``: a complex one is 2 real ones."""
-    if of.is_complex:
+@renamed_arguments(of="operand")
+def additions(count: Size, operand: Spec) -> Work:
+    """Additions, comparisons or selections on elements of ``operand``: a complex one is 2 real ones."""
+    if operand.is_complex:
         return Work(elementwise=2 * count)
-    return Work(elementwise=count) if of.is_floating else Work(integer=count)
+    return Work(elementwise=count) if operand.is_floating else Work(integer=count)
 
 
-def multiplications(count: Size, of: Spec) -> Work:
-    """Multiplications on elements of ``of``: a complex one is 4 multiplications and 2 additions."""
-    if of.is_complex:
+@renamed_arguments(of="operand")
+def multiplications(count: Size, operand: Spec) -> Work:
+    """Multiplications on elements of ``operand``: a complex one is 4 multiplications and 2 additions."""
+    if operand.is_complex:
         return Work(elementwise=6 * count)
-    return Work(elementwise=count) if of.is_floating else Work(integer=count)
+    return Work(elementwise=count) if operand.is_floating else Work(integer=count)
 
 
 def quantize_work(elements: Size, rows: Size) -> Work:
@@ -60,6 +64,7 @@ def sum_to_size(out: Spec, operand: Any) -> Work:
     return Work(accumulate=(out.numel - operand.numel) * (2 if out.is_complex else 1))
 
 
+@renamed_arguments(each="forward")
 def unary(
     *targets: Target, forward: Work, grad: Work, on_complex: tuple[Work, Work] | None = None, note: str = ""
 ) -> Rule:
@@ -114,22 +119,26 @@ def operands_in_mask(names: tuple[str, ...], output_mask: Sequence[bool]) -> tup
     return tuple(name for name, in_mask in zip(names, output_mask, strict=False) if in_mask)
 
 
+@renamed_arguments(of="function")
 def derivative(
-    *targets: Target, of: Rule, second: Work = ZERO, upstream: str = "grad_output", point: str = "self"
+    *targets: Target, function: Rule, second: Work = ZERO, upstream: str = "grad_output", point: str = "self"
 ) -> Rule:
-    """The gradient of an elementwise function as an operator of its own, at the gradient's work in rule ``of``.
+    """The gradient of an elementwise function as an operator of its own, at the gradient's work in the rule of that
+    ``function``.
 
     It is linear in the upstream gradient, whose own gradient costs the same. ``second`` is the work, for one element,
     of the gradient with respect to ``point``, the operand at which the derivative is taken.
     """
 
     def formula(out: Spec) -> Cost:
-        first = gradient(of.cost(out), "self")
+        first = gradient(function.cost(out), "self")
         return Cost(
             first, {upstream: first, point: out.numel * (second if not out.is_complex else _on_complex(second))}
         )
 
-    about = f"the gradient of rule {of.name}, run as an operator; the gradient of the upstream gradient is the same"
+    about = (
+        f"the gradient of rule {function.name}, run as an operator; the gradient of the upstream gradient is the same"
+    )
     return template(_name(targets), about, targets, formula)
 
 

@@ -52,10 +52,10 @@ def _of_file(layer: Layer, rules: Sequence[Rule], unused: Sequence[Rule], names:
             f"{_nearest(rule, names)}"
         )
     if len(missing) > MAX_LISTED:
-        rest = ", ".join(_targets(rule) for rule in missing[MAX_LISTED : 2 * MAX_LISTED]) + (
+        remainder = ", ".join(_targets(rule) for rule in missing[MAX_LISTED : 2 * MAX_LISTED]) + (
             ", …" if len(missing) > 2 * MAX_LISTED else ""
         )
-        yield f"nor {len(missing) - MAX_LISTED} more rules of {layer.origin}: there is no {rest}"
+        yield f"nor {len(missing) - MAX_LISTED} more rules of {layer.origin}: there is no {remainder}"
     if rules and len(unused) == len(rules) and not missing:
         rule, many = unused[0], len(rules)
         rules_text = (

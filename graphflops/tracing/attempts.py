@@ -62,8 +62,8 @@ def _traced(
     fold: bool,
     opaque: Sequence[str],
 ) -> Trace:
-    given = as_module(model)
-    root = given if isinstance(given, nn.Module) else FunctionModule(given, args, kwargs)
+    module = as_module(model)
+    root = module if isinstance(module, nn.Module) else FunctionModule(module, args, kwargs)
 
     expanded: set[OpOverload] = set()
 
@@ -95,8 +95,8 @@ def _traced(
             traced = _traced(program, args, kwargs, book, grad=grad, fold=fold, opaque=opaque)
         except CaptureError:
             raise add_attempt(error, "torch.export: its program asks for values as well") from error.__cause__
-        why = "run on fake tensors: stopped where data decides; exported by torch.export"
+        note = "run on fake tensors: stopped where data decides; exported by torch.export"
         attributes = module_attributes(dict(root.named_modules()))
         return replace(
-            traced, name=type(root).__name__, capture_notes=(why, *traced.capture_notes), attributes=attributes
+            traced, name=type(root).__name__, capture_notes=(note, *traced.capture_notes), attributes=attributes
         )

@@ -139,8 +139,8 @@ def check_rule(rule: Rule, calls: Iterable[Call], sources: Sequence[RuleSource] 
 
 def location(rule: Rule) -> str:
     """``file:line`` of a rule, relative to the current directory if it is below it."""
-    file, here = Path(rule.file).resolve(), Path.cwd()
-    return f"{file.relative_to(here) if file.is_relative_to(here) else file}:{rule.line}"
+    file, folder = Path(rule.file).resolve(), Path.cwd()
+    return f"{file.relative_to(folder) if file.is_relative_to(folder) else file}:{rule.line}"
 
 
 Add = Callable[[str, str, str], None]

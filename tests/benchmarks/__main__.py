@@ -1,9 +1,9 @@
-"""How long an analysis takes, beside torch's counter, building the model, and other counters; in docs/benchmarks.md.
+"""Benchmarks of an analysis, torch's counter, model construction and other counters, for docs/benchmarks.md.
 
-python tests/benchmarks                       # everything, then the page
-python tests/benchmarks 'llama*' start_up     # some rows; the others stay as they were measured
-python tests/benchmarks --resume              # what was not measured yet, with the code as it is
-python tests/benchmarks --page-only           # write the page from what was measured
+python tests/benchmarks                       # all rows, then write the page
+python tests/benchmarks 'llama*' start_up     # some rows; the others keep their measurements
+python tests/benchmarks --resume              # rows without a measurement of the current code
+python tests/benchmarks --page-only           # write the page without measuring
 """
 
 from __future__ import annotations
@@ -23,42 +23,46 @@ sys.path.insert(1, str(ROOT / "tests" / "conformance"))
 import shim  # noqa: E402, F401  # torchvision's operators have to be there before it is imported
 from bench_page import write  # noqa: E402
 from bench_rows import rows  # noqa: E402
-from bench_run import Found, code_state, measure_row, progress, start_up, steps_of  # noqa: E402
+from bench_run import Measurements, code_state, measure_row, progress, start_up, steps_of  # noqa: E402
 
 START_UP = "start_up"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what was asked for, write the page."""
-    asked = _arguments(arguments)
-    known, found, code = rows(), Found(asked.found), code_state()
-    if asked.measure:
-        print(json.dumps(_measured(*asked.measure, asked)))
+    """Measure the chosen rows and write the page."""
+    options = _arguments(arguments)
+    models, measurements, code = rows(), Measurements(options.results), code_state()
+    if options.measure:
+        print(json.dumps(_measured(*options.measure, options)))
         return 0
-    names = [each for each in (*known, START_UP) if not asked.rows or any(fnmatch(each, one) for one in asked.rows)]
+    names = [
+        name
+        for name in (*models, START_UP)
+        if not options.rows or any(fnmatch(name, pattern) for pattern in options.rows)
+    ]
     if not names:
-        print(f"no row is named {' or '.join(asked.rows)}; there are: {', '.join((*known, START_UP))}", file=sys.stderr)
+        print(f"no row matches {' or '.join(options.rows)}; rows: {', '.join((*models, START_UP))}", file=sys.stderr)
         return 1
-    if asked.resume:
-        names = [each for each in names if found.rows.get(each, {}).get("code") != code]
-    if not asked.page_only:
-        _measure(names, found, asked)
-    asked.page.write_text(write(known, found.rows, code), encoding="utf-8")
-    print(f"wrote {asked.page}")
+    if options.resume:
+        names = [name for name in names if measurements.rows.get(name, {}).get("code") != code]
+    if not options.page_only:
+        _measure(names, measurements, options)
+    options.page.write_text(write(models, measurements.rows, code), encoding="utf-8")
+    print(f"wrote {options.page}")
     return 0
 
 
-def _measure(names: Sequence[str], found: Found, asked: argparse.Namespace) -> None:
-    known = rows()
-    tools = {name: known[name].tools and not asked.no_tools for name in names if name in known}
-    with progress(steps_of(tools, asked.rounds) + (asked.rounds + 1) * (START_UP in names)) as step:
+def _measure(names: Sequence[str], measurements: Measurements, options: argparse.Namespace) -> None:
+    models = rows()
+    tools = {name: models[name].tools and not options.no_tools for name in names if name in models}
+    with progress(steps_of(tools, options.rounds) + (options.rounds + 1) * (START_UP in names)) as step:
         for name in names:
             if name == START_UP:
                 with tempfile.TemporaryDirectory() as folder:
                     report = _a_report(Path(folder))
-                    found.keep(name, start_up(report, rounds=asked.rounds, step=step))
+                    measurements.keep(name, start_up(report, rounds=options.rounds, step=step))
             else:
-                found.keep(name, measure_row(name, rounds=asked.rounds, tools=tools[name], step=step))
+                measurements.keep(name, measure_row(name, rounds=options.rounds, tools=tools[name], step=step))
 
 
 def _a_report(folder: Path) -> Path:
@@ -67,7 +71,7 @@ def _a_report(folder: Path) -> Path:
     return analyze(*rows()["resnet_bk"].case()).to_json(folder / "report.json")
 
 
-def _measured(kind: str, name: str, asked: argparse.Namespace) -> dict[str, object]:
+def _measured(kind: str, name: str, options: argparse.Namespace) -> dict[str, object]:
     from bench_measure import memory, seconds, stay_on_one_core, tools
 
     row = rows()[name]
@@ -75,22 +79,22 @@ def _measured(kind: str, name: str, asked: argparse.Namespace) -> dict[str, obje
         if kind == "memory":
             return memory(row)
         if kind == "tools":
-            return tools(row, asked.rounds)
+            return tools(row, options.rounds)
         stay_on_one_core()
-        return seconds(row, ours_first=asked.ours_first)
+        return seconds(row, graphflops_first=options.graphflops_first)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("rows", nargs="*", metavar="PATTERN", help="only rows of such a name; all unless told")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; %(default)s unless told")
-    parser.add_argument("--resume", action="store_true", help="only what is not measured yet with the code as it is")
-    parser.add_argument("--no-tools", action="store_true", help="leave the other counters out")
-    parser.add_argument("--page-only", action="store_true", help="measure nothing, write the page")
-    parser.add_argument("--found", type=Path, default=ROOT / "build" / "benchmarks.json", help="what was measured")
+    parser.add_argument("rows", nargs="*", metavar="PATTERN", help="only rows whose name matches (default: all)")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions of each (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="only rows without a measurement of the current code")
+    parser.add_argument("--no-tools", action="store_true", help="do not measure other counters")
+    parser.add_argument("--page-only", action="store_true", help="write the page without measuring")
+    parser.add_argument("--results", type=Path, default=ROOT / "build" / "benchmarks.json", help="the measurements")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md", help="the page to write")
     parser.add_argument("--measure", nargs=2, metavar=("KIND", "ROW"), help=argparse.SUPPRESS)
-    parser.add_argument("--ours-first", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--graphflops-first", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 

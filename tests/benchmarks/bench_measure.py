@@ -1,4 +1,4 @@
-"""What is measured in a process of its own: seconds of each job, peak memory, the seconds of other counters."""
+"""The measurements of one process: seconds of each job, peak memory, the seconds of other counters."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ Measured = dict[str, Any]
 MIB = 2**20
 
 
-def seconds(row: Row, *, ours_first: bool) -> Measured:
-    """Of building, and of each phase by both, in this order or that; ``counted`` holds both counts of a step, in FLOPs.
+def seconds(row: Row, *, graphflops_first: bool) -> Measured:
+    """Seconds of model construction and of each phase, for both counters; ``counted`` are both FLOPs of a step.
 
-    They are of this process, so that what else the machine does is in no number; on meta tensors nothing waits.
-    What goes wrong is under ``failed``, by the job.
+    They are CPU seconds of this process, so other load is not in them. ``failed`` has the errors by job.
     """
     warm_up()
     row.load()
@@ -46,32 +45,32 @@ def seconds(row: Row, *, ours_first: bool) -> Measured:
         ("step", lambda: analyze(*case)),
         ("torch_step", lambda: counted_step(case)),
     ]
-    if not ours_first:
+    if not graphflops_first:
         jobs = [jobs[1], jobs[0], jobs[3], jobs[2]]
-    done = {}
+    results = {}
     for name, job in jobs:
         if not name.startswith("torch_"):
             FakeTensorMode.cache_clear()  # what torch has kept of the analysis before
-        done[name] = _timed(measured, name, job, time.process_time)
+        results[name] = _timed(measured, name, job, time.process_time)
     _timed(measured, "step_again", lambda: analyze(*case), time.process_time)
     for name, job in (("step_unfolded", lambda: analyze(*case, fold=False)), ("step_by_mode", lambda: by_mode(case))):
         FakeTensorMode.cache_clear()
         _timed(measured, name, job, time.process_time)
     if row.alone is not None:
-        one = row.alone.case()
-        taken: Measured = {"failed": measured["failed"]}
-        for _ in range(5):  # the least of them is what cannot be avoided
-            _timed(taken, "alone", lambda: run_alone(one), time.process_time)
-            if "alone" in taken:
-                measured["alone"] = min(taken["alone"], measured.get("alone", taken["alone"]))
-    if (report := done["step"]) is not None and done["torch_step"] is not None:
-        ours = 2 * (report.work("forward").macs + report.work("backward").macs)
-        measured["counted"] = [done["torch_step"], int(ours)]
+        single_block = row.alone.case()
+        block_measured: Measured = {"failed": measured["failed"]}
+        for _ in range(5):  # their minimum is the floor
+            _timed(block_measured, "alone", lambda: run_alone(single_block), time.process_time)
+            if "alone" in block_measured:
+                measured["alone"] = min(block_measured["alone"], measured.get("alone", block_measured["alone"]))
+    if (report := results["step"]) is not None and results["torch_step"] is not None:
+        count = 2 * (report.work("forward").macs + report.work("backward").macs)
+        measured["counted"] = [results["torch_step"], int(count)]
     return measured
 
 
 def stay_on_one_core() -> None:
-    """An analysis has a thread of its own, which a core that is slower, or was another's, would serve otherwise."""
+    """Pin the process to one core, so that the thread of the analysis does not move to another one."""
     if hasattr(os, "sched_setaffinity"):  # not everywhere
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
@@ -87,7 +86,7 @@ def by_mode(case: Case) -> None:
 
 
 def warm_up() -> None:
-    """Have both import what they import when they are first used."""
+    """Run both once, for their first imports."""
     case = Case(nn.Linear(3, 4, device="meta"), (torch.zeros(2, 3, device="meta"),), {})
     analyze(*case)
     counted_step(case)
@@ -97,18 +96,18 @@ def _timed(measured: Measured, name: str, job: Callable[[], Any], clock: Callabl
     gc.collect()
     start = clock()
     try:
-        answer = job()
+        result = job()
     except Exception as error:
         measured["failed"][name] = one_line(error)
         return None
     measured[name] = clock() - start
-    return answer
+    return result
 
 
 def one_line(error: BaseException) -> str:
     """Kind and message of an error, in one line that is not too long."""
-    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return said if len(said) <= 240 else f"{said[:239]}…"
+    message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return message if len(message) <= 240 else f"{message[:239]}…"
 
 
 # -- torch's counter ----------------------------------------------------------------------------------------------
@@ -130,9 +129,9 @@ def counted_step(case: Case) -> int:
 
 def run_alone(case: Case) -> None:
     """Forward and backward, with nobody looking on but who is there already."""
-    answers = tree_leaves(dict(out) if hasattr(out := case.model(*case.args, **case.kwargs), "items") else out)
-    outputs = [each for each in answers if isinstance(each, Tensor) and each.requires_grad]
-    torch.autograd.backward(outputs, [torch.empty_like(each) for each in outputs])
+    leaves = tree_leaves(dict(out) if hasattr(out := case.model(*case.args, **case.kwargs), "items") else out)
+    outputs = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.requires_grad]
+    torch.autograd.backward(outputs, [torch.empty_like(output) for output in outputs])
 
 
 @contextlib.contextmanager
@@ -189,8 +188,8 @@ def fvcore(model: nn.Module, args: tuple[Any, ...]) -> None:
 def ptflops(model: nn.Module, args: tuple[Any, ...]) -> None:
     from ptflops import get_model_complexity_info
 
-    given = lambda _: dict(zip(_names(model), args, strict=False))  # noqa: E731
-    get_model_complexity_info(model, (1,), input_constructor=given, as_strings=False, print_per_layer_stat=False)
+    make_inputs = lambda _: dict(zip(_names(model), args, strict=False))  # noqa: E731
+    get_model_complexity_info(model, (1,), input_constructor=make_inputs, as_strings=False, print_per_layer_stat=False)
 
 
 def calflops(model: nn.Module, args: tuple[Any, ...]) -> None:
@@ -211,7 +210,7 @@ def torchinfo(model: nn.Module, args: tuple[Any, ...]) -> None:
     summary(model, input_data=args, verbose=0)
 
 
-TOOLS = {each.__name__: each for each in (fvcore, ptflops, calflops, thop, torchinfo)}
+TOOLS = {tool.__name__: tool for tool in (fvcore, ptflops, calflops, thop, torchinfo)}
 
 
 def tools(row: Row, rounds: int) -> Measured:
@@ -221,7 +220,7 @@ def tools(row: Row, rounds: int) -> Measured:
     case = row.case("cpu")
     # a mask is for what has no data, and most of them take positional inputs alone
     jobs = {"graphflops": lambda model, args: analyze(model, args, training=False), **TOOLS}
-    found: dict[str, list[float]] = {}
+    seconds_by_tool: dict[str, list[float]] = {}
     failed: dict[str, str] = {}
     for number in range(-1, rounds):  # before the first round each runs once, for what it imports and sets up
         for name, job in jobs.items():
@@ -233,8 +232,8 @@ def tools(row: Row, rounds: int) -> Measured:
                 run = lambda job=job, model=model: job(model, case.args)  # noqa: E731
                 _timed(measured, name, run, time.perf_counter)
             if number >= 0 and name in measured:
-                found.setdefault(name, []).append(measured[name])
-    return {"tools": found, "failed": failed}
+                seconds_by_tool.setdefault(name, []).append(measured[name])
+    return {"tools": seconds_by_tool, "failed": failed}
 
 
 def _names(model: nn.Module) -> list[str]:

@@ -55,13 +55,13 @@ class Bar:
 
     claim: str
     measured: str
-    holds: bool | None
+    passed: bool | None
 
 
-def write(known: Mapping[str, Row], found: Mapping[str, Measured], code: str) -> str:
+def write(models_by_name: Mapping[str, Row], measurements: Mapping[str, Measured], code: str) -> str:
     """The page."""
-    measured = {name: found[name] for name in known if name in found}
-    start_up = found.get("start_up")
+    measured = {name: measurements[name] for name in models_by_name if name in measurements}
+    start_up = measurements.get("start_up")
     lines = [
         ABOUT,
         f"{_versions()} {_rounds(measured)}".strip(),
@@ -71,18 +71,27 @@ def write(known: Mapping[str, Row], found: Mapping[str, Measured], code: str) ->
         "| | measured | |",
         "|---|---|---|",
     ]
-    for bar in bars(known, found):
-        verdict = {True: "holds", False: "**does not hold**", None: "not measured"}[bar.holds]
+    for bar in bars(models_by_name, measurements):
+        verdict = {True: "holds", False: "**does not hold**", None: "not measured"}[bar.passed]
         lines.append(f"| {bar.claim} | {bar.measured} | {verdict} |")
-    if (alone := _of(found.get("llama_405b", {}), "alone", "build")) is not None:
+    if (alone := _of(measurements.get("llama_405b", {}), "alone", "build")) is not None:
         lines += ["", FLOOR.format(times(alone))]
-    stale = [name for name, each in found.items() if each["code"] != code]
+    stale = [name for name, row in measurements.items() if row["code"] != code]
     if stale:
         lines += ["", f"Measured on an earlier state of the code: {', '.join(stale)}."]
-    models = {name: each for name, each in measured.items() if not known[name].depth}
-    lines += ["", "## Models", "", *_ratios(known, models), "", *_times(models)]
-    depths = {name: each for name, each in measured.items() if known[name].depth}
-    lines += ["", "## Depth", "", "The same block, repeated.", "", *_ratios(known, depths), "", *_times(depths)]
+    models = {name: row for name, row in measured.items() if not models_by_name[name].depth}
+    lines += ["", "## Models", "", *_ratios(models_by_name, models), "", *_times(models)]
+    depths = {name: row for name, row in measured.items() if models_by_name[name].depth}
+    lines += [
+        "",
+        "## Depth",
+        "",
+        "The same block, repeated.",
+        "",
+        *_ratios(models_by_name, depths),
+        "",
+        *_times(depths),
+    ]
     lines += ["", "## Effect of folding and of kernels on fake tensors", "", *_without(measured)]
     lines += ["", "## Other counters", "", *_tools(measured)]
     if start_up:
@@ -92,47 +101,47 @@ def write(known: Mapping[str, Row], found: Mapping[str, Measured], code: str) ->
     return "\n".join(lines) + "\n"
 
 
-def bars(known: Mapping[str, Row], found: Mapping[str, Measured]) -> list[Bar]:
+def bars(models: Mapping[str, Row], measurements: Mapping[str, Measured]) -> list[Bar]:
     """The claims, checked against the measurements."""
-    largest = found.get("llama_405b", {})
+    largest = measurements.get("llama_405b", {})
     return [
         _at_most("The step of the 405-billion Llama takes at most a tenth of torch's counter", _step(largest), 0.1),
         _at_most("It takes at most a fifth of the time to build that model", _of(largest, "step", "build"), 0.2),
-        _never_slower(known, found),
-        _depth(known, found),
-        _memory(known, found),
-        *_light(found.get("start_up", {"runs": []})["runs"]),
+        _never_slower(models, measurements),
+        _depth(models, measurements),
+        _memory(models, measurements),
+        *_light(measurements.get("start_up", {"runs": []})["runs"]),
         _at_most(
             "Called with tokens alone, which makes a cache that each block writes, that Llama's step keeps to a tenth",
-            _step(found.get("llama_405b_tokens", {})),
+            _step(measurements.get("llama_405b_tokens", {})),
             0.1,
         ),
     ]
 
 
-def _at_most(claim: str, ratio: float | None, most: float) -> Bar:
-    return Bar(claim, "" if ratio is None else times(ratio), None if ratio is None else ratio <= most)
+def _at_most(claim: str, ratio: float | None, limit: float) -> Bar:
+    return Bar(claim, "" if ratio is None else times(ratio), None if ratio is None else ratio <= limit)
 
 
-def _never_slower(known: Mapping[str, Row], found: Mapping[str, Measured]) -> Bar:
+def _never_slower(models: Mapping[str, Row], measurements: Mapping[str, Measured]) -> Bar:
     ratios = {
         (name, phase): ratio
-        for name in known
+        for name in models
         for phase in ("forward", "step")
-        if (ratio := _of(found.get(name, {}), phase, f"torch_{phase}")) is not None
+        if (ratio := _of(measurements.get(name, {}), phase, f"torch_{phase}")) is not None
     }
     claim = "On no row slower than torch's counter"
     if not ratios:
         return Bar(claim, "", None)
-    name, phase = worst = max(ratios, key=lambda each: ratios[each])
+    name, phase = worst = max(ratios, key=lambda pair: ratios[pair])
     slower = sum(ratio > 1 for ratio in ratios.values())
-    said = f"{slower} of {len(ratios)} slower; at most {times(ratios[worst])} ({name}, {phase})"
-    return Bar(claim, said, not slower)
+    summary = f"{slower} of {len(ratios)} slower; at most {times(ratios[worst])} ({name}, {phase})"
+    return Bar(claim, summary, not slower)
 
 
-def _depth(known: Mapping[str, Row], found: Mapping[str, Measured]) -> Bar:
+def _depth(models: Mapping[str, Row], measurements: Mapping[str, Measured]) -> Bar:
     claim = "From 8 to 512 blocks the analysis grows by less than the building does"
-    few, many = found.get("depth_8", {}), found.get("depth_512", {})
+    few, many = measurements.get("depth_8", {}), measurements.get("depth_512", {})
     grown = [_grown(few, many, job) for job in ("step", "build")]
     analysis, building = grown
     if analysis is None or building is None:
@@ -145,28 +154,30 @@ def _grown(few: Measured, many: Measured, job: str) -> float | None:
     return None if before is None or after is None else after / before
 
 
-def _memory(known: Mapping[str, Row], found: Mapping[str, Measured]) -> Bar:
+def _memory(models: Mapping[str, Row], measurements: Mapping[str, Measured]) -> Bar:
     used = {
-        name: found[name]["memory"]["memory"] for name in known if "memory" in found.get(name, {}).get("memory", {})
+        name: measurements[name]["memory"]["memory"]
+        for name in models
+        if "memory" in measurements.get(name, {}).get("memory", {})
     }
     claim = "Peak memory beyond the imports under 200 MiB on every row"
     if not used:
         return Bar(claim, "", None)
-    most = max(used, key=lambda each: used[each])
-    return Bar(claim, f"at most {used[most]:.0f} MiB ({most})", used[most] < 200)
+    largest = max(used, key=lambda name: used[name])
+    return Bar(claim, f"at most {used[largest]:.0f} MiB ({largest})", used[largest] < 200)
 
 
 def _light(runs: Sequence[Mapping[str, float]]) -> Iterator[Bar]:
     claim = "`import graphflops` costs little beyond torch: at most a tenth more"
-    both = [run["import torch, graphflops"] / run[TORCH] for run in runs]
-    yield _at_most(claim, median(both) if both else None, 1.1)
+    ratios = [run["import torch, graphflops"] / run[TORCH] for run in runs]
+    yield _at_most(claim, median(ratios) if ratios else None, 1.1)
     claim = "`--help`, `rules list`, reading and showing a saved report answer in a third of a second"
-    taken = {name: median(run[name] for run in runs) for name in runs[0] if _needs_no_torch(name)} if runs else {}
-    if not taken:
+    seconds = {name: median(run[name] for run in runs) for name in runs[0] if _needs_no_torch(name)} if runs else {}
+    if not seconds:
         yield Bar(claim, "", None)
         return
-    slowest = max(taken, key=lambda each: taken[each])
-    yield Bar(claim, f"at most {taken[slowest]:.2f} s (`{slowest}`)", taken[slowest] <= 1 / 3)
+    slowest = max(seconds, key=lambda name: seconds[name])
+    yield Bar(claim, f"at most {seconds[slowest]:.2f} s (`{slowest}`)", seconds[slowest] <= 1 / 3)
 
 
 def _needs_no_torch(name: str) -> bool:
@@ -176,20 +187,20 @@ def _needs_no_torch(name: str) -> bool:
 # -- tables -------------------------------------------------------------------------------------------------------
 
 
-def _ratios(known: Mapping[str, Row], measured: Mapping[str, Measured]) -> list[str]:
+def _ratios(models: Mapping[str, Row], measured: Mapping[str, Measured]) -> list[str]:
     lines = [
         "| | | forward / torch's | step / torch's | again / torch's | forward / building | step / building "
         "| they count | memory, MiB |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for name, each in measured.items():
+    for name, row in measured.items():
         torchs = [("forward", "torch_forward"), ("step", "torch_step"), ("step_again", "torch_step")]
-        cells = [_cell(_of(each, *pair)) for pair in (*torchs, ("forward", "build"), ("step", "build"))]
-        counted = next((run["counted"] for run in each["runs"] if "counted" in run), None)
+        cells = [_cell(_of(row, *pair)) for pair in (*torchs, ("forward", "build"), ("step", "build"))]
+        counted = next((run["counted"] for run in row["runs"] if "counted" in run), None)
         cells.append("" if counted is None else _share(*counted))
-        memory = each["memory"].get("memory")
+        memory = row["memory"].get("memory")
         cells.append("" if memory is None else f"{memory:.0f}")
-        lines.append(f"| {name} | {known[name].about} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {models[name].about} | {' | '.join(cells)} |")
     return lines
 
 
@@ -198,10 +209,12 @@ def _times(measured: Mapping[str, Measured]) -> list[str]:
         "| milliseconds | building | analysis, forward | torch's counter | analysis, step | torch's counter |",
         "|---|--:|--:|--:|--:|--:|",
     ]
-    for name, each in measured.items():
+    for name, row in measured.items():
         jobs = ("build", "forward", "torch_forward", "step", "torch_step")
-        taken = [_seconds(each, job) for job in jobs]
-        lines.append(f"| {name} | {' | '.join('' if one is None else f'{1000 * one:,.0f}' for one in taken)} |")
+        seconds = [_seconds(row, job) for job in jobs]
+        lines.append(
+            f"| {name} | {' | '.join('' if duration is None else f'{1000 * duration:,.0f}' for duration in seconds)} |"
+        )
     return lines
 
 
@@ -213,14 +226,14 @@ def _without(measured: Mapping[str, Measured]) -> list[str]:
         "| | not folded | by the mode |",
         "|---|--:|--:|",
     ]
-    for name, each in measured.items():
-        cells = [_cell(_of(each, job, "step")) for job in ("step_unfolded", "step_by_mode")]
+    for name, row in measured.items():
+        cells = [_cell(_of(row, job, "step")) for job in ("step_unfolded", "step_by_mode")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
 
 def _tools(measured: Mapping[str, Measured]) -> list[str]:
-    having = {name: each["tools"] for name, each in measured.items() if "tools" in each.get("tools", {})}
+    having = {name: row["tools"] for name, row in measured.items() if "tools" in row.get("tools", {})}
     lines = [
         "Forward analysis time divided by the time of each counter, on a model with real weights on the CPU.",
         "The counters run it, on all cores.",
@@ -229,12 +242,12 @@ def _tools(measured: Mapping[str, Measured]) -> list[str]:
         f"| model | {' | '.join(TOOLS)} |",
         f"|---{'|--:' * len(TOOLS)}|",
     ]
-    for name, each in having.items():
-        ours = each["tools"].get("graphflops", [])
+    for name, tools in having.items():
+        own_seconds = tools["tools"].get("graphflops", [])
         cells = []
         for tool in TOOLS:
-            pairs = zip(ours, each["tools"].get(tool, ()), strict=False)
-            ratios = [mine / theirs for mine, theirs in pairs]
+            pairs = zip(own_seconds, tools["tools"].get(tool, ()), strict=False)
+            ratios = [left / right for left, right in pairs]
             cells.append(times(median(ratios)) if ratios else "—")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
@@ -249,43 +262,43 @@ def _start_up(start_up: Measured) -> list[str]:
     ]
     runs = start_up["runs"]
     for name in runs[0] if runs else ():
-        by = [median(run[name] / run[other] for run in runs) for other in (PYTHON, TORCH)]
-        said = f" ({start_up['failed'][name]})" if name in start_up["failed"] else ""
-        taken = f"{1000 * median(run[name] for run in runs):,.0f}"
-        lines.append(f"| `{name}`{said} | {' | '.join(map(times, by))} | {taken} |")
+        by = [median(run[name] / run[base] for run in runs) for base in (PYTHON, TORCH)]
+        remark = f" ({start_up['failed'][name]})" if name in start_up["failed"] else ""
+        milliseconds = f"{1000 * median(run[name] for run in runs):,.0f}"
+        lines.append(f"| `{name}`{remark} | {' | '.join(map(times, by))} | {milliseconds} |")
     return lines
 
 
 def _failures(measured: Mapping[str, Measured]) -> Iterator[str]:
-    for name, each in measured.items():
-        said: dict[str, str] = {}
-        for part in (*each["runs"], each["memory"], each.get("tools", {})):
-            said |= part.get("failed", {})
-        for job, reason in said.items():
+    for name, row in measured.items():
+        reasons: dict[str, str] = {}
+        for part in (*row["runs"], row["memory"], row.get("tools", {})):
+            reasons |= part.get("failed", {})
+        for job, reason in reasons.items():
             escaped = reason.replace("|", "\\|").replace("<", "&lt;")
             yield f"| {name} | {job.replace('_', ' ')} | {escaped} |"
 
 
-def _rounds(found: Mapping[str, Measured]) -> str:
+def _rounds(measurements: Mapping[str, Measured]) -> str:
     """The number of processes per median, by row where it differs (``--rounds``)."""
     of_rounds: dict[int, list[str]] = {}
-    for name, each in found.items():
-        of_rounds.setdefault(len(each["runs"]), []).append(name)
+    for name, row in measurements.items():
+        of_rounds.setdefault(len(row["runs"]), []).append(name)
     if len(of_rounds) < 2:
         return "".join(f"Medians are of {count} processes." for count in of_rounds)
-    most = max(of_rounds, key=lambda count: len(of_rounds[count]))
-    others = "; ".join(f"of {count}: {', '.join(names)}" for count, names in of_rounds.items() if count != most)
-    return f"Medians are of {most} processes; {others} (`--rounds`)."
+    usual = max(of_rounds, key=lambda count: len(of_rounds[count]))
+    exceptions = "; ".join(f"of {count}: {', '.join(names)}" for count, names in of_rounds.items() if count != usual)
+    return f"Medians are of {usual} processes; {exceptions} (`--rounds`)."
 
 
 def _versions() -> str:
-    found = []
+    versions = []
     for package in ("torch", "torchvision", "transformers", *TOOLS):
         try:
-            found.append(f"{package} {version(package).partition('+')[0]}")
+            versions.append(f"{package} {version(package).partition('+')[0]}")
         except PackageNotFoundError:
-            found.append(f"no {package}")
-    return f"Measured with {', '.join(found)}."
+            versions.append(f"no {package}")
+    return f"Measured with {', '.join(versions)}."
 
 
 # -- numbers ------------------------------------------------------------------------------------------------------
@@ -295,15 +308,17 @@ def _step(row: Measured) -> float | None:
     return _of(row, "step", "torch_step")
 
 
-def _of(row: Measured, one: str, other: str) -> float | None:
+def _of(row: Measured, numerator: str, denominator: str) -> float | None:
     """The median of the ratios of two jobs, run by run; None if there is no run that has both."""
-    ratios = [run[one] / run[other] for run in row.get("runs", ()) if one in run and other in run]
+    ratios = [
+        run[numerator] / run[denominator] for run in row.get("runs", ()) if numerator in run and denominator in run
+    ]
     return median(ratios) if ratios else None
 
 
 def _seconds(row: Measured, job: str) -> float | None:
-    taken = [run[job] for run in row.get("runs", ()) if job in run]
-    return median(taken) if taken else None
+    seconds = [run[job] for run in row.get("runs", ()) if job in run]
+    return median(seconds) if seconds else None
 
 
 def _cell(ratio: float | None) -> str:
@@ -318,5 +333,5 @@ def times(ratio: float) -> str:
     return f"{ratio:.{digits}f} ×"
 
 
-def _share(theirs: int, ours: int) -> str:
-    return "1" if theirs == ours else f"{theirs / ours:.4g}" if ours else "—"
+def _share(right: int, left: int) -> str:
+    return "1" if right == left else f"{right / left:.4g}" if left else "—"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Case(NamedTuple):
-    """A model and what it is called with."""
+    """A model and its inputs."""
 
     model: nn.Module
     args: tuple[Any, ...]
@@ -44,9 +44,9 @@ class Row:
 
 
 def rows() -> dict[str, Row]:
-    """All of them, by their names."""
-    found = [*_images(), *_language(), *_depths()]
-    return {each.name: each for each in found}
+    """All rows by name."""
+    all_rows = [*_images(), *_language(), *_depths()]
+    return {row.name: row for row in all_rows}
 
 
 def _images() -> list[Row]:
@@ -111,8 +111,12 @@ def llama(name: str, *, layers: int, width: int, heads: int, inner: int, only_to
         )
         return lambda: LlamaForCausalLM(config).to(torch.bfloat16)
 
-    one = f"{name}, one block"
-    alone = llama(one, layers=1, width=width, heads=heads, inner=inner, only_tokens=only_tokens) if layers > 1 else None
+    block_name = f"{name}, one block"
+    alone = (
+        llama(block_name, layers=1, width=width, heads=heads, inner=inner, only_tokens=only_tokens)
+        if layers > 1
+        else None
+    )
     about = f"transformers, {layers} blocks, sequence 8192" + (", called with tokens alone" if only_tokens else "")
     return Row(name, about, load, lambda: ((tokens(1, 8192),), {}) if only_tokens else masked(8192), alone=alone)
 
@@ -131,7 +135,7 @@ def blocks(depth: int, width: int = 512) -> nn.Module:
 
 
 def stream(width: int = 512) -> tuple[tuple[Tensor], dict[str, Any]]:
-    """What goes through such blocks: 8 sequences of 256."""
+    """The input of such blocks: 8 sequences of 256."""
     return (torch.zeros(8, 256, width),), {}
 
 

@@ -1,4 +1,4 @@
-"""Runs the measurements, each in a fresh process, and keeps what they found in a file."""
+"""Runs each measurement in a fresh process, and keeps the results in a file."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ LIMIT = 600
 
 
 def code_state() -> str:
-    """A name for the state of the code: measurements of another one are not held against this one's bars."""
+    """A name for the state of the code: the page marks measurements of an earlier one."""
     digest = hashlib.sha256()
     for file in sorted([*(ROOT / "graphflops").rglob("*.py"), *(ROOT / "rules").glob("*.py")]):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 
 
-class Found:
-    """What was measured, by the row, in a file of JSON that is written after each."""
+class Measurements:
+    """Measurements by row, in a JSON file that is written after each."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -48,24 +48,24 @@ class Found:
 
 
 def measured_apart(kind: str, row: str, *options: str) -> Measured:
-    """What a fresh process measures; if it dies, or takes too long, that is what failed."""
+    """The measurements of a fresh process, or under ``failed`` the reason that it has none."""
     command = [sys.executable, str(Path(__file__).parent), "--measure", kind, row, *options]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
-        if done.returncode == 0:
-            return json.loads(done.stdout.splitlines()[-1])
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:200]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+        if process.returncode == 0:
+            return json.loads(process.stdout.splitlines()[-1])
+        reason = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1][:200]
     except subprocess.TimeoutExpired:
         reason = f"took longer than {LIMIT} s"
     return {"failed": {kind: reason}}
 
 
 def measure_row(name: str, *, rounds: int, tools: bool, step: Callable[[str], None]) -> Measured:
-    """All of one row: rounds that alternate who is first, memory, other counters."""
+    """All of one row: rounds that alternate which counter is first, memory, other counters."""
     runs = []
     for number in range(rounds):
         step(f"{name}: round {number + 1}")
-        runs.append(measured_apart("seconds", name, *(["--ours-first"] if number % 2 == 0 else [])))
+        runs.append(measured_apart("seconds", name, *(["--graphflops-first"] if number % 2 == 0 else [])))
     step(f"{name}: memory")
     measured = {"code": code_state(), "runs": runs, "memory": measured_apart("memory", name)}
     if tools:
@@ -80,7 +80,7 @@ PYTHON, TORCH = "python -c pass", "import torch"
 
 
 def commands(report: Path) -> dict[str, Sequence[str]]:
-    """What is started, by what the page calls it."""
+    """The commands, by the name that the page has for them."""
     model, inputs = "torch.nn.Linear(3, 4)", "torch.zeros(2, 3)"
     counter = "from torch.utils.flop_counter import FlopCounterMode"
     return {
@@ -108,10 +108,12 @@ def start_up(report: Path, *, rounds: int, step: Callable[[str], None]) -> Measu
         run = {}
         for name, arguments in started.items():
             start = time.perf_counter()
-            done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+            process = subprocess.run(
+                [sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=ROOT
+            )
             run[name] = time.perf_counter() - start
-            if done.returncode:
-                failed[name] = (done.stderr.strip().splitlines() or ["failed"])[-1][:200]
+            if process.returncode:
+                failed[name] = (process.stderr.strip().splitlines() or ["failed"])[-1][:200]
         if number >= 0:
             runs.append(run)
     return {"code": code_state(), "runs": runs, "failed": failed}
@@ -119,7 +121,7 @@ def start_up(report: Path, *, rounds: int, step: Callable[[str], None]) -> Measu
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on a terminal; each call is one step, and says what is done next."""
+    """A progress bar; each call is one step, with its description."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -1,4 +1,4 @@
-"""How the analysis of transformers' language models grows with their depth, called as people call them: with tokens.
+"""How the analysis of transformers' language models grows with their depth, called with tokens alone.
 
 ``python tests/benchmarks/growth.py [NAME …]`` prints a line for each: how many times as long 12 blocks take as 4, the
 seconds of both, and how many calls each records one by one.
@@ -28,13 +28,13 @@ from zoo import ids, on_meta
 from graphflops import analyze
 from graphflops.tracing.tracer import Tracer
 
-FEW, MANY, MOST = 4, 12, 1.5
+SHALLOW, DEEP, MAX_RATIO = 4, 12, 1.5
 
 
 def language_model(name: str, depth: int) -> nn.Module:
     """A model of the default configuration with so many blocks, in the pattern of its kinds of layers."""
-    given = {key: value for key, value in causal_lm.CHANGES.get(name, {}).items() if key not in (*DEPTHS, *KINDS)}
-    config = AutoConfig.for_model(name, **given)
+    changes = {key: value for key, value in causal_lm.CHANGES.get(name, {}).items() if key not in (*DEPTHS, *KINDS)}
+    config = AutoConfig.for_model(name, **changes)
     _set_depth(config, depth)
     dtype = torch.float32 if name in causal_lm.FLOAT32 else torch.bfloat16
     return on_meta(lambda: causal_lm.as_loaded(AutoModelForCausalLM.from_config(config, dtype=dtype)))
@@ -49,7 +49,7 @@ def _set_depth(config: Any, depth: int) -> None:
     per_layer = {
         name: list(value)
         for name, value in vars(config).items()
-        if isinstance(value, (list, tuple)) and any(len(value) == getattr(config, each) > 1 for each in depths)
+        if isinstance(value, (list, tuple)) and any(len(value) == getattr(config, field) > 1 for field in depths)
     }
     chosen = _chosen(per_layer, depth)
     for name, value in per_layer.items():
@@ -62,11 +62,15 @@ def _set_depth(config: Any, depth: int) -> None:
 
 
 def _chosen(per_layer: dict[str, list[Any]], depth: int) -> list[int]:
-    """Which layers of the configuration are taken: the first ones, over and over, if all kinds are among them."""
-    kinds = [per_layer[name] for name in KINDS if name in per_layer]
-    columns = list(zip(*kinds, strict=False))
+    """The indices of the chosen layers: the first ones, repeated, if all kinds are among them."""
+    lists = [per_layer[name] for name in KINDS if name in per_layer]
+    columns = list(zip(*lists, strict=False))
     first = [columns.index(kind) for kind in dict.fromkeys(columns)] or [0]
-    pattern = list(range(FEW)) if set(columns[:FEW]) == set(columns) else (first * FEW)[: max(FEW, len(first))]
+    pattern = (
+        list(range(SHALLOW))
+        if set(columns[:SHALLOW]) == set(columns)
+        else (first * SHALLOW)[: max(SHALLOW, len(first))]
+    )
     return [pattern[place % len(pattern)] for place in range(depth)]
 
 
@@ -99,14 +103,14 @@ def main(names: list[str]) -> None:
     growth: list[float] = []
     for name in names or causal_lm.ARCHITECTURES.split():
         try:
-            (few, calls), (many, more_calls) = measured(name, FEW), measured(name, MANY)
+            (few, calls), (many, more_calls) = measured(name, SHALLOW), measured(name, DEEP)
         except Exception as error:
             print(f"{name:24} not analysed: {type(error).__name__}: {' '.join(str(error).split())[:80]}", flush=True)
             continue
         growth.append(many / few)
         print(f"{name:24} {many / few:5.2f} ×   {few:.2f} → {many:.2f} s   {calls} → {more_calls} calls", flush=True)
-    held = sum(each <= MOST for each in growth)
-    print(f"{held} of {len(growth)} grow by at most {MOST} × from {FEW} to {MANY} blocks")
+    passed = sum(ratio <= MAX_RATIO for ratio in growth)
+    print(f"{passed} of {len(growth)} grow by at most {MAX_RATIO} × from {SHALLOW} to {DEEP} blocks")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def verdict(row: Row) -> str:
         return "changed"
     if row.get("unfolded", "the same") != "the same":
         return "folded wrong"
-    if not all(_equal(row, each) for each in ("forward", "backward", "published") if each in row):
+    if not all(_equal(row, phase) for phase in ("forward", "backward", "published") if phase in row):
         return "differs"
     return "unsupported ops" if row["unknown"] else "exact"
 
@@ -98,13 +98,15 @@ def write(rows: Sequence[Row], before: str = "") -> str:
 
 
 def _parts(page: str) -> tuple[dict[str, list[str]], dict[str, list[int]]]:
-    """What a page says: title → its part's lines, and family → its numbers among the totals."""
+    """The parts of a page: title → lines, and family → its row of the totals."""
     parts: dict[str, list[str]] = {}
     for part in page.split("\n## ")[1:]:
         title, *lines = part.strip("\n").split("\n")
         parts[title] = lines[1:]
-    cells = [[each.strip() for each in line.strip("| ").split("|")] for line in parts.get("Totals", ())]
-    return parts, {name: [int(each.replace(",", "")) for each in numbers] for name, *numbers in cells if name in TITLES}
+    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in parts.get("Totals", ())]
+    return parts, {
+        name: [int(number.replace(",", "")) for number in numbers] for name, *numbers in cells if name in TITLES
+    }
 
 
 def _versions(family: str) -> str:
@@ -128,7 +130,7 @@ def _numbers(rows: Sequence[Row]) -> list[int]:
         verdicts["refused"],
         verdicts["data-dependent"],
         verdicts["not traced"],
-        sum(count for each, count in verdicts.items() if each.endswith(" failed")),
+        sum(count for verdict, count in verdicts.items() if verdict.endswith(" failed")),
     ]
 
 
@@ -142,7 +144,7 @@ def _totals(totals: Mapping[str, Sequence[int]]) -> list[str]:
     ]
     of_all = [sum(column) for column in zip(*totals.values(), strict=True)]
     for family, numbers in [*totals.items(), ("**all**", of_all)]:
-        lines.append(f"| {family} | {' | '.join(f'{each:,}' for each in numbers)} |")
+        lines.append(f"| {family} | {' | '.join(f'{number:,}' for number in numbers)} |")
     return lines
 
 
@@ -151,7 +153,7 @@ def _equal(row: Row, phase: str) -> bool:
 
 
 def _reasons(rows: Sequence[Row]) -> list[str]:
-    """What does not agree, with its reason."""
+    """The rows that disagree, with the reason."""
     lines = []
     differing = [row for row in rows if verdict(row) == "differs"]
     if differing:
@@ -159,8 +161,8 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
         for row in differing:
             for phase in ("forward", "backward", "published"):
                 if phase in row and not _equal(row, phase):
-                    ours, theirs = row[phase]
-                    lines.append(f"| {row['name']} | {phase} | {ours:,} | {theirs:,} |")
+                    counted, dispatched = row[phase]
+                    lines.append(f"| {row['name']} | {phase} | {counted:,} | {dispatched:,} |")
     unknown = Counter[str]()
     models = Counter[str]()
     for row in rows:
@@ -169,13 +171,13 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
     if unknown:
         lines += ["", "### Unsupported ops", "", "| op | times | in models |", "|---|--:|--:|"]
         lines += [f"| `{op}` | {count:,} | {models[op]:,} |" for op, count in unknown.most_common()]
-    said: dict[tuple[str, str], list[str]] = {}
+    models_by_reason: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if reason := row.get("refused") or row.get("error"):
-            said.setdefault((verdict(row), reason), []).append(row["name"])
-    if said:
+            models_by_reason.setdefault((verdict(row), reason), []).append(row["name"])
+    if models_by_reason:
         lines += ["", "### Refused, or failed", "", "| | reason | models |", "|---|---|---|"]
-        for (kind, reason), names in sorted(said.items()):
+        for (kind, reason), names in sorted(models_by_reason.items()):
             lines.append(f"| {kind} | {_cell(reason)} | {', '.join(names)} |")
     return lines
 
@@ -188,7 +190,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
     ]
     for row in rows:
         cells = [_name(row), _cell("; ".join(row.get("capture", ())))]
-        cells += [f"{row[each]:,}" if each in row else "" for each in ("ops", "counted", "zero")]
+        cells += [f"{row[column]:,}" if column in row else "" for column in ("ops", "counted", "zero")]
         cells.append(f"{sum(row['unknown'].values()):,}" if "unknown" in row else "")
         cells.append(f"{row['assumed']:,}" if row.get("assumed") else "")
         for phase in ("forward", "backward"):
@@ -200,19 +202,19 @@ def _table(rows: Sequence[Row]) -> list[str]:
 
 
 def _name(row: Row) -> str:
-    """Its name, with the version of the package whose it is."""
+    """The name of the model, with the version of its package."""
     package, _, about = row["name"].partition(": ")
     return f"{package} {row['version']}: {about}" if "version" in row else row["name"]
 
 
-def _ratio(ours: int, theirs: int) -> str:
-    """1 if and only if they are equal; never rounded to it."""
-    if ours == theirs:
+def _ratio(counted: int, dispatched: int) -> str:
+    """The ratio of two counts, which prints as 1 only if they are equal."""
+    if counted == dispatched:
         return "1"
-    if not theirs:
+    if not dispatched:
         return "∞"
-    near = f"{ours / theirs:.4f}"
-    return near if near != "1.0000" else ("just below 1" if ours < theirs else "just above 1")
+    near = f"{counted / dispatched:.4f}"
+    return near if near != "1.0000" else ("just below 1" if counted < dispatched else "just above 1")
 
 
 def _cell(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Runs entries in worker processes: each is counted by graphflops and by the witness, and makes one row of JSON."""
+"""Runs entries in worker processes: one row of JSON for each, with both counts."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from typing import Any
 from page import FINE, verdict
 from zoo import Entry, entries, installed
 
-sys.path.append(str(Path(__file__).parents[1] / "tracing"))  # which has state.py: all that an analysis could change
+sys.path.append(str(Path(__file__).parents[1] / "tracing"))  # for state.py
 
 Row = dict[str, Any]
 
 
 def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) -> Row:
-    """The row of an entry. Whatever goes wrong is in it, with the stage that it went wrong in.
+    """The row of an entry, which includes any error and the stage that raised it.
 
-    With ``unfold``, the report is held to that of each block looked at for itself, which it has to be equal to.
+    With ``unfold``, the report is compared with the report without folding.
     """
     import sympy  # noqa: F401, which adds a filter of warnings when it is first imported
     from state import differences, state_of
@@ -39,39 +39,41 @@ def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) ->
     row: Row = {"family": entry.family, "name": entry.name}
     if entry.refused:
         return {**row, "refused": entry.refused}
-    if entry.package and not (found := installed(entry.package)):
+    if entry.package and not (version := installed(entry.package)):
         return {**row, "failed": "zoo", "error": f"{entry.package} is not installed"}
     if entry.package:
-        row["version"] = found
+        row["version"] = version
     stage = "zoo"
     try:
         case = entry.build()
-        given = case.model, case.args, case.kwargs
-        before = state_of(*given, files=False)
+        call = case.model, case.args, case.kwargs
+        before = state_of(*call, files=False)
         stage, start = "graphflops", time.perf_counter()
 
-        def analyzed(fold: bool) -> Any:  # from one line, which is a model's own where its code is all torch's
+        def analyzed(fold: bool) -> Any:  # from one line, the source line of models that only torch defines
             options = {"attention": "math", "rules": rules or None, "fold": fold}
             return analyze(case.model, case.args, case.kwargs, **options)
 
         report = analyzed(fold=True)
         row["seconds"] = round(time.perf_counter() - start, 2)
         if unfold:
-            each = analyzed(fold=False)
-            row["unfolded"] = "the same" if each == report and dumps(each) == dumps(report) else "another report"
+            unfolded = analyzed(fold=False)
+            row["unfolded"] = (
+                "the same" if unfolded == report and dumps(unfolded) == dumps(report) else "another report"
+            )
         coverage = report.coverage
         row |= {"ops": coverage.ops, "counted": coverage.counted, "zero": coverage.zero}
         row["unknown"] = dict(report.unsupported_ops())
         row["capture"] = list(report.capture_notes)
         row["assumed"] = len(report.assumptions)
-        stage = "witness"
-        seen = count_macs(case.model, case.args, case.kwargs)
+        stage = "reference"
+        dispatched = count_macs(case.model, case.args, case.kwargs)
         # a checkpoint's recomputed forward is dispatched during backward
         backward = report.work("backward") + report.work("recompute")
-        row["forward"] = [int(report.work("forward").macs), seen.forward]
-        row["backward"] = [int(backward.macs), seen.backward]
+        row["forward"] = [int(report.work("forward").macs), dispatched.forward]
+        row["backward"] = [int(backward.macs), dispatched.backward]
         stage = "isolation"
-        row["changed"] = differences(before, state_of(*given, files=False))[:3]
+        row["changed"] = differences(before, state_of(*call, files=False))[:3]
         if entry.published is not None:
             row["published"] = [round(row["forward"][0] / 1e9, 3), entry.published]
     except Exception as error:
@@ -80,12 +82,12 @@ def measure(entry: Entry, rules: Sequence[str] = (), *, unfold: bool = False) ->
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, without the line breaks, and without the folders of this machine."""
+    """The message of an error without line breaks and without absolute paths."""
     text = str(error)
-    told = dict(re.findall(r"^ {4}(where|reason) +(.*)$", text, re.MULTILINE))
+    fields = dict(re.findall(r"^ {4}(where|reason) +(.*)$", text, re.MULTILINE))
     text = " ".join(text.split())
-    if told.keys() == {"where", "reason"}:
-        text = f"{told['reason']} (in {told['where']})"
+    if fields.keys() == {"where", "reason"}:
+        text = f"{fields['reason']} (in {fields['where']})"
     else:
         text = f"{type(error).__name__}: {text}"
     text = re.sub(r"(?:/[^\s/:]+)+/(?:site-packages|lib/python[\d.]+)/", "", text)
@@ -97,16 +99,16 @@ def one_line(error: Exception) -> str:
 # -- in the worker -------------------------------------------------------------------------------------------------
 
 
-def serve(rules: Sequence[str], *, unfold: bool = False) -> None:
-    """Read keys of entries from standard input, answer each with its row; nothing else comes out of standard output."""
-    answers = os.fdopen(os.dup(1), "w")
+def run_worker(rules: Sequence[str], *, unfold: bool = False) -> None:
+    """Read keys of entries from standard input, and write the row of each to standard output, and nothing else."""
+    output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    known: dict[str, Entry] = {}
+    entries_by_key: dict[str, Entry] = {}
     for line in sys.stdin:
         family, _, _ = (key := line.strip()).partition("/")
-        if key not in known:
-            known |= {each.key: each for each in entries([family])}
-        print(json.dumps(measure(known[key], rules, unfold=unfold)), file=answers, flush=True)
+        if key not in entries_by_key:
+            entries_by_key |= {entry.key: entry for entry in entries([family])}
+        print(json.dumps(measure(entries_by_key[key], rules, unfold=unfold)), file=output, flush=True)
 
 
 # -- in the parent -------------------------------------------------------------------------------------------------
@@ -121,34 +123,34 @@ class Runner:
     rules: Sequence[str] = ()
     unfold: bool = False
     starting: float = 60
-    """Seconds that the imports of a family may take, on top of its first entry's."""
+    """seconds for the imports of a family, in addition to the limit of its first entry"""
 
-    def run(self, chosen: Sequence[Entry], done: Callable[[Row], None]) -> None:
-        """Call ``done`` with each row, in this thread, as they come."""
-        waiting: Queue[Entry] = Queue()
+    def run(self, chosen: Sequence[Entry], on_row: Callable[[Row], None]) -> None:
+        """Call ``on_row`` with each row, in this thread, as it finishes."""
+        pending: Queue[Entry] = Queue()
         finished: Queue[Row] = Queue()
-        for each in chosen:
-            waiting.put(each)
-        hands = [Thread(target=self._work, args=(waiting, finished), daemon=True) for _ in range(self.jobs)]
-        for hand in hands:
-            hand.start()
+        for entry in chosen:
+            pending.put(entry)
+        threads = [Thread(target=self._work, args=(pending, finished), daemon=True) for _ in range(self.jobs)]
+        for thread in threads:
+            thread.start()
         for _ in chosen:
-            done(finished.get())
-        for hand in hands:
-            hand.join()
+            on_row(finished.get())
+        for thread in threads:
+            thread.join()
 
-    def _work(self, waiting: Queue[Entry], finished: Queue[Row]) -> None:
+    def _work(self, pending: Queue[Entry], finished: Queue[Row]) -> None:
         worker: Worker | None = None
         while True:
             try:
-                entry = waiting.get_nowait()
+                entry = pending.get_nowait()
             except Empty:
                 break
             if entry.refused:
                 finished.put(measure(entry))
                 continue
             worker = worker or Worker(self.rules, self.starting, unfold=self.unfold)
-            row = worker.ask(entry, self.limit)
+            row = worker.measure(entry, self.limit)
             if "failed" in row and row["failed"] == "worker":
                 worker.dismiss()
                 worker = None
@@ -162,7 +164,7 @@ class Worker:
 
     def __init__(self, rules: Sequence[str], starting: float, *, unfold: bool = False) -> None:
         self.starting = starting
-        options = [part for each in rules for part in ("--rules", each)] + ["--unfold"] * unfold
+        options = [part for path in rules for part in ("--rules", path)] + ["--unfold"] * unfold
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).parent), "--worker", *options],
             stdin=subprocess.PIPE,
@@ -170,26 +172,26 @@ class Worker:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self.answers: Queue[str] = Queue()
+        self.replies: Queue[str] = Queue()
         self.families: set[str] = set()
-        self.ear = Thread(target=self._listen, daemon=True)
-        self.ear.start()
+        self.reader = Thread(target=self._read, daemon=True)
+        self.reader.start()
 
-    def _listen(self) -> None:
+    def _read(self) -> None:
         with self.process.stdout as lines:
             for line in lines:
-                self.answers.put(line)
-        self.answers.put("")
+                self.replies.put(line)
+        self.replies.put("")
 
-    def ask(self, entry: Entry, limit: float) -> Row:
+    def measure(self, entry: Entry, limit: float) -> Row:
         """The row of an entry."""
         fresh = entry.family not in self.families
         self.families.add(entry.family)
         reason = f"took longer than {limit:g} s"
         try:
             print(entry.key, file=self.process.stdin, flush=True)
-            if answer := self.answers.get(timeout=limit + (self.starting if fresh else 0)):
-                return json.loads(answer)
+            if reply := self.replies.get(timeout=limit + (self.starting if fresh else 0)):
+                return json.loads(reply)
             reason = f"the process died, with code {self.process.wait()}"
         except Empty:
             pass
@@ -201,17 +203,17 @@ class Worker:
         """End the process."""
         self.process.kill()
         self.process.wait()
-        self.ear.join()
+        self.reader.join()
         with suppress(OSError):
             self.process.stdin.close()
 
 
 class Rows:
-    """The finished rows, in a file of JSON lines: what is there already need not be run again."""
+    """The finished rows, in a file of JSON lines: finished rows are not run again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.found: dict[str, Row] = {}
+        self.by_key: dict[str, Row] = {}
         text = path.read_text() if path.exists() else ""
         self.cut_off = bool(text) and not text.endswith("\n")
         for line in text.splitlines():
@@ -227,7 +229,7 @@ class Rows:
         self.cut_off = False
 
     def _keep(self, row: Row) -> None:
-        self.found[f"{row['family']}/{row['name']}"] = row
+        self.by_key[f"{row['family']}/{row['name']}"] = row
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The zoo's machinery, on a layer or two; the zoo itself is run by `make conformance`."""
+"""The machinery of the conformance models, on one or two layers; `make conformance` runs the models."""
 
 import json
 from pathlib import Path
@@ -35,16 +35,17 @@ def test_a_layer_is_exact(row):
     assert verdict(row) == "exact"
 
 
-def test_what_has_no_rule_is_not_exact():
+def test_a_row_with_an_unsupported_op_is_not_exact():
     assert verdict(measure(entry("nobody's", doubled, floats(3, 3)))) == "unsupported ops"
     assert verdict({"forward": [1, 1], "backward": [2, 2], "unknown": {"aten.new": 1}}) == "unsupported ops"
     assert verdict({"forward": [1, 1], "backward": [2, 3], "unknown": {}}) == "differs"
 
 
-def test_what_its_authors_print_differently_is_not_exact():
+def test_a_row_that_differs_from_the_published_number_is_not_exact():
     model = nn.Linear(1000, 1000, bias=False), floats(50, 1000)
     printed = {
-        each: measure(Entry("layers", "a", lambda: Case(model[0], model[1:]), published=each)) for each in (0.05, 0.051)
+        published: measure(Entry("layers", "a", lambda: Case(model[0], model[1:]), published=published))
+        for published in (0.05, 0.051)
     }
     assert verdict(printed[0.05]) == "exact"
     assert verdict(printed[0.051]) == "differs"
@@ -60,17 +61,17 @@ def test_an_error_is_one_line_with_its_stage():
     assert verdict(row) == "zoo failed"
 
 
-def test_data_that_decides_is_told_apart_from_faults():
+def test_data_dependence_is_no_failure():
     row = measure(entry("branch", lambda x: x if x.sum() > 0 else -x, floats(3)))
     assert verdict(row) == "data-dependent"
 
 
-def test_a_report_is_held_to_that_of_no_block_folded():
+def test_unfold_compares_with_the_report_without_folding():
     model = torch.nn.Sequential(*(torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.ReLU()) for _ in range(4)))
     assert measure(entry("stack", model, floats(2, 3)), unfold=True)["unfolded"] == "the same"
 
 
-def test_one_that_differs_is_not_exact(row):
+def test_a_row_that_differs_is_not_exact(row):
     assert verdict({**row, "unfolded": "another report"}) == "folded wrong"
 
 
@@ -80,11 +81,11 @@ def test_refused_entries_are_not_built():
     assert verdict(row) == "refused"
 
 
-def test_rows_outlast_the_run_and_later_ones_win(tmp_path: Path, row):
+def test_rows_are_kept_on_disk_and_later_ones_win(tmp_path: Path, row):
     path = tmp_path / "deep" / "rows.jsonl"
     Rows(path).add({**row, "forward": [1, 2]})
     Rows(path).add(row)
-    assert Rows(path).found == {"layers/a layer": row}
+    assert Rows(path).by_key == {"layers/a layer": row}
     assert len(path.read_text().splitlines()) == 2
 
 
@@ -93,7 +94,7 @@ def test_a_row_cut_off_by_an_interruption_is_run_again(tmp_path: Path, row):
     path.write_text(json.dumps(row) + "\n" + json.dumps(row)[:20])
     rows = Rows(path)
     rows.add({**row, "name": "another"})
-    assert list(Rows(path).found) == ["layers/a layer", "layers/another"]
+    assert list(Rows(path).by_key) == ["layers/a layer", "layers/another"]
 
 
 def test_the_page_never_rounds_to_one(row):
@@ -103,21 +104,21 @@ def test_the_page_never_rounds_to_one(row):
 
 
 def test_a_family_that_did_not_run_stays_on_the_page(row):
-    whole = write([row, {**row, "family": "timm", "name": "another", "forward": [1, 2]}])
-    assert write([], whole) == whole
-    later = write([{**row, "name": "renamed"}], whole)
+    page = write([row, {**row, "family": "timm", "name": "another", "forward": [1, 2]}])
+    assert write([], page) == page
+    later = write([{**row, "name": "renamed"}], page)
     assert "| renamed |" in later
     assert "| a layer |" not in later
     assert "| another | forward | 1 | 2 |" in later
     assert "| **all** | 2 | 1 | 1 | 2 |" in later
 
 
-def test_the_page_of_the_repository_is_written_as_it_is():
+def test_the_page_of_the_repository_is_unchanged():
     page = (Path(__file__).parents[2] / "docs/conformance.md").read_text(encoding="utf-8")
     assert write([], page) == page
 
 
-def test_a_package_that_is_not_installed_is_said():
+def test_a_missing_package_is_reported():
     row = measure(Entry("wild", "nobodys-package: a model", lambda: pytest.fail("built"), package="nobodys-package"))
     assert (verdict(row), row["error"]) == ("zoo failed", "nobodys-package is not installed")
     assert "nobodys-package is not installed" in write([row])
@@ -131,11 +132,11 @@ def test_a_row_names_its_package_with_its_version():
 def test_a_worker_that_takes_too_long_is_replaced():
     rows = []
     runner = Runner(jobs=1, limit=0.001, starting=0)
-    runner.run([each for each in entries(["layers"]) if each.name == "Linear"], rows.append)
+    runner.run([entry for entry in entries(["layers"]) if entry.name == "Linear"], rows.append)
     assert verdict(rows[0]) == "worker failed"
 
 
-def test_every_name_is_its_own():
-    keys = [each.key for each in entries(["layers", "training"])]
+def test_names_are_unique():
+    keys = [entry.key for entry in entries(["layers", "training"])]
     assert len(keys) == len(set(keys))
     assert torch.get_default_device() == torch.device("cpu")

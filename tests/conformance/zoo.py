@@ -1,4 +1,4 @@
-"""What the zoo's families are made of: entries, and how their models are built without memory."""
+"""Entries of the conformance families, and how their models are built without memory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-Made = TypeVar("Made")
+T = TypeVar("T")
 
 
 class Case(NamedTuple):
-    """A model and what it is called with."""
+    """A model and its inputs."""
 
     model: Callable[..., Any]
     args: tuple[Any, ...] = ()
@@ -23,9 +23,9 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the table. ``refused`` says why a model cannot be held to the witness; it is then not built.
+    """One row of the table. ``refused`` is a reason not to build the model: the reference counter does not apply.
 
-    ``published`` is what the model's authors print: its forward's multiply-adds / 10⁹, to three decimals.
+    ``published`` is the number of the model's authors: multiply-adds of the forward / 10⁹, to three decimals.
     """
 
     family: str
@@ -34,7 +34,7 @@ class Entry:
     refused: str = ""
     published: float | None = None
     package: str = ""
-    """Whose model it is, where a family has models of many; its version is in the row."""
+    """the package of the model, if a family covers several; the row has its version"""
 
     @property
     def key(self) -> str:
@@ -54,17 +54,17 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "repositories": ("timm", "torchvision"),
     "wild": ("einops", "transformers", "timm", "torchvision"),
 }
-"""Family → the packages that it needs; each is a module of ``families``, with ``entries()``."""
+"""family → the packages it needs; each is a module of ``families``, with ``entries()``."""
 
 
 def entries(families: Iterable[str] = FAMILIES) -> list[Entry]:
     """The entries of the families whose packages are installed."""
-    return [each for family in families if not missing(family) for each in _module(family).entries()]
+    return [entry for family in families if not missing(family) for entry in _module(family).entries()]
 
 
 def missing(family: str) -> list[str]:
     """The packages of a family that are not installed."""
-    return [each for each in FAMILIES[family] if not installed(each)]
+    return [package for package in FAMILIES[family] if not installed(package)]
 
 
 def _module(family: str) -> Any:
@@ -74,15 +74,15 @@ def _module(family: str) -> Any:
 
 
 def installed(package: str) -> str:
-    """The version of a package, or nothing."""
+    """The version of a package, or an empty string."""
     try:
         return version(package)
     except PackageNotFoundError:
         return ""
 
 
-def on_meta(make: Callable[[], Made]) -> Made:
-    """What is made, without memory; on the CPU if its constructor computes with tensors, as RegNet's widths are."""
+def on_meta(make: Callable[[], T]) -> T:
+    """The result of ``make`` on meta; on the CPU if a constructor computes with tensors, as RegNet's does."""
     try:
         with torch.device("meta"):
             return make()
@@ -98,5 +98,5 @@ def floats(*shape: int) -> torch.Tensor:
 
 
 def ids(*shape: int) -> torch.Tensor:
-    """An input of whole numbers: tokens, positions, classes."""
+    """An input of integers: tokens, positions, classes."""
     return torch.zeros(shape, dtype=torch.long, device="meta")

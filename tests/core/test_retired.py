@@ -8,7 +8,10 @@ import warnings
 import pytest
 
 import graphflops
+from graphflops import Work, multiples, spec
+from graphflops.core.names import aten
 from graphflops.core.retired import LASTING, RETIRED, resolve
+from graphflops.rules.templates import additions, derivative, multiplications, multiply_adds, unary
 
 
 @pytest.mark.parametrize("old", sorted(RETIRED.keys() - LASTING))
@@ -49,3 +52,26 @@ def test_old_attributes_are_the_new_ones() -> None:
         assert cost.abreast(2) == cost.parallel(2)
     with pytest.warns(DeprecationWarning, match=r"^Spec\.held is now effective_numel$"):
         assert graphflops.spec(2, 3).held == 6
+
+
+@pytest.mark.parametrize("function", [additions, multiplications, multiply_adds])
+def test_old_argument_names_of_work_are_the_new_ones(function) -> None:
+    with pytest.warns(DeprecationWarning, match=rf"^{function.__name__}\(of=…\) is now .*\(operand=…\)$"):
+        assert function(3, of=spec(2)) == function(3, spec(2))
+
+
+def test_old_argument_names_of_templates_are_the_new_ones() -> None:
+    work = Work(transcendental=1)
+    with pytest.warns(DeprecationWarning, match=r"^unary\(each=…\) is now unary\(forward=…\)$"):
+        rule = unary(aten.exp, each=work, grad=work)
+    assert rule.cost(spec(5)).forward == Work(transcendental=5)
+    with pytest.warns(DeprecationWarning, match=r"^derivative\(of=…\) is now derivative\(function=…\)$"):
+        assert derivative(aten.exp_backward, of=rule).cost(spec(5)).forward == Work(transcendental=5)
+    with pytest.warns(DeprecationWarning, match=r"^multiples\(") as warnings_given:
+        assert multiples(of=4, at=8, most=16) == multiples(multiple_of=4, base=8, max=16)
+    assert {warning.filename for warning in warnings_given} == {__file__}
+
+
+def test_an_argument_under_both_names_is_an_error() -> None:
+    with pytest.warns(DeprecationWarning, match="max"), pytest.raises(TypeError, match=r"multiple values for .*'max'"):
+        multiples(4, max=8, most=8)

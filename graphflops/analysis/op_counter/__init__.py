@@ -352,8 +352,8 @@ def _as_decomposed(result: Any, parts: Any) -> Any:
     """The result of a decomposition in place of the operator's, so that equal values are the same object."""
     if isinstance(result, tuple) and isinstance(parts, (tuple, list)) and len(result) == len(parts):
         return tuple(map(_as_decomposed, result, parts))
-    both = torch.is_tensor(result) and torch.is_tensor(parts)
-    return parts if both and (result.shape, result.dtype) == (parts.shape, parts.dtype) else result
+    are_tensors = torch.is_tensor(result) and torch.is_tensor(parts)
+    return parts if are_tensors and (result.shape, result.dtype) == (parts.shape, parts.dtype) else result
 
 
 def _as_accumulate(work: Work) -> Work:

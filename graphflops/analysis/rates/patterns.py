@@ -208,13 +208,13 @@ def _to_numbers(rate: Any, path: str, attributes: Attributes) -> list[Fraction]:
     try:
         return [RateExpression(part)(names) for part in rate.split("..")]
     except ExpressionError as error:
-        where = f" of {path}" if path else ""
-        raise UsageError(f"invalid rate{where}, {error}; {EXPECTED}") from error
+        location = f" of {path}" if path else ""
+        raise UsageError(f"invalid rate{location}, {error}; {EXPECTED}") from error
 
 
 def _no_match_message(pattern: str, modules: Mapping[str, str], operators: Iterable[str]) -> str:
-    known = list(dict.fromkeys((*filter(None, modules), *components(modules).values(), *operators)))
+    names = list(dict.fromkeys((*filter(None, modules), *components(modules).values(), *operators)))
     plain = pattern.replace("*", "").strip(".")
-    near = list(dict.fromkeys([*get_close_matches(pattern, known, n=3), *get_close_matches(plain, known, n=3)]))[:3]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known[:8])}, …"
+    near = list(dict.fromkeys([*get_close_matches(pattern, names, n=3), *get_close_matches(plain, names, n=3)]))[:3]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names[:8])}, …"
     return f"rate pattern {pattern!r} matches nothing: no module, component or operator has this name; {hint}"

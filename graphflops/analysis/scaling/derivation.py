@@ -40,9 +40,9 @@ def law(factory: Callable[..., Any], sizes: Mapping[str, int | SizeRange], **opt
 
     ranges = checked_sizes(sizes)
     parameters = signature(analyze).parameters.values()
-    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
-    if unknown := [name for name in options if name not in known]:
-        raise UsageError(f"law has no option {unknown[0]!r}; it has those of analyze: {', '.join(known)}")
+    option_names = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    if unknown := [name for name in options if name not in option_names]:
+        raise UsageError(f"law has no option {unknown[0]!r}; it has those of analyze: {', '.join(option_names)}")
     if not callable(factory):
         raise UsageError(f"factory must be a function of the sizes, not a {type(factory).__name__}")
     report_at, base = _reporter(factory, {name: size.base for name, size in ranges.items()}, options)

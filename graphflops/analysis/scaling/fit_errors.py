@@ -37,7 +37,7 @@ def not_polynomial(points: SamplePoints, quantity: Quantity, base: Point, axis: 
     table = points.table()
     values = values_on(table.column_of(quantity), table.line(base, axis))
     examples = ", ".join(f"{y:,} at {name} = {x:,}" for x, y in values[:6])
-    fixed = format_sizes({other: value for other, value in points.as_sizes(base).items() if other != name})
+    fixed = format_sizes({size: value for size, value in points.as_sizes(base).items() if size != name})
     condition = f", with {fixed}" if len(base) > 1 else ""
     return LawError(
         f"{quantity}: no exact polynomial in {name} or in a floor of {name}{condition}: measured {examples}, …. "
@@ -82,13 +82,13 @@ def _range_with_polynomial(points: SamplePoints, quantity: Quantity, base: Point
     """The multiples of a size in which the quantity is a polynomial; else the longest interval."""
     name, size = points.names[axis], points.range_of(axis)
     for divisor in DIVISORS:
-        of = divisor * size.multiple_of
-        first = -(-base[axis] // of)
-        line = [(*base[:axis], (first + k) * of, *base[axis + 1 :]) for k in MULTIPLES]
+        step = divisor * size.multiple_of
+        first = -(-base[axis] // step)
+        line = [(*base[:axis], (first + k) * step, *base[axis + 1 :]) for k in MULTIPLES]
         if all(point[axis] in size and points.observe(point) is not None for point in line):
             rows = dict(zip(points.observations, align(points.observations.values()), strict=True))
             if coefficients_of([(point[axis], rows[point].get(quantity, 0)) for point in line]) is not None:
-                return f"One holds for multiples of {of}: give {name}=multiples({of})."
+                return f"One holds for multiples of {step}: give {name}=multiples({step})."
     table = points.table()
     column = table.column_of(quantity)
     values = values_on(column, table.line(base, axis)) if column else ()

@@ -79,10 +79,10 @@ def _monomials_by_size(points: SamplePoints) -> dict[Quantity, list[Monomials]]:
     table = points.table()
     monomials: dict[Quantity, list[Monomials]] = {}
     for axis, name in enumerate(points.names):
-        lines = [table.line(base, axis) for base in points.centers]
+        near_lines = [table.line(base, axis) for base in points.centers]
         for column, quantities in table.columns.items():
             in_this_size: Monomials = frozenset()
-            for base, line in zip(points.centers, lines, strict=True):
+            for base, line in zip(points.centers, near_lines, strict=True):
                 on_line = _monomials_on(name, values_on(column, line))
                 if on_line is None:
                     raise not_polynomial(points, quantities[0], base, axis)

@@ -83,19 +83,19 @@ def order(law: LawTerms, size: str, phase: LawPhase) -> Order:
         (_, term), components = item
         return Fraction(term.evaluate(base)) * len(components)
 
-    terms, lines = [], []
+    terms, texts = [], []
     for (what, term), components in sorted(dominant.items(), key=cost, reverse=True):
         per_component = " each" if len(components) > 1 else ""
         text = f"{format_components(components)}: {what}, {format_polynomial(term, names)}{per_component}"
         terms += [DominantTerm(component, what, term, text) for component in components]
-        lines.append(text)
+        texts.append(text)
     symbol = f"O({size}{superscript(degree)})" if degree else "O(1)"
     printed = [
         f"{symbol}: {format_polynomial(leading * power, names)}",
-        *(f"    {line}" for line in lines[:MAX_PRINTED_TERMS]),
+        *(f"    {line}" for line in texts[:MAX_PRINTED_TERMS]),
     ]
-    if len(lines) > MAX_PRINTED_TERMS:
-        printed.append(f"    and {len(lines) - MAX_PRINTED_TERMS} more")
+    if len(texts) > MAX_PRINTED_TERMS:
+        printed.append(f"    and {len(texts) - MAX_PRINTED_TERMS} more")
     return Order(size, degree, leading.as_sympy(), tuple(terms), "\n".join(printed))
 
 

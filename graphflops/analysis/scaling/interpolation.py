@@ -64,8 +64,8 @@ def interpolate(monomials: Sequence[Monomial], rows: Sequence[Row]) -> Polynomia
         raise Underdetermined
     coefficients: dict[int, Fraction] = {}
     for pivot, row in reversed(solved):
-        known = sum((row[i] * coefficient for i, coefficient in coefficients.items()), Fraction(0))
-        coefficients[pivot] = (row[-1] - known) / row[pivot]
+        product = sum((row[i] * coefficient for i, coefficient in coefficients.items()), Fraction(0))
+        coefficients[pivot] = (row[-1] - product) / row[pivot]
     polynomial = Polynomial({monomials[i]: coefficient for i, coefficient in coefficients.items()})
     for sizes, value in rows:
         if (predicted := polynomial.evaluate(sizes)) != value:

@@ -43,8 +43,8 @@ class LawTerms:
     @property
     def phases(self) -> list[LawPhase]:
         """The phases with a cost."""
-        known: tuple[LawPhase, ...] = ("forward", "backward", "recompute", "optimizer", "parameters")
-        return [phase for phase in known if self.polynomial(phase)]
+        phases: tuple[LawPhase, ...] = ("forward", "backward", "recompute", "optimizer", "parameters")
+        return [phase for phase in phases if self.polynomial(phase)]
 
     def polynomial(self, phase: LawPhase = "total", component: str | None = None) -> Polynomial:
         """The polynomial of a phase, of the model or of one component.

@@ -53,20 +53,20 @@ def plot(law: LawTerms, size: str, values: Sequence[int], path: str | Path, phas
 
 def _draw(axes: Axes, law: LawTerms, size: str, values: Sequence[int], phase: LawPhase) -> None:
     label: str = "whole step" if phase == "total" else phase
-    lines = [(label, law.sweep(size, values, phase))]
+    curves = [(label, law.sweep(size, values, phase))]
     components = [component for component in component_costs(law, size, values, phase) if all(component[1])]
     if len(components) > 1:
-        lines += components[:MAX_COMPONENTS]
+        curves += components[:MAX_COMPONENTS]
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     labels = []
-    for i, (label, costs) in enumerate(lines):
+    for i, (label, costs) in enumerate(curves):
         colour = INK if i == 0 else COLOURS[i - 1]
         axes.plot(
             values, costs, color=colour, linewidth=3 if i == 0 else 1.8, marker="o", markersize=5 if i == 0 else 3.5
         )
         labels.append((costs[-1], f"{label}  {format_si(costs[-1])}", colour, i == 0))
-    lowest, highest = min(min(costs) for _, costs in lines), max(max(costs) for _, costs in lines)
+    lowest, highest = min(min(costs) for _, costs in curves), max(max(costs) for _, costs in curves)
     axes.set_ylim(lowest / 1.6, highest * 2)
     _label_lines(axes, values[-1], labels)
     axes.set_xticks(list(values), [f"{value:,}" for value in values])
@@ -84,7 +84,7 @@ def _draw(axes: Axes, law: LawTerms, size: str, values: Sequence[int], phase: La
     growth = f"grows as O({size}{superscript(degree)})" if degree else f"does not depend on {size}"
     cost = "a training step" if phase == "total" else phase
     axes.set_title(f"{law.model}: {cost} {growth}", loc="left", fontsize=15, fontweight="bold", color=INK, pad=26)
-    fixed = {name: other.base for name, other in law.sizes.items() if name != size}
+    fixed = {name: size_range.base for name, size_range in law.sizes.items() if name != size}
     formula = f"{format_polynomial(law.polynomial(phase).substitute(fixed), [size])} {law.convention.unit}s"
     condition = ", ".join(f"{name} = {value:,}" for name, value in fixed.items())
     subtitle = f"{formula}  at {condition}" if condition else formula

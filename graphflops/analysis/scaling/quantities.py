@@ -51,24 +51,24 @@ def quantities_of(report: Report) -> dict[Quantity, int]:
     component = components(report.modules)
     calls: dict[tuple[str, str], list[str]] = {}
 
-    def add(path: str, what: str, phase: str, kind: str, count: int, op: str = "") -> None:
+    def add(path: str, operation: str, phase: str, kind: str, count: int, op: str = "") -> None:
         if count:
-            ops = calls.setdefault((path, what), [])
+            ops = calls.setdefault((path, operation), [])
             if op not in ops:
                 ops.append(op)
-            quantity = Quantity(component[_nearest(path, component)], path, what, phase, kind, ops.index(op))
+            quantity = Quantity(component[_nearest(path, component)], path, operation, phase, kind, ops.index(op))
             quantities[quantity] = quantities.get(quantity, 0) + count
 
     by_class = weighs_classes(report.convention)
     for entry in report.entries:
-        what = entry.part or entry.operator
+        operation = entry.part or entry.operator
         for phase in PHASES:
             if by_class:
                 for kind, count in entry.work.get(phase, ZERO).items():
-                    add(entry.path, what, phase, kind, int(count), entry.op)
+                    add(entry.path, operation, phase, kind, int(count), entry.op)
             else:
                 number = report.convention.of(entry, (phase,), report.modules.get(entry.path, ""))
-                add(entry.path, what, phase, report.convention.unit, number, entry.op)
+                add(entry.path, operation, phase, report.convention.unit, number, entry.op)
     for name, numel in report.parameters.items():
         path, _, last = name.rpartition(".")
         add(path, last, PARAMETERS, "elements", numel)
@@ -108,8 +108,8 @@ def align(observations: Iterable[Observation]) -> list[dict[Quantity, int]]:
     return aligned
 
 
-def _nearest(path: str, known: Mapping[str, str]) -> str:
-    while path not in known:
+def _nearest(path: str, paths: Mapping[str, str]) -> str:
+    while path not in paths:
         path = path.rpartition(".")[0]
     return path
 
@@ -139,7 +139,7 @@ def _varying_calls(observations: list[Observation]) -> set[tuple[str, str]]:
             last_call[key] = max(last_call.get(key, 0), quantity.nth)
         for key, index in last_call.items():
             calls.setdefault(key, set()).add(index)
-    return {(_wildcard(path), what) for (path, what), variants in calls.items() if len(variants) > 1}
+    return {(_wildcard(path), operation) for (path, operation), variants in calls.items() if len(variants) > 1}
 
 
 def _wildcard_in(path: str, containers: set[str]) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from graphflops.core.errors import UsageError
+from graphflops.core.retired import renamed_arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +38,14 @@ class SizeRange:
         return kind if self.max is None else f"{kind} up to {self.max:,}"
 
 
-def multiples(
-    of: int, base: int | None = None, max: int | None = None, *, at: int | None = None, most: int | None = None
-) -> SizeRange:
-    """A size that must be a multiple of ``of``: a width that heads divide, an image that patches divide.
+@renamed_arguments(of="multiple_of", at="base", most="max")
+def multiples(multiple_of: int, base: int | None = None, max: int | None = None) -> SizeRange:
+    """A size that must be a multiple of ``multiple_of``: a width that heads divide, an image that patches divide.
 
     Args:
-        of: the divisor.
-        base: the value of the size where none is given; ``of`` itself if left out.
+        multiple_of: the divisor.
+        base: the value of the size where none is given; ``multiple_of`` itself if left out.
         max: the largest value of the size, if there is one.
-        at: deprecated name of ``base``.
-        most: deprecated name of ``max``.
 
     >>> multiples(64, base=512)
     SizeRange(multiple_of=64, base=512, max=None)
@@ -56,15 +53,13 @@ def multiples(
     Raises:
         UsageError: ``base`` or ``max`` is not such a multiple.
     """
-    if at is not None or most is not None:
-        warnings.warn("multiples: at= and most= are now base= and max=", DeprecationWarning, stacklevel=2)
-        return multiples(of, base if at is None else at, max if most is None else most)
-    size = SizeRange(of, of if base is None else base, max)
-    for name, value in (("of", of), ("base", size.base), ("max", of if max is None else max)):
+    size = SizeRange(multiple_of, multiple_of if base is None else base, max)
+    values = {"multiple_of": multiple_of, "base": size.base} | ({} if max is None else {"max": max})
+    for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UsageError(f"multiples: {name} must be an integer of at least 1, not {value!r}")
     if size.base not in size:
-        raise UsageError(f"multiples({of}): base = {size.base} is not among the {size}")
+        raise UsageError(f"multiples({multiple_of}): base = {size.base} is not among the {size}")
     return size
 
 
@@ -111,15 +106,15 @@ def parse_size(text: str) -> tuple[str, SizeRange, int | None]:
         )
     if any(len(number) > MAX_SIZE_DIGITS for number in re.findall(r"\d+", text)):
         raise UsageError(f"the size {text[:60]!r} … is larger than any tensor: at most {MAX_SIZE_DIGITS} digits")
-    low, of = int(match["low"]), int(match["of"] or 1)
+    low, step = int(match["low"]), int(match["of"] or 1)
     high = int(match["high"]) if match["high"] else None
-    size = multiples(of, base=low)
+    size = multiples(step, base=low)
     if high is not None and not (high > low and high in size):
         raise UsageError(f"{text}: a range ends above {low}, in {size}")
     return match["name"], size, high
 
 
-def values_to_show(low: int, high: int, of: int = 1) -> list[int]:
+def values_to_show(low: int, high: int, step: int = 1) -> list[int]:
     """Values of a range for a table: each twice the previous one, or equally spaced in a short range; then the end.
 
     >>> values_to_show(128, 2048), values_to_show(224, 384, 32)
@@ -130,5 +125,5 @@ def values_to_show(low: int, high: int, of: int = 1) -> list[int]:
         while values[-1] * 2 <= high:
             values.append(values[-1] * 2)
     else:
-        values = list(range(low, high + 1, of * max(1, -(-(high - low) // (of * 8)))))
+        values = list(range(low, high + 1, step * max(1, -(-(high - low) // (step * 8)))))
     return values if values[-1] == high else [*values, high]

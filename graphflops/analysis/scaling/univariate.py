@@ -110,14 +110,14 @@ class FloorPolynomials:
         """The value of the size at which the remaining polynomials differ most; None if they agree everywhere."""
         if len(self.floors) < 2:
             return None
-        known = {x for x, _ in values}
+        fitted = {x for x, _ in values}
         fits = [(floor, self.fit(floor, values)) for floor in self.floors[:MAX_STRIDE_CANDIDATES]]
-        best, most = None, 1
+        best, count = None, 1
         for x in candidates:
-            if x not in known:
+            if x not in fitted:
                 predictions = {fit.evaluate({"": x, floor.size: x}) for floor, fit in fits if fit is not None}
-                if len(predictions) > most:
-                    best, most = x, len(predictions)
+                if len(predictions) > count:
+                    best, count = x, len(predictions)
         return best
 
     def monomials(self, size: str, values: Values) -> Monomials | None:

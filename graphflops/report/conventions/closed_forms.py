@@ -33,10 +33,10 @@ class Term:
     recompute: Work = ZERO
 
 
-def twice(role: str, text: str, forward: Work, *, weights: bool = True, again: bool = False) -> Term:
+def twice(role: str, text: str, forward: Work, *, weights: bool = True, recomputed: bool = False) -> Term:
     """A term whose backward pass is twice its forward pass; checkpoints recompute it if ``again``."""
     dgrad, wgrad = (forward, forward) if weights else (2 * forward, ZERO)
-    return Term(role, text, forward, dgrad, wgrad, forward if again else ZERO)
+    return Term(role, text, forward, dgrad, wgrad, forward if recomputed else ZERO)
 
 
 class Sizes:
@@ -57,10 +57,10 @@ class Sizes:
         shapes = {(call.operands["query"], call.operands["key"]) for call in self.calls if call.operator == ATTENTION}
         if not shapes:
             raise UsageError(f"there is no attention: no call of {ATTENTION}, from which layers and heads follow")
-        (query, key), *others = sorted(shapes)
-        if others:
+        (query, key), *different = sorted(shapes)
+        if different:
             raise UsageError(
-                f"its attention layers differ, {query} and {others[0][0]}: there is no single sequence length"
+                f"its attention layers differ, {query} and {different[0][0]}: there is no single sequence length"
             )
         if len(query) < 4 or key[-2] != query[-2]:
             raise UsageError(f"its attention is not over one sequence by heads: query {query}, key {key}")
@@ -146,11 +146,11 @@ def megatron(s: Sizes) -> tuple[Term, ...]:
     """Narayanan et al. 2021, equation 3: 96·B·s·l·h²·(1 + s/6h + V/16lh); 72 and V/12lh without checkpoints."""
     tokens = s.batch * s.sequence
     return (
-        twice("linear", "24·B·s·l·h²", Work(macs=12 * tokens * s.layers * s.width**2), again=True),
+        twice("linear", "24·B·s·l·h²", Work(macs=12 * tokens * s.layers * s.width**2), recomputed=True),
         twice(
             *("attention", "4·B·s²·l·h", Work(macs=2 * tokens * s.sequence * s.layers * s.width)),
             weights=False,
-            again=True,
+            recomputed=True,
         ),
         twice("logits", "2·B·s·h·V", Work(macs=tokens * s.width * s.vocabulary)),
     )
@@ -228,8 +228,8 @@ def terms(name: str, entries: Sequence[Entry], parameters: Mapping[str, int]) ->
     except (LookupError, ArithmeticError, ValueError) as error:  # a call lacks operands
         raise UsageError(f"{name} needs sizes that the calls of this model do not show: {error!r}") from error
     about = " ".join((formula.__doc__ or "").split())
-    lines = [_entry(name, i, term, about, _phases(sizes)) for i, term in enumerate(formula_terms)]
-    return (*lines, *(entry for entry in entries if entry.kind == "update" and name == "quickref"))
+    formula_entries = [_entry(name, i, term, about, _phases(sizes)) for i, term in enumerate(formula_terms)]
+    return (*formula_entries, *(entry for entry in entries if entry.kind == "update" and name == "quickref"))
 
 
 def _phases(sizes: Sizes) -> set[Phase]:

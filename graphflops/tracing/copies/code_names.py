@@ -33,11 +33,11 @@ def _is_users_file(module: types.ModuleType) -> bool:
 
 def user_modules_named(module: Any, code: types.CodeType) -> Iterator[tuple[types.ModuleType, list[tuple[str, Any]]]]:
     """A Python module and those that code names in it, as far as they are users' files, with the names and values."""
-    pending, seen = [module], set()
+    pending, visited = [module], set()
     while pending:
         candidate = pending.pop()
-        if is_a(candidate, types.ModuleType) and id(candidate) not in seen and _is_users_file(candidate):
-            seen.add(id(candidate))
+        if is_a(candidate, types.ModuleType) and id(candidate) not in visited and _is_users_file(candidate):
+            visited.add(id(candidate))
             named = [(name, vars(candidate)[name]) for name in names_in(code) if name in vars(candidate)]
             pending += (value for _, value in named)
             yield candidate, named

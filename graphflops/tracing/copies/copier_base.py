@@ -60,9 +60,9 @@ class CopierBase:
             handler = self._handler(cls)
         if handler is None:
             return value
-        known = self._copies.get(id(value))
-        if known is not None:
-            return known[1]
+        previous = self._copies.get(id(value))
+        if previous is not None:
+            return previous[1]
         try:
             return handler(value)
         except Exception:  # an object that Python cannot copy is shared

@@ -142,12 +142,12 @@ class FunctionCopier(ContainerCopier):
 
     def _reaches_state(self, function: Any) -> bool:
         """Whether a function binds state, closes over it, or names it among the globals of its file."""
-        pending, seen = [function], set()
+        pending, visited = [function], set()
         while pending:
             value = pending.pop()
-            if id(value) in seen:
+            if id(value) in visited:
                 continue
-            seen.add(id(value))
+            visited.add(id(value))
             if is_a(value, types.FunctionType):
                 if is_of_libraries(value.__module__) and not value.__closure__:
                     continue

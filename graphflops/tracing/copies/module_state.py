@@ -102,38 +102,38 @@ class _Place:
     def restore(self, is_own: IsOwn, alone: bool) -> None:
         """Restore the content: all of it, or, if not ``alone``, where it refers to a fake tensor or a copy."""
         if is_a(self.holder, CellType):
-            now, before = cell_content(self.holder), self.content[0]
-            if now is not before and (alone or _refers_to_own(now, is_own)):
+            current, before = cell_content(self.holder), self.content[0]
+            if current is not before and (alone or _refers_to_own(current, is_own)):
                 self.holder.cell_contents = before
         elif is_a(self.content, dict):
-            now = dict(vars(self.holder)) if is_a(self.holder, type) else self.holder
-            self._restore_items(now, is_own, alone)
+            current = dict(vars(self.holder)) if is_a(self.holder, type) else self.holder
+            self._restore_items(current, is_own, alone)
         elif is_a(self.content, set):
             for value in _members_of(self.holder) - self.content:
                 if alone or _refers_to_own(value, is_own):
                     set.discard(self.holder, value)
             if alone and not self.content <= _members_of(self.holder):
                 set.update(self.holder, self.content)
-        elif not _are_same(now := _members_of(self.holder), self.content):
+        elif not _are_same(current := _members_of(self.holder), self.content):
             base: Any = list if is_a(self.holder, list) else deque
-            kept = self.content if alone else [value for value in now if not _refers_to_own(value, is_own)]
-            if alone or len(kept) < len(now):
+            kept = self.content if alone else [value for value in current if not _refers_to_own(value, is_own)]
+            if alone or len(kept) < len(current):
                 base.clear(self.holder)
                 base.extend(self.holder, kept)
 
-    def _restore_items(self, now: Any, is_own: IsOwn, alone: bool) -> None:
+    def _restore_items(self, current: Any, is_own: IsOwn, alone: bool) -> None:
         before = self.content
-        if dict.__len__(now) == len(before) and all(map(operator.is_, dict.values(now), before.values())):
+        if dict.__len__(current) == len(before) and all(map(operator.is_, dict.values(current), before.values())):
             return
-        for key in [key for key, value in dict.items(now) if before.get(key, MISSING) is not value]:
-            value = dict.__getitem__(now, key)
+        for key in [key for key, value in dict.items(current) if before.get(key, MISSING) is not value]:
+            value = dict.__getitem__(current, key)
             if self.is_namespace and (is_a(value, _OPAQUE[:3]) or (is_a(key, str) and key.startswith("__"))):
                 continue  # imported or defined meanwhile
             if alone or _refers_to_own(value, is_own):
                 self._set_item(key, before.get(key, MISSING))
         if alone and not self.is_namespace:
             for key, value in before.items():
-                if not dict.__contains__(now, key):
+                if not dict.__contains__(current, key):
                     self._set_item(key, value)
 
     def _set_item(self, key: Any, value: Any) -> None:
@@ -165,12 +165,12 @@ def _find_places(names: Collection[str], classes: Collection[type]) -> list[_Pla
     objects that it refers to: these lead to all that its library knows.
     """
     places: list[_Place] = []
-    seen: set[int] = set()
+    visited: set[int] = set()
     pending: list[tuple[Any, bool]] = [(base, False) for cls in classes for base in cls.__mro__]
 
     def add(holder: Any, is_namespace: bool, is_foreign: bool) -> None:
-        if id(holder) not in seen and len(places) < _MAX_PLACES:
-            seen.add(id(holder))
+        if id(holder) not in visited and len(places) < _MAX_PLACES:
+            visited.add(id(holder))
             place = _Place(holder, is_namespace)
             places.append(place)
             content = place.content
@@ -205,15 +205,15 @@ def _find_places(names: Collection[str], classes: Collection[type]) -> list[_Pla
 
 def _refers_to_own(value: Any, is_own: IsOwn) -> bool:
     """Whether a value refers to a fake tensor or a copy of the analysis, however deep."""
-    pending, seen = [value], {id(value)}
-    while pending and len(seen) < _MAX_PLACES:
+    pending, visited = [value], {id(value)}
+    while pending and len(visited) < _MAX_PLACES:
         referrer = pending.pop()
         if is_own(referrer):
             return True
         if is_a(referrer, _OPAQUE) or type(referrer) in _ATOMS:
             continue
         for referent in gc.get_referents(referrer):
-            if id(referent) not in seen:
-                seen.add(id(referent))
+            if id(referent) not in visited:
+                visited.add(id(referent))
                 pending.append(referent)
     return False

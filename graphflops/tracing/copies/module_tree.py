@@ -57,18 +57,18 @@ class Survey:
 def survey_model(root: nn.Module) -> Survey:
     """Collect the modules and tensors of a model, however deep, also if a module contains itself."""
     survey = Survey()
-    seen: set[int] = set()
-    _add(root, "", survey, seen)
+    visited: set[int] = set()
+    _add(root, "", survey, visited)
     open_modules = [(root, "", iter([*root._modules.items()]))]
     while open_modules:
         module, prefix, children = open_modules[-1]
         for name, child in children:
             if child is None:
                 continue
-            if id(child) in seen:
+            if id(child) in visited:
                 survey.shared.add(id(child))
                 continue
-            _add(child, prefix + name, survey, seen)
+            _add(child, prefix + name, survey, visited)
             open_modules.append((child, f"{prefix}{name}.", iter([*child._modules.items()])))
             break
         else:
@@ -77,9 +77,9 @@ def survey_model(root: nn.Module) -> Survey:
     return survey
 
 
-def _add(module: nn.Module, path: str, survey: Survey, seen: set[int]) -> None:
+def _add(module: nn.Module, path: str, survey: Survey, visited: set[int]) -> None:
     """Add a module, without its submodules."""
-    seen.add(id(module))
+    visited.add(id(module))
     survey.extents[id(module)] = len(survey.modules), len(survey.modules)
     survey.modules[path] = module
     prefix = f"{path}." if path else ""
@@ -91,8 +91,8 @@ def _add(module: nn.Module, path: str, survey: Survey, seen: set[int]) -> None:
         for name, tensor in own.items():
             if tensor is None:
                 continue
-            if id(tensor) in seen:
+            if id(tensor) in visited:
                 survey.shared.add(id(tensor))
             else:
-                seen.add(id(tensor))
+                visited.add(id(tensor))
                 collected[prefix + name] = tensor

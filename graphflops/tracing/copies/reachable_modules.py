@@ -30,14 +30,14 @@ def find_modules(
 ) -> dict[str, nn.Module]:
     """Name → module, for modules that are in no other one; the module of a method has the empty name."""
     reached: dict[int, tuple[str, nn.Module]] = {}
-    seen: set[int] = set()
+    visited: set[int] = set()
     level: list[tuple[str, Any]] = [("", function), *_named(function, args), *(kwargs or {}).items()]
     for _ in range(MAX_DEPTH):
         below: list[tuple[str, Any]] = []
         for name, value in level:
-            if id(value) in seen:
+            if id(value) in visited:
                 continue
-            seen.add(id(value))
+            visited.add(id(value))
             if is_a(value, nn.Module):
                 if "_modules" in object_dict(value):  # else its __init__ has not run
                     reached[id(value)] = name, value
@@ -58,11 +58,11 @@ def find_modules(
 
 def _submodules(module: nn.Module) -> Iterator[nn.Module]:
     """The modules in a module, without itself."""
-    pending, seen = list(module._modules.values()), {id(module)}
+    pending, visited = list(module._modules.values()), {id(module)}
     while pending:
         submodule = pending.pop()
-        if submodule is not None and id(submodule) not in seen:
-            seen.add(id(submodule))
+        if submodule is not None and id(submodule) not in visited:
+            visited.add(id(submodule))
             yield submodule
             pending += submodule._modules.values()
 
@@ -111,8 +111,8 @@ def positional_names(function: Callable[..., Any]) -> list[str]:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return []
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [parameter.name for parameter in parameters if parameter.kind in kinds]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [parameter.name for parameter in parameters if parameter.kind in positional]
 
 
 def _join(name: str, member: str) -> str:

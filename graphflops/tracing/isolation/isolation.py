@@ -182,25 +182,25 @@ def _less_garbage_collection() -> Iterator[None]:
     tenth of the time, and as much as the rest where Python goes on to its older generations.
     """
     before = gc.get_threshold()
-    less = (GC_THRESHOLD, *before[1:])
+    threshold = (GC_THRESHOLD, *before[1:])
     if not (is_alone() and gc.isenabled() and 0 < before[0] < GC_THRESHOLD):
         yield
         return
-    gc.set_threshold(*less)
+    gc.set_threshold(*threshold)
     try:
         yield
     finally:
-        if gc.get_threshold() == less:  # and the program did not set it
+        if gc.get_threshold() == threshold:  # and the program did not set it
             gc.set_threshold(*before)
 
 
 def _clear_frames(error: BaseException | None) -> None:
     """Clear the frames that an error has passed through: their locals hold fake tensors."""
-    pending, seen = [error], set()
+    pending, visited = [error], set()
     while pending:
         cause = pending.pop()
-        if cause is None or id(cause) in seen:
+        if cause is None or id(cause) in visited:
             continue
-        seen.add(id(cause))
+        visited.add(id(cause))
         traceback.clear_frames(cause.__traceback__)
         pending += [cause.__cause__, cause.__context__, *(getattr(cause, "exceptions", None) or ())]

@@ -112,13 +112,15 @@ class RegionPosition:
 
     def runs_again(self) -> dict[Hashable, tuple[tuple[Any, Mapping[str, Any]], ...] | None]:
         """The regions with which the call runs again; if results are kept, with the operators that run again."""
-        again: dict[Hashable, tuple[tuple[Any, Mapping[str, Any]], ...] | None] = {}
+        recomputed_ops: dict[Hashable, tuple[tuple[Any, Mapping[str, Any]], ...] | None] = {}
         for region, saved in self.regions:
             if region.runs_again(saved):
                 recomputed = [run for run in self.dispatched if not run.is_kept_by(region)]
                 is_partial = len(recomputed) < len(self.dispatched)
-                again[id(region)] = tuple((run.op, run.arguments) for run in recomputed) if is_partial else None
-        return again
+                recomputed_ops[id(region)] = (
+                    tuple((run.op, run.arguments) for run in recomputed) if is_partial else None
+                )
+        return recomputed_ops
 
 
 class CheckpointedRegions:

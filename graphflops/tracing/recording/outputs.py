@@ -38,18 +38,18 @@ def tensors_in(result: Any) -> list[torch.Tensor]:
         CaptureError: a generator in it does not end.
     """
     tensors: list[torch.Tensor] = []
-    seen: dict[int, Any] = {}  # keeps the values, so that an id stays unique
-    waiting: list[Iterator[Any]] = [iter((result,))]
-    while waiting:
-        value = next(waiting[-1], _END)
+    visited: dict[int, Any] = {}  # keeps the values, so that an id stays unique
+    pending: list[Iterator[Any]] = [iter((result,))]
+    while pending:
+        value = next(pending[-1], _END)
         if value is _END:
-            waiting.pop()
-        elif value is not None and id(value) not in seen:
-            seen[id(value)] = value
+            pending.pop()
+        elif value is not None and id(value) not in visited:
+            visited[id(value)] = value
             if isinstance(value, torch.Tensor):
                 tensors.append(value)
             elif not isinstance(value, _NOT_SEARCHED):
-                waiting.append(_parts(value))
+                pending.append(_parts(value))
     return tensors
 
 
@@ -114,8 +114,8 @@ def _run_to_end(items: Iterable[Any]) -> Iterator[Any]:
 def no_gradient_warning(result: Any) -> str:
     """The warning that backward is 0, since no output requires grad."""
     name = type(result).__name__
-    what = "forward returned None" if result is None else f"nothing that forward returned requires grad ({_a(name)})"
-    return f"{what}: backward is 0, and so is the optimizer"
+    problem = "forward returned None" if result is None else f"nothing that forward returned requires grad ({_a(name)})"
+    return f"{problem}: backward is 0, and so is the optimizer"
 
 
 def _a(name: str) -> str:

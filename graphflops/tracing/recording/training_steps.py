@@ -185,18 +185,18 @@ class TrainingSteps:
     def _tensors_of(self, function: Any, index: int) -> tuple[fx.Node, ...]:
         """The nodes of the tensors that a gradient edge is of; for an edge inside of a call, those of its operands."""
         tensors: dict[fx.Node, None] = {}
-        waiting, seen = [(function, index)], set()
-        while waiting:
-            edge = waiting.pop()
-            if edge[0] is None or edge in seen:
+        pending, visited = [(function, index)], set()
+        while pending:
+            edge = pending.pop()
+            if edge[0] is None or edge in visited:
                 continue
-            seen.add(edge)
+            visited.add(edge)
             if _is_leaf(edge[0]):
                 tensors[self.tracer.node_of(edge[0].variable)] = None
             elif (node := self.tracer.grad_functions.node_of_edge(*edge)) is not None:
                 tensors[node] = None
             else:
-                waiting += edge[0].next_functions
+                pending += edge[0].next_functions
         return tuple(tensors)
 
     def is_spent(self, tensor: torch.Tensor) -> bool:
@@ -271,11 +271,11 @@ class TrainingSteps:
             record.phase = "optimizer"
             self._find_parameter(node)
         elif self.is_step and not (torch.is_grad_enabled() and any((record.requires_grad or {}).values())):
-            kinds = {_kind(operand) for operand in node.all_input_nodes}
-            if kinds == {"parameter"} and getattr(record.call, "overloadpacket", None) in _MOVES:
+            operand_kinds = {_kind(operand) for operand in node.all_input_nodes}
+            if operand_kinds == {"parameter"} and getattr(record.call, "overloadpacket", None) in _MOVES:
                 record.is_view_of_parameter = True
                 record.module_path = record_of(next(iter(node.all_input_nodes))).module_path
-            elif "gradient" in kinds and ("" not in kinds or _writes_to_gradients(node)):
+            elif "gradient" in operand_kinds and ("" not in operand_kinds or _writes_to_gradients(node)):
                 record.phase, record.is_gradient = "optimizer", True
                 self._find_parameter(node)
 
@@ -376,45 +376,45 @@ def _mark_gradient(gradient: fx.Node, tensors: Sequence[fx.Node]) -> None:
 
 def _mark_accumulating_sums(gradient: fx.Node, inside: set[fx.Node]) -> None:
     """Mark the sums whose result is the gradient itself: autograd only accumulates in them."""
-    waiting = [gradient]
-    while waiting:
-        node = waiting.pop()
+    pending = [gradient]
+    while pending:
+        node = pending.pop()
         call = record_of(node).call
         if node not in inside or not isinstance(call, OpOverload):
             continue
         if call.overloadpacket is aten.sum:
             record_of(node).only_accumulates = True
         elif call.overloadpacket in _MOVES:
-            waiting += node.all_input_nodes
+            pending += node.all_input_nodes
 
 
 def _backward_slice(node: fx.Node, inside: set[fx.Node]) -> Iterator[fx.Node]:
     """The backward calls among some nodes that a node depends on."""
-    waiting, seen = [node], set()
-    while waiting:
-        source = waiting.pop()
-        if source in seen or source not in inside:
+    pending, visited = [node], set()
+    while pending:
+        source = pending.pop()
+        if source in visited or source not in inside:
             continue
-        seen.add(source)
+        visited.add(source)
         if record_of(source).phase == "backward":
             yield source
-        waiting += source.all_input_nodes
+        pending += source.all_input_nodes
 
 
 def _functions_behind(roots: Iterable[Any]) -> set[Any]:
     """The functions of autograd's graph that some tensors, or gradient edges, depend on."""
     functions: set[Any] = set()
-    waiting: list[Any] = []
+    pending: list[Any] = []
     for root in roots:
         if not torch.is_tensor(root):
-            waiting.append(root.node)
+            pending.append(root.node)
         elif root.requires_grad:
-            waiting.append(torch.autograd.graph.get_gradient_edge(root).node)
-    while waiting:
-        function = waiting.pop()
+            pending.append(torch.autograd.graph.get_gradient_edge(root).node)
+    while pending:
+        function = pending.pop()
         if function is not None and function not in functions:
             functions.add(function)
-            waiting += [next_function for next_function, _ in function.next_functions]
+            pending += [next_function for next_function, _ in function.next_functions]
     return functions
 
 

@@ -51,12 +51,12 @@ class Assumptions:
         """Note an assumption, with the user's line."""
         self.notes.setdefault(f"{self.line()}: {sentence}")
 
-    def note_kinds(self, kinds: frozenset[str], *, selects_any: bool = True) -> None:
+    def note_kinds(self, assumptions: frozenset[str], *, selects_any: bool = True) -> None:
         """Note the assumptions that a value depends on; ``selects_any``: whether a mask is assumed full, or empty."""
-        if "draw" in kinds:
+        if "draw" in assumptions:
             self.note(_DRAWN)
-        if kinds != {"draw"}:
-            self.note(_RANK_ASSUMED if "rank" in kinds else _MASK_ASSUMED if selects_any else NONE_ASSUMED)
+        if assumptions != {"draw"}:
+            self.note(_RANK_ASSUMED if "rank" in assumptions else _MASK_ASSUMED if selects_any else NONE_ASSUMED)
 
     def answer(self, value: Value) -> Any:
         """The number or the truth value in a tensor of one element that the program reads, noted if it is assumed."""

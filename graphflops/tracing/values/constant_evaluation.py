@@ -199,18 +199,18 @@ class ConstantEvaluator:
 
     def _unknown_masks(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         """The masks of unknown value that a number was computed from."""
-        masks, seen, waiting = [], {id(tensor)}, [tensor]
-        while waiting and len(seen) < MAX_MASK_SEARCH:
-            source = waiting.pop()
+        masks, visited, pending = [], {id(tensor)}, [tensor]
+        while pending and len(visited) < MAX_MASK_SEARCH:
+            source = pending.pop()
             if source.dtype == torch.bool:
                 masks.append(source)
                 continue
             producer = self.provenance.producer(source)
             calls = [*([producer] if producer is not None else ()), *self.provenance.writes(source)]
             for operand in [leaf for call in calls for leaf in tree_leaves((call.args, dict(call.kwargs)))]:
-                if torch.is_tensor(operand) and id(operand) not in seen and self.value_of(operand) is None:
-                    seen.add(id(operand))
-                    waiting.append(operand)
+                if torch.is_tensor(operand) and id(operand) not in visited and self.value_of(operand) is None:
+                    visited.add(id(operand))
+                    pending.append(operand)
         return masks
 
     def _assumed_mask(self, mask: torch.Tensor) -> Value | None:
@@ -310,15 +310,15 @@ class ConstantEvaluator:
         values = [self._value_of_rows(operand, rows) for operand in operands]
         if call.op._schema.is_mutable or None in values:
             return None
-        known = [value for value in values if value is not None]
-        reals = iter([value.tensor for value in known])
+        evaluated = [value for value in values if value is not None]
+        reals = iter([value.tensor for value in evaluated])
 
         def real(argument: Any) -> Any:
             return next(reals) if torch.is_tensor(argument) else argument
 
         with real_execution():
             result = call.op(*tree_map(real, call.args), **tree_map(real, dict(call.kwargs)))
-        return Value(result, frozenset().union(*(value.assumptions for value in known)))
+        return Value(result, frozenset().union(*(value.assumptions for value in evaluated)))
 
     def _compute(
         self,

@@ -129,11 +129,11 @@ def _tiny_arguments(op: OpOverload, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The same arguments with tensors of one element, and sizes that fit these."""
     name = op._schema.name.removeprefix("aten::")
     if name == "convolution":
-        images, weight, bias, *rest = args
-        groups = rest[-1]
+        images, weight, bias, *attributes = args
+        groups = attributes[-1]
         shapes = (1, groups, *(1,) * (images.dim() - 2)), (groups, *(1,) * (weight.dim() - 1)), (groups,)
         operands = zip((images, weight, bias), shapes, strict=True)
-        return (*(operand if operand is None else _zeros(shape, operand) for operand, shape in operands), *rest)
+        return (*(operand if operand is None else _zeros(shape, operand) for operand, shape in operands), *attributes)
     if name == "native_layer_norm":
         return tuple(_tiny([1] * len(value) if isinstance(value, (list, tuple)) else value, 1) for value in args)
     if name == "native_group_norm":

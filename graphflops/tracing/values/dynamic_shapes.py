@@ -63,13 +63,14 @@ class DynamicShapes:
             self._assume_mask(args[0])
             computed = self.evaluator.compute(op, args, kwargs)
         if computed is not None:
-            result, kinds = computed
-            if kinds:
-                self.assumptions.note_kinds(kinds, selects_any=not torch.is_tensor(result) or result.numel() > 0)
+            result, assumptions = computed
+            if assumptions:
+                self.assumptions.note_kinds(assumptions, selects_any=not torch.is_tensor(result) or result.numel() > 0)
             if not tree_any(torch.is_tensor, result):
                 return result
             return tree_map(
-                lambda part: self.evaluator.fake_with_value(part, kinds) if torch.is_tensor(part) else part, result
+                lambda part: self.evaluator.fake_with_value(part, assumptions) if torch.is_tensor(part) else part,
+                result,
             )
         if op is aten._pack_padded_sequence.default and (lengths := self.evaluator.value_of(args[1])) is not None:
             return self._pack(args[0], lengths.tensor, *args[2:])
@@ -112,9 +113,9 @@ class DynamicShapes:
         """The elements that a mask selects, after both are broadcast."""
         shape = torch.broadcast_shapes(tensor.shape, mask.shape)  # type: ignore[no-untyped-call]
         repeats = math.prod(shape) // max(1, mask.numel())
-        count, kinds = self._nnz(mask)
-        if kinds:
-            self.assumptions.note_kinds(kinds, selects_any=count > 0)
+        count, assumptions = self._nnz(mask)
+        if assumptions:
+            self.assumptions.note_kinds(assumptions, selects_any=count > 0)
         return self.make((count * repeats,), None, tensor.dtype)
 
     def _nnz(self, mask: torch.Tensor) -> tuple[int, frozenset[str]]:

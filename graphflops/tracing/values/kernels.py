@@ -233,12 +233,12 @@ def _is_pointwise_in_place(op: OpOverload) -> bool:
 
 def _is_uncast_arithmetic(key: Key) -> bool:
     """Whether a call computes with numbers and tensors of one dtype, in that dtype: no kernel changes the layout."""
-    op, *rest = key
-    dtypes = {value for value in rest if isinstance(value, torch.dtype)}
+    op, *arguments = key
+    dtypes = {value for value in arguments if isinstance(value, torch.dtype)}
     draws = torch.Tag.nondeterministic_seeded in op.tags
     if len(dtypes) != 1 or not dtypes.issubset(_FULL_PRECISION) or draws or "shift" in op._schema.name:
         return False
-    return all(isinstance(value, _SCALAR_TYPES) or value in (int, float, bool) for value in rest)
+    return all(isinstance(value, _SCALAR_TYPES) or value in (int, float, bool) for value in arguments)
 
 
 @weakly_cached

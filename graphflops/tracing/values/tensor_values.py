@@ -81,8 +81,8 @@ class WrittenMemory:
 
     def forget_unknown(self) -> None:
         """Forget which contents are unknown: they are looked up again."""
-        known = {memory: contents for memory, contents in self._contents.items() if contents.data is not None}
-        self._contents = known
+        known_contents = {memory: contents for memory, contents in self._contents.items() if contents.data is not None}
+        self._contents = known_contents
 
     def _initial_contents(self, base: torch.Tensor) -> _Contents:
         """The contents of memory before the first write."""

@@ -106,10 +106,10 @@ def _raising_lines(file: str, line: int) -> list[LineRange]:
 
 
 @lru_cache(maxsize=64)
-def _conditions(file: str, lines: tuple[str, ...]) -> list[tuple[int, int, tuple[LineRange, ...]]]:
+def _conditions(file: str, source: tuple[str, ...]) -> list[tuple[int, int, tuple[LineRange, ...]]]:
     """Every condition of a file: its first and last line, and those of the statements that only raise."""
     try:
-        tree = ast.parse("".join(lines), file)
+        tree = ast.parse("".join(source), file)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     conditions: list[tuple[int, int, tuple[LineRange, ...]]] = []

@@ -36,10 +36,10 @@ CHANGES: dict[str, dict[str, Any]] = {
         "layers_block_type": ["linear_attention", "hybrid", "hybrid"],
     },
 }
-"""What a default configuration leaves open."""
+"""values for fields that a default configuration leaves unset"""
 
 FLOAT32 = ("xlnet",)
-"""Its positions stay in float32, which no other weights meet. The others are built as they are trained, in bfloat16:
+"""models whose position embeddings stay in float32. The others are built as they are trained, in bfloat16:
 of no other dtype does PyTorch describe the grouped products of experts on the meta device."""
 
 
@@ -61,6 +61,6 @@ def as_loaded(model: PreTrainedModel) -> PreTrainedModel:
     """A model with the weights in float32 that stay so when it is loaded; ``from_config`` does not see to that."""
     kept = model._keep_in_fp32_modules_strict or ()
     for name, parameter in model.named_parameters():
-        if any(each in name for each in kept):
+        if any(part in name for part in kept):
             parameter.data = parameter.data.float()
     return model

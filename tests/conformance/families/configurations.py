@@ -34,13 +34,13 @@ def shallow(model_type: str, **changes: Any) -> Any:
     return config
 
 
-def _make_shallow(config: Any, given: set[str]) -> None:
+def _make_shallow(config: Any, changed: set[str]) -> None:
     for name in dict(config.sub_configs or {}):
         inner = getattr(config, name, None)
         if hasattr(inner, "sub_configs"):
             _make_shallow(inner, set())
     depths = [name for name in DEPTHS if isinstance(_get(config, name), int)]
-    if given.intersection(depths):
+    if changed.intersection(depths):
         return
     per_layer = {
         name: list(value)
@@ -62,10 +62,10 @@ def _one_of_each_kind(config: Any, per_layer: dict[str, list[Any]]) -> list[int]
         per_layer[name] for name in KINDS if name in per_layer and all(isinstance(x, str) for x in per_layer[name])
     ]
     chosen: list[int] = []
-    for kinds in lists:
-        for kind in dict.fromkeys(kinds):
-            if not any(kinds[index] == kind for index in chosen):
-                chosen.append(kinds.index(kind))
+    for layer_kinds in lists:
+        for kind in dict.fromkeys(layer_kinds):
+            if not any(layer_kinds[index] == kind for index in chosen):
+                chosen.append(layer_kinds.index(kind))
     for index in (0, 1):
         if len(chosen) < 2 and index not in chosen:
             chosen.append(index)

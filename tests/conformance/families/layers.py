@@ -41,8 +41,8 @@ def convolutions() -> Iterator[Layer]:
     }
     for dims in (1, 2, 3):
         sizes = (9, 8, 7)[:dims]
-        for suffix, given in options.items():
-            keywords = dict(given)
+        for suffix, keywords_of_variant in options.items():
+            keywords = dict(keywords_of_variant)
             out = keywords.pop("out", 12)
             yield (
                 f"Conv{dims}d{suffix}",
@@ -128,16 +128,16 @@ def attention() -> Iterator[Layer]:
 
 def pools() -> Iterator[Layer]:
     image = floats(2, 8, 12, 12)
-    for each in (nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(3), nn.LPPool2d(2, 2)):
-        yield type(each).__name__, lambda each=each: nn.Sequential(nn.Conv2d(8, 8, 1), each), (image,)
-    for each in (
+    for pool in (nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(3), nn.LPPool2d(2, 2)):
+        yield type(pool).__name__, lambda pool=pool: nn.Sequential(nn.Conv2d(8, 8, 1), pool), (image,)
+    for pool in (
         nn.PixelShuffle(2),
         nn.PixelUnshuffle(2),
         nn.ChannelShuffle(2),
         nn.ZeroPad2d(1),
         nn.ReflectionPad2d(1),
     ):
-        yield type(each).__name__, lambda each=each: nn.Sequential(nn.Conv2d(8, 8, 1), each), (image,)
+        yield type(pool).__name__, lambda pool=pool: nn.Sequential(nn.Conv2d(8, 8, 1), pool), (image,)
     for mode in ("nearest", "bilinear", "bicubic"):
         yield (
             f"Upsample, {mode}",
@@ -153,8 +153,8 @@ class Trained(nn.Module):
         super().__init__()
         self.layer, self.loss = layer, loss
 
-    def forward(self, x: Any, *rest: Any) -> Any:
-        return self.loss(self.layer(x), *rest)
+    def forward(self, x: Any, *targets: Any) -> Any:
+        return self.loss(self.layer(x), *targets)
 
 
 def losses() -> Iterator[Layer]:
@@ -167,10 +167,10 @@ def losses() -> Iterator[Layer]:
         nn.BCEWithLogitsLoss,
         nn.PoissonNLLLoss,
     )
-    for each in (*dense, nn.SoftMarginLoss, nn.MultiLabelSoftMarginLoss):
-        yield each.__name__, lambda each=each: Trained(nn.Linear(8, 5), each()), (floats(4, 8), floats(4, 5))
-    for each in (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss):
-        yield each.__name__, lambda each=each: Trained(nn.Linear(8, 5), each()), (floats(4, 8), ids(4))
+    for loss in (*dense, nn.SoftMarginLoss, nn.MultiLabelSoftMarginLoss):
+        yield loss.__name__, lambda loss=loss: Trained(nn.Linear(8, 5), loss()), (floats(4, 8), floats(4, 5))
+    for loss in (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss):
+        yield loss.__name__, lambda loss=loss: Trained(nn.Linear(8, 5), loss()), (floats(4, 8), ids(4))
     yield (
         "BCELoss",
         lambda: Trained(nn.Sequential(nn.Linear(8, 5), nn.Sigmoid()), nn.BCELoss()),

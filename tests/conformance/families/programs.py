@@ -1,4 +1,4 @@
-"""What PyTorch makes of a model, or composes of functions: graphs, compiled modules, transforms, control flow."""
+"""Programs derived from a model or composed of functions: graphs, compiled modules, transforms, control flow."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def entries() -> Iterator[Entry]:
 
 def graphs() -> Iterator[Program]:
     sequence, image = floats(2, 9, 32), floats(2, 3, 32, 32)
-    for name, make, given in (("attention", Block, sequence), ("convolutions", convolutions, image)):
-        yield name, lambda make=make, given=given: Case(on_meta(make), (given,))
-        yield f"{name}, exported", lambda make=make, given=given: Case(exported(on_meta(make), given), (given,))
+    for name, make, x in (("attention", Block, sequence), ("convolutions", convolutions, image)):
+        yield name, lambda make=make, x=x: Case(on_meta(make), (x,))
+        yield f"{name}, exported", lambda make=make, x=x: Case(exported(on_meta(make), x), (x,))
         yield (
             f"{name}, exported for training",
-            lambda make=make, given=given: Case(exported(on_meta(make), given).module(), (given,)),
+            lambda make=make, x=x: Case(exported(on_meta(make), x).module(), (x,)),
         )
-        yield f"{name}, compiled", lambda make=make, given=given: Case(torch.compile(on_meta(make)), (given,))
+        yield f"{name}, compiled", lambda make=make, x=x: Case(torch.compile(on_meta(make)), (x,))
     yield "convolutions, graph module", lambda: Case(fx.symbolic_trace(on_meta(convolutions)), (image,))
     yield "checkpointed blocks, compiled", lambda: Case(torch.compile(on_meta(checkpointed)), (floats(2, 9, 12),))
     yield "attention, its blocks compiled", lambda: Case(on_meta(partly_compiled), (floats(2, 9, 12),))
 
 
-def exported(model: nn.Module, given: Tensor) -> Any:
-    return torch.export.export(model, (given,), strict=False)
+def exported(model: nn.Module, x: Tensor) -> Any:
+    return torch.export.export(model, (x,), strict=False)
 
 
 def convolutions() -> nn.Module:
@@ -78,18 +78,22 @@ class Packed(nn.Module):
 
 def sequences() -> Iterator[Program]:
     for name, layer in {"RNN": nn.RNN, "GRU": nn.GRU, "LSTM": nn.LSTM}.items():
-        for both in (False, True):
+        for bidirectional in (False, True):
             yield (
-                f"{name}, 3 layers, dropout{', both directions' * both}",
-                lambda layer=layer, both=both: Case(
-                    on_meta(lambda: layer(6, 10, num_layers=3, dropout=0.2, bidirectional=both)).train(),
+                f"{name}, 3 layers, dropout{', both directions' * bidirectional}",
+                lambda layer=layer, bidirectional=bidirectional: Case(
+                    on_meta(lambda: layer(6, 10, num_layers=3, dropout=0.2, bidirectional=bidirectional)).train(),
                     (floats(5, 3, 6),),
                 ),
             )
             yield (
-                f"{name}, packed{', both directions' * both}",
-                lambda layer=layer, both=both: Case(
-                    on_meta(lambda: Packed(layer(6, 10, num_layers=2, bidirectional=both, batch_first=True), 5, 3, 2)),
+                f"{name}, packed{', both directions' * bidirectional}",
+                lambda layer=layer, bidirectional=bidirectional: Case(
+                    on_meta(
+                        lambda: Packed(
+                            layer(6, 10, num_layers=2, bidirectional=bidirectional, batch_first=True), 5, 3, 2
+                        )
+                    ),
                     (floats(3, 5, 6),),
                 ),
             )
@@ -132,7 +136,9 @@ def transforms() -> Iterator[Program]:
         return func.vmap(func.grad(lambda p, y: energy(layer, p, y)), in_dims=(None, 0))(parameters, x)
 
     def ensemble(layer: nn.Module, parameters: Any, x: Tensor) -> Tensor:
-        stacked = {name: torch.stack([each, 2 * each, 3 * each]) for name, each in parameters.items()}
+        stacked = {
+            name: torch.stack([parameter, 2 * parameter, 3 * parameter]) for name, parameter in parameters.items()
+        }
         return func.vmap(lambda p, y: func.functional_call(layer, p, (y,)), in_dims=(0, None))(stacked, x)
 
     def one_by_one(layer: nn.Module, parameters: Any, x: Tensor) -> Tensor:
@@ -152,11 +158,11 @@ def transforms() -> Iterator[Program]:
         return back(torch.ones_like(out))
 
     def called(layer: nn.Module, parameters: Any, x: Tensor) -> Tensor:
-        return func.functional_call(layer, {name: 2 * each for name, each in parameters.items()}, (x,))
+        return func.functional_call(layer, {name: 2 * parameter for name, parameter in parameters.items()}, (x,))
 
     def inner_step(layer: nn.Module, parameters: Any, x: Tensor) -> Tensor:
         steps = func.grad(lambda p: energy(layer, p, x))(parameters)
-        return energy(layer, {name: each - 0.1 * steps[name] for name, each in parameters.items()}, x)
+        return energy(layer, {name: parameter - 0.1 * steps[name] for name, parameter in parameters.items()}, x)
 
     batch, vector = floats(5, 12), floats(12)
     variants: dict[str, tuple[Callable[..., Any], Tensor]] = {
@@ -173,8 +179,8 @@ def transforms() -> Iterator[Program]:
         "hessian": (second, vector),
         "grad inside of a step, as in MAML": (inner_step, batch),
     }
-    for name, (function, given) in variants.items():
-        yield name, lambda function=function, given=given: Case(on_meta(lambda: Called(function)), (given,))
+    for name, (function, x) in variants.items():
+        yield name, lambda function=function, x=x: Case(on_meta(lambda: Called(function)), (x,))
     yield "autograd.grad of the input", lambda: Case(on_meta(Force), (floats(5, 12),))
 
 
@@ -214,8 +220,8 @@ class Scanned(nn.Module):
     def forward(self, x: Tensor) -> Any:
         from torch._higher_order_ops.scan import scan
 
-        def combine(state: Tensor, each: Tensor) -> tuple[Tensor, Tensor]:
-            state = torch.tanh(self.step(state) + each)
+        def combine(state: Tensor, element: Tensor) -> tuple[Tensor, Tensor]:
+            state = torch.tanh(self.step(state) + element)
             return state, state.clone()
 
         return scan(combine, torch.zeros_like(x[0]), x)
@@ -272,7 +278,7 @@ class Flexible(nn.Module):
         from torch.nn.attention.flex_attention import flex_attention
 
         q = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        k, v = (each(x).unflatten(-1, (self.groups, -1)).transpose(1, 2) for each in (self.key, self.value))
+        k, v = (projection(x).unflatten(-1, (self.groups, -1)).transpose(1, 2) for projection in (self.key, self.value))
         return flex_attention(q, k, v, score_mod=self.change, enable_gqa=self.heads != self.groups)
 
 

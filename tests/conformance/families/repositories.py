@@ -53,11 +53,11 @@ _ENTRIES: list[Entry] = []
 
 
 def entries() -> list[Entry]:
-    """One for each maker, if anything is cloned; a repository that is not cloned is said in its row."""
+    """The entries of the repositories, if any is cloned; the row of one that is not cloned says so."""
     return _ENTRIES if CLONES.is_dir() else []
 
 
-def of(repository: str, about: str, folder: str = "") -> Callable[[Maker], Maker]:
+def repository_case(repository: str, about: str, folder: str = "") -> Callable[[Maker], Maker]:
     """Add a maker's model. It is given a function that imports a module, by name, from ``folder`` of the clone."""
 
     def add(make: Maker) -> Maker:
@@ -81,14 +81,14 @@ def clone_of(repository: str) -> Path:
 
 
 def _source(folder: Path) -> Callable[[str], Any]:
-    """What imports modules from a folder, and from no other clone."""
+    """A function that imports modules from a folder, and from no other clone."""
 
     def load(name: str) -> ModuleType:
-        for left in _on_path():
-            sys.path.remove(str(left))
-            names = {each.stem for each in left.iterdir()}
-            for known in [each for each in sys.modules if each.partition(".")[0] in names]:
-                del sys.modules[known]
+        for clone in _on_path():
+            sys.path.remove(str(clone))
+            names = {file.stem for file in clone.iterdir()}
+            for module_name in [name for name in sys.modules if name.partition(".")[0] in names]:
+                del sys.modules[module_name]
         sys.path.insert(0, str(folder))
         return import_module(name)
 
@@ -97,7 +97,7 @@ def _source(folder: Path) -> Callable[[str], Any]:
 
 def _on_path() -> list[Path]:
     """The folders of clones from which something was imported."""
-    return [Path(each) for each in sys.path if each.startswith(f"{CLONES}{os.sep}")]
+    return [Path(folder) for folder in sys.path if folder.startswith(f"{CLONES}{os.sep}")]
 
 
 def _ids(*shape: int, below: int = 100) -> torch.Tensor:
@@ -107,14 +107,14 @@ def _ids(*shape: int, below: int = 100) -> torch.Tensor:
 # -- language ------------------------------------------------------------------------------------------------------
 
 
-@of("karpathy/nanoGPT", "GPT, with its loss")
+@repository_case("karpathy/nanoGPT", "GPT, with its loss")
 def _(load: Any) -> Case:
     model = load("model")
     config = model.GPTConfig(block_size=64, vocab_size=128, n_layer=3, n_head=4, n_embd=64, dropout=0.1)
     return Case(model.GPT(config), (_ids(2, 64), _ids(2, 64)))
 
 
-@of("karpathy/minGPT", "GPT, with its loss")
+@repository_case("karpathy/minGPT", "GPT, with its loss")
 def _(load: Any) -> Case:
     gpt = load("mingpt.model").GPT
     config = gpt.get_default_config()
@@ -123,14 +123,14 @@ def _(load: Any) -> Case:
     return Case(gpt(config), (_ids(2, 64), _ids(2, 64)))
 
 
-@of("karpathy/llama2.c", "Transformer, with its loss")
+@repository_case("karpathy/llama2.c", "Transformer, with its loss")
 def _(load: Any) -> Case:
     model = load("model")
     config = model.ModelArgs(dim=64, n_layers=3, n_heads=4, n_kv_heads=2, vocab_size=128, max_seq_len=64)
     return Case(model.Transformer(config), (_ids(2, 64), _ids(2, 64)))
 
 
-@of("deepseek-ai/DeepSeek-V3", "Transformer, with latent attention and experts", "inference")
+@repository_case("deepseek-ai/DeepSeek-V3", "Transformer, with latent attention and experts", "inference")
 def _(load: Any) -> Case:
     _without_triton()
     model = load("model")
@@ -141,27 +141,27 @@ def _(load: Any) -> Case:
     )  # fmt: skip
     torch.set_default_dtype(torch.bfloat16)
     try:
-        made = model.Transformer(config)
+        transformer = model.Transformer(config)
     finally:
         torch.set_default_dtype(torch.float32)
-    for parameter in made.parameters():
+    for parameter in transformer.parameters():
         nn.init.normal_(parameter.data, std=0.02)  # they come uninitialized, for a checkpoint to fill
-    return Case(made, (_ids(2, 48),))
+    return Case(transformer, (_ids(2, 48),))
 
 
-@of("meta-pytorch/gpt-fast", "Mixtral, decoding on its cache", "mixtral-moe")
+@repository_case("meta-pytorch/gpt-fast", "Mixtral, decoding on its cache", "mixtral-moe")
 def _(load: Any) -> Case:
     model = load("model")
     config = model.ModelArgs(
         block_size=64, vocab_size=128, n_layer=2, n_head=4, n_local_heads=2, dim=64, intermediate_size=128
     )
-    made = model.Transformer(config)
-    made.setup_caches(max_batch_size=1, max_seq_length=64)
-    made = made.to(torch.bfloat16)
-    return Case(made, (_ids(1, 16), torch.arange(16)))  # its mixture takes one sequence
+    transformer = model.Transformer(config)
+    transformer.setup_caches(max_batch_size=1, max_seq_length=64)
+    transformer = transformer.to(torch.bfloat16)
+    return Case(transformer, (_ids(1, 16), torch.arange(16)))  # its mixture takes one sequence
 
 
-@of("meta-pytorch/gpt-fast", "Transformer, its blocks' feed-forward and normalization")
+@repository_case("meta-pytorch/gpt-fast", "Transformer, its blocks' feed-forward and normalization")
 def _(load: Any) -> Case:
     model = load("model")
     config = model.ModelArgs(block_size=64, vocab_size=128, n_layer=2, n_head=4, dim=64, intermediate_size=128)
@@ -169,13 +169,13 @@ def _(load: Any) -> Case:
     return Case(block, (torch.randn(2, 16, 64),))
 
 
-@of("johnma2006/mamba-minimal", "Mamba")
+@repository_case("johnma2006/mamba-minimal", "Mamba")
 def _(load: Any) -> Case:
     model = load("model")
     return Case(model.Mamba(model.ModelArgs(d_model=64, n_layer=2, vocab_size=128)), (_ids(2, 32),))
 
 
-@of("jadore801120/attention-is-all-you-need-pytorch", "Transformer")
+@repository_case("jadore801120/attention-is-all-you-need-pytorch", "Transformer")
 def _(load: Any) -> Case:
     model = load("transformer.Models").Transformer(
         100, 120, 0, 0, d_word_vec=64, d_model=64, d_inner=128, n_layers=2, n_head=4, d_k=16, d_v=16
@@ -183,18 +183,18 @@ def _(load: Any) -> Case:
     return Case(model, (_ids(2, 20), _ids(2, 18)))
 
 
-@of("pytorch/examples", "word_language_model, LSTM", "word_language_model")
+@repository_case("pytorch/examples", "word_language_model, LSTM", "word_language_model")
 def _(load: Any) -> Case:
     model = load("model").RNNModel("LSTM", 100, 32, 32, 2)
     return Case(model, (_ids(12, 3), model.init_hidden(3)))
 
 
-@of("pytorch/examples", "word_language_model, Transformer", "word_language_model")
+@repository_case("pytorch/examples", "word_language_model, Transformer", "word_language_model")
 def _(load: Any) -> Case:
     return Case(load("model").TransformerModel(100, 32, 4, 64, 2), (_ids(12, 3),))
 
 
-@of("neko-jpg/Project-ResNet-BK-An-O-N-Language-Model-Architecture", "BASELINE_CONFIG")
+@repository_case("neko-jpg/Project-ResNet-BK-An-O-N-Language-Model-Architecture", "BASELINE_CONFIG")
 def _(load: Any) -> Case:
     module = load("src.models.configurable_resnet_bk")
     config = module.BASELINE_CONFIG
@@ -202,7 +202,7 @@ def _(load: Any) -> Case:
     return Case(module.ConfigurableResNetBK(config), (_ids(2, 64),))
 
 
-@of("neko-jpg/Project-ResNet-BK-An-O-N-Language-Model-Architecture", "FULL_CONFIG")
+@repository_case("neko-jpg/Project-ResNet-BK-An-O-N-Language-Model-Architecture", "FULL_CONFIG")
 def _(load: Any) -> Case:
     module = load("src.models.configurable_resnet_bk")
     config = module.FULL_CONFIG
@@ -225,13 +225,13 @@ def _without_triton() -> None:
 # -- images and sound ----------------------------------------------------------------------------------------------
 
 
-@of("facebookresearch/DiT", "DiT, with labels dropped")
+@repository_case("facebookresearch/DiT", "DiT, with labels dropped")
 def _(load: Any) -> Case:
     model = load("models").DiT(input_size=16, patch_size=4, hidden_size=64, depth=2, num_heads=4, num_classes=10)
     return Case(model, (torch.randn(2, 4, 16, 16), _ids(2), _ids(2, below=10)))
 
 
-@of("facebookresearch/dino", "VisionTransformer and DINOHead")
+@repository_case("facebookresearch/dino", "VisionTransformer and DINOHead")
 def _(load: Any) -> Case:
     module = load("vision_transformer")
     model = module.VisionTransformer(img_size=[32], patch_size=8, embed_dim=64, depth=2, num_heads=4)
@@ -239,7 +239,7 @@ def _(load: Any) -> Case:
     return Case(nn.Sequential(model, head), (torch.randn(2, 3, 48, 48),))
 
 
-@of("facebookresearch/jepa", "VisionTransformer of videos")
+@repository_case("facebookresearch/jepa", "VisionTransformer of videos")
 def _(load: Any) -> Case:
     model = load("src.models.vision_transformer").VisionTransformer(
         img_size=32, patch_size=8, num_frames=4, embed_dim=48, depth=2, num_heads=4
@@ -247,13 +247,13 @@ def _(load: Any) -> Case:
     return Case(model, (torch.randn(2, 3, 4, 32, 32),))
 
 
-@of("facebookresearch/ConvNeXt", "ConvNeXt")
+@repository_case("facebookresearch/ConvNeXt", "ConvNeXt")
 def _(load: Any) -> Case:
     model = load("models.convnext").ConvNeXt(depths=[1, 1, 2, 1], dims=[16, 24, 32, 48], drop_path_rate=0.1)
     return Case(model, (torch.randn(2, 3, 64, 64),))
 
 
-@of("microsoft/Swin-Transformer", "SwinTransformerV2")
+@repository_case("microsoft/Swin-Transformer", "SwinTransformerV2")
 def _(load: Any) -> Case:
     model = load("models.swin_transformer_v2").SwinTransformerV2(
         img_size=64, embed_dim=24, depths=[2, 2], num_heads=[2, 4], window_size=4, num_classes=10
@@ -261,19 +261,19 @@ def _(load: Any) -> Case:
     return Case(model, (torch.randn(2, 3, 64, 64),))
 
 
-@of("openai/CLIP", "CLIP", "clip")
+@repository_case("openai/CLIP", "CLIP", "clip")
 def _(load: Any) -> Case:
     model = load("model").CLIP(32, 32, 2, 64, 8, 16, 100, 64, 4, 2)
     return Case(model, (torch.randn(2, 3, 32, 32), _ids(2, 16)))
 
 
-@of("openai/CLIP", "CLIP, with a ResNet", "clip")
+@repository_case("openai/CLIP", "CLIP, with a ResNet", "clip")
 def _(load: Any) -> Case:
     model = load("model").CLIP(64, 64, (1, 1, 1, 1), 16, None, 16, 100, 64, 4, 2)
     return Case(model, (torch.randn(2, 3, 64, 64), _ids(2, 16)))
 
 
-@of("openai/guided-diffusion", "UNetModel, checkpointed")
+@repository_case("openai/guided-diffusion", "UNetModel, checkpointed")
 def _(load: Any) -> Case:
     model = load("guided_diffusion.unet").UNetModel(
         16, 3, 32, 3, 1, (2,), channel_mult=(1, 2), num_classes=10, use_checkpoint=True, num_heads=4,
@@ -282,27 +282,27 @@ def _(load: Any) -> Case:
     return Case(model, (torch.randn(2, 3, 16, 16), _ids(2), _ids(2, below=10)))
 
 
-@of("milesial/Pytorch-UNet", "UNet")
+@repository_case("milesial/Pytorch-UNet", "UNet")
 def _(load: Any) -> Case:
     return Case(load("unet.unet_model").UNet(3, 2, bilinear=True), (torch.randn(1, 3, 48, 50),))
 
 
-@of("kuangliu/pytorch-cifar", "DLA")
+@repository_case("kuangliu/pytorch-cifar", "DLA")
 def _(load: Any) -> Case:
     return Case(load("models.dla").DLA(), (torch.randn(2, 3, 32, 32),))
 
 
-@of("kuangliu/pytorch-cifar", "ShuffleNetV2")
+@repository_case("kuangliu/pytorch-cifar", "ShuffleNetV2")
 def _(load: Any) -> Case:
     return Case(load("models.shufflenetv2").ShuffleNetV2(0.5), (torch.randn(2, 3, 32, 32),))
 
 
-@of("pytorch/examples", "super_resolution", "super_resolution")
+@repository_case("pytorch/examples", "super_resolution", "super_resolution")
 def _(load: Any) -> Case:
     return Case(load("model").Net(3), (torch.randn(2, 1, 16, 16),))
 
 
-@of("NVIDIA/waveglow", "WaveGlow")
+@repository_case("NVIDIA/waveglow", "WaveGlow")
 def _(load: Any) -> Case:
     config = {"n_layers": 2, "n_channels": 16, "kernel_size": 3}
     model = load("glow").WaveGlow(8, 4, 8, 2, 2, config)
@@ -312,23 +312,23 @@ def _(load: Any) -> Case:
 # -- graphs and points ---------------------------------------------------------------------------------------------
 
 
-@of("tkipf/pygcn", "GCN, on a sparse adjacency")
+@repository_case("tkipf/pygcn", "GCN, on a sparse adjacency")
 def _(load: Any) -> Case:
     adjacency = torch.eye(20).to_sparse()
     return Case(load("pygcn.models").GCN(12, 16, 4, 0.5), (torch.randn(20, 12), adjacency))
 
 
-@of("yanx27/Pointnet_Pointnet2_pytorch", "PointNet, segmentation", "models")
+@repository_case("yanx27/Pointnet_Pointnet2_pytorch", "PointNet, segmentation", "models")
 def _(load: Any) -> Case:
     return Case(load("pointnet_sem_seg").get_model(5), (torch.randn(2, 9, 64),))
 
 
-@of("yanx27/Pointnet_Pointnet2_pytorch", "PointNet++, classification", "models")
+@repository_case("yanx27/Pointnet_Pointnet2_pytorch", "PointNet++, classification", "models")
 def _(load: Any) -> Case:
     return Case(load("pointnet2_cls_ssg").get_model(5, normal_channel=False), (torch.randn(2, 3, 600),))
 
 
-@of("yenchenlin/nerf-pytorch", "NeRF, with its embedding")
+@repository_case("yenchenlin/nerf-pytorch", "NeRF, with its embedding")
 def _(load: Any) -> Case:
     nerf = load("run_nerf_helpers").NeRF(D=4, W=64, input_ch=63, input_ch_views=27, skips=[2], use_viewdirs=True)
     return Case(nerf, (torch.randn(32, 90),))

@@ -11,7 +11,7 @@ from zoo import Case, Entry, floats, on_meta
 def entries() -> Iterator[Entry]:
     for module in timm.list_modules():
         if names := timm.list_models(module=module):
-            name = min(names, key=lambda each: (len(each), each))
+            name = min(names, key=lambda name: (len(name), name))
             yield Entry("timm", name, lambda name=name: _build(name))
 
 

@@ -70,7 +70,7 @@ def _flow(name: str, batch: int) -> Case:
 
 
 class Dense(nn.Module):
-    """What a detector runs for every image, whatever is in it: all but the selection of boxes and what follows it."""
+    """The part of a detector that does not depend on the image: everything before the selection of boxes."""
 
     def __init__(self, name: str) -> None:
         super().__init__()

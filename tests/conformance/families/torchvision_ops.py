@@ -1,4 +1,4 @@
-"""What torchvision prints for its weights, ``weights.meta["_ops"]``: multiply-adds / 10⁹, with three decimals.
+"""The published numbers of torchvision's weights, ``weights.meta["_ops"]``: multiply-adds / 10⁹, with three decimals.
 
 Its test suite makes them (test/common_extended_utils.py): noise of 512 × 512, or 16 frames of it, goes through the
 weights' own transforms into the model in evaluation mode, and the products and convolutions that run are added up.
@@ -40,10 +40,10 @@ def entries() -> Iterator[Entry]:
                 size = getattr(weights.transforms, "keywords", {}).get("crop_size")
                 alike.setdefault((str(size), weights.meta["_ops"]), []).append(weights)
             for (_, printed), group in alike.items():
-                label, build = ", ".join(each.name for each in group), _builder(kind, name, group[0])
+                label, build = ", ".join(op.name for op in group), _builder(kind, name, group[0])
                 if kind == "detection":
-                    found = FOUND.get(f"{name}, {label}")
-                    label, build = f"{label}, {found}" if found else label, _detector(name, found)
+                    detections = DETECTIONS.get(f"{name}, {label}")
+                    label, build = f"{label}, {detections}" if detections else label, _detector(name, detections)
                 yield Entry("torchvision_ops", f"{name}: {label}", build, published=printed)
 
 
@@ -55,81 +55,81 @@ def _builder(kind: str, name: str, weights: Any) -> Callable[[], Case]:
         options = dict(OPTIONS.get(kind, {}))
         if "aux_loss" in signature(get_model_builder(name)).parameters:
             options["aux_loss"] = True  # as the weights come with it
-        if name.startswith("vit_"):  # the only ones whose parameters depend on the size
+        if name.startswith("vit_"):  # the only models whose parameters depend on the size
             options["image_size"] = inputs[0].shape[-1]
         model = on_meta(lambda: get_model(name, weights=None, **options)).eval()
-        return Case(model, tuple(floats(*each.shape) for each in inputs))
+        return Case(model, tuple(floats(*operand.shape) for operand in inputs))
 
     return build
 
 
-# -- detection: what runs for every image, and what runs for each thing that is found in it --------------------------
+# -- detection: the backbone and the heads, for a given number of detections ------------------------------------------
 
 
-class Found(NamedTuple):
-    """What the trained weights find in the noise, which is data, so it is given here: all that they may, or how many.
+class Detections(NamedTuple):
+    """The numbers of detections of the trained weights in the noise, which depend on data; None is the maximum.
 
-    ``boxes`` that the first stage proposes, and ``things`` that get a mask or keypoints.
+    ``boxes`` are the proposals of the first stage, ``instances`` get a mask or keypoints.
     """
 
     boxes: int | None = None
-    things: int | None = 0
+    instances: int | None = 0
 
     def __str__(self) -> str:
-        counts = ("all" if each is None else each for each in self)
+        counts = ("all" if count is None else count for count in self)
         return "boxes: {}, masks or keypoints: {}".format(*counts)
 
 
-FOUND = {
-    # their first stage drops what it is not sure of, and it is sure of nothing
-    "fasterrcnn_mobilenet_v3_large_320_fpn, COCO_V1": Found(boxes=0),
-    "fasterrcnn_mobilenet_v3_large_fpn, COCO_V1": Found(boxes=0),
-    "fasterrcnn_resnet50_fpn, COCO_V1": Found(),
-    "fasterrcnn_resnet50_fpn_v2, COCO_V1": Found(),
-    "keypointrcnn_resnet50_fpn, COCO_LEGACY": Found(),
-    "keypointrcnn_resnet50_fpn, COCO_V1": Found(things=1),
-    "maskrcnn_resnet50_fpn, COCO_V1": Found(),
-    "maskrcnn_resnet50_fpn_v2, COCO_V1": Found(things=None),
+DETECTIONS = {
+    # their first stage drops proposals of low score, here all of them
+    "fasterrcnn_mobilenet_v3_large_320_fpn, COCO_V1": Detections(boxes=0),
+    "fasterrcnn_mobilenet_v3_large_fpn, COCO_V1": Detections(boxes=0),
+    "fasterrcnn_resnet50_fpn, COCO_V1": Detections(),
+    "fasterrcnn_resnet50_fpn_v2, COCO_V1": Detections(),
+    "keypointrcnn_resnet50_fpn, COCO_LEGACY": Detections(),
+    "keypointrcnn_resnet50_fpn, COCO_V1": Detections(instances=1),
+    "maskrcnn_resnet50_fpn, COCO_V1": Detections(),
+    "maskrcnn_resnet50_fpn_v2, COCO_V1": Detections(instances=None),
 }
-"""Of the detectors of two stages."""
+"""detections of the two-stage detectors"""
 
 SIDES = {"ssd300_vgg16": 300, "ssdlite320_mobilenet_v3_large": 320, "fasterrcnn_mobilenet_v3_large_320_fpn": 320}
-"""The side that the detector's own transform makes of the square it gets; 800 elsewhere."""
+"""side of the image after the transform of the detector; 800 elsewhere"""
 
 
-class Detected(nn.Module):
-    """A detector with a given number of boxes and things in its image."""
+class DetectorOps(nn.Module):
+    """A detector with a given number of boxes and instances in its image."""
 
-    def __init__(self, name: str, found: Found | None) -> None:
+    def __init__(self, name: str, detections: Detections | None) -> None:
         super().__init__()
         detector = get_model(name, weights=None, weights_backbone=None).eval()
-        self.backbone, self.rois = detector.backbone, detector.roi_heads if found else None
-        self.head = detector.rpn.head if found else detector.head
-        if found:
-            self.boxes = detector.rpn.post_nms_top_n() if found.boxes is None else found.boxes
-            self.things = self.rois.detections_per_img if found.things is None else found.things
+        self.backbone, self.rois = detector.backbone, detector.roi_heads if detections else None
+        self.head = detector.rpn.head if detections else detector.head
+        if detections:
+            self.boxes = detector.rpn.post_nms_top_n() if detections.boxes is None else detections.boxes
+            self.instances = self.rois.detections_per_img if detections.instances is None else detections.instances
 
     def forward(self, image: torch.Tensor) -> list[Any]:
         maps = list(self.backbone(image).values())
         results = [self.head(maps)]
         if self.rois:
             results.append(self.rois.box_predictor(self.rois.box_head(self._pooled(maps, self.boxes, 7))))
-            for each in ("mask", "keypoint"):
-                if getattr(self.rois, f"has_{each}")():
-                    head, predict = getattr(self.rois, f"{each}_head"), getattr(self.rois, f"{each}_predictor")
-                    results.append(predict(head(self._pooled(maps, self.things, 14))))
+            for kind in ("mask", "keypoint"):
+                if getattr(self.rois, f"has_{kind}")():
+                    head, predict = getattr(self.rois, f"{kind}_head"), getattr(self.rois, f"{kind}_predictor")
+                    results.append(predict(head(self._pooled(maps, self.instances, 14))))
         return results
 
     @staticmethod
     def _pooled(maps: list[torch.Tensor], count: int, side: int) -> torch.Tensor:
-        """What RoIAlign, which has no products, makes of the maps: a small square for each box in the one image."""
+        """A replacement of RoIAlign, which has no multiply-adds: a small square for each box."""
         image = torch.zeros(count, dtype=torch.long, device=maps[0].device)
         return maps[0].mean((2, 3))[image, :, None, None].expand(-1, -1, side, side)
 
 
-def _detector(name: str, found: Found | None) -> Callable[[], Case]:
+def _detector(name: str, detections: Detections | None) -> Callable[[], Case]:
     def build() -> Case:
         side = SIDES.get(name, 800)
-        return Case(on_meta(lambda: Detected(name, found)).eval(), (floats(1, 3, side, side),))
+        return Case(on_meta(lambda: DetectorOps(name, detections)).eval(), (floats(1, 3, side, side),))
 
     return build

@@ -1,4 +1,4 @@
-"""What training does to a model that inference does not: frozen parts, adapters, checkpoints, gradients of inputs."""
+"""Training variants of models: frozen parts, adapters, checkpoints, gradients of inputs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = (
-            each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in self.qkv(self.norm1(x)).chunk(3, dim=-1)
+            projection.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for projection in self.qkv(self.norm1(x)).chunk(3, dim=-1)
         )
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(mixed.transpose(1, 2).flatten(2))
@@ -116,29 +117,32 @@ def network() -> nn.Module:
 
 def entries() -> Iterator[Entry]:
     sequence, image = floats(2, 9, 12), floats(2, 3, 32, 32)
-    asked = {each: floats(*each.shape).requires_grad_() for each in (sequence, image)}
+    inputs_with_grad = {x: floats(*x.shape).requires_grad_() for x in (sequence, image)}
     variants: dict[str, tuple[Callable[[], nn.Module], Any]] = {
         "blocks": (Trunk, sequence),
-        "blocks, input gradient": (Trunk, asked[sequence]),
+        "blocks, input gradient": (Trunk, inputs_with_grad[sequence]),
         "frozen trunk": (lambda: frozen(Trunk(), but="head"), sequence),
-        "frozen trunk, input gradient": (lambda: frozen(Trunk(), but="head"), asked[sequence]),
+        "frozen trunk, input gradient": (lambda: frozen(Trunk(), but="head"), inputs_with_grad[sequence]),
         "frozen but one block": (lambda: frozen(Trunk(), but="blocks.1"), sequence),
         "frozen whole": (lambda: frozen(Trunk()), sequence),
-        "frozen whole, input gradient": (lambda: frozen(Trunk()), asked[sequence]),
+        "frozen whole, input gradient": (lambda: frozen(Trunk()), inputs_with_grad[sequence]),
         "trunk under no_grad": (lambda: Trunk(watched=False), sequence),
         "LoRA on qkv": (lambda: with_adapters(Trunk(), "qkv"), sequence),
         "LoRA on every Linear of the blocks": (lambda: with_adapters(Trunk(), "qkv", "out", "up", "down"), sequence),
         "LoRA on the last Linear": (lambda: with_adapters(Trunk(), "head"), sequence),
         "checkpointed blocks": (lambda: Trunk(checkpointed=True), sequence),
-        "checkpointed blocks, reentrant": (lambda: Trunk(checkpointed=True, reentrant=True), asked[sequence]),
+        "checkpointed blocks, reentrant": (
+            lambda: Trunk(checkpointed=True, reentrant=True),
+            inputs_with_grad[sequence],
+        ),
         "checkpointed blocks, frozen but one": (lambda: frozen(Trunk(checkpointed=True), but="blocks.1"), sequence),
         "checkpointed blocks, LoRA": (lambda: with_adapters(Trunk(checkpointed=True), "qkv"), sequence),
         "detached branch": (Detached, sequence),
         "shared layer, tied weight": (Shared, sequence),
         "convolutions": (network, image),
-        "convolutions, input gradient": (network, asked[image]),
+        "convolutions, input gradient": (network, inputs_with_grad[image]),
         "convolutions, frozen trunk": (lambda: frozen(network(), but="5"), image),
         "convolutions, frozen head": (lambda: frozen(network(), but="0"), image),
     }
-    for name, (make, given) in variants.items():
-        yield Entry("training", name, lambda make=make, given=given: Case(on_meta(make), (given,)))
+    for name, (make, x) in variants.items():
+        yield Entry("training", name, lambda make=make, x=x: Case(on_meta(make), (x,)))

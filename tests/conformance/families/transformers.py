@@ -102,7 +102,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "funnel": {"block_sizes": [1, 1, 1], "architectures": ["FunnelModel"]},  # it has two, and asks which
     "reformer": {"axial_pos_shape": [4, 4], "attn_layers": ["local", "lsh"]},  # a place for each of the 16 tokens
 }
-"""What a default configuration leaves open."""
+"""values for fields that a default configuration leaves unset"""
 
 
 def entries() -> Iterator[Entry]:
@@ -112,12 +112,12 @@ def entries() -> Iterator[Entry]:
 
 
 CHANCES = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop", "apply_spec_augment", "quant_mode")
-"""What in training leaves out layers or pieces of the input at random, or branches on the ranges of activations that it
-has seen: such a model is counted as in inference.
+"""fields of models that drop layers or input spans at random in training, or branch on ranges of activations: such a
+model is counted as in inference.
 """
 
 VALUED = ("encodec", "mimi")
-"""What reads sizes off buffers, of which nothing is left on the meta device: such a model is built with its values."""
+"""models that read sizes from the values of buffers: they are built on the CPU, not on meta"""
 
 
 def _builder(name: str, inputs: Inputs) -> Callable[[], Case]:

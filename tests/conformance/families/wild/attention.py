@@ -420,7 +420,7 @@ def _() -> Case:
     model = Enformer.from_hparams(
         dim=96, depth=1, heads=2, output_heads={"human": 5}, target_length=4, num_downsamples=5, dim_divisible_by=16
     )
-    return Case(model, (nn.functional.one_hot(tokens(1, 256, of=4), 4).float(),))
+    return Case(model, (nn.functional.one_hot(tokens(1, 256, vocab_size=4), 4).float(),))
 
 
 @wild("conformer", "ConformerBlock")
@@ -435,7 +435,7 @@ def _() -> Case:
     from tab_transformer_pytorch import TabTransformer
 
     model = TabTransformer(categories=(5, 3, 4), num_continuous=4, dim=16, depth=2, heads=2, mlp_act=nn.ReLU())
-    return Case(model, (tokens(6, 3, of=3), signal(6, 4)))
+    return Case(model, (tokens(6, 3, vocab_size=3), signal(6, 4)))
 
 
 @wild("tab-transformer-pytorch", "FTTransformer")
@@ -443,7 +443,7 @@ def _() -> Case:
     from tab_transformer_pytorch import FTTransformer
 
     model = FTTransformer(categories=(5, 3, 4), num_continuous=4, dim=16, depth=2, heads=2)
-    return Case(model, (tokens(6, 3, of=3), signal(6, 4)))
+    return Case(model, (tokens(6, 3, vocab_size=3), signal(6, 4)))
 
 
 @wild("coca-pytorch", "CoCa")
@@ -455,10 +455,10 @@ def _() -> Case:
     vit = SimpleViT(
         image_size=32, patch_size=8, num_classes=10, dim=32, depth=1, heads=2, mlp_dim=64, patch_dropout=0.5
     )
-    seen = Extractor(vit, return_embeddings_only=True, detach=False)
+    extractor = Extractor(vit, return_embeddings_only=True, detach=False)
     model = CoCa(
         dim=32,
-        img_encoder=seen,
+        img_encoder=extractor,
         image_dim=32,
         num_tokens=100,
         unimodal_depth=1,
@@ -496,7 +496,7 @@ def _() -> Case:
     from egnn_pytorch import EGNN_Network
 
     model = EGNN_Network(num_tokens=20, dim=16, depth=2, num_nearest_neighbors=4)
-    return Case(model, (tokens(1, 12, of=20), signal(1, 12, 3)))
+    return Case(model, (tokens(1, 12, vocab_size=20), signal(1, 12, 3)))
 
 
 @wild("se3-transformer-pytorch", "SE3Transformer")

@@ -72,7 +72,7 @@ def _() -> Case:
         attention_location_n_filter=4,
         postnet_embedding_dim=16,
     )
-    inputs = tokens(2, 8, of=30), torch.tensor([8, 6]), signal(2, 16, 5), torch.tensor([5, 4])
+    inputs = tokens(2, 8, vocab_size=30), torch.tensor([8, 6]), signal(2, 16, 5), torch.tensor([5, 4])
     return Case(model, inputs)
 
 
@@ -126,7 +126,7 @@ def _() -> Case:
         attention_type="RelPosMHAXL",
         normalize_before=True,
     )
-    return Case(model, (signal(2, 20, 16), tokens(2, 6, of=20)), {"wav_len": torch.tensor([1.0, 0.8])})
+    return Case(model, (signal(2, 20, 16), tokens(2, 6, vocab_size=20)), {"wav_len": torch.tensor([1.0, 0.8])})
 
 
 @wild("speechbrain", "CRDNN")

@@ -15,7 +15,7 @@ def edges(nodes: int, count: int) -> torch.Tensor:
 
 
 def batch(nodes: int, graphs: int) -> torch.Tensor:
-    """Which graph each node belongs to."""
+    """The index of the graph of each node."""
     return torch.arange(nodes) * graphs // nodes
 
 

@@ -38,7 +38,7 @@ def _() -> Case:
         dec_heads=2,
         dec_max_seq_len=16,
     )
-    return Case(model, (tokens(2, 16, of=64), tokens(2, 16, of=64)))
+    return Case(model, (tokens(2, 16, vocab_size=64), tokens(2, 16, vocab_size=64)))
 
 
 @wild("x-transformers", "ContinuousTransformerWrapper")
@@ -174,8 +174,8 @@ def _() -> Case:
             self.after = nn.Sequential(Pooling(32), Dense(32, 16), Normalize())
 
         def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            found = self.bert(input_ids=ids, attention_mask=mask).last_hidden_state
-            return self.after({"token_embeddings": found, "attention_mask": mask})["sentence_embedding"]
+            hidden = self.bert(input_ids=ids, attention_mask=mask).last_hidden_state
+            return self.after({"token_embeddings": hidden, "attention_mask": mask})["sentence_embedding"]
 
     mask = torch.ones(2, 12, dtype=torch.long)
     mask[1, 7:] = 0
@@ -198,4 +198,4 @@ def _() -> Case:
 
     mask = torch.ones(2, 6, dtype=torch.bool)
     mask[1, 4:] = False
-    return Case(Tagger(), (signal(2, 6, 8), tokens(2, 6, of=5), mask))
+    return Case(Tagger(), (signal(2, 6, 8), tokens(2, 6, vocab_size=5), mask))

@@ -55,7 +55,8 @@ def _() -> Case:
     options = FTTransformer.get_default_kwargs(n_blocks=2) | {"d_block": 32, "attention_n_heads": 2, "d_out": 1}
     options.pop("_is_default", None)
     return Case(
-        FTTransformer(n_cont_features=4, cat_cardinalities=[3, 5], **options), (signal(6, 4), tokens(6, 2, of=3))
+        FTTransformer(n_cont_features=4, cat_cardinalities=[3, 5], **options),
+        (signal(6, 4), tokens(6, 2, vocab_size=3)),
     )
 
 
@@ -105,7 +106,7 @@ def _() -> Case:
 
     past = 8 + 2
     inputs = (
-        tokens(2, 1, of=3),
+        tokens(2, 1, vocab_size=3),
         signal(2, 1),
         signal(2, past, 1),
         signal(2, past),
@@ -235,7 +236,7 @@ def _() -> Case:
             self.net = nn.Conv2d(3, 3, 3, padding=1)
 
         def forward(self, image: torch.Tensor) -> torch.Tensor:
-            made = self.net(image)
-            return structural_similarity_index_measure(made, image, data_range=1.0) + total_variation(made)
+            output = self.net(image)
+            return structural_similarity_index_measure(output, image, data_range=1.0) + total_variation(output)
 
     return Case(Loss(), (signal(1, 3, 24, 24),))

@@ -9,7 +9,7 @@ import torch
 from zoo import Case, Entry
 
 ENTRIES: list[Entry] = []
-"""One for each maker, in the order in which they are written."""
+"""the entries, in the order of their makers in the files"""
 
 Maker = Callable[[], Case]
 
@@ -41,6 +41,6 @@ def signal(*shape: int) -> torch.Tensor:
     return torch.randn(shape)
 
 
-def tokens(*shape: int, of: int = 100) -> torch.Tensor:
+def tokens(*shape: int, vocab_size: int = 100) -> torch.Tensor:
     """Whole numbers below ``of``."""
-    return torch.randint(0, of, shape)
+    return torch.randint(0, vocab_size, shape)

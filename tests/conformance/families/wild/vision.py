@@ -414,8 +414,8 @@ def _() -> Case:
             self.loss = NTXentLoss()
 
         def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-            one, two = (self.head(self.backbone(each).flatten(1)) for each in (first, second))
-            return self.loss(one, two)
+            left, right = (self.head(self.backbone(image).flatten(1)) for image in (first, second))
+            return self.loss(left, right)
 
     return Case(SimCLR(), (image(2, 3, 32, 32), image(2, 3, 32, 32)))
 
