@@ -23,8 +23,9 @@ from graphflops.analysis.updates import Updates, updates_of
 from graphflops.core.entries import missing_rules
 from graphflops.core.errors import CaptureError, MissingRules, UsageError
 from graphflops.graph.build import build
+from graphflops.graph.critical_path import span_of
 from graphflops.graph.op_graph import OpGraph
-from graphflops.graph.passes import PASSES, Pass, run_passes
+from graphflops.graph.passes import CAPTURE_PASSES, PASSES, Pass, run_passes
 from graphflops.graph.runnable import runnable
 from graphflops.report.conventions import STANDARD, Convention, convention_named
 from graphflops.report.parts import Costs, ModelInfo, Notes
@@ -187,12 +188,14 @@ def capture(
             flops_of = flops_by_op(entries, flops_convention, graph.trace.modules)
             for name in flops_of.keys() - {op.op for op in costs.unknown}:
                 graph.nodes[name]["flops"] = flops_of[name]
+            for name, (_, cost) in costs.costs.items():
+                graph.nodes[name]["span"] = span_of(cost)
             return graph
 
-        traced = trace(model, args, kwargs, book, grad=training)
+        traced = trace(model, args, kwargs, book, grad=training, storages=True)
         graph = build(traced)
         graph.graph["graph_module"] = runnable(traced, model)
-        return run_passes(graph, (*PASSES, add_flops, *user_passes))
+        return run_passes(graph, (*PASSES, add_flops, *CAPTURE_PASSES, *user_passes))
 
     return run_isolated(run)
 

@@ -13,7 +13,7 @@ from torch.fx.node import map_arg
 
 from graphflops.core.sizes import Spec
 from graphflops.core.torch_compat import tree_leaves
-from graphflops.graph.op import BackwardHook, Invocation, Kind, Op, Operand, Region, Source, TensorArgument
+from graphflops.graph.op import BackwardHook, Invocation, Kind, Op, Operand, Region, Source, Storage, TensorArgument
 from graphflops.graph.op_graph import OpGraph
 from graphflops.tracing.copies.layouts import spec_of
 from graphflops.tracing.recording.record import Hook, NodeRecord, record_of
@@ -27,12 +27,13 @@ def build(trace: Trace, *, invocations: bool = False) -> OpGraph:
     """
     graph = OpGraph(trace=replace(trace, graph=fx.Graph()))
     blocks: dict[int, tuple[str, ...]] = {}
+    holders: dict[int, Source] = {}
     for node in trace.graph.nodes:
         if _is_part(node):
             continue  # an Operand has the index of the result instead
         record = record_of(node)
         if record.repeat is None:
-            graph.add_op(_op(node, record, invocations=invocations))
+            graph.add_op(_op(node, record, holders, invocations=invocations))
             continue
         template = record.repeat.template
         if id(template) not in blocks:
@@ -41,7 +42,7 @@ def build(trace: Trace, *, invocations: bool = False) -> OpGraph:
     return graph
 
 
-def _op(node: fx.Node, record: NodeRecord, *, invocations: bool) -> Op:
+def _op(node: fx.Node, record: NodeRecord, holders: dict[int, Source], *, invocations: bool) -> Op:
     requires_grad = record.requires_grad or {}
     if node.op == "output":
         operands = tuple(_operands("output", node.args[0], requires_grad))
@@ -67,6 +68,7 @@ def _op(node: fx.Node, record: NodeRecord, *, invocations: bool) -> Op:
         out=_spec(source) if torch.is_tensor(source.value) else tuple(map(_spec_or_none, results)),
         requires_grad=record.resolves_view
         or any(_has_gradient(result, kind) for result in results if torch.is_tensor(result)),
+        storages=tuple(_storages(_name(node), record, holders)),
         recomputes=record.recomputes,
         recomputed_in=record.recomputed_in,
         hook=None if record.hook is None else _hook(record.hook),
@@ -79,6 +81,36 @@ def _op(node: fx.Node, record: NodeRecord, *, invocations: bool) -> Op:
         needs_grad=frozenset(operand.name for operand in operands if operand.requires_grad and is_rule_backward),
         fan_in=_one_gradient_each(source.value) if is_rule_backward else {},
     )
+
+
+def _storages(name: str, record: NodeRecord, holders: dict[int, Source]) -> Iterator[Storage | None]:
+    """Yield the storage of each result; ``holders``: number of a storage → the first tensor that has it.
+
+    Of the tensors that have the same one, an operand comes first: in a repeat of a block it is another tensor.
+    """
+    operands: dict[int, Source] = {}
+    for node in record.requires_grad or () if record.storages else ():
+        for storage in record_of(node).storages[:1]:
+            if storage is not None:
+                operands.setdefault(storage.number, _origin(node))
+    is_single = torch.is_tensor(record.value)
+    for index, storage in enumerate(record.storages):
+        if storage is None:
+            yield None
+            continue
+        shared_with = operands.get(storage.number) or holders.get(storage.number)
+        if record.call in _UNDECLARED_VIEWS:  # equal calls are run once, and the others got new tensors
+            shared_with = next(iter(operands.values()), None)
+        holders.setdefault(storage.number, (name, None if is_single else index))
+        yield Storage(storage.nbytes, shared_with)
+
+
+_UNDECLARED_VIEWS = (
+    torch.ops.aten._unsafe_view.default,
+    torch.ops.aten.unsafe_split.Tensor,
+    torch.ops.aten.unsafe_split_with_sizes.default,
+)
+"""operators that return views of their operand, and whose schemas do not say so"""
 
 
 def _hook(hook: Hook) -> BackwardHook:

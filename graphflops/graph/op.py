@@ -54,6 +54,27 @@ class BackwardHook:
     """of a call in the backward of an ``autograd.Function``: the operands whose gradients it is needed for"""
 
 
+class Storage(NamedTuple):
+    """The storage of a result: its size, and an earlier tensor that has the same one, if there is one."""
+
+    nbytes: int
+    shared_with: Source | None = None
+
+
+class StorageGroup(NamedTuple):
+    """The tensors that share a storage, in the order in which they were made, and its size in bytes."""
+
+    tensors: tuple[Source, ...]
+    nbytes: int
+
+
+class Span(NamedTuple):
+    """Bounds of the longest chain of dependent operations; ``upper`` is None if the work of an Op is unknown."""
+
+    lower: int
+    upper: int | None
+
+
 class TensorArgument(NamedTuple):
     """A tensor among the arguments of a call."""
 
@@ -93,6 +114,8 @@ class Op:
     """all arguments by name, tensors as their specs; and the parameters and attributes of a module"""
     out: Spec | tuple[Spec, ...]
     requires_grad: bool
+    storages: tuple[Storage | None, ...] = ()
+    """the storage of each output when it ran, None where there is none; empty unless ``capture`` made the graph"""
     recomputes: tuple[Hashable, ...] = ()
     """the checkpointed regions that run again if one of its gradients is computed"""
     recomputed_in: Mapping[Hashable, tuple[tuple[Any, Mapping[str, Any]], ...] | None] = field(default_factory=dict)
@@ -122,6 +145,11 @@ class Op:
     def target(self) -> str:
         """The qualified name of the callable."""
         return qualified_name(self.call) if self.kind == "call" else self.kind
+
+    @property
+    def is_forward(self) -> bool:
+        """Whether it belongs to the forward pass: no call of a backward pass, of a hook or of an optimizer."""
+        return not self.phase and self.hook is None and not self.is_rule_backward
 
     @property
     def outputs(self) -> tuple[Spec, ...]:

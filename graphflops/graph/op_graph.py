@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import networkx as nx
 from torch import fx
 
 from graphflops.core.errors import UsageError
 from graphflops.core.renaming import Renaming
-from graphflops.graph.op import Op, Operand, Read, Region, RegionKind, Source
+from graphflops.graph.op import Op, Operand, Read, Region, RegionKind, Source, Span, StorageGroup
 from graphflops.tracing.trace import Trace
 
 if TYPE_CHECKING:
@@ -77,6 +77,31 @@ class OpGraph(DiGraph):  # type: ignore[misc]
         return module  # type: ignore[no-any-return]
 
     @property
+    def storages(self) -> tuple[StorageGroup, ...]:
+        """The tensors that share storage: views, and results of in-place calls. See ``mark_storages``."""
+        return self._annotation("storages")  # type: ignore[no-any-return]
+
+    @property
+    def cut_points(self) -> tuple[Source, ...]:
+        """The single tensors where a checkpoint can cut the model into stages. See ``mark_cut_points``."""
+        return self._annotation("cut_points")  # type: ignore[no-any-return]
+
+    @property
+    def span(self) -> Span:
+        """Bounds of the longest chain of dependent operations of the forward pass. See ``span_of``."""
+        return self._annotation("span")  # type: ignore[no-any-return]
+
+    @property
+    def critical_path(self) -> tuple[str, ...]:
+        """The names of the Ops in the chain of dependent calls that has the most forward FLOPs."""
+        return self._annotation("critical_path")  # type: ignore[no-any-return]
+
+    def _annotation(self, name: str) -> Any:
+        if name not in self.graph:
+            raise UsageError(f"the graph has no {name}: graphflops.capture sets it")
+        return self.graph[name]
+
+    @property
     def trace(self) -> Trace:
         """The facts of the model: its modules, inputs and parameters, and the assumptions of the capture."""
         trace: Trace = self.graph["trace"]
@@ -138,6 +163,10 @@ class OpGraph(DiGraph):  # type: ignore[misc]
                 call=renaming.path(op.call) if op.kind == "parameter" else op.call,
                 module_path=renaming.path(op.module_path),
                 operands=tuple(map(renamed_operand, op.operands)),
+                storages=tuple(
+                    storage and storage._replace(shared_with=storage.shared_with and renamed(storage.shared_with))
+                    for storage in op.storages
+                ),
                 recomputes=tuple((repeat.name, region) for region in op.recomputes),
                 recomputed_in={(repeat.name, region): calls for region, calls in op.recomputed_in.items()},
                 hook=op.hook and replace(op.hook, triggers=tuple(map(renamed, op.hook.triggers))),

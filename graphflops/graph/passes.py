@@ -8,14 +8,21 @@ from typing import TypeAlias
 import networkx as nx
 
 from graphflops.core.errors import GraphflopsError, UsageError
+from graphflops.graph.critical_path import mark_span
+from graphflops.graph.cut_points import mark_cut_points
 from graphflops.graph.gradients import mark_gradients, mark_weights
 from graphflops.graph.op_graph import OpGraph
 from graphflops.graph.repeats import split_repeats
+from graphflops.graph.storages import mark_storages
 
 Pass: TypeAlias = Callable[[OpGraph], OpGraph]
 """a function that returns the graph with more attributes, or another graph"""
 
 PASSES: tuple[Pass, ...] = (split_repeats, mark_weights, mark_gradients)
+"""of every analysis"""
+
+CAPTURE_PASSES: tuple[Pass, ...] = (mark_storages, mark_cut_points, mark_span)
+"""of ``capture`` only, after those of every analysis and after the FLOPs of the nodes; then the user's own run"""
 
 
 def run_passes(graph: OpGraph, passes: Iterable[Pass] = PASSES) -> OpGraph:

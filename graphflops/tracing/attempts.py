@@ -36,20 +36,22 @@ def trace(
     grad: bool = True,
     fold: bool = False,
     opaque: Sequence[str] = (),
+    storages: bool = False,
 ) -> Trace:
     """Trace a model on its inputs; tensors may be real, meta or fake, on any device.
 
     With ``fold``, a block that is identical to one that has run, and is called in the same way, is a single node.
 
     An ``autograd.Function`` that no rule names is written down as all that it runs, or as one node if a pattern of
-    ``opaque`` names it.
+    ``opaque`` names it. With ``storages``, the storages of results are recorded.
 
     The model is never written to: a structural copy of it runs, with fake tensors in the place of its own.
 
     Raises:
         CaptureError: the model's own code refused the inputs, or needs a value that only data can tell.
     """
-    return run_isolated(lambda: _traced(model, args, kwargs, book, grad=grad, fold=fold, opaque=opaque), keep=True)
+    options: dict[str, Any] = {"grad": grad, "fold": fold, "opaque": opaque, "storages": storages}
+    return run_isolated(lambda: _traced(model, args, kwargs, book, **options), keep=True)
 
 
 def _traced(
@@ -61,6 +63,7 @@ def _traced(
     grad: bool,
     fold: bool,
     opaque: Sequence[str],
+    storages: bool,
 ) -> Trace:
     module = as_module(model)
     root = module if isinstance(module, nn.Module) else FunctionModule(module, args, kwargs)
@@ -68,6 +71,7 @@ def _traced(
     expanded: set[OpOverload] = set()
 
     def attempt(values: ConstantPropagation, *, fold: bool = False) -> Trace:
+        values.fakes.keeps_storages = storages
         with recursion_limit_for(values.fakes.survey.depth):
             return Tracer(root, book, values, opaque, expanded).run(args, kwargs, grad=grad, fold=fold)
 
@@ -92,7 +96,7 @@ def _traced(
         if isinstance(program, str):
             raise add_attempt(error, f"torch.export: {program}") from error.__cause__
         try:
-            traced = _traced(program, args, kwargs, book, grad=grad, fold=fold, opaque=opaque)
+            traced = _traced(program, args, kwargs, book, grad=grad, fold=fold, opaque=opaque, storages=storages)
         except CaptureError:
             raise add_attempt(error, "torch.export: its program asks for values as well") from error.__cause__
         note = "run on fake tensors: stopped where data decides; exported by torch.export"

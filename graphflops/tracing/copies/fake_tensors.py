@@ -6,7 +6,7 @@ import copy
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -37,6 +37,13 @@ from graphflops.tracing.session.session import session, tracing
 _NO_TENSORS = frozenset({int, float, bool, str, type(None), torch.dtype, torch.device})
 """types of arguments that hold no tensors"""
 _CPU = torch.device("cpu")
+
+
+class StorageId(NamedTuple):
+    """A storage: its number in a trace, and its size in bytes."""
+
+    number: int
+    nbytes: int
 
 
 def tensors_of(value: Any) -> list[torch.Tensor]:
@@ -131,6 +138,9 @@ class FakeTensors:
         self._originals: dict[int, torch.Tensor] = {}
         self._inputs: set[int] = set()
         self._real: dict[int, torch.Tensor] = {}
+        self.keeps_storages = False
+        """whether the storages of results are asked for"""
+        self._storages: dict[int, tuple[torch.UntypedStorage, StorageId]] = {}
         self.copies_gradients = isinstance(root, FunctionModule) or not self.survey.parameters
         """whether existing gradients have fake tensors: a training step adds to them"""
         self.has_sparse = False
@@ -236,6 +246,30 @@ class FakeTensors:
         indices = [order if order is None else fake_for(order) for order in indices]
         return tuple.__new__(type(original), (fake_for(data), copied, *indices))
 
+    # -- storages ------------------------------------------------------------------------------------------------
+
+    def storages_of(self, value: Any) -> tuple[StorageId | None, ...]:
+        """The storage of a tensor, or of each member of a tuple or list; None for what has none.
+
+        The fake tensors of two tensors that share storage have the same one: that of their originals. Empty unless
+        ``keeps_storages``.
+        """
+        if not self.keeps_storages:
+            return ()
+        return tuple(map(self._storage_of, value if isinstance(value, (tuple, list)) else (value,)))
+
+    def _storage_of(self, tensor: Any) -> StorageId | None:
+        if not isinstance(tensor, torch.Tensor) or (storage := _storage(tensor)) is None:
+            return None
+        if (known := self._storages.get(storage._cdata)) is None:
+            original = _storage(self.original_of(tensor)) or storage
+            if (known := self._storages.get(original._cdata)) is None:
+                known = original, StorageId(len(self._storages), original.nbytes())
+            # the storages are kept, so that no other one gets their address
+            self._storages[original._cdata] = known
+            self._storages[storage._cdata] = storage, known[1]
+        return known[1]
+
     # -- new fake tensors ----------------------------------------------------------------------------------------
 
     def make(self, shape: Any, stride: Any, dtype: torch.dtype) -> torch.Tensor:
@@ -311,6 +345,13 @@ def _has_values(tensor: torch.Tensor) -> bool:
     if tensor.is_meta or isinstance(tensor, FakeTensor) or tensor.numel() > MAX_KNOWN_ELEMENTS:
         return False
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized)
+
+
+def _storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
+    """The storage of a tensor; None of a sparse one, or one that wraps others."""
+    with DisableTorchFunction(), suppress(RuntimeError, NotImplementedError):
+        return tensor.untyped_storage()
+    return None
 
 
 def _is_wrapper(tensor: torch.Tensor) -> bool:

@@ -195,6 +195,7 @@ class Folding:
             if isinstance(output, fx.Node):
                 part = tracer.graph.create_node("call_function", _part, name=_NAME)
                 part.meta["record"] = NodeRecord(result, block.path, part_of=(renaming, output))
+                record_of(part).storages = tracer.fakes.storages_of(result)
                 tracer.nodes[id(result)] = part
                 tracer.kept_alive.append(result)
                 if record_of(output).value._base is not None:

@@ -11,6 +11,7 @@ from torch import fx
 
 from graphflops.core.renaming import Renaming
 from graphflops.core.sizes import Spec
+from graphflops.tracing.copies.fake_tensors import StorageId
 from graphflops.tracing.recording.checkpoints import RegionPosition
 from graphflops.tracing.recording.repeats import Repeat
 
@@ -53,6 +54,8 @@ class NodeRecord:
     value: Any = UNSET
     """the fake tensor that it made, or a tuple or list with some"""
     module_path: str | None = None
+    storages: tuple[StorageId | None, ...] = ()
+    """the storages of the tensors that it made, when it ran; empty unless the trace keeps them"""
     line: str | None = None
     """the user's source line"""
     call: Any = None

@@ -295,7 +295,7 @@ class GraphWriter(fx.Tracer):
     def register(self, node: fx.Node, result: Any) -> Any:
         """Make a node the one that a result came from; the parts of a tuple or list become getitem nodes."""
         record = record_of(node)
-        record.value = result
+        record.value, record.storages = result, self.fakes.storages_of(result)
         if record.module_path is None:
             record.module_path = self.module_paths[-1]
         if torch.is_tensor(result):
