@@ -166,6 +166,7 @@ def _find_places(names: Collection[str], classes: Collection[type]) -> list[_Pla
     """
     places: list[_Place] = []
     visited: set[int] = set()
+    kinds: dict[type, tuple[bool, type | None]] = {}
     pending: list[tuple[Any, bool]] = [(base, False) for cls in classes for base in cls.__mro__]
 
     def add(holder: Any, is_namespace: bool, is_foreign: bool) -> None:
@@ -174,33 +175,49 @@ def _find_places(names: Collection[str], classes: Collection[type]) -> list[_Pla
             place = _Place(holder, is_namespace)
             places.append(place)
             content = place.content
-            pending.extend((value, is_foreign) for value in (content.values() if is_a(content, dict) else content))
+            members = content.values() if is_a(content, dict) else content
+            pending.extend([(member, is_foreign) for member in members if type(member) not in _ATOMS])
 
     for name in names:
         add(vars(sys.modules[name]), True, False)
     while pending:
         value, is_foreign = pending.pop()
         cls = type(value)
-        if cls in _ATOMS:
-            continue
-        if is_a(value, _CONTAINERS):
+        if (kind := kinds.get(cls)) is None:  # there are many values, and few classes
+            kind = kinds[cls] = issubclass(cls, _CONTAINERS), _base_of(cls)
+        is_a_container, base = kind
+        if is_a_container:
             add(value, False, is_foreign)
-        if is_a(value, (classmethod, staticmethod)):
-            value = value.__func__
-        if is_a(value, tuple):
-            pending.extend((member, is_foreign) for member in value)
-        elif is_a(value, FunctionType):
+        if base is None:
+            continue
+        if base is tuple:
+            pending.extend([(member, is_foreign) for member in value if type(member) not in _ATOMS])
+        elif base is classmethod:
+            pending.append((value.__func__, is_foreign))
+        elif base is FunctionType:
             if value.__closure__ and value.__module__ in names:
                 for cell in value.__closure__:
                     add(cell, False, is_foreign)
-        elif is_a(value, type):
+        elif base is type:
             if value.__module__ in names:
                 add(value, True, False)
-        elif is_a(value, nn.Module) or (not is_a(value, _OPAQUE) and is_plain(cls)):
-            is_defined_elsewhere = cls.__module__ not in names and not is_a(value, nn.Module)
+        else:
+            is_defined_elsewhere = cls.__module__ not in names and base is not nn.Module
             if not (is_foreign and is_defined_elsewhere) and (attributes := object_dict(value)):
                 add(attributes, False, is_defined_elsewhere)
     return places
+
+
+def _base_of(cls: type) -> type | None:
+    """The base that says where state is in an instance: ``object`` for its attributes, None for nowhere."""
+    if cls in _ATOMS:
+        return None
+    if issubclass(cls, (classmethod, staticmethod)):
+        return classmethod
+    for base in (tuple, FunctionType, type, nn.Module):
+        if issubclass(cls, base):
+            return base
+    return object if not issubclass(cls, _OPAQUE) and is_plain(cls) else None
 
 
 def _refers_to_own(value: Any, is_own: IsOwn) -> bool:
