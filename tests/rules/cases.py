@@ -19,6 +19,7 @@ from graphflops import Cost, spec
 from graphflops.analysis.costing import call_arguments
 from graphflops.graph.build import build
 from graphflops.graph.op import Op
+from graphflops.graph.op_graph import OpGraph
 from graphflops.graph.passes import run_passes
 from graphflops.models import BirmanSchwingerCore, BKCore, SparseMoE
 from graphflops.models.losses import with_loss
@@ -44,9 +45,12 @@ GROUPED = getattr(F, "grouped_mm", None) or torch._grouped_mm
 
 @dataclass(frozen=True)
 class Case:
+    """A call of the API; a trace of one does not look for state in all others, which are globals of the same file."""
+
     name: str
     run: Callable[..., Any]
     inputs: tuple[Any, ...]
+    _graphflops_shares_it = True
 
     def __repr__(self) -> str:
         return self.name
@@ -953,9 +957,15 @@ OFFERED: Mapping[str, Mapping[str, Any]] = {
 
 
 @cache
+def graph_of(case: Case) -> OpGraph:
+    """The graph of a case, annotated."""
+    return run_passes(build(trace(case.run, case.inputs, {}, shipped())))
+
+
+@cache
 def ops_of(case: Case) -> tuple[Op, ...]:
     """The calls of a case, annotated."""
-    return tuple(run_passes(build(trace(case.run, case.inputs, {}, shipped()))).calls())
+    return tuple(graph_of(case).calls())
 
 
 @cache
