@@ -20,7 +20,7 @@ from graphflops.analysis.optimizers import ChosenOptimizer, names_of, shipped_ru
 from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.entries import Formula, Unknown
 from graphflops.core.errors import CaptureError, UsageError
-from graphflops.core.messages import format_error
+from graphflops.core.messages import first_of, format_error
 from graphflops.graph.build import build
 from graphflops.graph.op import Op
 from graphflops.graph.op_graph import OpGraph
@@ -96,7 +96,7 @@ def updates_of(
                 skipped.append(op.name)
             else:
                 unknown.append(refusal)
-    warnings = [f"not updated, since not in {names_of(optimizers)}: {_shortened(skipped)}"] if skipped else []
+    warnings = [f"not updated, since not in {names_of(optimizers)}: {first_of(skipped, 5)}"] if skipped else []
     assumptions = dict.fromkeys(assumption for update in updates.values() for assumption in update.assumptions)
     return Updates(None, updates, tuple(unknown), tuple(warnings), tuple(assumptions))
 
@@ -203,8 +203,3 @@ def _counting_rule(chosen: ChosenOptimizer, rule_names: Iterable[str], work: Wor
 def _unknown(op: Op, name: str, reason: str) -> Unknown:
     specs = tuple(map(str, op.outputs))
     return Unknown(op.name, f"optimizer.{name}", op.module_path, "", specs, specs, reason, op.elements, op.nbytes)
-
-
-def _shortened(names: Sequence[str]) -> str:
-    remainder = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + remainder

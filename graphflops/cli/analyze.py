@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from graphflops.cli import options
+from graphflops.core.errors import UsageError
 from graphflops.report.terminal import Terminal, say
 
 
@@ -91,7 +92,6 @@ def explain(
     rules: options.Rules = None,
 ) -> None:
     """Explain a number; with --as, explain why another counter reports a different forward number."""
-    from graphflops.core.errors import UsageError
     from graphflops.report.report import Report
 
     if target is not None and target.endswith(".json"):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from graphflops.cli import options
+from graphflops.core.errors import UsageError
 from graphflops.core.messages import shortened
 from graphflops.report.terminal import Terminal, say
 
@@ -48,7 +49,6 @@ def compare(
 ) -> None:
     """Compare two models: FLOPs added or saved, by configuration flag or by component."""
     from graphflops.cli import targets
-    from graphflops.core.errors import UsageError
     from graphflops.models.length_sweep import SCHEMA, length_sweep, print_length_sweep
     from graphflops.models.waterfall import print_waterfall
 
@@ -87,8 +87,6 @@ def compare(
 
 
 def _refuse(options: dict[str, Any], reason: str) -> None:
-    from graphflops.core.errors import UsageError
-
     if names := [name for name, value in options.items() if value]:
         raise UsageError(f"{', '.join(names)}: {reason}")
 
@@ -98,7 +96,6 @@ def _compare_configurations(
 ) -> "Waterfall":
     from graphflops.cli import targets
     from graphflops.cli.inputs import Input
-    from graphflops.core.errors import UsageError
     from graphflops.models.waterfall import waterfall
 
     if inputs:
@@ -131,8 +128,6 @@ def _compare_targets(
 
 
 def _parse_lengths(text: str) -> list[int]:
-    from graphflops.core.errors import UsageError
-
     try:
         return [int(length) for length in text.replace(",", " ").split()]
     except ValueError:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from graphflops.core.characters import in_line
+from graphflops.core.errors import RuleLoadError, UsageError, VerificationFailed
 from graphflops.report.terminal import say
 
 if TYPE_CHECKING:
@@ -83,7 +84,6 @@ def stub_rule(
 ) -> None:
     """Write a rule file to fill in. It loads as written; its target is unsupported until the formulas are filled in."""
     from graphflops.cli.targets import load
-    from graphflops.core.errors import UsageError
     from graphflops.report.files import write_atomic
     from graphflops.rules.stubs import stub
 
@@ -108,7 +108,6 @@ def check_rules(
     Exit code 4 if there is a problem, 1 if a file does not load. Calls of an operator are generated from its schema;
     a rule for anything else provides one with example=.
     """
-    from graphflops.core.errors import RuleLoadError, VerificationFailed
     from graphflops.verify.rule_lint import check_file, check_shipped, location
 
     results = [check_file(file) for file in files] if files else [check_shipped()]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from graphflops.cli import options
+from graphflops.core.errors import UsageError
 from graphflops.report.terminal import Terminal, say
 
 
@@ -44,7 +45,6 @@ def scale(
     from graphflops.analysis.scaling.ranges import SizeRange, parse_size, values_to_show
     from graphflops.cli import factories
     from graphflops.cli.inputs import refuse_duplicates
-    from graphflops.core.errors import UsageError
 
     check_phase(phase)
     parsed = [parse_size(size) for text in sizes or () for size in text.replace(",", " ").split()]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from graphflops.cli import options
+from graphflops.core.errors import VerificationFailed
 from graphflops.report.terminal import Terminal, say
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ def verify(
     Exit code 4 if multiply-adds differ. Differences in other classes of work are printed with the rule's explanation.
     """
     from graphflops.cli import targets
-    from graphflops.core.errors import VerificationFailed
     from graphflops.models import published
     from graphflops.verify import rule_check
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 ROOT_COMPONENT = "other"
 """the component of work outside of the model's children"""
@@ -19,7 +19,7 @@ def components(modules: Mapping[str, str]) -> dict[str, str]:
     {'': 'other', 'head': 'head', 'blocks': 'blocks', 'blocks.0': 'layer_0', 'blocks.0.mlp': 'layer_0'}
     """
     lists = _block_lists(modules)
-    containers = {container for path in lists for container in (path, *_parents(path))}
+    containers = {container for path in lists for container in (path, *parents(path))}
     named: dict[str, str] = {}
     for path in modules:
         parent, _, last = path.rpartition(".")
@@ -37,10 +37,18 @@ def components(modules: Mapping[str, str]) -> dict[str, str]:
 def _block_lists(modules: Mapping[str, str]) -> set[str]:
     """Paths of the outermost module lists; a list inside of a block belongs to the block."""
     lists = {path for path, cls in modules.items() if cls == "ModuleList"}
-    return {path for path in lists if lists.isdisjoint(_parents(path))}
+    return {path for path in lists if lists.isdisjoint(filter(None, parents(path)))}
 
 
-def _parents(path: str) -> Iterator[str]:
-    """Paths of the parents of a module, without the model's own."""
-    while path := path.rpartition(".")[0]:
+def parents(path: str) -> Iterator[str]:
+    """Paths of the modules around a module, the nearest first, and the model's own last."""
+    while path:
+        path = path.rpartition(".")[0]
         yield path
+
+
+def nearest(path: str, known: Container[str]) -> str:
+    """The nearest of a module and those around it that is among the known ones; the model is."""
+    while path not in known:
+        path = path.rpartition(".")[0]
+    return path

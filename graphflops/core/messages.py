@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import traceback
+from collections.abc import Sequence
 from reprlib import Repr
 from typing import Any
 
@@ -39,6 +40,16 @@ def shortened(text: str, limit: int = MAX_ERROR_TEXT) -> str:
     '99999999… (4,992 more characters)'
     """
     return text if len(text) <= limit else f"{text[:limit].rstrip()}… ({len(text) - limit:,} more characters)"
+
+
+def first_of(names: Sequence[str], limit: int = 3) -> str:
+    """The first of some names, and how many more there are.
+
+    >>> first_of(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def one_line(text: str, limit: int = 120) -> str:

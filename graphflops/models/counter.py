@@ -100,7 +100,7 @@ class FLOPsCounter:
     @property
     def component_flops(self) -> dict[str, FLOPsCount]:
         """Component → FLOPs by phase."""
-        return _components(self.report())
+        return {name: count.flops for name, count in FLOPsCount.by_component(self.report()).items()}
 
     def get_breakdown(self) -> dict[str, dict[str, int]]:
         """Component → forward, backward, optimizer and total FLOPs; components add up to the totals."""
@@ -310,13 +310,4 @@ def _ratio(numerator: int, denominator: int) -> float:
 
 
 def _breakdown(report: Report) -> dict[str, dict[str, int]]:
-    return {name: count.to_dict() for name, count in _components(report).items()}
-
-
-def _components(report: Report) -> dict[str, FLOPsCount]:
-    backward, recompute = report.by_component("backward"), report.by_component("recompute")
-    optimizer = report.by_component("optimizer")
-    return {
-        name: FLOPsCount(forward, backward[name] + recompute[name], optimizer[name])
-        for name, forward in report.by_component("forward").items()
-    }
+    return {name: count.to_dict() for name, count in FLOPsCount.by_component(report).items()}

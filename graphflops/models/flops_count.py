@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass, replace
 
+from graphflops.report.conventions import Convention
 from graphflops.report.report import Report
+
+_INTEGERS = Convention("integers", "integer operations only", {"integer": 1})
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,17 @@ class PhaseCounts:
         """The FLOPs of a report, and on request its operations on integers; recompute is part of backward."""
         integers = int(report.work("total").integer) if integer else 0
         return cls(report.forward, report.backward + report.recompute, report.optimizer, integers)
+
+    @classmethod
+    def by_component(cls, report: Report) -> dict[str, PhaseCounts]:
+        """Component → its FLOPs, and its operations on integers."""
+        backward, recompute = report.by_component("backward"), report.by_component("recompute")
+        optimizer = report.by_component("optimizer")
+        integers = replace(report, convention=_INTEGERS).by_component("total")
+        return {
+            name: cls(forward, backward[name] + recompute[name], optimizer[name], integers[name])
+            for name, forward in report.by_component("forward").items()
+        }
 
 
 FLOPsCount = PhaseCounts

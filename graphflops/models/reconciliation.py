@@ -22,6 +22,7 @@ from graphflops.report.conventions import CONVENTIONS, EXACT, STANDARD, Conventi
 from graphflops.report.conventions.expressions import CountExpression
 from graphflops.report.files import write_atomic
 from graphflops.report.report import Report
+from graphflops.verify.rule_check import DIRECTIONS, Direction, work_in
 
 BATCH = 32
 LENGTHS = (128, 256, 512, 1024, 2048)
@@ -136,7 +137,7 @@ def reconcile(
     for line in HAND_COUNT:
         times = config.n_layers if line.per_layer else 1
         forward, backward = (times * flops for flops in line.values(sizes))
-        for phase, expected in (("forward", forward), ("backward", backward)):
+        for phase, expected in zip(DIRECTIONS, (forward, backward), strict=True):
             work = sum(
                 (_comparable_work(entry, phase) for entry in report.entries if _covers(line, entry, phase)), ZERO
             )
@@ -170,9 +171,9 @@ def _extras(entries: Iterable[Entry]) -> Iterator[Extra]:
         yield Extra(path, operator, len(pairs), forward, backward, REASONS[path, operator])
 
 
-def _omitted_work(entry: Entry, phase: str) -> Work:
+def _omitted_work(entry: Entry, phase: Direction) -> Work:
     """The work of an entry that the hand count leaves out: all of it, or the sums that autograd adds."""
-    work = _work(entry, phase)
+    work = work_in(entry, phase)
     covered = any(_covers(line, entry, phase) for line in HAND_COUNT)
     return Work(accumulate=work.accumulate) if covered else work
 
@@ -193,14 +194,9 @@ def _operator(entry: Entry) -> str:
     return entry.part or entry.operator
 
 
-def _work(entry: Entry, phase: str) -> Work:
-    phases = ("forward",) if phase == "forward" else ("dgrad", "wgrad", "recompute")
-    return sum((work for name, work in entry.work.items() if name in phases), ZERO)
-
-
-def _comparable_work(entry: Entry, phase: str) -> Work:
+def _comparable_work(entry: Entry, phase: Direction) -> Work:
     """The work of an entry without the sums that autograd adds, which the hand count leaves out."""
-    return replace(_work(entry, phase), accumulate=0)
+    return replace(work_in(entry, phase), accumulate=0)
 
 
 def page(config: ResNetBKConfig | None = None) -> str:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 SCHEMA = "graphflops.waterfall/1"
 MAX_NAME_LENGTH = 30
 """characters of a model's name in the table"""
-_INTEGERS = Convention("integers", "integer operations only", {"integer": 1})
 
 
 @dataclass(frozen=True)
@@ -81,14 +80,9 @@ class Waterfall:
         }
 
     def __str__(self) -> str:
-        import io
-        import shutil
+        from graphflops.report.terminal import text_of
 
-        from graphflops.report.terminal import Terminal
-
-        file = io.StringIO()
-        print_waterfall(self, Terminal(file, width=shutil.get_terminal_size((100, 24)).columns))
-        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+        return text_of(lambda console: print_waterfall(self, console))
 
 
 def waterfall(
@@ -187,7 +181,7 @@ def difference(first: Report, second: Report, *, names: tuple[str, str] | None =
         )
     names = names or (first.model, second.model)
     check_same_phases(first, second, names)
-    start, end = _by_component(first), _by_component(second)
+    start, end = PhaseCounts.by_component(first), PhaseCounts.by_component(second)
     zero = PhaseCounts()
     steps = [Step(name, end.get(name, zero) - start.get(name, zero)) for name in dict.fromkeys([*start, *end])]
     convention: Convention = first.convention
@@ -315,13 +309,3 @@ def _changes(start: ResNetBKConfig, end: ResNetBKConfig) -> dict[str, dict[str, 
     sizes = {name: value for name, value in changed.items() if not name.startswith("use_")}
     flags = {name: {name: value} for name, value in changed.items() if name.startswith("use_")}
     return {**({", ".join(sizes): sizes} if sizes else {}), **flags}
-
-
-def _by_component(report: Report) -> dict[str, PhaseCounts]:
-    forward, backward, optimizer = (report.by_component(phase) for phase in ("forward", "backward", "optimizer"))
-    recompute = report.by_component("recompute")
-    integers = replace(report, convention=_INTEGERS).by_component("total")
-    return {
-        name: PhaseCounts(forward[name], backward[name] + recompute[name], optimizer[name], integers[name])
-        for name in forward
-    }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
-from graphflops.core.components import ROOT_COMPONENT, components
+from graphflops.core.components import ROOT_COMPONENT, components, nearest, parents
 from graphflops.core.costs import ZERO, Work
 from graphflops.core.entries import PHASES, Entry, Phase, Range, Unknown, distinct_entries
 from graphflops.core.errors import UsageError
@@ -196,8 +196,8 @@ class ReportData:
     def _active(self, name: str, size: int) -> int:
         if not self.rates and not self.routed_modules:
             return size
-        paths = _with_parents(name.rpartition(".")[0])
-        rate = product(self.rates.get(path, self.routed_modules.get(path, Fraction(1))) for path in paths).expected
+        rates = (self.rates.get(path, self.routed_modules.get(path, Fraction(1))) for path in parents(name))
+        rate = product(rates).expected
         return size * rate.numerator // rate.denominator
 
     def _at(self, range: Range) -> Self:
@@ -214,7 +214,7 @@ class ReportData:
         for entry in self.entries:
             own[entry.path] += self._of(entry, phase)
         for inner, flops in own.items():
-            for path in _with_parents(inner):
+            for path in (inner, *parents(inner)):
                 totals[path] = totals.get(path, 0) + flops
         return totals
 
@@ -236,7 +236,7 @@ class ReportData:
             if flops or entry.kind == "call":
                 own.setdefault(entry.path, Counter())[entry.operator] += flops
         for inner, counts in own.items():
-            for path in _with_parents(inner):
+            for path in (inner, *parents(inner)):
                 counter = totals.setdefault(path, Counter())
                 for operator, flops in counts.items():
                     counter[operator] += flops
@@ -248,7 +248,7 @@ class ReportData:
         flops: Counter[str] = Counter()
         with_work = set()
         for entry in self.entries:
-            name = component[_nearest(entry.path, component)]
+            name = component[nearest(entry.path, component)]
             flops[name] += self._of(entry, phase)
             if entry.work or name != ROOT_COMPONENT:
                 with_work.add(name)
@@ -268,7 +268,7 @@ class ReportData:
 
     def uncalled_modules(self) -> set[str]:
         """Paths of the modules that did not run, without containers whose children ran."""
-        called = {path for inner in self.info.called for path in _with_parents(inner)}
+        called = {path for inner in self.info.called for path in (inner, *parents(inner))}
         return {path for path in self.modules if path not in called}
 
     @property
@@ -330,7 +330,7 @@ class ReportData:
         entries = tuple(
             entry
             for entry in self.entries
-            if name in (entry.op, entry.path, entry.part, entry.operator, component[_nearest(entry.path, component)])
+            if name in (entry.op, entry.path, entry.part, entry.operator, component[nearest(entry.path, component)])
         )
         if not entries:
             from difflib import get_close_matches
@@ -380,17 +380,3 @@ def phases_of(query: Query) -> tuple[Phase, ...]:
 
 def _int(size: object) -> int:
     return int(size)  # type: ignore[call-overload, no-any-return]
-
-
-def _with_parents(path: str) -> Iterator[str]:
-    """A module path and those of its parents, the model's last."""
-    yield path
-    while path:
-        path = path.rpartition(".")[0]
-        yield path
-
-
-def _nearest(path: str, components: Mapping[str, str]) -> str:
-    while path not in components:
-        path = path.rpartition(".")[0]
-    return path

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -43,6 +45,13 @@ class Terminal(Console):
         """Render as Console does; the text of each cell is made printable, so that tables stay aligned."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=_fit(segment.text, self.file))
+
+
+def text_of(printed: Callable[[Terminal], None], width: int | None = None) -> str:
+    """Plain text of what a function prints, by default as wide as the terminal."""
+    file = io.StringIO()
+    printed(Terminal(file, width=width or shutil.get_terminal_size((100, 24)).columns))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
 @contextmanager

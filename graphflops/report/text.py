@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +16,11 @@ from rich.text import Text
 from graphflops.core.characters import in_line, safe
 from graphflops.core.costs import Work
 from graphflops.core.entries import BY_ITS_OWN_CODE, OWN_CODE, PHASES, Entry, Formula, Phase, missing_rules
+from graphflops.core.messages import first_of
 from graphflops.core.units import format_scaled, format_si, percent, si_exponent, si_unit
 from graphflops.report.conventions import Convention
 from graphflops.report.data import Query, ReportData, phases_of
-from graphflops.report.terminal import Terminal
+from graphflops.report.terminal import text_of
 
 WIDE_LINE = 96
 """characters of a line with room for all columns beside the names"""
@@ -35,9 +34,7 @@ MAX_ROWS = 256
 
 def as_text(report: ReportData, width: int | None = None) -> str:
     """A report as plain text, by default as wide as the terminal."""
-    file = io.StringIO()
-    print_report(report, Terminal(file, width=width or shutil.get_terminal_size((100, 24)).columns))
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+    return text_of(lambda console: print_report(report, console), width)
 
 
 def print_report(report: ReportData, console: Console) -> None:
@@ -81,18 +78,14 @@ def _rates(report: ReportData) -> Iterator[str]:
     """Lines on the given rates and on routed modules without one, grouped by rate."""
     for rate in dict.fromkeys(report.rates.values()):
         paths = [path or report.model for path, path_rate in report.rates.items() if path_rate == rate]
-        yield f"rate {rate}: {_first_three(paths)}"
+        yield f"rate {rate}: {first_of(paths)}"
     for share in dict.fromkeys(report.routed_modules.values()):
         paths = [
             path for path, counted in report.routed_modules.items() if counted == share and path not in report.rates
         ]
         if paths:
             rows = "all rows" if share == 1 else f"balanced routing ({share} of the rows each)"
-            yield f"routing: assuming {rows}; set rates= to change: {_first_three(paths)}"
-
-
-def _first_three(paths: list[str]) -> str:
-    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+            yield f"routing: assuming {rows}; set rates= to change: {first_of(paths)}"
 
 
 def _totals(report: ReportData) -> Table:

@@ -99,10 +99,10 @@ def verify(
 
 
 def _macs(entries: Iterable[Entry], direction: Direction) -> int:
-    return int(sum((_work(entry, direction) for entry in entries), ZERO).macs)
+    return int(sum((work_in(entry, direction) for entry in entries), ZERO).macs)
 
 
-def _work(entry: Entry, direction: Direction) -> Work:
+def work_in(entry: Entry, direction: Direction) -> Work:
     """The work of an entry in one direction. The recomputation of a checkpoint is part of the backward pass."""
     phases = ("forward",) if direction == "forward" else ("dgrad", "wgrad", "recompute")
     return sum((work for phase, work in entry.work.items() if phase in phases), ZERO)
@@ -121,7 +121,7 @@ def _checks(by_rules: Iterable[Entry], expanded: Iterable[Entry]) -> Iterable[Ru
             without_rule.setdefault(entry.target, []).append(op)
 
     def measured_work(ops: list[str]) -> dict[Direction, Work]:
-        return {way: sum((_work(measured[op], way) for op in ops), ZERO) for way in DIRECTIONS}
+        return {way: sum((work_in(measured[op], way) for op in ops), ZERO) for way in DIRECTIONS}
 
     for target, ops in without_rule.items():
         yield RuleCheck(
@@ -141,6 +141,6 @@ def _checks(by_rules: Iterable[Entry], expanded: Iterable[Entry]) -> Iterable[Ru
             about=entries[0].about,
             calls=len(ops),
             elements=sum(measured[op].elements for op in ops),
-            rule_work={way: sum((_work(entry, way) for entry in entries), ZERO) for way in DIRECTIONS},
+            rule_work={way: sum((work_in(entry, way) for entry in entries), ZERO) for way in DIRECTIONS},
             measured=measured_work(ops),
         )

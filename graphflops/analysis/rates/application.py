@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from graphflops.analysis.rates.patterns import Rates, parents
+from graphflops.analysis.rates.patterns import Rates
+from graphflops.core.components import parents
 from graphflops.core.costs import Work
 from graphflops.core.entries import Entry, Phase, PhaseWork, Range
 from graphflops.core.rate import RATE_ONE, Rate, product

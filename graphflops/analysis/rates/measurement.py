@@ -10,7 +10,7 @@ from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from graphflops.analysis.rates.patterns import parents
+from graphflops.core.components import parents
 from graphflops.core.errors import UsageError
 from graphflops.core.rate import Rate
 

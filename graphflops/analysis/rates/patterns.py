@@ -12,10 +12,11 @@ from fractions import Fraction
 from typing import Any, ClassVar, TypeAlias
 
 from graphflops.analysis.rates.shorthand import AverageDepth, layers
-from graphflops.core.components import components
+from graphflops.core.components import components, parents
 from graphflops.core.entries import Entry
 from graphflops.core.errors import UsageError
 from graphflops.core.expressions import Compute, Expression, ExpressionError
+from graphflops.core.messages import first_of
 from graphflops.core.rate import Rate, to_fraction
 
 RateLike: TypeAlias = "Rate | AverageDepth | int | float | Fraction | str | tuple[Any, ...]"
@@ -123,13 +124,6 @@ class _ModuleTree:
                 remaining += reversed(self._children.get(path, ()))
 
 
-def parents(path: str) -> Iterator[str]:
-    """The paths of the modules around a module, the nearest first."""
-    while path:
-        path = path.rpartition(".")[0]
-        yield path
-
-
 def unused_rates(rates: Rates, entries: Sequence[Entry]) -> tuple[str, ...]:
     """A warning about the modules with a rate that did not run when the model was traced, if there are any."""
     if not rates.modules:
@@ -138,9 +132,8 @@ def unused_rates(rates: Rates, entries: Sequence[Entry]) -> tuple[str, ...]:
     unused = [path for path in rates.modules if path not in ran]
     if not unused:
         return ()
-    listed = ", ".join(unused[:3]) + (f" and {len(unused) - 3} more" if len(unused) > 3 else "")
     return (
-        f"rates without effect, as these modules did not run on these inputs: {listed}. "
+        f"rates without effect, as these modules did not run on these inputs: {first_of(unused)}. "
         "Experts in a loop all run if there are enough tokens",
     )
 

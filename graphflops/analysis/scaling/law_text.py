@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import shutil
 from collections.abc import Sequence
 
 from rich import box
@@ -17,7 +15,7 @@ from graphflops.analysis.scaling.polynomials import Polynomial
 from graphflops.analysis.scaling.quantities import PARAMETERS
 from graphflops.core.characters import in_line, safe
 from graphflops.core.units import format_si
-from graphflops.report.terminal import Terminal
+from graphflops.report.terminal import text_of
 
 COLOURS = ("blue", "dark_orange", "green", "magenta")
 FILLS = ("█", "▓", "▒", "░")
@@ -31,9 +29,7 @@ COLUMN_CHARACTERS = 14
 
 def law_text(law: LawTerms, width: int | None = None) -> str:
     """The law as plain text, by default as wide as the terminal."""
-    file = io.StringIO()
-    print_law(law, Terminal(file, width=width or shutil.get_terminal_size((100, 24)).columns))
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+    return text_of(lambda console: print_law(law, console), width)
 
 
 def print_law(law: LawTerms, console: Console) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from graphflops.core.components import components
+from graphflops.core.components import components, nearest
 from graphflops.core.costs import WORK_CLASSES, ZERO
 from graphflops.core.entries import PHASES
 from graphflops.report.report import Report
@@ -56,7 +56,7 @@ def quantities_of(report: Report) -> dict[Quantity, int]:
             ops = calls.setdefault((path, operation), [])
             if op not in ops:
                 ops.append(op)
-            quantity = Quantity(component[_nearest(path, component)], path, operation, phase, kind, ops.index(op))
+            quantity = Quantity(component[nearest(path, component)], path, operation, phase, kind, ops.index(op))
             quantities[quantity] = quantities.get(quantity, 0) + count
 
     by_class = weighs_classes(report.convention)
@@ -106,12 +106,6 @@ def align(observations: Iterable[Observation]) -> list[dict[Quantity, int]]:
             renamed[key] = renamed.get(key, 0) + count
         aligned.append(renamed)
     return aligned
-
-
-def _nearest(path: str, paths: Mapping[str, str]) -> str:
-    while path not in paths:
-        path = path.rpartition(".")[0]
-    return path
 
 
 def _varying_lists(observations: list[Observation]) -> set[str]:
