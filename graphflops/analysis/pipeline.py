@@ -113,7 +113,7 @@ def analyze(
             graph = model
         else:
             opaque = () if isinstance(patterns, bool) else tuple(pattern for pattern in patterns if pattern != "*")
-            traced = trace(model, args, kwargs, book, grad=training, fold=fold, opaque=opaque)
+            traced = trace(model, args, kwargs, book, grad=training, fold=fold, opaque=opaque, attributes=bool(rates))
             graph = run_passes(build(traced, invocations=bool(patterns)))
         facts = graph.trace
         if strict and facts.no_gradient:
@@ -192,7 +192,7 @@ def capture(
                 graph.nodes[name]["span"] = span_of(cost)
             return graph
 
-        traced = trace(model, args, kwargs, book, grad=training, storages=True)
+        traced = trace(model, args, kwargs, book, grad=training, storages=True, attributes=True)
         graph = build(traced)
         graph.graph["graph_module"] = runnable(traced, model)
         return run_passes(graph, (*PASSES, add_flops, *CAPTURE_PASSES, *user_passes))

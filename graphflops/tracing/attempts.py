@@ -37,20 +37,23 @@ def trace(
     fold: bool = False,
     opaque: Sequence[str] = (),
     storages: bool = False,
+    attributes: bool = False,
 ) -> Trace:
     """Trace a model on its inputs; tensors may be real, meta or fake, on any device.
 
     With ``fold``, a block that is identical to one that has run, and is called in the same way, is a single node.
 
     An ``autograd.Function`` that no rule names is written down as all that it runs, or as one node if a pattern of
-    ``opaque`` names it. With ``storages``, the storages of results are recorded.
+    ``opaque`` names it. With ``storages``, the storages of results are recorded; with ``attributes``, the
+    attributes of modules that are numbers.
 
     The model is never written to: a structural copy of it runs, with fake tensors in the place of its own.
 
     Raises:
         CaptureError: the model's own code refused the inputs, or needs a value that only data can tell.
     """
-    options: dict[str, Any] = {"grad": grad, "fold": fold, "opaque": opaque, "storages": storages}
+    options: dict[str, Any] = {"grad": grad, "fold": fold, "opaque": opaque}
+    options |= {"storages": storages, "attributes": attributes}
     return run_isolated(lambda: _traced(model, args, kwargs, book, **options), keep=True)
 
 
@@ -64,6 +67,7 @@ def _traced(
     fold: bool,
     opaque: Sequence[str],
     storages: bool,
+    attributes: bool,
 ) -> Trace:
     module = as_module(model)
     root = module if isinstance(module, nn.Module) else FunctionModule(module, args, kwargs)
@@ -73,7 +77,9 @@ def _traced(
     def attempt(values: ConstantPropagation, *, fold: bool = False) -> Trace:
         values.fakes.keeps_storages = storages
         with recursion_limit_for(values.fakes.survey.depth):
-            return Tracer(root, book, values, opaque, expanded).run(args, kwargs, grad=grad, fold=fold)
+            traced = Tracer(root, book, values, opaque, expanded).run(args, kwargs, grad=grad, fold=fold)
+        numbers = module_attributes(values.fakes.survey.modules) if attributes else {}
+        return replace(traced, attributes=numbers)
 
     def unfolded() -> Trace:
         while True:
@@ -96,11 +102,12 @@ def _traced(
         if isinstance(program, str):
             raise add_attempt(error, f"torch.export: {program}") from error.__cause__
         try:
-            traced = _traced(program, args, kwargs, book, grad=grad, fold=fold, opaque=opaque, storages=storages)
+            options: dict[str, Any] = {"grad": grad, "fold": fold, "opaque": opaque, "storages": storages}
+            traced = _traced(program, args, kwargs, book, **options, attributes=False)
         except CaptureError:
             raise add_attempt(error, "torch.export: its program asks for values as well") from error.__cause__
         note = "run on fake tensors: stopped where data decides; exported by torch.export"
-        attributes = module_attributes(dict(root.named_modules()))
+        numbers = module_attributes(dict(root.named_modules())) if attributes else {}
         return replace(
-            traced, name=type(root).__name__, capture_notes=(note, *traced.capture_notes), attributes=attributes
+            traced, name=type(root).__name__, capture_notes=(note, *traced.capture_notes), attributes=numbers
         )

@@ -35,7 +35,7 @@ class Trace:
     constant_tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """name → the user's own tensor, for buffers and other tensors that were read"""
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """module path → the module's attributes that are numbers"""
+    """module path → the module's attributes that are numbers, which rates may name; empty unless requested"""
     capture_notes: tuple[str, ...] = ()
     """the way to the graph: a given graph, or a run on fake tensors; and the calls that did not run"""
     assumptions: tuple[str, ...] = ()

@@ -34,7 +34,6 @@ from graphflops.tracing.copies.distributed import distribution_note
 from graphflops.tracing.copies.fake_tensors import tensors_of
 from graphflops.tracing.copies.function_module import FunctionModule
 from graphflops.tracing.copies.layouts import not_dense_error, spec_of
-from graphflops.tracing.copies.module_attributes import module_attributes
 from graphflops.tracing.copies.reachable_modules import positional_names
 from graphflops.tracing.facts import constants_of, input_names, inputs_of, modules_of, parameters_of
 from graphflops.tracing.folding.folding import Folding
@@ -161,7 +160,6 @@ class Tracer(GraphWriter):
             optimizers=self._optimizers(),
             recomputed_regions=frozenset(self.steps.reached),
             warnings=(*self.unseen, *(map(_not_counted, self.regions.user_hooks) if grad else ())),
-            attributes=module_attributes(self.modules.modules),
         )
 
     def _failure(self, error: Exception, args: Any, kwargs: Any) -> str:
