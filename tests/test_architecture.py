@@ -26,11 +26,11 @@ MAX_LINES = 450
 
 def modules() -> dict[str, Path]:
     """The modules of the package: dotted name → file."""
-    found = {}
+    modules = {}
     for file in PACKAGE.rglob("*.py"):
         parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
-    return found
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return modules
 
 
 def imports() -> "nx.DiGraph[str]":
@@ -110,7 +110,7 @@ def lines_of(file: Path) -> int:
     "part",
     ["core.sizes", "core.costs", "core.entries", "core.rate", "report.conventions", "report.report", "report.text"],
 )
-def test_what_a_saved_report_needs_does_not_import_torch(part: str) -> None:
+def test_loading_a_report_does_not_import_torch(part: str) -> None:
     code = f"import sys, graphflops.{part}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -126,7 +126,7 @@ def test_every_public_name_is_there_and_documented() -> None:
 
 
 @pytest.mark.parametrize("part", ["laws", "growth", "arrays", "law_json", "law_text", "plotting"])
-def test_what_a_saved_law_needs_does_not_import_torch(part: str) -> None:
+def test_loading_a_law_does_not_import_torch(part: str) -> None:
     code = f"import sys, graphflops.analysis.scaling.{part}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -147,12 +147,12 @@ def private_names(file: Path) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             known |= {
-                each.asname or "torch": (each.asname and each.name) or "torch"
-                for each in node.names
-                if each.name.split(".")[0] == "torch"
+                name.asname or "torch": (name.asname and name.name) or "torch"
+                for name in node.names
+                if name.name.split(".")[0] == "torch"
             }
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "torch":
-            known |= {each.asname or each.name: f"{node.module}.{each.name}" for each in node.names}
+            known |= {name.asname or name.name: f"{node.module}.{name.name}" for name in node.names}
 
     def dotted(node: ast.expr) -> str:
         if isinstance(node, ast.Attribute):
@@ -165,7 +165,7 @@ def private_names(file: Path) -> set[str]:
 
 def is_private(name: str) -> bool:
     parts = name.split(".")
-    own = (each.startswith("_") and not each.endswith("__") for each in parts)
+    own = (part.startswith("_") and not part.endswith("__") for part in parts)
     return any(own) and parts[:2] != ["torch", "ops"]
 
 
@@ -192,20 +192,20 @@ class TestPrivateNamesOfTorch:
     OF_PYTHON = frozenset({"_replace", "_getframe", "_inst", "_rand", "_slotnames", "_started", "_lru_cache_wrapper"})
 
     def test_are_in_one_file(self) -> None:
-        found = {file.name: names for file in self.FILES if file != self.HOME and (names := private_names(file))}
-        assert found == {}
+        private = {file.name: names for file in self.FILES if file != self.HOME and (names := private_names(file))}
+        assert private == {}
         assert "torch._C" in private_names(self.HOME)
 
     def test_of_its_objects_are_looked_up_when_that_file_is_loaded(self) -> None:
         probed = {name for _, _, names in torch_compat.ATTRIBUTES for name in names}
         operators = {name for name in attributes_of_others(self.FILES) if hasattr(torch.ops.aten, name)}
         operators.add("_fused_rms_norm_backward")  # since PyTorch 2.9
-        read = attributes_of_others([each for each in self.FILES if each != self.HOME])
+        read = attributes_of_others([file for file in self.FILES if file != self.HOME])
         assert read - probed - operators - self.OF_PYTHON == set()
 
     def test_that_a_version_lacks_are_named_in_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        lacking = (("a tensor", torch.Tensor, ("_no_such_attribute",)),)
-        monkeypatch.setattr(torch_compat, "ATTRIBUTES", lacking)
+        attributes = (("a tensor", torch.Tensor, ("_no_such_attribute",)),)
+        monkeypatch.setattr(torch_compat, "ATTRIBUTES", attributes)
         with pytest.raises(UnsupportedTorch, match=r"^torch \S+ is not supported: a tensor has no _no_such_attribute$"):
             torch_compat._probe()
 
@@ -219,8 +219,8 @@ try:
 except graphflops.GraphflopsError as error:
     print(error)
 """
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert re.fullmatch(r"torch \S+ is not supported: .*'_dispatch_has_kernel'\n", done.stdout)
+        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert re.fullmatch(r"torch \S+ is not supported: .*'_dispatch_has_kernel'\n", process.stdout)
 
     def test_of_a_checkpoint_are_never_taken_for_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         hook = torch.utils.checkpoint._checkpoint_hook

@@ -8,7 +8,7 @@ import pytest
 
 import graphflops
 
-MODULES = sorted(each.name for each in pkgutil.walk_packages(graphflops.__path__, "graphflops."))
+MODULES = sorted(module.name for module in pkgutil.walk_packages(graphflops.__path__, "graphflops."))
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__main__")])
@@ -18,4 +18,4 @@ def test_the_examples_of(name: str) -> None:
 
 def test_there_are_examples() -> None:
     modules = [importlib.import_module(name) for name in MODULES if not name.endswith("__main__")]
-    assert sum(len(each.examples) for module in modules for each in doctest.DocTestFinder().find(module)) > 8
+    assert sum(len(test.examples) for module in modules for test in doctest.DocTestFinder().find(module)) > 8

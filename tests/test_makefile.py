@@ -54,7 +54,7 @@ class Checkout:
         return [call.splitlines() for call in text.split("\n\n") if call]
 
     def installed(self) -> list[str]:
-        """What was installed, in this order."""
+        """The installed packages, in order."""
         return [call[-1] for call in self.calls() if call[:3] == ["-m", "pip", "install"]]
 
 
@@ -207,23 +207,23 @@ def test_the_exit_code_of_the_analysis_is_visible(checkout: Checkout) -> None:
     assert "Error 3" in result.stderr
 
 
-def test_a_machine_without_a_fit_python_is_told_so(checkout: Checkout) -> None:
+def test_a_machine_without_a_suitable_python_has_an_error(checkout: Checkout) -> None:
     result = checkout.make("BASE_PYTHON=", "analyze")
     assert result.returncode == 2
     assert "Python 3.11" in result.stderr
 
 
-def test_clean_leaves_what_was_there_before(checkout: Checkout) -> None:
+def test_clean_keeps_other_files(checkout: Checkout) -> None:
     before = {"Makefile", "pyproject.toml", "constraints.txt", "stub", "graphflops", "rules", "tests", "docs"}
     for folder in ("graphflops/__pycache__", "rules", "tests", "docs"):
         (checkout.folder / folder).mkdir(parents=True)
     checkout.make("test")
-    for made in ("site", "build", "dist", ".pytest_cache"):
-        (checkout.folder / made).mkdir()
+    for name in ("site", "build", "dist", ".pytest_cache"):
+        (checkout.folder / name).mkdir()
     (checkout.folder / "graphflops-report.json").touch()
     assert checkout.make("clean").returncode == 0
     checkout.log.unlink(missing_ok=True)
-    assert {each.name for each in checkout.folder.iterdir()} == before
+    assert {file.name for file in checkout.folder.iterdir()} == before
     assert not (checkout.folder / "graphflops/__pycache__").exists()
 
 

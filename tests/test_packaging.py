@@ -1,4 +1,4 @@
-"""What is handed out: the wheel in an environment of its own, the bare checkout, and reports without torch."""
+"""The distribution: the wheel in an environment of its own, the bare checkout, and reports without torch."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def run(*command: object, cwd: Path, **environment: str) -> subprocess.Completed
     """Run a command elsewhere, without what the caller's environment says about Python."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return subprocess.run(
-        [str(each) for each in command],
+        [str(part) for part in command],
         cwd=cwd,
         env={**inherited, "COLUMNS": "100", **environment},
         capture_output=True,
@@ -75,24 +75,24 @@ class TestDistributions:
 
     def test_the_wheel_has_every_convention(self, wheel: Path) -> None:
         folder = "graphflops/report/conventions"
-        there = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith(f"{folder}/")}
+        names = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith(f"{folder}/")}
         assert {f"{folder}/{file.name}" for file in (ROOT / folder).glob("*.toml")} == {
-            name for name in there if name.endswith(".toml")
+            name for name in names if name.endswith(".toml")
         }
-        assert f"{folder}/standard.toml" in there
+        assert f"{folder}/standard.toml" in names
 
     def test_the_wheel_is_typed_and_carries_the_licence(self, wheel: Path) -> None:
         names = zipfile.ZipFile(wheel).namelist()
         assert "graphflops/py.typed" in names
         assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
-    def test_the_wheel_says_what_it_is(self, wheel: Path) -> None:
+    def test_the_wheel_has_its_metadata(self, wheel: Path) -> None:
         metadata = parsed(wheel, "METADATA")
         assert metadata["Name"] == "graphflops"
         assert metadata["License-Expression"] == "MIT"
         assert metadata["Requires-Python"] == ">=3.11"
-        needed = [each for each in metadata.get_all("Requires-Dist", []) if "extra ==" not in each]
-        assert {each.split(">")[0] for each in needed} == CORE
+        needed = [requirement for requirement in metadata.get_all("Requires-Dist", []) if "extra ==" not in requirement]
+        assert {requirement.split(">")[0] for requirement in needed} == CORE
         assert "make analyze" in metadata.get_payload()
 
     def test_the_wheel_brings_the_command(self, wheel: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the documents print: every block of Python runs, and every output is what the command beside it gives.
+"""The documents: every block of Python runs, and every output is that of the command before it.
 
 In a document, a ``console`` block is a command and its output, a ``text`` block is what the Python block before it
 printed, and a Python block with a title is a file. A line of output that is only ``…`` stands for any number of lines.
@@ -107,7 +107,7 @@ def test_a_model_of_transformers(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def run(command: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """What a command prints; ``make analyze`` is what the Makefile makes of it."""
+    """The output of a command; ``make analyze`` is expanded as in the Makefile."""
     command = command.replace("make analyze", "graphflops analyze --json graphflops-report.json")
     program, *arguments = shlex.split(command)
     if program == "pytest":
@@ -137,7 +137,7 @@ def test_prices_of_an_element_are_those_of_the_rules(name: str) -> None:
     (row,) = re.findall(rf"^\| {name} \| (\d+) \| (\d+) \|", page, flags=re.MULTILINE)
     x = torch.zeros(7, 10, requires_grad=True)
     report = analyze(PRICES[name], (x,))
-    assert (report.forward, report.backward) == tuple(int(each) * x.numel() for each in row)
+    assert (report.forward, report.backward) == tuple(int(cell) * x.numel() for cell in row)
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md"])

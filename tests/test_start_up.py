@@ -1,4 +1,4 @@
-"""What needs no torch does not import it: that is most of the time that a command takes to answer."""
+"""Commands that do not need torch do not import it, which would be most of their time."""
 
 import subprocess
 import sys
@@ -15,11 +15,11 @@ from graphflops.rules.targets import registry_key, resolve
 
 
 def output_without_torch(code: str) -> str:
-    """What the code prints in a process of its own; it fails if torch was imported on the way."""
+    """The output of code in a separate process, which fails if the code imported torch."""
     code += "\nimport sys; assert 'torch' not in sys.modules, 'torch was imported'"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 def command(*arguments: str) -> str:

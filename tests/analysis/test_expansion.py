@@ -70,7 +70,7 @@ X = torch.zeros(B, D)
 
 
 @pytest.mark.parametrize("expand", [True, ["*SquaredReLU"]])
-def test_an_autograd_function_costs_what_it_runs(expand: bool | list[str]) -> None:
+def test_an_autograd_function_costs_its_operators(expand: bool | list[str]) -> None:
     x = torch.zeros(B, D, requires_grad=True)
     report = analyze(SquaredReLU.apply, (x,), expand=expand)
     assert not report.unsupported_ops()
@@ -165,6 +165,6 @@ def test_only_results_that_are_used_have_gradients() -> None:
     """The backward of the eigenvalues alone is one matmul; with the eigenvectors it is three."""
     a = torch.zeros(5, 5, requires_grad=True)
     values = analyze(lambda a: torch.linalg.eigh(a)[0], (a,), expand=True)
-    both = analyze(torch.linalg.eigh, (a,), expand=True)
+    report = analyze(torch.linalg.eigh, (a,), expand=True)
     assert values.work("backward").macs == count_macs(lambda a: torch.linalg.eigh(a)[0], (a,)).backward == 5**3
-    assert both.work("backward").macs == count_macs(torch.linalg.eigh, (a,)).backward == 3 * 5**3
+    assert report.work("backward").macs == count_macs(torch.linalg.eigh, (a,)).backward == 3 * 5**3

@@ -192,8 +192,8 @@ class TestIntervals:
     @settings(max_examples=20, deadline=None)
     @given(st.lists(st.fractions(0, 1, max_denominator=64), min_size=3, max_size=3).map(sorted))
     def test_contain_every_point_in_them(self, numbers: list[Fraction]) -> None:
-        least, point, most = numbers
-        interval = analyze(Deep(2), (X,), rates={"blocks": (least, most)})
+        least, point, upper = numbers
+        interval = analyze(Deep(2), (X,), rates={"blocks": (least, upper)})
         at = analyze(Deep(2), (X,), rates={"blocks": point})
         phases: tuple[Query, ...] = ("forward", "backward", "total")
         for phase in phases:

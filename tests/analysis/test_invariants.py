@@ -108,11 +108,11 @@ def test_resnet_bk_is_linear_in_batch_and_layers(
         model = LanguageModel(vocab_size=11, d_model=width, n_layers=layers, n_seq=n, num_experts=experts, top_k=top_k)
         return analyze(model, (torch.zeros(batch, n, dtype=torch.int64),))
 
-    one = step(layers, 2)
-    assert step(layers, 6).forward == 3 * one.forward
+    report = step(layers, 2)
+    assert step(layers, 6).forward == 3 * report.forward
     two, three = step(layers + 1, 2), step(layers + 2, 2)
-    assert three.total - two.total == two.total - one.total
-    assert one.coverage.unknown == 0
+    assert three.total - two.total == two.total - report.total
+    assert report.coverage.unknown == 0
 
 
 def test_totals_order_as_the_weights_of_conventions() -> None:

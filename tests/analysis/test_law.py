@@ -19,9 +19,9 @@ from graphflops.report.conventions import STANDARD
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def law(name: str = "model", most: int | None = None, **terms: Polynomial) -> Law:
+def law(name: str = "model", max_value: int | None = None, **terms: Polynomial) -> Law:
     """A law in N and D, at 100 and 10, with these components."""
-    sizes = {"N": SizeRange(1, 100, most), "D": SizeRange(1, 10)}
+    sizes = {"N": SizeRange(1, 100, max_value), "D": SizeRange(1, 10)}
     return Law(name, sizes, {quantity(component): term for component, term in terms.items()}, STANDARD)
 
 
@@ -176,15 +176,15 @@ class TestGrowth:
             with pytest.raises(UsageError, match="no N keeps"):
                 cost_law.solve("N", budget, "forward")
         else:
-            most = cost_law.solve("N", budget, "forward")
-            assert cost_law.evaluate("forward", N=most) <= budget < cost_law.evaluate("forward", N=most + 1)
+            largest = cost_law.solve("N", budget, "forward")
+            assert cost_law.evaluate("forward", N=largest) <= budget < cost_law.evaluate("forward", N=largest + 1)
 
     def test_a_budget_in_multiples_with_other_sizes(self) -> None:
         cost_law = law_of({"I": multiples(32, base=224), "B": 2}, cost=lambda I, B: B * I)  # noqa: E741
         assert cost_law.solve("I", 1e4, "forward", B=5) == 1984
 
     def test_the_maximum_of_a_size_bounds_the_result(self) -> None:
-        assert law(most=50, cost=N).solve("N", 1e9, "forward") == 50
+        assert law(max_value=50, cost=N).solve("N", 1e9, "forward") == 50
 
     def test_a_constant_cost_has_no_largest_size(self) -> None:
         with pytest.raises(UsageError, match="at any N"):
@@ -226,7 +226,9 @@ class TestOldNames:
         assert (cost_law.checked, cost_law.refused) == (cost_law.validated, cost_law.rejected)
         assert cost_law.order("N").carriers == cost_law.order("N").dominant_terms
         crossover = cost_law.crossover(law(cost=N * N), "N")
-        assert [each.cheaper for each in crossover.stretches] == [each.cheaper_model for each in crossover.intervals]
+        assert [interval.cheaper for interval in crossover.stretches] == [
+            interval.cheaper_model for interval in crossover.intervals
+        ]
         assert multiples(4, at=8, most=16) == multiples(4, base=8, max=16)
 
     def test_warn(self) -> None:

@@ -78,8 +78,8 @@ def test_a_mask_is_measured_in_rows() -> None:
 def test_early_exit_is_measured_by_layer() -> None:
     model = Deep(4, bound=0.0)
     with torch.no_grad():
-        for each in model.parameters():
-            each.zero_()
+        for parameter in model.parameters():
+            parameter.zero_()
         model.blocks[1].linear.bias.fill_(-2.0)  # after which nothing is above the bound
         model.first.weight.copy_(torch.eye(WIDTH))
     go, stop = torch.ones(TOKENS, WIDTH), -torch.ones(TOKENS, WIDTH)
@@ -127,22 +127,22 @@ def test_rates_of_inner_modules_are_relative() -> None:
 def test_the_state_of_the_model_is_restored() -> None:
     model = nn.Sequential(nn.BatchNorm1d(WIDTH), nn.Dropout(0.5), EagerMoE())
     x = torch.rand(TOKENS, WIDTH)
-    before = {name: each.clone() for name, each in model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     hooks = [(len(module._forward_pre_hooks), len(module._forward_hooks)) for module in model.modules()]
     random = torch.get_rng_state()
     measure(model, [x])
     assert torch.equal(torch.get_rng_state(), random)
-    assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert hooks == [(len(module._forward_pre_hooks), len(module._forward_hooks)) for module in model.modules()]
-    assert all(each.training for each in model.modules())
-    assert all(each.grad is None for each in model.parameters())
+    assert all(module.training for module in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_hooks_are_removed_after_an_error() -> None:
     model = routed_by_input()
     with pytest.raises(IndexError):
         measure(model, [torch.zeros(TOKENS, WIDTH), _explodes()])
-    assert not any(each._forward_pre_hooks for each in model.modules())
+    assert not any(module._forward_pre_hooks for module in model.modules())
 
 
 def _explodes() -> Tensor:

@@ -26,13 +26,13 @@ def resnet_bk_law() -> Law:
 
 
 class TestResNetBK:
-    def of(self, law: Law, path: str, what: str, *phases: str) -> sympy.Expr:
+    def of(self, law: Law, path: str, operation: str, *phases: str) -> sympy.Expr:
         """The law of an operation, under the standard convention."""
-        chosen = [each for each in law.terms if each.path.endswith(path) and each.what == what]
+        chosen = [term for term in law.terms if term.path.endswith(path) and term.what == operation]
         assert chosen
         return sympy.expand(sum(law.sum_of(phase, chosen).as_sympy() for phase in phases))  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize("line", HAND_COUNT, ids=lambda each: each.name)
+    @pytest.mark.parametrize("line", HAND_COUNT, ids=lambda case: case.name)
     def test_the_published_hand_count_comes_out(self, resnet_bk_law: Law, line: HandCount) -> None:
         """Part by part, in all seven sizes, for all layers: 34·B·N of BK-Core a layer, and the others."""
         sizes = {"B": B, "N": N, "D": D, "V": V, "E": E, "K": K}
@@ -40,12 +40,12 @@ class TestResNetBK:
         backward = sympy.sympify(line.backward, {**sizes, "forward": forward})
         times = L if line.per_layer else 1
         for by_hand, phases in ((forward, {"forward"}), (backward, {"dgrad", "wgrad"})):
-            found = 0
-            for path, what, phase in line.entries:
+            total = 0
+            for path, operation, phase in line.entries:
                 if phase in ("*", "forward" if phases == {"forward"} else "backward"):
                     place = path.removeprefix("blocks.*.")
-                    found += self.of(resnet_bk_law, place, what, *phases)
-            assert sympy.expand(found - times * by_hand) == 0
+                    total += self.of(resnet_bk_law, place, operation, *phases)
+            assert sympy.expand(total - times * by_hand) == 0
 
     def test_few_traces_suffice_and_are_printed(self, resnet_bk_law: Law) -> None:
         assert resnet_bk_law.traces < 50
@@ -62,9 +62,9 @@ class TestResNetBK:
         model, args = resnet_bk(**sizes)
         report = graphflops.analyze(model, args)
         for convention in ("standard", "exact", "torch"):
-            ours, theirs = resnet_bk_law.with_convention(convention), report.with_convention(convention)
+            converted_law, converted = resnet_bk_law.with_convention(convention), report.with_convention(convention)
             for phase in ("forward", "dgrad", "wgrad", "optimizer", "total"):
-                assert ours.evaluate(phase, **sizes) == theirs.flops(phase)
+                assert converted_law.evaluate(phase, **sizes) == converted.flops(phase)
         assert resnet_bk_law.evaluate("parameters", **sizes) == sum(report.parameters.values())
         for name, flops in report.by_component("backward").items():
             if not name.startswith("layer_"):
@@ -87,7 +87,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (
-            each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in self.qkv(self.norm_1(x)).chunk(3, -1)
+            tensor.unflatten(-1, (self.heads, -1)).transpose(1, 2) for tensor in self.qkv(self.norm_1(x)).chunk(3, -1)
         )
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(y.transpose(1, 2).flatten(-2))
@@ -114,7 +114,7 @@ class TestTransformer:
     def test_the_quadratic_term_is_attention(self, transformer_law: Law) -> None:
         order = transformer_law.with_convention("torch").order("N")
         assert (order.degree, str(order.coefficient)) == (2, "12*B*D*L")
-        assert {each.what for each in order.dominant_terms} == {"scaled_dot_product_attention"}
+        assert {term.what for term in order.dominant_terms} == {"scaled_dot_product_attention"}
 
     def test_the_crossover_with_resnet_bk_is_that_of_the_reports(
         self, resnet_bk_law: Law, transformer_law: Law
@@ -125,8 +125,8 @@ class TestTransformer:
         assert (last.cheaper_model, last.last) == ("ConfigurableResNetBK", None)
         for n, expected in ((last.first - 1, False), (last.first, True)):
             ours = graphflops.analyze(*resnet_bk(N=n, **sizes)).total
-            theirs = graphflops.analyze(*transformer(4, n, 32, 100, 2), attention="math").total
-            assert (ours < theirs) is expected
+            transformer_cost = graphflops.analyze(*transformer(4, n, 32, 100, 2), attention="math").total
+            assert (ours < transformer_cost) is expected
 
 
 class TestMamba:
@@ -147,9 +147,9 @@ class TestMamba:
             "dt_proj": per * rank * 2 * D,
             "out_proj": per * 2 * D * D,
         }
-        found = law.with_convention("torch").by_module()
+        modules = law.with_convention("torch").by_module()
         for name, published in projections.items():
-            assert sympy.expand(found[f"blocks.*.mixer.{name}"] - published) == 0
+            assert sympy.expand(modules[f"blocks.*.mixer.{name}"] - published) == 0
 
     def test_the_rank_is_rounded_up_at_any_width(self) -> None:
         """⌈D/16⌉ times D itself; at 77 the rank is 5, as in the report."""
@@ -217,8 +217,8 @@ class TestImages:
                 self.convolutions = nn.ModuleList(nn.Conv2d(c, c + 1, 3, 2, 1, bias=False) for c in (3, 4, 5, 6))
 
             def forward(self, x: Tensor) -> Tensor:
-                for each in self.convolutions:
-                    x = each(x).relu()
+                for convolution in self.convolutions:
+                    x = convolution(x).relu()
                 return x
 
         def factory(B: int, I: int) -> Made:  # noqa: E741

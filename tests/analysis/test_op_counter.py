@@ -86,15 +86,15 @@ def test_layer_norm_computes_its_mean_once() -> None:
 def test_only_gradients_that_are_needed_are_counted() -> None:
     """One function of PyTorch computes all three of layer norm."""
     layer = nn.LayerNorm(D)
-    both = count_scalar_ops(layer, (x(),)).backward
+    counted = count_scalar_ops(layer, (x(),)).backward
     layer.weight.requires_grad_(False), layer.bias.requires_grad_(False)
     input_only = count_scalar_ops(layer, (x(),)).backward
     layer.weight.requires_grad_(True), layer.bias.requires_grad_(True)
     weights_only = count_scalar_ops(layer, (torch.zeros(B, D),)).backward
     assert weights_only == Work(elementwise=3 * N, accumulate=2 * N)  # Σ dy·(x − mean)·rstd, and Σ dy
     assert input_only.accumulate == 0
-    assert both.accumulate == weights_only.accumulate
-    assert both.elementwise < input_only.elementwise + weights_only.elementwise  # x̂ is shared
+    assert counted.accumulate == weights_only.accumulate
+    assert counted.elementwise < input_only.elementwise + weights_only.elementwise  # x̂ is shared
 
 
 def test_the_model_is_not_modified() -> None:

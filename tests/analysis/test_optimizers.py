@@ -134,8 +134,8 @@ class TestByStep:
 
     def test_repeated_blocks_are_updated_too(self) -> None:
         deep = nn.Sequential(*[nn.Sequential(nn.Linear(A, A), nn.Tanh()) for _ in range(5)])
-        one = analyze(deep[0], X, optimizer="RMSprop")
-        assert analyze(deep, X, optimizer="RMSprop").optimizer == 5 * one.optimizer
+        report = analyze(deep[0], X, optimizer="RMSprop")
+        assert analyze(deep, X, optimizer="RMSprop").optimizer == 5 * report.optimizer
 
 
 class TestWhichParameters:
@@ -154,10 +154,10 @@ class TestWhichParameters:
     @with_muon
     def test_several_optimizers_share_the_parameters(self) -> None:
         trained = nn.Sequential(nn.Linear(A, B), nn.ReLU(), nn.Linear(B, C))
-        both = analyze(trained, X, optimizer=["Muon", "AdamW"])
-        assert both.optimizer_name == "Muon + adamw"
-        assert both.by_operator("optimizer")["adamw"] == 15 * (B + C)
-        assert not both.unknown
+        report = analyze(trained, X, optimizer=["Muon", "AdamW"])
+        assert report.optimizer_name == "Muon + adamw"
+        assert report.by_operator("optimizer")["adamw"] == 15 * (B + C)
+        assert not report.unknown
 
     @with_muon
     def test_a_parameter_that_no_optimizer_accepts_is_unknown_not_zero(self) -> None:

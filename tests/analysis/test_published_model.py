@@ -36,7 +36,7 @@ def test_it_runs_and_trains() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
-    assert all(each.grad is not None for name, each in model.named_parameters() if "experts" not in name)
+    assert all(parameter.grad is not None for name, parameter in model.named_parameters() if "experts" not in name)
 
 
 @pytest.mark.parametrize("sizes", [{}, TWO, {"d_model": 8, "n_layers": 3}])
@@ -54,13 +54,15 @@ def test_bk_core_is_the_published_count() -> None:
 
 def test_the_experts_are_routed() -> None:
     report = analysed()
-    active, full = (each.by_module()["blocks.0.bk_layer.moe_ffn.experts"] for each in (report, report.at_full_rate))
+    active, full = (
+        weighted.by_module()["blocks.0.bk_layer.moe_ffn.experts"] for weighted in (report, report.at_full_rate)
+    )
     assert full == 4 * active == 4 * 48 * (8 * 16**2 + 2 * 16)
 
 
 def test_a_given_rate_overrides_that_of_the_rule() -> None:
-    given = analyze(LanguageModel(), (TOKENS,), rules=[RULES], rates={"*.experts.*": "top_k/num_experts"})
-    assert (given.total, given.at_full_rate.total) == (analysed().total, analysed().at_full_rate.total)
+    report = analyze(LanguageModel(), (TOKENS,), rules=[RULES], rates={"*.experts.*": "top_k/num_experts"})
+    assert (report.total, report.at_full_rate.total) == (analysed().total, analysed().at_full_rate.total)
     half = analyze(LanguageModel(), (TOKENS,), rules=[RULES], rates={"*.experts.*": 0.5})
     assert (
         half.by_module()["blocks.0.bk_layer.moe_ffn.experts"] * 2

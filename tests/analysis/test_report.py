@@ -108,7 +108,7 @@ class TestCoverage:
         assert (coverage.nbytes.counted, coverage.nbytes.unknown) == (36, 36)
         assert "1 unsupported (50.0 % of output elements, 50.0 % of bytes)" in str(coverage)
 
-    def test_what_puts_out_most_is_named_first(self) -> None:
+    def test_the_op_with_the_largest_output_is_first(self) -> None:
         def model(x: Tensor) -> list[Tensor]:
             return [*(operators.small(x[0]) for _ in range(5)), operators.mystery(x)]
 
@@ -139,7 +139,7 @@ class TestCoverage:
 
 class TestExplanation:
     @pytest.mark.parametrize(
-        "said",
+        "message",
         [
             "aten.linear in head",
             "macs = out₀·out₁·weight₁",
@@ -150,16 +150,16 @@ class TestExplanation:
             "forward   = 320 FLOPs (macs 160)",
         ],
     )
-    def test_a_number_can_be_asked_why(self, report: Report, said: str) -> None:
-        assert said in report.explain("head")
+    def test_a_number_can_be_explained(self, report: Report, message: str) -> None:
+        assert message in report.explain("head")
 
-    def test_an_op_a_component_and_the_whole_can_be_asked(self, report: Report) -> None:
+    def test_an_op_a_component_and_the_model_can_be_explained(self, report: Report) -> None:
         (mul,) = (entry.op for entry in report.entries if entry.operator == "mul")
         assert "forward   = 20 FLOPs" in report.explain(mul)
         assert "forward   = 720 FLOPs" in report.explain("body")
         assert f"forward   = {report.forward:,} FLOPs" in report.explain()
 
-    def test_all_ops_of_an_operator_can_be_asked(self, report: Report) -> None:
+    def test_all_ops_of_an_operator_can_be_explained(self, report: Report) -> None:
         assert "forward   = 960 FLOPs" in report.explain("linear")
 
     def test_the_parts_of_a_composite_layer_are_told_apart(self) -> None:
@@ -180,10 +180,10 @@ class TestJson:
     def test_so_does_one_with_parts_and_unknown_ops(self, unknown: Report, tmp_path: Path) -> None:
         model = LanguageModel(vocab_size=5, d_model=4, n_layers=1, n_seq=3)
         parts = analyze(model, (torch.zeros(1, 3, dtype=torch.int64),))
-        for each in (unknown, parts):
-            again = Report.from_json(each.to_json(tmp_path / "report.json"))
-            assert again == each
-            assert str(again) == str(each)
+        for original in (unknown, parts):
+            report = Report.from_json(original.to_json(tmp_path / "report.json"))
+            assert report == original
+            assert str(report) == str(original)
 
     def test_numbers_for_machines_are_plain_integers_with_unit_and_convention(
         self, report: Report, tmp_path: Path
@@ -213,10 +213,10 @@ class TestJson:
         (tmp_path / "folder").mkdir()
         with pytest.raises(UsageError, match="cannot write"):
             report.to_json(tmp_path / "folder")
-        assert [each.name for each in tmp_path.iterdir()] == ["folder"]
+        assert [file.name for file in tmp_path.iterdir()] == ["folder"]
 
     @pytest.mark.parametrize(
-        ("text", "said"),
+        ("text", "message"),
         [
             (None, "cannot read"),
             ("{", "not JSON"),
@@ -225,11 +225,11 @@ class TestJson:
             ('{"schema": "graphflops.report/2"}', "not a complete report: convention is missing"),
         ],
     )
-    def test_what_is_not_a_report_is_refused(self, tmp_path: Path, text: str | None, said: str) -> None:
+    def test_a_file_that_is_no_report_is_refused(self, tmp_path: Path, text: str | None, message: str) -> None:
         file = tmp_path / "report.json"
         if text is not None:
             file.write_text(text)
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=message):
             Report.from_json(file)
 
 
@@ -249,7 +249,7 @@ class TestTables:
         assert text.count("moe_ffn") == 1
         assert text.count("as 0") == 2
 
-    def test_what_is_small_stays_visible(self) -> None:
+    def test_small_shares_stay_visible(self) -> None:
         model = nn.Sequential(nn.Linear(1000, 1000), nn.LayerNorm(1000), nn.Linear(1000, 1))
         text = as_text(analyze(model, (torch.zeros(1, 1000),)), 120)
         assert "<0.1" in text
@@ -266,13 +266,14 @@ class TestRulesThatAreNotPure:
             analyze(torch.exp, (torch.zeros(3),), rules=[branches])
         assert "does not branch on a size" in str(caught.value)
 
-    @pytest.mark.parametrize(("count", "said"), [(0.5, "0.5"), (-3, "-3")])
-    def test_counts_are_whole_and_not_negative(self, count: float, said: str) -> None:
+    @pytest.mark.parametrize(("count", "message"), [(0.5, "0.5"), (-3, "-3")])
+    def test_counts_are_whole_and_not_negative(self, count: float, message: str) -> None:
         @graphflops.rule(torch.ops.aten.exp)
         def wrong() -> graphflops.Cost:
             return graphflops.Cost(graphflops.Work(transcendental=count))
 
         with pytest.raises(
-            graphflops.RuleError, match=rf"test_report\.py:\d+: rule wrong returned {said}: a count is a whole number"
+            graphflops.RuleError,
+            match=rf"test_report\.py:\d+: rule wrong returned {message}: a count is a whole number",
         ):
             analyze(torch.exp, (torch.zeros(3),), rules=[wrong])

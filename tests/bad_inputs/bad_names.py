@@ -19,4 +19,4 @@ class Namespace:
 
 
 namespace = Namespace()
-things = SimpleNamespace(number=7)
+namespace = SimpleNamespace(number=7)

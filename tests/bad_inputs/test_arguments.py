@@ -54,9 +54,9 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["compare", "--lengths", ""], ["positive integers"]),
     (["compare", "--lengths", "1e3"], ["invalid lengths"]),
     *(
-        ([*command, f"{field}={value}"], [said])
+        ([*command, f"{field}={value}"], [message])
         for command in (["analyze", "--config"], ["scale", "--config"], ["compare", "--to"])
-        for field, value, said in [
+        for field, value, message in [
             ("d_model", "9" * 30, "no model can have these sizes"),
             ("d_model", NINES, "more characters"),
             ("d_model", str(2**62), "no model can have these sizes"),
@@ -163,15 +163,15 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "said"), COMMANDS, ids=[" ".join(each[0])[:50] for each in COMMANDS])
-def test_a_command(capsys: pytest.CaptureFixture[str], folder: Path, arguments: list[str], said: list[str]) -> None:
+@pytest.mark.parametrize(("arguments", "message"), COMMANDS, ids=[" ".join(command[0])[:50] for command in COMMANDS])
+def test_a_command(capsys: pytest.CaptureFixture[str], folder: Path, arguments: list[str], message: list[str]) -> None:
     code = main(arguments)
     out, err = capsys.readouterr()
     assert (code, out) == (1, "")
     assert err.startswith("error: ")
     assert "Traceback" not in err
     assert "at fault" not in err
-    assert [each for each in said if each not in err] == [], err
+    assert [part for part in message if part not in err] == [], err
     assert len(err) < 1500
     assert not list(folder.iterdir())
 
@@ -230,26 +230,26 @@ OPTIONS: list[tuple[str, list[Any]]] = [
     ids=[f"{name}, {type(value).__name__}" for name, values in OPTIONS for value in values],
 )
 def test_an_argument_of_analyze(name: str, value: Any) -> None:
-    given = {"args": (X,)} if name not in ("args", "kwargs") else {}
+    inputs = {"args": (X,)} if name not in ("args", "kwargs") else {}
     with pytest.raises(UsageError) as caught:
-        analyze(nn.Linear(4, 4), **{**given, name: value})
+        analyze(nn.Linear(4, 4), **{**inputs, name: value})
     assert name in str(caught.value) or {"args": "input", "rates": "rate"}.get(name, name) in str(caught.value)
 
 
 @pytest.mark.parametrize("model", [None, 3, "x", nn.Linear, [nn.Linear(4, 4)], X, Speechless()])
-def test_what_is_no_model(model: Any) -> None:
+def test_values_that_are_no_model(model: Any) -> None:
     with pytest.raises(UsageError, match="the model is"):
         analyze(model, (X,))
 
 
 @pytest.mark.parametrize("listed", [[3], [None], [len], [nn.Linear], [Speechless()], [rule("aten.relu")]])
-def test_what_is_no_rule(listed: list[Any]) -> None:
+def test_values_that_are_no_rule(listed: list[Any]) -> None:
     with pytest.raises(RuleError, match=r"is not a rule|above one"):
         analyze(nn.Linear(4, 4), (X,), rules=listed)
 
 
 @pytest.mark.parametrize("target", [5, None, "", " ", "a b", "a.", ".a", "a..b", [], {}, b"aten.relu", Speechless()])
-def test_what_no_rule_speaks_for(target: Any) -> None:
+def test_calls_without_a_rule(target: Any) -> None:
     with pytest.raises(RuleError, match="is not a target"):
         rule(target)
 
@@ -265,7 +265,7 @@ QUESTIONS: list[Callable[[Any], Any]] = [
 
 
 @pytest.mark.parametrize("ask", QUESTIONS)
-def test_what_no_report_answers(ask: Callable[[Any], Any]) -> None:
+def test_invalid_queries_of_a_report(ask: Callable[[Any], Any]) -> None:
     with pytest.raises(UsageError):
         ask(analyze(nn.Linear(4, 4), (X,)))
 

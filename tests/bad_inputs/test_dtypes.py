@@ -56,14 +56,14 @@ SINGLES: dict[str, Callable[[Tensor], Any]] = {
 
 def agrees(function: Callable[..., Any], operands: tuple[Tensor, ...]) -> None:
     """An analysis is refused if and only if PyTorch refuses to run, and says what PyTorch says."""
-    said = None
+    message = None
     try:
         function(*operands)
     except (RuntimeError, TypeError, IndexError) as error:
-        said = str(error)
-    if said is None:
+        message = str(error)
+    if message is None:
         assert analyze(function, operands).model
-    elif not OF_THE_CPU.search(said):
+    elif not OF_THE_CPU.search(message):
         with pytest.raises(CaptureError, match="could not trace"):
             analyze(function, operands)
 
@@ -120,13 +120,13 @@ def test_autocast_casts_before_anybody_is_refused(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_what_a_gpu_may_have_a_kernel_for_is_not_refused(dtype: torch.dtype) -> None:
+def test_dtypes_with_a_gpu_kernel_are_not_refused(dtype: torch.dtype) -> None:
     with pytest.raises(RuntimeError, match=OF_THE_CPU):
         torch.linalg.svd(torch.eye(3, dtype=dtype))
     assert analyze(torch.linalg.svd, (torch.eye(3, dtype=dtype),)).model
 
 
-def test_a_mask_has_the_shape_of_what_it_chooses_of() -> None:
+def test_a_mask_has_the_shape_of_its_tensor() -> None:
     x, mask = torch.ones(4, 3), torch.ones(2, dtype=torch.bool)
     with pytest.raises(IndexError) as real:
         x[mask]

@@ -26,7 +26,7 @@ def refusal(model: Callable[..., Any], *args: Any) -> str:
     with pytest.raises(CaptureError) as caught:
         analyze(model, args or (X,))
     message = str(caught.value)
-    assert sum(any(each in message for each in kind) for kind in ((THE_MODEL,), A_VALUE, (NOT_YET,))) == 1
+    assert sum(any(phrase in message for phrase in kind) for kind in ((THE_MODEL,), A_VALUE, (NOT_YET,))) == 1
     return message
 
 
@@ -79,14 +79,14 @@ def test_a_model_that_raises_on_real_tensors_too_is_said_to_raise_by_itself(name
         OF_THE_MODEL[name](X)
     message = refusal(OF_THE_MODEL[name])
     assert THE_MODEL in message
-    kinds = {type(real.value).__name__, *(("AssertionError",) if name == "a_solve" else ())}  # the second in 2.8
-    assert any(each in message for each in kinds)
+    names = {type(real.value).__name__, *(("AssertionError",) if name == "a_solve" else ())}  # the second in 2.8
+    assert any(kind in message for kind in names)
     assert "FakeTensor" not in message
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 @pytest.mark.parametrize("name", NOT_YET_DONE)
-def test_what_runs_on_real_tensors_is_not_blamed_on_the_model(name: str) -> None:
+def test_a_model_that_runs_on_real_tensors_is_not_blamed(name: str) -> None:
     NOT_YET_DONE[name](X)
     message = refusal(NOT_YET_DONE[name])
     assert NOT_YET in message
@@ -172,8 +172,8 @@ def test_a_check_of_data_before_an_error_is_not_what_stopped_the_trace() -> None
 
 
 def test_a_tensor_without_data_that_a_function_closes_over_is_no_reason_to_name_anything_of_ours() -> None:
-    held = torch.zeros(3, device="meta")
-    message = refusal(lambda x: x if held.sum() > 0 else -x)
+    tensor = torch.zeros(3, device="meta")
+    message = refusal(lambda x: x if tensor.sum() > 0 else -x)
     assert "the value of a tensor, which has none on the meta device" in message
     assert "graphflops" not in message
     assert "torch.library.custom_op" in message
@@ -204,21 +204,21 @@ def test_a_slip_of_ours_outside_of_a_trace_comes_with_a_line_to_report(
     )
 
 
-def test_what_a_thread_of_the_model_makes_is_said_not_to_be_counted() -> None:
+def test_calls_in_threads_of_the_model_are_reported_as_not_counted() -> None:
     class Threaded(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.layer = nn.Linear(4, 4)
 
         def forward(self, x: Tensor) -> Any:
-            made: list[Tensor] = []
-            thread = threading.Thread(target=lambda: made.append(self.layer(x)))
+            results: list[Tensor] = []
+            thread = threading.Thread(target=lambda: results.append(self.layer(x)))
             thread.start()
             thread.join()
-            return made[0] * 2
+            return results[0] * 2
 
     report = analyze(Threaded(), (X,))
-    assert [each.partition(": ")[2] for each in report.warnings] == [
+    assert [warning.partition(": ")[2] for warning in report.warnings] == [
         "a tensor was made where nothing is recorded, such as in another thread: its calls are not counted"
     ]
     assert "made[0] * 2" in Path(__file__).read_text().splitlines()[int(report.warnings[0].split(":")[1]) - 1]

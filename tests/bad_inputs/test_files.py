@@ -138,12 +138,12 @@ def changed(data: Any, keys: Keys, value: Any) -> Any:
     return data
 
 
-def places(whole: Callable[[], dict[str, Any]]) -> list[Any]:
+def places(make_data: Callable[[], dict[str, Any]]) -> list[Any]:
     """One place of each kind in a file: all phases are alike, and all members of a list."""
-    kinds: dict[Keys, tuple[Keys, Any]] = {}
-    for keys, value in leaves(whole()):
-        kinds.setdefault(tuple(0 if isinstance(key, int) or key in ALIKE else key for key in keys), (keys, value))
-    return [pytest.param(keys, value, id=named(keys)) for keys, value in kinds.values()]
+    by_kind: dict[Keys, tuple[Keys, Any]] = {}
+    for keys, value in leaves(make_data()):
+        by_kind.setdefault(tuple(0 if isinstance(key, int) or key in ALIKE else key for key in keys), (keys, value))
+    return [pytest.param(keys, value, id=named(keys)) for keys, value in by_kind.values()]
 
 
 def wrongs(value: Any, right: Collection[str]) -> Iterator[Any]:
@@ -156,9 +156,9 @@ def wrongs(value: Any, right: Collection[str]) -> Iterator[Any]:
 
 @pytest.fixture
 def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """What the command says of a file, in one line, with exit code 1 and nothing else printed or written."""
+    """The message of the command about a file: one line, with exit code 1, and nothing else printed or written."""
 
-    def said(content: Any, name: str = "given.json", *command: str) -> str:
+    def message(content: Any, name: str = "given.json", *command: str) -> str:
         file = tmp_path / name
         if isinstance(content, bytes):
             file.write_bytes(content)
@@ -171,10 +171,10 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
         assert printed.err.count("\n") == 1
         assert len(printed.err) < 1000
         assert name in printed.err
-        assert [each.name for each in tmp_path.iterdir()] == [name]
+        assert [file.name for file in tmp_path.iterdir()] == [name]
         return printed.err
 
-    return said
+    return message
 
 
 class TestReports:
@@ -217,7 +217,7 @@ class TestReports:
         assert f"{named(keys)} is missing" in refused(data)
 
     @pytest.mark.parametrize(
-        ("keys", "wrong", "said"),
+        ("keys", "wrong", "message"),
         [
             (("entries", 0, "work", "sideways"), {"macs": 1}, "work.sideways is"),
             (("entries", 0, "work", "forward", "mcs"), 1, "work.forward.mcs is not a known key"),
@@ -250,10 +250,10 @@ class TestReports:
             (("convention", "formula"), "6ND", "convention.formula"),
             (("colour",), 1, "colour is not a known key"),
         ],
-        ids=lambda each: str(each)[:50],
+        ids=lambda case: str(case)[:50],
     )
-    def test_values_that_there_are_not(self, keys: Keys, wrong: Any, said: str, refused: Callable[..., str]) -> None:
-        assert said in refused(changed(whole_report(), keys, wrong))
+    def test_values_that_there_are_not(self, keys: Keys, wrong: Any, message: str, refused: Callable[..., str]) -> None:
+        assert message in refused(changed(whole_report(), keys, wrong))
 
     @pytest.mark.parametrize("field", ["entries", "modules", "model"])
     def test_a_field_that_is_there_twice(self, field: str, refused: Callable[..., str]) -> None:
@@ -288,7 +288,7 @@ class TestReports:
 
 @pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS)
 @pytest.mark.parametrize("read", [Report.from_json, Law.from_json], ids=["report", "law"])
-def test_what_is_neither_a_report_nor_a_law(text: str, read: Callable[[Path], Any], tmp_path: Path) -> None:
+def test_files_that_are_neither_a_report_nor_a_law(text: str, read: Callable[[Path], Any], tmp_path: Path) -> None:
     (tmp_path / "given.json").write_text(text)
     with pytest.raises(UsageError, match=r"given\.json"):
         read(tmp_path / "given.json")
@@ -296,7 +296,7 @@ def test_what_is_neither_a_report_nor_a_law(text: str, read: Callable[[Path], An
 
 @pytest.mark.parametrize("content", BYTES.values(), ids=BYTES)
 @pytest.mark.parametrize("command", [("show",), ("explain",)], ids=" ".join)
-def test_what_is_no_text(content: bytes, command: tuple[str, ...], refused: Callable[..., str]) -> None:
+def test_values_that_are_no_text(content: bytes, command: tuple[str, ...], refused: Callable[..., str]) -> None:
     assert "is not JSON" in refused(content, "given.json", *command)
 
 
@@ -325,7 +325,7 @@ class TestLaws:
             assert named(keys) in str(raised.value)
 
     @pytest.mark.parametrize(
-        ("keys", "wrong", "said"),
+        ("keys", "wrong", "message"),
         [
             (("sizes", "N", "of"), 0, "sizes.N.of is 0"),
             (("sizes", "N", "at"), 3, "sizes.N is wrong: multiples"),
@@ -353,13 +353,13 @@ class TestLaws:
             (("checked",), [{"M": 1}], "checked[0] has not the sizes"),
             (("traces",), "x", "traces is 'x'"),
         ],
-        ids=lambda each: str(each)[:50],
+        ids=lambda case: str(case)[:50],
     )
-    def test_values_that_there_are_not(self, keys: Keys, wrong: Any, said: str, tmp_path: Path) -> None:
+    def test_values_that_there_are_not(self, keys: Keys, wrong: Any, message: str, tmp_path: Path) -> None:
         (tmp_path / "law.json").write_text(json.dumps(changed(whole_law(), keys, wrong)))
         with pytest.raises(UsageError, match=r"law\.json is not a complete law: ") as raised:
             Law.from_json(tmp_path / "law.json")
-        assert said in str(raised.value)
+        assert message in str(raised.value)
 
 
 COUNTED = 'about = "x"\nweights = {}\n[[counts]]\nwhy = "y"\ncount = '
@@ -529,14 +529,14 @@ class TestRates:
             *(None, True, float("nan"), float("inf"), 1j, "x", "1e401", "1e-401", "1/0", "9" * 5_000, b"1", [1]),
             *(10**5_000, Fraction(1, 10**5_000), -1, "-0.5", "1_", "½"),
         ],
-        ids=lambda each: str(type(each)),
+        ids=lambda case: str(type(case)),
     )
     def test_a_number_that_is_none(self, number: Any) -> None:
         with pytest.raises(UsageError) as raised:
             Rate(number)
         assert len(str(raised.value)) < 600
 
-    def test_a_number_is_what_is_written(self) -> None:
+    def test_a_number_is_parsed_exactly(self) -> None:
         assert Rate("1e-300").expected == Fraction(1, 10**300)
         assert Rate(0.1).expected == Fraction(1, 10)
 
@@ -565,22 +565,22 @@ class TestLaterUse:
         (("inputs",), {}),
     )
 
-    @pytest.mark.parametrize(("keys", "value"), STRANGE, ids=lambda each: str(each)[:50])
+    @pytest.mark.parametrize(("keys", "value"), STRANGE, ids=lambda case: str(case)[:50])
     def test_is_answered(self, keys: Keys, value: Any, tmp_path: Path) -> None:
         (tmp_path / "r.json").write_text(json.dumps(changed(whole_report(), keys, value)))
         report = Report.from_json(tmp_path / "r.json")
         questions: list[Callable[[Report], Any]] = [
             str,
-            lambda each: each.explain(),
-            lambda each: each.explain("head"),
-            *(lambda each, phase=phase: each.by_module_and_operator(phase) for phase in PHASES),
-            lambda each: (each.by_component(), each.by_dtype(), each.uncalled_modules(), each.active_parameters),
-            lambda each: (each.at_full_rate.total, each.bounds(), each.causal_useful, each.coverage),
-            lambda each: each.to_json(tmp_path / "again.json"),
-            *(lambda each, name=name: str(each.diff(name)) for name in CONVENTIONS),
-            *(lambda each, name=name: str(each.under(name)) for name in CONVENTIONS),
+            lambda case: case.explain(),
+            lambda case: case.explain("head"),
+            *(lambda case, phase=phase: case.by_module_and_operator(phase) for phase in PHASES),
+            lambda case: (case.by_component(), case.by_dtype(), case.uncalled_modules(), case.active_parameters),
+            lambda case: (case.at_full_rate.total, case.bounds(), case.causal_useful, case.coverage),
+            lambda case: case.to_json(tmp_path / "again.json"),
+            *(lambda case, name=name: str(case.diff(name)) for name in CONVENTIONS),
+            *(lambda case, name=name: str(case.under(name)) for name in CONVENTIONS),
         ]
         for ask in questions:
-            for each in (report, report.under("standard")):
+            for variant in (report, report.under("standard")):
                 with contextlib.suppress(UsageError):
-                    ask(each)
+                    ask(variant)

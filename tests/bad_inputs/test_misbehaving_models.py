@@ -57,8 +57,8 @@ FACTORIES = [
     ("bad_names:namespace.model", "RuntimeError: not today"),
     ("bad_names:namespace.exits", "SystemExit: 0"),
     ("bad_names:namespace.other", "KeyError: 'other'"),
-    ("bad_names:things.number", "expected a torch.nn.Module or a function"),
-    ("bad_names:things.other", "has no 'things.other'"),
+    ("bad_names:namespace.number", "expected a torch.nn.Module or a function"),
+    ("bad_names:namespace.other", "has no 'namespace.other'"),
     ("torch.nn:Linear", "without arguments"),
     ("os:getcwd", "returned a str"),
     ("os:path", "is a module"),
@@ -82,32 +82,32 @@ MODELS = [
 ]
 
 
-@pytest.mark.parametrize(("target", "said"), FACTORIES, ids=[each[0] for each in FACTORIES])
-def test_a_factory(capsys: pytest.CaptureFixture[str], target: str, said: str) -> None:
+@pytest.mark.parametrize(("target", "message"), FACTORIES, ids=[factory[0] for factory in FACTORIES])
+def test_a_factory(capsys: pytest.CaptureFixture[str], target: str, message: str) -> None:
     code, err = run(capsys, "analyze", target, "-i", "2x4")
     assert (code, err[:7]) == (1, "error: ")
-    assert said in err
+    assert message in err
     assert target in err
     assert len(err) < 2500
 
 
 @pytest.mark.parametrize("command", ["analyze", "verify", "explain"])
-@pytest.mark.parametrize(("name", "said"), MODELS, ids=[each[0] for each in MODELS])
-def test_a_model(capsys: pytest.CaptureFixture[str], command: str, name: str, said: str) -> None:
+@pytest.mark.parametrize(("name", "message"), MODELS, ids=[model[0] for model in MODELS])
+def test_a_model(capsys: pytest.CaptureFixture[str], command: str, name: str, message: str) -> None:
     code, err = run(capsys, command, f"bad_models:{name}", "-i", "2x4")
     assert (code, err[:7]) == (1, "error: ")
-    assert said in err
+    assert message in err
     assert name in err or "bad_models.py:" in err
     assert len(err) < 3500
 
 
-@pytest.mark.parametrize(("name", "said"), MODELS, ids=[each[0] for each in MODELS])
-def test_a_model_in_python(name: str, said: str) -> None:
+@pytest.mark.parametrize(("name", "message"), MODELS, ids=[model[0] for model in MODELS])
+def test_a_model_in_python(name: str, message: str) -> None:
     import bad_models  # type: ignore[import-not-found]
 
     with pytest.raises((CaptureError, UsageError)) as caught:
         analyze(getattr(bad_models, name)(), (X,))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -156,23 +156,23 @@ RULES = [
 
 
 @pytest.mark.parametrize("command", ["analyze", "rules list", "rules show aten.relu", "verify", "scale"])
-@pytest.mark.parametrize(("text", "said"), RULES, ids=[each[0] for each in RULES])
-def test_a_rule_file(capsys: pytest.CaptureFixture[str], folder: Path, command: str, text: str, said: str) -> None:
+@pytest.mark.parametrize(("text", "message"), RULES, ids=[rule[0] for rule in RULES])
+def test_a_rule_file(capsys: pytest.CaptureFixture[str], folder: Path, command: str, text: str, message: str) -> None:
     (folder / "mine.py").write_text(RULE + text + "\n")
     code, err = run(capsys, *command.split(), "--rules", "mine.py")
     assert code == 1
     assert "mine.py:3" in err
-    assert said in err
+    assert message in err
 
 
-@pytest.mark.parametrize(("text", "said"), RULES, ids=[each[0] for each in RULES])
-def test_a_rule_file_that_is_checked(capsys: pytest.CaptureFixture[str], folder: Path, text: str, said: str) -> None:
+@pytest.mark.parametrize(("text", "message"), RULES, ids=[rule[0] for rule in RULES])
+def test_a_rule_file_that_is_checked(capsys: pytest.CaptureFixture[str], folder: Path, text: str, message: str) -> None:
     (folder / "mine.py").write_text(RULE + text + "\n")
     code = main(["rules", "check", "mine.py"])
     out, _ = capsys.readouterr()
     assert code == 1
     assert "mine.py:3" in out
-    assert said in out
+    assert message in out
 
 
 @pytest.mark.parametrize(
@@ -194,10 +194,10 @@ def test_a_placeholder_among_the_names_of_a_rule_file(folder: Path) -> None:
     assert analyze(nn.Linear(4, 4), (X,), rules=["mine.py"], training=False).macs == 7
 
 
-@pytest.mark.parametrize("made", [lambda N: sys.exit(0), lambda N: 3, lambda N: (3, (X,)), lambda M: None])
-def test_a_factory_of_sizes_in_python(made: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("factory", [lambda N: sys.exit(0), lambda N: 3, lambda N: (3, (X,)), lambda M: None])
+def test_a_factory_of_sizes_in_python(factory: Callable[..., Any]) -> None:
     with pytest.raises(GraphflopsError):
-        law(made, {"N": 2})
+        law(factory, {"N": 2})
 
 
 def test_an_installed_file_is_no_rule(folder: Path) -> None:
@@ -236,9 +236,9 @@ class TestInterrupts:
     ) -> None:
         (folder / "interrupted_on_import.py").write_text("raise KeyboardInterrupt\n")
         (folder / "interrupted.py").write_text(f"{RULE}@rule('aten.linear')\ndef f(input): raise KeyboardInterrupt\n")
-        before = {each.name for each in folder.iterdir()}
+        before = {file.name for file in folder.iterdir()}
         assert run(capsys, *arguments) == (130, "interrupted\n")
-        assert {each.name for each in folder.iterdir()} - {"__pycache__"} == before
+        assert {file.name for file in folder.iterdir()} - {"__pycache__"} == before
 
     def test_while_a_report_is_written(
         self, capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch

@@ -47,14 +47,14 @@ class Unfriendly:
         raise RuntimeError("of no length")
 
 
-attributes, everything, module, unfriendly = OfAttributes(), OfEverything(), OfAModule("later"), Unfriendly()
+attributes, any_name, module, unfriendly = OfAttributes(), OfEverything(), OfAModule("later"), Unfriendly()
 
 
 class Layer(nn.Module):
-    def __init__(self, *held: Any) -> None:
+    def __init__(self, *objects: Any) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 4)
-        self.held = list(held)
+        self.held = list(objects)
 
     @property
     def device(self) -> Any:
@@ -62,12 +62,12 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         if x.dim() > 5:
-            return attributes.x, everything.x, module.x, Later.x, unfriendly
+            return attributes.x, any_name.x, module.x, Later.x, unfriendly
         return self.layer(x)
 
 
-@pytest.mark.parametrize("held", [(), (attributes, module, Later), (everything, unfriendly)])
-def test_what_raises_when_it_is_looked_at_is_passed_by(held: tuple[Any, ...]) -> None:
-    report = analyze(nn.Sequential(Layer(*held), Layer(*held)), (torch.ones(2, 4),))
+@pytest.mark.parametrize("objects", [(), (attributes, module, Later), (any_name, unfriendly)])
+def test_objects_that_raise_on_access_are_skipped(objects: tuple[Any, ...]) -> None:
+    report = analyze(nn.Sequential(Layer(*objects), Layer(*objects)), (torch.ones(2, 4),))
     assert report.work("forward").macs == 2 * 2 * 4 * 4
     assert not report.unsupported_ops()

@@ -20,7 +20,7 @@ from graphflops.core.errors import GraphflopsError, RuleError, RuleLoadError, Us
 from graphflops.rules.loading import local, rulebook
 from graphflops.rules.rule import Rule
 
-OFFERED = {"input": spec(2, 3), "weight": spec(4, 3), "out": spec(2, 4)}
+CALL_ARGUMENTS = {"input": spec(2, 3), "weight": spec(4, 3), "out": spec(2, 4)}
 
 NO_COUNTS: dict[str, Any] = {
     "negative": -5,
@@ -92,7 +92,7 @@ NO_COSTS: dict[str, Callable[[], Any]] = {
     "nothing": lambda: None,
     "a Work": lambda: Work(macs=1),
     "a dict": lambda: {"macs": 1},
-    "a generator": lambda: (each for each in ()),
+    "a generator": lambda: (item for item in ()),
 }
 
 
@@ -105,7 +105,7 @@ def of_linear(answer: Callable[[], Any]) -> Rule:
 
 
 def refused(wrong: Rule) -> str:
-    """What is said by an analysis of a model that calls it."""
+    """The message of an analysis of a model that calls the rule."""
     with pytest.raises(RuleError) as refusal:
         analyze(nn.Linear(3, 4), (torch.empty(2, 3),), rules=[wrong])
     message = str(refusal.value)
@@ -150,7 +150,7 @@ class TestAnswers:
         assert f"raised {type(error).__name__}" in refused(of_linear(ends))
 
     def test_whole_numbers_of_sympy_are_numbers(self) -> None:
-        cost = of_linear(lambda: Cost(Work(macs=sympy.Max(3, 4)), span=sympy.Integer(2))).evaluate(OFFERED)
+        cost = of_linear(lambda: Cost(Work(macs=sympy.Max(3, 4)), span=sympy.Integer(2))).evaluate(CALL_ARGUMENTS)
         assert cost == Cost(Work(macs=4), span=2)
         assert type(cost.forward.macs) is int
 
@@ -164,14 +164,14 @@ class TestAnswers:
         assert doubled.evaluate({"out": spec(n, m)}).forward == Work(macs=2 * n * m)
 
     def test_numbers_of_any_length_are_exact(self) -> None:
-        assert of_linear(lambda: Cost(Work(macs=2**80 + 1))).evaluate(OFFERED).forward.macs == 2**80 + 1
+        assert of_linear(lambda: Cost(Work(macs=2**80 + 1))).evaluate(CALL_ARGUMENTS).forward.macs == 2**80 + 1
 
     def test_not_this_case_stays_unknown(self) -> None:
         def declines() -> Cost:
             raise NotSupported("not this one")
 
         report = analyze(nn.Linear(3, 4), (torch.empty(2, 3),), rules=[of_linear(declines)])
-        assert [each.why for each in report.unknown] == ["not this one"]
+        assert [op.why for op in report.unknown] == ["not this one"]
 
 
 class Opaque(nn.Module):
@@ -191,13 +191,13 @@ NO_OUTPUTS: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize(("described", "said"), NO_OUTPUTS.values(), ids=NO_OUTPUTS)
-def test_outputs_are_described_by_specs(described: Any, said: str) -> None:
+@pytest.mark.parametrize(("described", "message"), NO_OUTPUTS.values(), ids=NO_OUTPUTS)
+def test_outputs_are_described_by_specs(described: Any, message: str) -> None:
     @rule(Opaque, outputs=lambda x: described)
     def opaque(x) -> Cost:
         return Cost(grads={"*": Work()})
 
-    with pytest.raises(GraphflopsError, match=rf"test_rules\.py:\d+: .*opaque:? {said}"):
+    with pytest.raises(GraphflopsError, match=rf"test_rules\.py:\d+: .*opaque:? {message}"):
         analyze(Opaque(), (torch.zeros(2, 3),), rules=[opaque])
 
 
@@ -217,14 +217,14 @@ NO_TARGETS: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize(("target", "said"), NO_TARGETS.values(), ids=NO_TARGETS)
-def test_a_target_is_a_class_a_function_an_operator_or_a_name(target: Any, said: str) -> None:
-    with pytest.raises(RuleLoadError, match=said):
+@pytest.mark.parametrize(("target", "message"), NO_TARGETS.values(), ids=NO_TARGETS)
+def test_a_target_is_a_class_a_function_an_operator_or_a_name(target: Any, message: str) -> None:
+    with pytest.raises(RuleLoadError, match=message):
         rule(target)
 
 
 def kind_of(value: Any) -> str:
-    """What a value is called among the tests, without an address in memory."""
+    """The id of a value in the tests, without a memory address."""
     return f"{type(value).__name__} {getattr(value, '__name__', '')}".strip()
 
 
@@ -260,13 +260,13 @@ FILES: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("text", "said"), FILES.values(), ids=FILES)
+@pytest.mark.parametrize(("text", "message"), FILES.values(), ids=FILES)
 def test_a_file_that_is_wrong_says_where(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
 ) -> None:
     file = tmp_path / "mine.py"
     file.write_text(HEAD + text)
-    with pytest.raises(RuleError, match=said):
+    with pytest.raises(RuleError, match=message):
         local(file)
     assert main(["analyze", "torch.nn:ReLU", "-i", "2x3", "--rules", str(file)]) == 1
     printed = capsys.readouterr()
@@ -281,16 +281,16 @@ def test_a_file_that_is_no_python_is_refused(tmp_path: Path, name: str) -> None:
         local(tmp_path / name)
 
 
-@pytest.mark.parametrize("given", [3, "mine.py", Path("mine.py"), nn, rule("aten.mm"), True], ids=kind_of)
-def test_rules_are_given_as_a_list(given: Any) -> None:
+@pytest.mark.parametrize("rules", [3, "mine.py", Path("mine.py"), nn, rule("aten.mm"), True], ids=kind_of)
+def test_rules_are_given_as_a_list(rules: Any) -> None:
     with pytest.raises(UsageError, match="rules must be a list"):
-        rulebook(given)
+        rulebook(rules)
 
 
-@pytest.mark.parametrize("given", [5, None, "absent.py", nn.Linear, len, rule("aten.mm"), Cost()], ids=kind_of)
-def test_and_each_is_a_path_a_module_or_a_rule(given: Any) -> None:
+@pytest.mark.parametrize("value", [5, None, "absent.py", nn.Linear, len, rule("aten.mm"), Cost()], ids=kind_of)
+def test_and_each_is_a_path_a_module_or_a_rule(value: Any) -> None:
     with pytest.raises(RuleLoadError):
-        rulebook([given])
+        rulebook([value])
 
 
 class TestRulesThatNothingMatched:

@@ -1,4 +1,4 @@
-"""What is printed is letters: no name commands a terminal, any console shows it, a full disk is no traceback."""
+"""Printed text: no name sends commands to a terminal, any console shows it, and a full disk is no traceback."""
 
 import ast
 import io
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def printed(*arguments: str, encoding: str = "utf-8") -> tuple[int, str, str]:
-    """What a command prints on consoles of an encoding, which take nothing else."""
+    """The output of a command on a console that accepts one encoding only."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict") for _ in range(2))
     with redirect_stdout(out), redirect_stderr(err):
         code = main(list(arguments))
@@ -87,7 +87,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda each: " ".join(each)[:40].encode("unicode_escape").decode())
+@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda case: " ".join(case)[:40].encode("unicode_escape").decode())
 def test_every_command_is_readable_on_every_console(folder: Path, arguments: list[str], encoding: str) -> None:
     code, out, err = printed(*arguments, encoding=encoding)
     assert code in (0, 1, 4)
@@ -120,7 +120,7 @@ class TestSafe:
             ("…", "..."),
         ],
     )
-    def test_what_a_console_lacks_has_the_nearest_in_its_place(self, text: str, ascii: str) -> None:
+    def test_characters_missing_on_a_console_are_replaced_by_similar_ones(self, text: str, ascii: str) -> None:
         assert readable(text, "ascii") == ascii
 
 
@@ -199,17 +199,17 @@ def command(*arguments: str, stdout: int = subprocess.PIPE, **environment: str) 
 @pytest.mark.parametrize("arguments", [["show", "report.json"], ["rules", "list"], ["--help"], ["--version"]])
 def test_a_full_disk_is_one_line(folder: Path, arguments: list[str]) -> None:
     with open("/dev/full", "wb") as full:
-        done = command(*arguments, stdout=full.fileno())
-    assert done.returncode == 1
-    assert done.stderr.decode().splitlines() == ["error: cannot write the output: No space left on device"]
+        process = command(*arguments, stdout=full.fileno())
+    assert process.returncode == 1
+    assert process.stderr.decode().splitlines() == ["error: cannot write the output: No space left on device"]
 
 
 def test_nobody_reads_on(folder: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = command("rules", "list", stdout=writer)
+    process = command("rules", "list", stdout=writer)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (1, b"")
+    assert (process.returncode, process.stderr) == (1, b"")
 
 
 def test_closed_streams(folder: Path) -> None:
@@ -221,6 +221,6 @@ def test_closed_streams(folder: Path) -> None:
     "environment", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
 )
 def test_a_console_of_another_age(folder: Path, environment: dict[str, str]) -> None:
-    done = command("explain", "report.json", "--as", "fvcore", **environment)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert b"->" in done.stdout
+    process = command("explain", "report.json", "--as", "fvcore", **environment)
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert b"->" in process.stdout

@@ -78,7 +78,7 @@ class TestLinks:
         assert (tmp_path / "link").is_symlink()
         assert (tmp_path / "target").read_text() == NEW
 
-    def test_a_link_to_itself_is_told(self, tmp_path: Path) -> None:
+    def test_a_link_to_itself_is_an_error(self, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to("link")
         with pytest.raises(UsageError, match=r"cannot write .*link"):
             write_atomic(tmp_path / "link", NEW)
@@ -95,22 +95,22 @@ class TestDevices:
         assert read == [NEW]
         assert (tmp_path / "fifo").is_fifo()
 
-    def test_a_fifo_that_nobody_reads_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_fifo_without_reader_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(writing, "FIFO_TIMEOUT", 0.1)
         os.mkfifo(tmp_path / "fifo")
         with pytest.raises(UsageError, match="has no reader"):
             write_atomic(tmp_path / "fifo", NEW)
         assert (tmp_path / "fifo").is_fifo()
 
-    @pytest.mark.parametrize(("minor", "said"), [(3, ""), (7, "No space left on device")], ids=["null", "full"])
-    def test_a_device_is_written_through(self, tmp_path: Path, minor: int, said: str) -> None:
+    @pytest.mark.parametrize(("minor", "message"), [(3, ""), (7, "No space left on device")], ids=["null", "full"])
+    def test_a_device_is_written_through(self, tmp_path: Path, minor: int, message: str) -> None:
         device = tmp_path / "device"
         try:
             os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, minor))
         except OSError:
             pytest.skip("devices cannot be made here")
-        if said:
-            with pytest.raises(UsageError, match=said):
+        if message:
+            with pytest.raises(UsageError, match=message):
                 write_atomic(device, NEW)
         else:
             write_atomic(device, NEW)
@@ -135,12 +135,12 @@ class TestFailures:
         (tmp_path / "old").write_text(OLD)
         with pytest.raises(UsageError, match=r"^cannot write [^\n]*$"):
             write_atomic(path, NEW)
-        assert [each.name for each in tmp_path.iterdir()] == ["old"]
+        assert [file.name for file in tmp_path.iterdir()] == ["old"]
         assert (tmp_path / "old").read_text() == OLD
 
-    @pytest.mark.parametrize("there", [True, False])
-    def test_a_disk_that_is_full(self, tmp_path: Path, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-        if there:
+    @pytest.mark.parametrize("exists", [True, False])
+    def test_a_disk_that_is_full(self, tmp_path: Path, exists: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        if exists:
             (tmp_path / "file").write_text(OLD)
 
         def full(descriptor: int, data: bytes) -> None:
@@ -150,7 +150,7 @@ class TestFailures:
         monkeypatch.setattr(writing, "_write_all", full)
         with pytest.raises(UsageError, match="No space left"):
             write_atomic(tmp_path / "file", NEW)
-        assert [each.read_text() for each in tmp_path.iterdir()] == [OLD] * there
+        assert [file.read_text() for file in tmp_path.iterdir()] == [OLD] * exists
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
     def test_a_folder_or_a_file_that_is_read_only(self, tmp_path: Path) -> None:
@@ -160,12 +160,12 @@ class TestFailures:
             write_atomic(tmp_path / "file", NEW)
         assert (tmp_path / "file").read_text() == OLD
 
-    @pytest.mark.parametrize("there", [True, False])
+    @pytest.mark.parametrize("exists", [True, False])
     @pytest.mark.parametrize("step", ["_copy_mode", "_write_all", "_link", "replace"])
     def test_an_interrupt_leaves_the_old_and_nothing_else(
-        self, tmp_path: Path, there: bool, step: str, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, exists: bool, step: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        if there:
+        if exists:
             (tmp_path / "file").write_text(OLD)
 
         def interrupted(*arguments: object, **options: object) -> None:
@@ -175,9 +175,9 @@ class TestFailures:
         try:
             write_atomic(tmp_path / "file", NEW)
         except KeyboardInterrupt:
-            assert [each.read_text() for each in tmp_path.iterdir()] == [OLD] * there
+            assert [file.read_text() for file in tmp_path.iterdir()] == [OLD] * exists
         else:  # this step is none of this way
-            assert [each.read_text() for each in tmp_path.iterdir()] == [NEW]
+            assert [file.read_text() for file in tmp_path.iterdir()] == [NEW]
 
 
 STOPPED = """
@@ -197,8 +197,8 @@ while True:
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL], ids=["SIGINT", "SIGKILL"])
 def test_who_is_stopped_at_any_moment_leaves_what_is_whole(tmp_path: Path, kind: int, before: str) -> None:
     for moment in range(8):
-        for each in tmp_path.iterdir():
-            each.unlink()
+        for file in tmp_path.iterdir():
+            file.unlink()
         if before == "old":
             (tmp_path / "file").write_text(OLD)
         process = subprocess.Popen(
@@ -211,7 +211,7 @@ def test_who_is_stopped_at_any_moment_leaves_what_is_whole(tmp_path: Path, kind:
         process.send_signal(kind)
         process.wait()
         process.stdout.close()
-        left = {each.name: each.read_text() for each in tmp_path.iterdir()}
+        left = {file.name: file.read_text() for file in tmp_path.iterdir()}
         if before == "old":
             assert left.pop("file") in (OLD, NEW)
             if kind == signal.SIGKILL:  # may come between the two system calls that replace a file
@@ -223,12 +223,12 @@ def test_who_is_stopped_at_any_moment_leaves_what_is_whole(tmp_path: Path, kind:
 
 def test_many_threads_write_one_file_whole(tmp_path: Path) -> None:
     contents = [str(i) * 10_000 for i in range(8)]
-    threads = [threading.Thread(target=write_atomic, args=(tmp_path / "file", each)) for each in contents]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+    threads = [threading.Thread(target=write_atomic, args=(tmp_path / "file", content)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() in contents
 
 

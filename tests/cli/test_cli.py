@@ -79,8 +79,16 @@ class TestAnalyze:
     def test_resnet_bk_is_the_default_model(self, capsys: pytest.CaptureFixture[str]) -> None:
         code, out, err = run(capsys, "analyze")
         assert (code, err) == (0, "")
-        for said in ("ConfigurableResNetBK", "4,146,120", "tokens int64(32, 128)", "standard", "16.3", "32.6", "48.9"):
-            assert said in out
+        for message in (
+            "ConfigurableResNetBK",
+            "4,146,120",
+            "tokens int64(32, 128)",
+            "standard",
+            "16.3",
+            "32.6",
+            "48.9",
+        ):
+            assert message in out
         assert "MACs" in out
         assert "59 ops, 49 counted, 10 free (views, casts), 0 unsupported" in out
 
@@ -95,7 +103,7 @@ class TestAnalyze:
         )
 
     @pytest.mark.parametrize(
-        ("target", "inputs", "said"),
+        ("target", "inputs", "message"),
         [
             ("users_models:Tiny", ["tokens=3x5:int64"], "tokens int64(3, 5)"),
             ("users_models:Tiny", ["tokens=3x5:i64 scale=3x5x10:f32"], "scale float32(3, 5, 10)"),
@@ -106,33 +114,33 @@ class TestAnalyze:
         ],
     )
     def test_any_factory(
-        self, folder: Path, capsys: pytest.CaptureFixture[str], target: str, inputs: list[str], said: str
+        self, folder: Path, capsys: pytest.CaptureFixture[str], target: str, inputs: list[str], message: str
     ) -> None:
-        code, out, err = run(capsys, "analyze", target, *(each for text in inputs for each in ("--input", text)))
+        code, out, err = run(capsys, "analyze", target, *(part for text in inputs for part in ("--input", text)))
         assert (code, err) == (0, "")
-        assert said in out
+        assert message in out
 
     def test_the_batch_is_the_leading_size(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         _, out, _ = run(capsys, "analyze", "users_models:Tiny", "-i", "tokens=3x5:int64", "--batch", "7")
         assert "tokens int64(7, 5)" in out
 
-    def test_where_the_report_was_written_is_said(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_prints_the_path_of_the_report(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         _, out, _ = run(capsys, "analyze", "users_models:instance", "-i", "2x4", "--json", "out.json")
         assert out.splitlines()[-1].split() == ["report", "out.json"]
         assert json.loads((folder / "out.json").read_text())["unit"] == "FLOP"
 
     def test_a_saved_report_is_shown_again(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         _, first, _ = run(capsys, "analyze", "users_models:instance", "-i", "2x4", "--json", "out.json")
-        code, again, _ = run(capsys, "show", "out.json")
+        code, second, _ = run(capsys, "show", "out.json")
         assert code == 0
-        assert first.startswith(again.rstrip())
+        assert first.startswith(second.rstrip())
 
     def test_forward_alone(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         _, out, _ = run(capsys, "analyze", "users_models:instance", "-i", "2x4", "--inference")
         assert "forward pass" in out
         assert "optimizer (" not in out
 
-    def test_rates_are_of_what_data_decides(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_rates_are_of_data_dependent_modules(self, capsys: pytest.CaptureFixture[str]) -> None:
         code, out, _ = run(capsys, "analyze", "--rate", "blocks.*=0.3..0.8", "--rate", "blocks.3.*=0.62")
         assert code == 0
         assert "lower – upper" in out
@@ -173,7 +181,7 @@ class TestRules:
         assert run(capsys, *arguments)[0] == 2
         assert run(capsys, *arguments, "--rules", "good.py")[0] == 0
 
-    def test_and_says_what_it_shadows(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_lists_the_rules_it_overrides(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (folder / "mine.py").write_text(BOTH + "@rule(torch.ops.aten.mul)\ndef mine(): return Cost()\n")
         _, out, _ = run(capsys, "rules", "list", "--rules", "mine.py")
         (line,) = (line for line in out.splitlines() if line.startswith("aten.mul "))
@@ -225,16 +233,16 @@ WRONG = [
 
 
 class TestWhenSomethingIsWrong:
-    @pytest.mark.parametrize(("arguments", "code", "said"), WRONG)
+    @pytest.mark.parametrize(("arguments", "code", "message"), WRONG)
     def test_one_clear_message_and_an_exit_code(
-        self, folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, said: list[str]
+        self, folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: list[str]
     ) -> None:
-        before = sorted(each.name for each in folder.iterdir() if each.name != "__pycache__")
+        before = sorted(file.name for file in folder.iterdir() if file.name != "__pycache__")
         got, _, err = run(capsys, "analyze", *arguments)
         assert got == code
         assert "Traceback" not in err
-        assert [each for each in said if each not in err] == [], err
-        assert sorted(each.name for each in folder.iterdir() if each.name != "__pycache__") == before, "no file is left"
+        assert [phrase for phrase in message if phrase not in err] == [], err
+        assert sorted(file.name for file in folder.iterdir() if file.name != "__pycache__") == before, "no file is left"
 
     def test_show_of_no_report(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         code, _, err = run(capsys, "show", "users_models.py")
@@ -251,10 +259,10 @@ class TestWhenSomethingIsWrong:
 
 
 def test_the_installed_command_exits_as_main_says() -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "graphflops", "analyze", "nope"], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+    assert process.returncode == 1
+    assert process.stderr.startswith("error: ")
+    assert "Traceback" not in process.stderr
+    assert process.stdout == ""

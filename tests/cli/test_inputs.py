@@ -36,7 +36,7 @@ class Batch(nn.Module):
 
 
 class Takes(nn.Module):
-    """What it is given by each name."""
+    """The value of each name."""
 
     def forward(
         self,
@@ -53,7 +53,7 @@ class Takes(nn.Module):
 
 
 def read(*texts: str) -> dict[str, Any]:
-    args, kwargs = bind(Takes(), [Input.parse(each) for each in split(texts)])
+    args, kwargs = bind(Takes(), [Input.parse(part) for part in split(texts)])
     return dict(zip(["x", "n"], args, strict=False)) | kwargs
 
 
@@ -106,9 +106,9 @@ def test_a_tensor_without_data(text: str, expected: Any) -> None:
     ],
 )
 def test_a_value(text: str, expected: Any) -> None:
-    given = read(text)
-    assert given == expected
-    assert list(map(type, given.values())) == list(map(type, expected.values()))
+    parsed = read(text)
+    assert parsed == expected
+    assert list(map(type, parsed.values())) == list(map(type, expected.values()))
 
 
 def test_a_tensor_with_data() -> None:
@@ -121,19 +121,19 @@ def test_a_tensor_with_data() -> None:
 def test_members_of_dicts_and_lists() -> None:
     batch = read("batch.ids=8x128:int64 batch.images.0=3x4 batch.images.1=3x5")["batch"]
     assert shape(batch["ids"]) == ((8, 128), torch.int64, "meta")
-    assert [tuple(each.shape) for each in batch["images"]] == [(3, 4), (3, 5)]
+    assert [tuple(image.shape) for image in batch["images"]] == [(3, 4), (3, 5)]
 
 
 def test_the_batch_is_of_tensors_without_data() -> None:
-    given = [Input.parse(each).with_batch(7) for each in ("x=2x3", "bare=[5,3]:int64", "n:=3", "rate=scalar")]
-    _, kwargs = bind(Takes(), given)
+    inputs = [Input.parse(text).with_batch(7) for text in ("x=2x3", "bare=[5,3]:int64", "n:=3", "rate=scalar")]
+    _, kwargs = bind(Takes(), inputs)
     assert kwargs["x"].shape == (7, 3)
     assert kwargs["bare"].tolist() == [5, 3]
     assert kwargs["n"] == 3
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("bare=mean", "invalid input 'bare=mean'.*NAME:=VALUE"),
         ("bare=[1,2", "invalid input"),
@@ -151,8 +151,8 @@ def test_the_batch_is_of_tensors_without_data() -> None:
         ("nothing:=3", "no parameter 'nothing'.*NAME:=VALUE"),
     ],
 )
-def test_what_cannot_be_read(text: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said) as caught:
+def test_unreadable_files(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
         read(text)
     assert len(str(caught.value)) < 1000
 

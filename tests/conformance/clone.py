@@ -13,7 +13,7 @@ from families.repositories import COMMITS
 
 
 def clone(repository: str, commit: str, folder: Path) -> None:
-    """The files of one commit, without the history. What is cut off half-way is done again."""
+    """The files of one commit, without the history. An interrupted clone is repeated."""
     path = folder / repository.partition("/")[2]
     if (path / ".git" / "cloned").exists():
         return

@@ -19,13 +19,13 @@ def test_an_old_name_is_the_new_one(old: str) -> None:
     sys.modules.pop(old, None)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = resolve(old)
+        old_object = resolve(old)
     assert f"{old} is now {RETIRED[old]}".replace(":", ".") in {str(warning.message) for warning in caught}
     new = resolve(RETIRED[old])
     if ":" in old:
-        assert found is new
+        assert old_object is new
     else:
-        assert all(getattr(found, name) is value for name, value in vars(new).items() if not name.startswith("_"))
+        assert all(getattr(old_object, name) is value for name, value in vars(new).items() if not name.startswith("_"))
 
 
 def test_a_name_that_never_was_is_none() -> None:
@@ -39,8 +39,8 @@ def test_a_name_that_never_was_is_none() -> None:
 
 def test_the_warning_is_about_the_line_that_imports() -> None:
     code = "import graphflops\nfrom graphflops.sizes import Spec\nfrom graphflops.report import Report"
-    done = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr.splitlines() == [
+    process = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, check=True)
+    assert process.stderr.splitlines() == [
         "<string>:2: DeprecationWarning: graphflops.sizes is now graphflops.core.sizes",
         "<string>:3: DeprecationWarning: graphflops.report.Report is now graphflops.report.report.Report",
     ]

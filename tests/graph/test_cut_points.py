@@ -55,10 +55,10 @@ def suffices(graph: OpGraph, name: str, x: Tensor) -> bool:
 def test_a_cut_point_is_all_that_the_rest_needs(model: nn.Module, x: Tensor) -> None:
     graph = capture(model.eval(), (x,), training=False)
     calls = [op.name for op in graph.calls() if not isinstance(op.out, tuple)]
-    found = {name for name, index in graph.cut_points if index is None}
+    cut_names = {name for name, index in graph.cut_points if index is None}
     names = [name for name in calls if _is_activation(graph, name)]
-    assert {name for name in names[:-1] if suffices(graph, name, x)} == found & {*names}
-    assert found
+    assert {name for name in names[:-1] if suffices(graph, name, x)} == cut_names & {*names}
+    assert cut_names
 
 
 def _is_activation(graph: OpGraph, name: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 PAGE = Path(__file__).parents[2] / "docs" / "graph.md"
 
 
-def test_the_examples_print_what_the_page_says() -> None:
+def test_the_examples_print_the_output_on_the_page() -> None:
     text = PAGE.read_text(encoding="utf-8")
     namespace: dict[str, Any] = {}
     for code, printed in re.findall(r"```python\n(.*?)```\n+(?:```text\n(.*?)```)?", text, re.DOTALL):

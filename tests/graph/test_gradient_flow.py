@@ -259,7 +259,7 @@ class TestAgainstTheAutogradEngine:
 
     @pytest.mark.parametrize("model", [Residual(), Reused()], ids=["residual", "reused"])
     @pytest.mark.parametrize("input_gradient", [True, False])
-    def test_fan_in_is_what_the_engine_adds(self, model: nn.Module, input_gradient: bool) -> None:
+    def test_fan_in_is_the_number_of_additions_of_the_engine(self, model: nn.Module, input_gradient: bool) -> None:
         x = torch.ones(ROWS, A, requires_grad=input_gradient)
         report = analyze(model, (x,))
         out = model(x)

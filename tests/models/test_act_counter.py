@@ -57,7 +57,7 @@ def test_the_overhead_of_a_model_without_halting_is_a_unit_after_each_layer_but_
 
 
 class TestMeasured:
-    def test_what_runs_is_what_is_counted(self) -> None:
+    def test_the_count_is_that_of_the_operators_that_run(self) -> None:
         adaptive = model(use_adaptive_computation=True)
         for unit in adaptive.halting.units:
             nn.init.constant_(unit[2].bias, 50.0)  # all of 1 is given away after the first layer
@@ -77,7 +77,7 @@ class TestMeasured:
         assert measured["act_statistics"]["avg_layers_executed"] == 4
         assert measured["flops"]["reduction"] == 0
 
-    def test_no_more_batches_are_run_than_asked_for(self) -> None:
+    def test_the_number_of_batches_is_the_requested_one(self) -> None:
         batches = ((torch.randint(50, (3, 6)),) for _ in range(9))
         assert measure_act_flops(model(), batches, max_batches=2)["act_statistics"]["batches"] == 2
         assert len(list(batches)) == 7
@@ -93,7 +93,7 @@ class TestWhenSomethingIsWrong:
         with pytest.raises(UsageError, match="no list of layers"):
             ACTFLOPsCounter(nn.Embedding(9, 4), 3, 6)
 
-    @pytest.mark.parametrize(("batches", "said"), [([], "no batches"), ([torch.zeros(3)], "token ids")])
-    def test_batches(self, batches: list[Any], said: str) -> None:
-        with pytest.raises(UsageError, match=said):
+    @pytest.mark.parametrize(("batches", "message"), [([], "no batches"), ([torch.zeros(3)], "token ids")])
+    def test_batches(self, batches: list[Any], message: str) -> None:
+        with pytest.raises(UsageError, match=message):
             measure_act_flops(model(), batches)

@@ -30,7 +30,7 @@ class TestABaseline:
     def test_trains_every_parameter(self, baseline: type[nn.Module]) -> None:
         model = baseline(**SIZES)
         model(tokens()).square().sum().backward()
-        assert all(each.grad is not None and each.grad.isfinite().all() for each in model.parameters())
+        assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
 
     def test_is_causal(self, baseline: type[nn.Module]) -> None:
         model, one, other = baseline(**SIZES).eval(), tokens(), tokens()
@@ -47,9 +47,9 @@ class TestABaseline:
 
     def test_is_exact_against_what_autograd_dispatches(self, baseline: type[nn.Module]) -> None:
         model = baseline(**SIZES)
-        report, seen = analyze(model, (tokens(),), attention="math"), count_macs(model, (tokens(),))
+        report, dispatched = analyze(model, (tokens(),), attention="math"), count_macs(model, (tokens(),))
         assert report.coverage.unknown == 0
-        assert (report.macs, report.work("backward").macs) == (seen.forward, seen.backward)
+        assert (report.macs, report.work("backward").macs) == (dispatched.forward, dispatched.backward)
 
 
 def test_the_multiply_adds_of_the_transformer_by_hand() -> None:
@@ -70,7 +70,7 @@ class TestTheScan:
         assert torch.autograd.gradcheck(selective_scan, scanned())
 
     def test_is_its_recursion(self) -> None:
-        x, delta, A, B, C, D = (each.detach() for each in scanned())
+        x, delta, A, B, C, D = (tensor.detach() for tensor in scanned())
         h, y = torch.zeros(2, 3, 4, dtype=torch.float64), []
         for t in range(5):
             h = (delta[:, t, :, None] * A).exp() * h + (delta * x)[:, t, :, None] * B[:, t, None]
@@ -78,12 +78,12 @@ class TestTheScan:
         torch.testing.assert_close(selective_scan(x, delta, A, B, C, D), torch.stack(y, 1))
 
     def test_costs_what_its_code_does(self) -> None:
-        report, seen = (
+        report, counted = (
             analyze(selective_scan, tuple(scanned())),
             count_scalar_ops(SelectiveScan.apply, tuple(scanned())),
         )
-        assert report.work("forward") == seen.forward
-        assert report.work("backward") == seen.backward
+        assert report.work("forward") == counted.forward
+        assert report.work("backward") == counted.backward
 
     def test_grows_with_the_length(self) -> None:
         short, long = (analyze(selective_scan, tuple(scanned(length=n))).work("forward") for n in (5, 10))

@@ -92,6 +92,6 @@ def test_keeps_the_rules_of_a_custom_operator() -> None:
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, float("inf"), None])
-def test_refuses_what_is_on_the_axis(epsilon: object) -> None:
+def test_refuses_points_on_the_axis(epsilon: object) -> None:
     with pytest.raises(ValueError, match="epsilon"):
         BirmanSchwingerCore(4, epsilon)

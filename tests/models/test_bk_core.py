@@ -313,7 +313,7 @@ class TestBKCoreModule:
         }
 
     @pytest.mark.parametrize("v", [torch.zeros(2, 6), torch.zeros(()), torch.zeros(2, 5, dtype=torch.complex64)])
-    def test_names_what_came_and_what_it_expects(self, v: Tensor) -> None:
+    def test_names_the_value_and_the_expectation(self, v: Tensor) -> None:
         with pytest.raises(ValueError, match=r"\(B, 5\), got .* of shape") as refusal:
             BKCore(5)(v)
         assert str(tuple(v.shape)) in str(refusal.value)

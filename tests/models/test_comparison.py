@@ -35,17 +35,17 @@ class TestWaterfall:
     def test_goes_flag_by_flag_from_one_model_to_the_other(self, between: Waterfall) -> None:
         assert between.start == PhaseCounts.of(analyze(ConfigurableResNetBK(BASELINE), (tokens(),)), integer=True)
         assert between.end == PhaseCounts.of(analyze(ConfigurableResNetBK(FULL), (tokens(),)), integer=True)
-        assert [each.name for each in between.steps] == [
+        assert [step.name for step in between.steps] == [
             name for name in vars(FULL) if getattr(FULL, name) != getattr(BASELINE, name)
         ]
 
     def test_adds_up_in_every_phase(self, between: Waterfall) -> None:
-        changes = [each.change for each in between.steps]
+        changes = [step.change for step in between.steps]
         assert between.start + sum(changes, PhaseCounts()) == between.end
         assert sum(changes, PhaseCounts()) == between.difference
         for phase in ("forward", "backward", "optimizer", "total", "integer"):
             assert (
-                sum(each.to_dict(integer=True)[phase] for each in changes)
+                sum(change.to_dict(integer=True)[phase] for change in changes)
                 == between.difference.to_dict(integer=True)[phase]
             )
 
@@ -119,7 +119,7 @@ class TestRates:
         with pytest.raises(UsageError, match="use_adaptive_computation"):
             waterfall(BASELINE, replace(BASELINE, use_koopman=True), 3, rates={"blocks.1.*": 0.5})
 
-    def test_zero_leaves_what_decides(self) -> None:
+    def test_rate_zero_leaves_the_decision(self) -> None:
         model = ConfigurableResNetBK(replace(BASELINE, use_adaptive_computation=True))
         full, none = (analyze(model, (tokens(),), rates=rates) for rates in (None, {"blocks": 0}))
         assert none.by_module()["blocks"] == 0
@@ -128,13 +128,13 @@ class TestRates:
     def test_one_changes_nothing(self) -> None:
         model = ConfigurableResNetBK(replace(BASELINE, use_adaptive_computation=True))
         full, one = (analyze(model, (tokens(),), rates=rates) for rates in (None, {"blocks": 1}))
-        assert [each.work for each in one.entries] == [each.work for each in full.entries]
+        assert [entry.work for entry in one.entries] == [entry.work for entry in full.entries]
 
     def test_are_measured(self) -> None:
         model = ConfigurableResNetBK(replace(BASELINE, use_adaptive_computation=True, n_layers=4)).eval()
-        found = measure(model, [torch.randint(0, 40, (3, 8))])
-        assert set(found) <= {path for path, _ in model.named_modules() if path.startswith(("blocks.", "halting"))}
-        assert any(path.startswith("blocks.3") for path in found)
+        rates = measure(model, [torch.randint(0, 40, (3, 8))])
+        assert set(rates) <= {path for path, _ in model.named_modules() if path.startswith(("blocks.", "halting"))}
+        assert any(path.startswith("blocks.3") for path in rates)
 
 
 class TestCompareModels:
@@ -173,7 +173,7 @@ class TestDifference:
             analyze(ConfigurableResNetBK(replace(BASELINE, n_layers=layers)), (tokens(),)) for layers in (2, 3)
         )
         between = difference(one, other)
-        changes = {each.name: each.change for each in between.steps}
+        changes = {step.name: step.change for step in between.steps}
         assert changes["layer_0"] == changes["lm_head"] == PhaseCounts()
         assert changes["layer_2"].forward == other.by_component()["layer_2"]
         assert between.difference == PhaseCounts.of(other, integer=True) - PhaseCounts.of(one, integer=True)
@@ -217,7 +217,7 @@ class TestARun:
 
 class TestFamily:
     def test_is_linear_but_for_the_transformer(self) -> None:
-        members = {each.name: each for each in length_sweep([8, 16, 32], d_model=16, n_layers=1)}
+        members = {curve.name: curve for curve in length_sweep([8, 16, 32], d_model=16, n_layers=1)}
         assert members["ResNet-BK"].growth == 1
         assert 0.98 < members["Mamba"].growth < 1  # the exponential of A is taken once a sequence
         assert members["Transformer"].growth > 1
@@ -225,7 +225,7 @@ class TestFamily:
         assert (bits[2] - bits[1]) == 2 * (bits[1] - bits[0])  # a token's part of N² is N
 
     def test_says_what_the_claim_against_mamba_is_worth(self) -> None:
-        members = {each.name: each for each in length_sweep([8])}
+        members = {curve.name: curve for curve in length_sweep([8])}
         resnet_bk, all_experts, mamba = (
             members[name].per_token(8) for name in ("ResNet-BK", "ResNet-BK, all experts", "Mamba")
         )
@@ -243,7 +243,7 @@ class TestCommand:
         arguments = ["--from", OPTIONS, "--to", f"{OPTIONS},use_quantization=1,use_pruning=1", "--batch", "3"]
         assert main(["compare", *arguments, "--json", str(file)]) == 0
         data = json.loads(file.read_text())
-        assert data["first"]["total"] + sum(each["total"] for each in data["steps"]) == data["second"]["total"]
+        assert data["first"]["total"] + sum(step["total"] for step in data["steps"]) == data["second"]["total"]
         assert (data["unit"], data["convention"], data["of"]) == ("FLOP", "standard", "a step")
         assert "use_quantization" in capsys.readouterr().out
 
@@ -266,7 +266,7 @@ class TestCommand:
         assert json.loads((tmp_path / "family.json").read_text())["members"][0]["name"] == "ResNet-BK"
 
     @pytest.mark.parametrize(
-        ("arguments", "said"),
+        ("arguments", "message"),
         [
             (["a:b"], "two models"),
             (["a:b", "c:d", "--lengths", "8"], "give no other models"),
@@ -277,9 +277,11 @@ class TestCommand:
             (["no_such_module:x", "no_such_module:y"], "no module"),
         ],
     )
-    def test_says_what_is_wrong(self, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_describes_the_problem(
+        self, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert main(["compare", *arguments]) == 1
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 class TestWhatDoesNotCompare:
@@ -320,7 +322,7 @@ class TestWhatDoesNotCompare:
             ({"rates": {"0": 0.5}}, "only second has rates"),
         ],
     )
-    def test_what_else_differs_is_said(self, other, note: str) -> None:
+    def test_other_differences_are_reported(self, other, note: str) -> None:
         between = difference(self.report(), self.report(**other), names=("first", "second"))
         assert between.notes == (note,)
         assert f"note: {note}" in str(between)
@@ -346,7 +348,7 @@ class TestWhatDoesNotCompare:
         assert "note: mine is in training mode and theirs in evaluation mode" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
-        ("options", "said"),
+        ("options", "message"),
         [
             (["--input", "2x3"], "--input: not for saved reports"),
             (["--batch", "4"], "--batch: not for saved reports"),
@@ -358,12 +360,12 @@ class TestWhatDoesNotCompare:
         ],
     )
     def test_options_of_something_else_are_refused(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
     ) -> None:
         first = str(self.report().to_json(tmp_path / "first.json"))
         second = str(self.report(training=False).to_json(tmp_path / "second.json"))
         assert main(["compare", first, second, *options]) == 1
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
     def test_a_saved_report_has_its_inputs(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         saved = str(self.report().to_json(tmp_path / "first.json"))

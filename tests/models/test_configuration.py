@@ -73,8 +73,8 @@ class TestThePreset:
         presets = importlib.import_module(module)
         config = presets.BASELINE_CONFIG
         config.d_model = 48
-        again = presets.BASELINE_CONFIG
-        assert again == ResNetBKConfig()
+        baseline = presets.BASELINE_CONFIG
+        assert baseline == ResNetBKConfig()
 
     def test_is_another_object_at_each_import(self) -> None:
         from graphflops.models import BASELINE_CONFIG as FIRST

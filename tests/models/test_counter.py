@@ -40,11 +40,11 @@ class TestCounts:
         assert counter.count_backward_flops() == FLOPsCount(backward=report.backward)
         assert counter.count_optimizer_flops("adamw") == FLOPsCount(optimizer=report.optimizer)
 
-    @pytest.mark.parametrize(("name", "each"), [("adamw", 15), ("adam", 14), ("sgd_momentum", 4), ("sgd", 2)])
-    def test_optimizers(self, counter: FLOPsCounter, name: str, each: int) -> None:
+    @pytest.mark.parametrize(("name", "per_parameter"), [("adamw", 15), ("adam", 14), ("sgd_momentum", 4), ("sgd", 2)])
+    def test_optimizers(self, counter: FLOPsCounter, name: str, per_parameter: int) -> None:
         parameters = sum(parameter.numel() for parameter in counter.model.parameters())
-        assert counter.count_optimizer_flops(name).optimizer == each * parameters
-        assert counter.count_total_flops(optimizer_name=name).optimizer == each * parameters
+        assert counter.count_optimizer_flops(name).optimizer == per_parameter * parameters
+        assert counter.count_total_flops(optimizer_name=name).optimizer == per_parameter * parameters
 
     def test_a_model_that_changed_is_counted_anew(self, counter: FLOPsCounter) -> None:
         before = counter.count_total_flops()
@@ -58,7 +58,7 @@ class TestBreakdown:
         total = counter.count_total_flops()
         assert list(breakdown) == COMPONENTS
         for phase in ("forward", "backward", "optimizer", "total"):
-            assert sum(each[phase] for each in breakdown.values()) == getattr(total, phase)
+            assert sum(part[phase] for part in breakdown.values()) == getattr(total, phase)
 
     def test_any_model_of_token_ids(self) -> None:
         class Wrapped(nn.Module):
@@ -78,7 +78,7 @@ class TestBreakdown:
         counter = FLOPsCounter(Wrapped(), 2, 3)
         breakdown = counter.get_breakdown()
         assert {"transformer.wte", "layer_0", "layer_1", "lm_head"} <= set(breakdown)
-        assert sum(each["total"] for each in breakdown.values()) == counter.count_total_flops().total
+        assert sum(part["total"] for part in breakdown.values()) == counter.count_total_flops().total
 
     def test_a_language_model_as_well(self) -> None:
         model = LanguageModel(vocab_size=50, d_model=8, n_layers=2, n_seq=6)
@@ -106,7 +106,7 @@ class TestSizesAndParts:
         assert counter.count_output_projection_flops() == part("blocks.0.bk_layer.output_proj")
         assert counter.count_lm_head_flops() == part("lm_head") == counter.count_linear_flops(8, 50)
 
-    def test_what_a_model_does_not_have_is_none_or_said(self) -> None:
+    def test_missing_parts_of_a_model_are_none_or_reported(self) -> None:
         counter = FLOPsCounter(nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9)), 2, 3)
         sizes = counter.d_model, counter.n_layers, counter.vocab_size, counter.num_experts, counter.top_k
         assert sizes == (4, None, 9, None, None)
@@ -147,8 +147,14 @@ class TestOutput:
         counter.print_summary()
         out = capsys.readouterr().out
         total = counter.count_total_flops()
-        for said in (*COMPONENTS, "ConfigurableResNetBK", f"{total.total:,}", f"{total.backward:,}", "0 unsupported"):
-            assert said in out
+        for message in (
+            *COMPONENTS,
+            "ConfigurableResNetBK",
+            f"{total.total:,}",
+            f"{total.backward:,}",
+            "0 unsupported",
+        ):
+            assert message in out
         for heading in ("FLOPs Counter Summary", "Forward Pass:", "Backward Pass:", "Optimizer Step:"):
             assert heading in out
 
@@ -213,11 +219,11 @@ class TestComparison:
 
 class TestWhenSomethingIsWrong:
     @pytest.mark.parametrize(
-        ("batch", "length", "said"),
+        ("batch", "length", "message"),
         [(0, 6, "batch_size"), (3, 0, "seq_len"), (1.5, 6, "batch_size"), (True, 6, "batch_size")],
     )
-    def test_sizes(self, batch: int, length: int, said: str) -> None:
-        with pytest.raises(UsageError, match=said):
+    def test_sizes(self, batch: int, length: int, message: str) -> None:
+        with pytest.raises(UsageError, match=message):
             FLOPsCounter(tiny(), batch, length)
 
     def test_a_length_that_the_model_does_not_take(self) -> None:

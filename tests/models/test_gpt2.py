@@ -18,7 +18,9 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.GELU("tanh"), nn.Linear(4 * WIDTH, WIDTH))
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (each.unflatten(-1, (HEADS, -1)).transpose(1, 2) for each in self.qkv(self.ln_1(x)).chunk(3, dim=-1))
+        q, k, v = (
+            tensor.unflatten(-1, (HEADS, -1)).transpose(1, 2) for tensor in self.qkv(self.ln_1(x)).chunk(3, dim=-1)
+        )
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.projection(y.transpose(1, 2).flatten(-2))
         return x + self.mlp(self.ln_2(x))

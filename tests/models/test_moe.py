@@ -18,8 +18,8 @@ def dense_reference(moe: SparseMoE, x: Tensor) -> Tensor:
     """All experts on all tokens, weighed by the gate's probabilities with all but the k largest masked to zero."""
     probabilities = moe.gate(x).softmax(-1)
     kept = torch.zeros_like(probabilities).scatter(-1, probabilities.topk(moe.top_k).indices, 1.0)
-    answers = torch.stack([expert(x) for expert in moe.experts], dim=-1)  # (..., D, E)
-    return (answers * (probabilities * kept).unsqueeze(-2)).sum(-1)
+    outputs = torch.stack([expert(x) for expert in moe.experts], dim=-1)  # (..., D, E)
+    return (outputs * (probabilities * kept).unsqueeze(-2)).sum(-1)
 
 
 @pytest.mark.parametrize("top_k", range(1, E + 1))

@@ -60,24 +60,24 @@ CONFIGS = [
 class TestEachConfiguration:
     def test_trains_every_parameter_that_is_trained_at_all(self, config: ResNetBKConfig) -> None:
         config = replace(config, top_k=config.experts_left)  # so that every expert has a token
-        made = model(config)
-        loss = made(tokens(), tokens(1))
+        net = model(config)
+        loss = net(tokens(), tokens(1))
         loss.backward()
         assert loss.isfinite()
-        for name, parameter in made.named_parameters():
+        for name, parameter in net.named_parameters():
             assert (parameter.grad is not None) == parameter.requires_grad, name
             assert parameter.grad is None or parameter.grad.isfinite().all(), name
 
     def test_costs_the_multiply_adds_that_autograd_dispatches(self, config: ResNetBKConfig) -> None:
-        report, made = step(config), model(config)
-        seen = count_macs(made, (tokens(),))
+        report, net = step(config), model(config)
+        dispatched = count_macs(net, (tokens(),))
         assert report.coverage.unknown == 0
-        assert report.macs == seen.forward
-        assert report.work("backward").macs + report.work("recompute").macs == seen.backward
+        assert report.macs == dispatched.forward
+        assert report.work("backward").macs + report.work("recompute").macs == dispatched.backward
 
     def test_is_the_same_on_real_tensors(self, config: ResNetBKConfig) -> None:
         real = analyze(model(config), (tokens(),))
-        assert [each.work for each in real.entries] == [each.work for each in step(config).entries]
+        assert [entry.work for entry in real.entries] == [entry.work for entry in step(config).entries]
 
     def test_answers_in_eval(self, config: ResNetBKConfig) -> None:
         with torch.no_grad():
@@ -85,11 +85,11 @@ class TestEachConfiguration:
 
 
 def test_the_full_model_learns() -> None:
-    made = model(small(FULL_CONFIG, dropout=0.0))
-    optimizer = torch.optim.AdamW(made.parameters(), lr=2e-2)
+    net = model(small(FULL_CONFIG, dropout=0.0))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-2)
     losses = []
     for _ in range(20):
-        loss = made(tokens(), tokens())
+        loss = net(tokens(), tokens())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -98,15 +98,15 @@ def test_the_full_model_learns() -> None:
 
 
 @pytest.mark.parametrize("flag", SAME_WORK)
-def test_what_changes_no_work_changes_no_work(flag: str) -> None:
+def test_options_without_work_change_no_work(flag: str) -> None:
     assert step(turned(flag)).work("total") == step(small(BASELINE_CONFIG)).work("total")
 
 
 def test_checkpointing_adds_what_runs_again_and_nothing_else() -> None:
-    plain, again = step(small(BASELINE_CONFIG)), step(turned("use_gradient_checkpointing"))
+    plain, report = step(small(BASELINE_CONFIG)), step(turned("use_gradient_checkpointing"))
     for phase in ("forward", "dgrad", "wgrad", "optimizer"):
-        assert again.work(phase) == plain.work(phase)
-    assert 0 < again.recompute < sum(plain.by_module()[f"blocks.{i}"] for i in range(4))
+        assert report.work(phase) == plain.work(phase)
+    assert 0 < report.recompute < sum(plain.by_module()[f"blocks.{i}"] for i in range(4))
 
 
 class TestDtypes:
@@ -125,7 +125,7 @@ class TestDtypes:
     def test_the_custom_kernel_is_in_single_precision(self) -> None:
         single, double = step(turned("use_custom_kernels")), step(small(BASELINE_CONFIG))
         core = 34 * B * N * 4
-        at = {each.dtype: each for each in single.entries if each.operator == "bk_core_single"}
+        at = {entry.dtype: entry for entry in single.entries if entry.operator == "bk_core_single"}
         assert list(at) == ["float32"]
         assert sum(single.work("forward").counts()) == sum(double.work("forward").counts())
         lost = sum(double.by_dtype()["float64"].counts()) - sum(single.by_dtype()["float64"].counts())
@@ -141,8 +141,8 @@ class TestDtypes:
 
     def test_survive_a_round_trip_by_json(self, tmp_path) -> None:
         report = step(turned("use_quantization"))
-        again = Report.from_json(report.to_json(tmp_path / "report.json"))
-        assert again.by_dtype("total") == report.by_dtype("total")
+        loaded = Report.from_json(report.to_json(tmp_path / "report.json"))
+        assert loaded.by_dtype("total") == report.by_dtype("total")
 
     def test_a_comparison_is_of_the_dtype_that_it_reads(self) -> None:
         report = analyze(lambda x: x > 0, (torch.zeros(4, dtype=torch.float64),))
@@ -166,16 +166,16 @@ class TestTwins:
     def test_koopman_stands_in_for_the_layers_in_eval(self) -> None:
         d, k = SMALL["d_model"], SMALL["koopman_dim"]
         with torch.device("meta"):
-            made = ConfigurableResNetBK(turned("use_koopman")).eval()
-            report = analyze(made, (torch.empty(B, N, dtype=torch.int64),), training=False)
+            net = ConfigurableResNetBK(turned("use_koopman")).eval()
+            report = analyze(net, (torch.empty(B, N, dtype=torch.int64),), training=False)
         layers = (2 * d * k + 2 * k * k) * B * N * 4
         assert report.macs == layers + B * N * d * V
         assert not any(entry.path.endswith("moe_ffn") for entry in report.entries if entry.work)
 
     def test_scales_halve_the_work_of_the_middle_layers(self) -> None:
         scaled, plain = step(turned("use_multi_scale")), step(small(BASELINE_CONFIG))
-        whole = plain.by_module()["blocks.1.bk_layer"]
-        assert scaled.by_module()["blocks.1.bk_layer.layer"] == whole // 2
+        full = plain.by_module()["blocks.1.bk_layer"]
+        assert scaled.by_module()["blocks.1.bk_layer.layer"] == full // 2
         assert scaled.by_module()["blocks.0"] == plain.by_module()["blocks.0"]
 
     def test_a_model_of_six_layers_has_a_quarter_of_the_sequence_in_the_middle(self) -> None:
@@ -191,7 +191,7 @@ class TestTwins:
         d = SMALL["d_model"]
         assert adaptive.macs - plain.macs == 3 * B * N * (d * d // 2 + d // 2)
         assert adaptive.by_module()["blocks"] == plain.by_module()["blocks"]
-        assert any("adaptive.py" in each for each in adaptive.assumptions)
+        assert any("adaptive.py" in assumption for assumption in adaptive.assumptions)
 
     def test_autograd_through_the_recursion_costs_more_than_the_analytic_gradient(self) -> None:
         through, analytic = step(turned("use_analytic_gradient")), step(small(BASELINE_CONFIG))
@@ -202,9 +202,9 @@ class TestTwins:
 
 class TestLosses:
     def test_targets_give_the_cross_entropy(self) -> None:
-        made = model(small(BASELINE_CONFIG)).eval()
-        expected = torch.nn.functional.cross_entropy(made(tokens()).flatten(0, 1), tokens(1).flatten())
-        torch.testing.assert_close(made(tokens(), tokens(1)), expected)
+        net = model(small(BASELINE_CONFIG)).eval()
+        expected = torch.nn.functional.cross_entropy(net(tokens()).flatten(0, 1), tokens(1).flatten())
+        torch.testing.assert_close(net(tokens(), tokens(1)), expected)
 
     def test_targets_of_another_shape_are_refused(self) -> None:
         with pytest.raises(ValueError, match="targets must be"):
@@ -213,8 +213,8 @@ class TestLosses:
     def test_the_loss_is_counted_when_targets_are_given(self) -> None:
         config = small(BASELINE_CONFIG)
         with torch.device("meta"):
-            given = torch.empty(B, N, dtype=torch.int64)
-            report = analyze(ConfigurableResNetBK(config), (given, given))
+            ids = torch.empty(B, N, dtype=torch.int64)
+            report = analyze(ConfigurableResNetBK(config), (ids, ids))
         assert report.macs == step(config).macs
         assert report.forward > step(config).forward
         assert report.coverage.unknown == 0
@@ -224,21 +224,21 @@ class TestLosses:
         [("use_koopman", "bk_layer.koopman"), ("use_physics_informed", "bk_layer.energy")],
     )
     def test_terms_of_their_own_reach_their_parameters_through_logits_alone(self, flag: str, path: str) -> None:
-        made = model(turned(flag))
-        made(tokens()).sum().backward()
-        found = [each.grad for name, each in made.named_parameters() if path in name and "bias" not in name]
-        assert found
-        assert all(each is not None and each.any() for each in found)
+        net = model(turned(flag))
+        net(tokens()).sum().backward()
+        grads = [parameter.grad for name, parameter in net.named_parameters() if path in name and "bias" not in name]
+        assert grads
+        assert all(grad is not None and grad.any() for grad in grads)
         assert step(turned(flag)).by_module("backward")[f"blocks.0.{path}"] > 0
 
 
 class TestShorterSequences:
     def test_are_taken_with_a_curriculum(self) -> None:
-        made = model(turned("use_curriculum_learning", use_multi_scale=True, use_learned_sparsity=True))
-        assert made(tokens()[:, :8]).shape == (B, 8, V)
+        net = model(turned("use_curriculum_learning", use_multi_scale=True, use_learned_sparsity=True))
+        assert net(tokens()[:, :8]).shape == (B, 8, V)
 
     @pytest.mark.parametrize("length", [7, 18])
     def test_have_to_fit_the_scales(self, length: int) -> None:
-        made = model(turned("use_curriculum_learning", use_multi_scale=True))
+        net = model(turned("use_curriculum_learning", use_multi_scale=True))
         with pytest.raises(ValueError, match="fewer in steps of 2"):
-            made(torch.zeros(B, length, dtype=torch.int64))
+            net(torch.zeros(B, length, dtype=torch.int64))

@@ -35,8 +35,8 @@ def x(*shape: int) -> Tensor:
     return torch.randn(*(shape or (2, 6, D)), requires_grad=True)
 
 
-def plain(layer: nn.Module, given: Tensor, run=lambda layer, given: layer(given)) -> Tensor:
-    return run(layer, given)
+def plain(layer: nn.Module, inputs: Tensor, run=lambda layer, inputs: layer(inputs)) -> Tensor:
+    return run(layer, inputs)
 
 
 class TestALossOfItsOwn:
@@ -56,37 +56,39 @@ class TestALossOfItsOwn:
 
 class TestKoopman:
     def test_is_its_formula(self) -> None:
-        koopman, given = Koopman(D, 12), x()
-        lifted = koopman.lift[2](koopman.lift[0](given).tanh())
-        torch.testing.assert_close(koopman(given), koopman.project(lifted @ koopman.operator.weight.T))
+        koopman, inputs = Koopman(D, 12), x()
+        lifted = koopman.lift[2](koopman.lift[0](inputs).tanh())
+        torch.testing.assert_close(koopman(inputs), koopman.project(lifted @ koopman.operator.weight.T))
 
     def test_learns_the_layer_and_does_not_change_it(self) -> None:
         layer = nn.Linear(D, D)
-        both = KoopmanLayer(layer, Koopman(D, 12))
-        both(x()).detach().sum()
-        y = both(x())
+        layers = KoopmanLayer(layer, Koopman(D, 12))
+        layers(x()).detach().sum()
+        y = layers(x())
         (y * 0).sum().backward()
         assert not layer.weight.grad.any()
-        assert all(each.grad.any() for name, each in both.koopman.named_parameters() if name.endswith("weight"))
+        assert all(
+            parameter.grad.any() for name, parameter in layers.koopman.named_parameters() if name.endswith("weight")
+        )
 
     def test_predicts_after_learning(self) -> None:
         target = nn.Linear(D, D).requires_grad_(False)
-        both = KoopmanLayer(target, Koopman(D, 32))
-        optimizer = torch.optim.Adam(both.parameters(), lr=1e-2)
-        given = torch.randn(32, 4, D)
-        before = F.mse_loss(both.koopman(given), target(given))
+        layers = KoopmanLayer(target, Koopman(D, 32))
+        optimizer = torch.optim.Adam(layers.parameters(), lr=1e-2)
+        inputs = torch.randn(32, 4, D)
+        before = F.mse_loss(layers.koopman(inputs), target(inputs))
         for _ in range(60):
             optimizer.zero_grad()
-            both(given).sum().backward()
+            layers(inputs).sum().backward()
             optimizer.step()
-        assert F.mse_loss(both.eval()(given), target(given)) < 0.1 * before
+        assert F.mse_loss(layers.eval()(inputs), target(inputs)) < 0.1 * before
 
 
 class TestEnergy:
     def test_is_its_formula(self) -> None:
-        energy, given = Energy(D), x()
-        kinetic = sum((given[:, n + 1] - given[:, n]).square().sum(-1) for n in range(5)) / 12
-        torch.testing.assert_close(energy(given), kinetic + energy.potential(given)[..., 0].mean(-1))
+        energy, inputs = Energy(D), x()
+        kinetic = sum((inputs[:, n + 1] - inputs[:, n]).square().sum(-1) for n in range(5)) / 12
+        torch.testing.assert_close(energy(inputs), kinetic + energy.potential(inputs)[..., 0].mean(-1))
 
     def test_is_conserved_by_a_layer_that_adds_nothing(self) -> None:
         layer = EnergyConserving(nn.Linear(D, D), Energy(D))
@@ -110,40 +112,40 @@ class TestQuantization:
         assert ((integers * scale - quantize(integers * scale, bits)[0] * scale).abs() < 1e-6).all()
 
     def test_is_close_to_what_it_stands_for(self) -> None:
-        layer, given = QuantizedLinear(64, 32), torch.randn(100, 64)
-        exact = F.linear(given, layer.weight, layer.bias)
-        assert (layer(given) - exact).square().mean() < 1e-3 * exact.square().mean()
+        layer, inputs = QuantizedLinear(64, 32), torch.randn(100, 64)
+        exact = F.linear(inputs, layer.weight, layer.bias)
+        assert (layer(inputs) - exact).square().mean() < 1e-3 * exact.square().mean()
 
     def test_of_zeros_is_zero(self) -> None:
         assert not QuantizedLinear(D, 3, bias=False)(torch.zeros(2, D)).any()
 
     def test_goes_straight_through_on_the_way_back(self) -> None:
-        layer, given, grad = QuantizedLinear(D, 3, bits=4), x(5, D), torch.randn(5, 3)
-        layer(given).backward(grad)
-        rounded, weight = (torch.mul(*quantize(each.detach(), 4)) for each in (given, layer.weight))
-        torch.testing.assert_close(given.grad, grad @ weight)
+        layer, inputs, grad = QuantizedLinear(D, 3, bits=4), x(5, D), torch.randn(5, 3)
+        layer(inputs).backward(grad)
+        rounded, weight = (torch.mul(*quantize(tensor.detach(), 4)) for tensor in (inputs, layer.weight))
+        torch.testing.assert_close(inputs.grad, grad @ weight)
         torch.testing.assert_close(layer.weight.grad, grad.T @ rounded)
         torch.testing.assert_close(layer.bias.grad, grad.sum(0))
 
     def test_its_rule_is_what_runs_but_for_the_clamp(self) -> None:
-        layer, given = QuantizedLinear(D, 3), x(5, D)
-        report, seen = analyze(layer, (given,)), count_scalar_ops(layer, (given,))
+        layer, inputs = QuantizedLinear(D, 3), x(5, D)
+        report, counted = analyze(layer, (inputs,)), count_scalar_ops(layer, (inputs,))
         rows = 5 + 3
-        more = seen.forward + -1 * report.work("forward")
+        additional = counted.forward + -1 * report.work("forward")
         macs = 5 * D * 3  # which are published for this layer as two operations on integers each
-        assert dict(more.items()) == {"macs": macs, "elementwise": 2 * rows, "integer": rows - 2 * macs}
-        assert seen.backward.macs == report.work("backward").macs == 2 * 5 * D * 3
-        assert seen.backward.elementwise - report.work("backward").elementwise == 2 * rows
+        assert dict(additional.items()) == {"macs": macs, "elementwise": 2 * rows, "integer": rows - 2 * macs}
+        assert counted.backward.macs == report.work("backward").macs == 2 * 5 * D * 3
+        assert counted.backward.elementwise - report.work("backward").elementwise == 2 * rows
 
     @pytest.mark.parametrize("bits", [None, 8])
     def test_one_expert_for_all_is_the_expert_itself(self, bits: int | None) -> None:
         linear = nn.Linear if bits is None else quantized(bits)
         moe = SparseMoE(D, num_experts=1, top_k=1, linear=linear)
-        parts = {each.part: each for each in analyze(moe, (x(),)).entries}
+        parts = {entry.part: entry for entry in analyze(moe, (x(),)).entries}
         expert = analyze(moe.experts[0], (x(),))
         chosen = [parts[name] for name in ("experts", "quantize", "straight_through", "dropout") if name in parts]
         for phase in ("forward", "dgrad", "wgrad"):
-            claimed = sum((each.work.get(phase, Work()) for each in chosen), Work())
+            claimed = sum((entry.work.get(phase, Work()) for entry in chosen), Work())
             if phase == "dgrad":  # the published table has the gradient of the ReLU at two operations, and not one
                 claimed += Work(elementwise=-2 * 6 * 2 * D)
             for kind in ("macs", "elementwise", "division", "integer"):
@@ -158,16 +160,16 @@ class TestPruning:
         assert analyze(moe, (x(),)).entries == analyze(twin, (x(),)).entries
         assert moe(x()).shape == (2, 6, D)
 
-    def test_keeps_what_the_experts_that_stay_do(self) -> None:
+    def test_keeps_the_function_of_the_remaining_experts(self) -> None:
         model = nn.Sequential(SparseMoE(D, 4, 1, dropout=0.0))
-        given = x()
-        shares = expert_shares(model, [given])
-        logits = model[0].gate(given)
-        before = model(given)
+        inputs = x()
+        shares = expert_shares(model, [inputs])
+        logits = model[0].gate(inputs)
+        before = model(inputs)
         prune(model, shares, 1e-9)
         kept = [e for e in range(4) if shares["0"][e] > 0]
         factor = logits.softmax(-1).max(-1).values / logits[..., kept].softmax(-1).max(-1).values
-        torch.testing.assert_close(model(given) * factor[..., None], before)
+        torch.testing.assert_close(model(inputs) * factor[..., None], before)
 
     def test_counts_every_visit(self) -> None:
         shares = expert_shares(nn.Sequential(SparseMoE(D, 4, 2)), [x(), x()])["0"]
@@ -196,8 +198,8 @@ class TestScattering:
 
     def test_experts_behind_it_cost_what_those_behind_a_gate_do(self) -> None:
         moe = ScatteringMoE(Experts(D, 4), ScatteringRouter(4, 2))
-        parts = {each.part: each.work for each in analyze(moe, (x(), x(2, 6, 2))).entries if each.part}
-        gated = {each.part: each.work for each in analyze(SparseMoE(D, 4, 2), (x(),)).entries}
+        parts = {entry.part: entry.work for entry in analyze(moe, (x(), x(2, 6, 2))).entries if entry.part}
+        gated = {entry.part: entry.work for entry in analyze(SparseMoE(D, 4, 2), (x(),)).entries}
         assert parts["experts"] == gated["experts"]
         assert parts["dropout"] == gated["dropout"]
 
@@ -205,21 +207,21 @@ class TestScattering:
 class TestSparsity:
     def test_of_all_sites_is_the_core_itself(self) -> None:
         core = SparseCore(BKCore, 6, 1.0)
-        seen: list[Tensor] = []
-        core.core.register_forward_hook(lambda _, args, out: seen.append(out))
+        outputs: list[Tensor] = []
+        core.core.register_forward_hook(lambda _, args, out: outputs.append(out))
         v = torch.randn(2, 6)
         core(v)
-        torch.testing.assert_close(seen[0], BKCore(6)(v))
+        torch.testing.assert_close(outputs[0], BKCore(6)(v))
 
     def test_takes_the_most_important_in_their_order(self) -> None:
         core = SparseCore(BKCore, 6, 0.5)
-        seen: list[Tensor] = []
-        core.core.register_forward_hook(lambda _, args, out: seen.append(args[0]))
+        core_inputs: list[Tensor] = []
+        core.core.register_forward_hook(lambda _, args, out: core_inputs.append(args[0]))
         v = torch.randn(1, 6)
         core(v)
         importance = core.importance(v[:, None])[0, 0]
         kept = sorted(importance.topk(3).indices.tolist())
-        torch.testing.assert_close(seen[0], v[:, kept])
+        torch.testing.assert_close(core_inputs[0], v[:, kept])
 
     @pytest.mark.parametrize("share", [0, 1.5, True])
     def test_is_a_share(self, share: object) -> None:
@@ -229,10 +231,10 @@ class TestSparsity:
 
 def test_a_scale_halves_the_layer_and_gives_the_whole_sequence_back() -> None:
     layer = AtScale(nn.Linear(D, D), 2, D)
-    given = x()
-    pairs = given.reshape(2, 3, 2 * D)
-    torch.testing.assert_close(layer(given), layer.up(layer.layer(layer.down(pairs))).reshape(2, 6, D))
-    assert analyze(layer, (given,)).macs == 2 * 3 * (D * D + 2 * 2 * D * D)
+    inputs = x()
+    pairs = inputs.reshape(2, 3, 2 * D)
+    torch.testing.assert_close(layer(inputs), layer.up(layer.layer(layer.down(pairs))).reshape(2, 6, D))
+    assert analyze(layer, (inputs,)).macs == 2 * 3 * (D * D + 2 * 2 * D * D)
 
 
 class TestHalting:
@@ -240,29 +242,29 @@ class TestHalting:
         return nn.ModuleList(nn.Linear(D, D) for _ in range(3))
 
     def halting(self, certainty: float) -> Halting:
-        made = Halting(D, 3).eval()
-        for unit in made.units:
+        halting = Halting(D, 3).eval()
+        for unit in halting.units:
             nn.init.zeros_(unit[2].weight)
             nn.init.constant_(unit[2].bias, certainty)
-        return made
+        return halting
 
     def test_of_units_that_are_never_sure_runs_every_layer(self) -> None:
-        layers, given = self.layers(), x()
-        torch.testing.assert_close(self.halting(-1e9)(layers, given, plain), layers[2](layers[1](layers[0](given))))
+        layers, inputs = self.layers(), x()
+        torch.testing.assert_close(self.halting(-1e9)(layers, inputs, plain), layers[2](layers[1](layers[0](inputs))))
 
     def test_of_units_that_are_sure_runs_the_first_alone(self) -> None:
-        layers, given, ran = self.layers(), x(), []
+        layers, inputs, ran = self.layers(), x(), []
         layers[1].register_forward_hook(lambda _, args, __: ran.append(args[0].shape[0]))
-        torch.testing.assert_close(self.halting(1e9)(layers, given, plain), layers[0](given))
+        torch.testing.assert_close(self.halting(1e9)(layers, inputs, plain), layers[0](inputs))
         assert ran == [0]
 
-    def test_weighs_what_each_layer_made(self) -> None:
-        layers, given = self.layers(), x()
-        one = layers[0](given)
+    def test_weights_the_output_of_each_layer(self) -> None:
+        layers, inputs = self.layers(), x()
+        one = layers[0](inputs)
         two = layers[1](one)
         expected = 0.25 * one + 0.25 * two + 0.5 * layers[2](two)
         quarter = torch.logit(torch.tensor(0.25)).item()
-        torch.testing.assert_close(self.halting(quarter)(layers, given, plain), expected)
+        torch.testing.assert_close(self.halting(quarter)(layers, inputs, plain), expected)
 
 
 def test_bfloat16_is_inside_and_float32_outside() -> None:
@@ -282,10 +284,10 @@ class TestOverARun:
         ],
     )
     def test_a_curriculum_ends_at_the_whole_length(self, n, steps, multiple, expected) -> None:
-        found = curriculum(n, steps, multiple=multiple)
-        assert sum(count for _, count in found) == steps
+        stages = curriculum(n, steps, multiple=multiple)
+        assert sum(count for _, count in stages) == steps
         merged: dict[int, int] = {}
-        for length, count in found:
+        for length, count in stages:
             merged[length] = merged.get(length, 0) + count
         assert list(merged.items()) == expected
 
@@ -298,7 +300,7 @@ class TestOverARun:
             most_uncertain(model, torch.tensor([[0]]), 2)
 
     @pytest.mark.parametrize("every", [1, 3])
-    def test_cached_gradients_step_as_often_as_told(self, every: int) -> None:
+    def test_cached_gradients_step_reuse_times(self, every: int) -> None:
         w = nn.Parameter(torch.tensor(0.0))
         calls: list[float] = []
 

@@ -77,7 +77,7 @@ def test_breakdown(run: Run) -> None:
     breakdown, total = names["breakdown"], names["counter"].count_total_flops()
     assert list(breakdown) == COMPONENTS
     for phase in ("forward", "backward", "optimizer", "total"):
-        assert sum(each[phase] for each in breakdown.values()) == total[phase]
+        assert sum(part[phase] for part in breakdown.values()) == total[phase]
     assert f"lm_head: {15_728_640_000:,} FLOPs" in printed.splitlines()
 
 
@@ -97,7 +97,7 @@ def test_compare_models(run: Run) -> None:
 
 def test_json(run: Run, tmp_path: Path) -> None:
     names, _ = run("Save to JSON")
-    assert [each.name for each in tmp_path.iterdir()] == ["flops_count.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["flops_count.json"]
     content = json.loads((tmp_path / "flops_count.json").read_text(encoding="utf-8"))
     sizes = {"d_model": 64, "n_layers": 4, "vocab_size": 30_000, "num_experts": 4, "top_k": 1}
     assert (sizes | {"seq_len": 128, "batch_size": 32}).items() <= content["model_config"].items()
@@ -128,7 +128,7 @@ def test_bottlenecks(run: Run) -> None:
     title, first, *rest = printed.splitlines()
     assert title == "Top 3 bottlenecks:"
     assert re.fullmatch(r"  lm_head: 96\.[56]%", first)
-    assert [re.sub(r"\d: ", "i: ", each) for each in rest] == ["  layer_i: 0.9%"] * 2
+    assert [re.sub(r"\d: ", "i: ", line) for line in rest] == ["  layer_i: 0.9%"] * 2
     costs = [component["forward"] for _, component in names["sorted_components"]]
     assert costs == sorted(costs, reverse=True)
 
@@ -164,7 +164,7 @@ def test_adamw_costs_seven_and_a_half_times_what_sgd_costs(run: Run) -> None:
     assert counter.count_total_flops("sgd").optimizer == sgd
 
 
-def test_what_a_snippet_does_to_a_preset_is_not_seen_by_the_next_importer(run: Run) -> None:
+def test_a_modified_preset_does_not_reach_the_next_importer(run: Run) -> None:
     from graphflops.models import BASELINE_CONFIG as BEFORE
 
     names, _ = run("Validate O(N) Complexity")

@@ -10,7 +10,7 @@ from graphflops.models.reconciliation import page, reconcile
 PAGE = Path(__file__).parents[2] / "docs" / "reconciliation.md"
 
 
-def test_the_page_is_what_the_command_writes() -> None:
+def test_the_page_is_the_output_of_the_command() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run make reconcile"
 
 

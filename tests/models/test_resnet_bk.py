@@ -48,12 +48,12 @@ class TestFormula:
 
     def test_of_the_layer_bounds_the_potential_and_the_features(self) -> None:
         layer = layer_of(v_max=0.5, feature_clamp=0.25).eval()
-        seen: dict[str, Tensor] = {}
-        layer.bk_core.register_forward_hook(lambda _, args, __: seen.update(v=args[0]))
-        layer.output_proj.register_forward_hook(lambda _, args, __: seen.update(features=args[0]))
+        tensors: dict[str, Tensor] = {}
+        layer.bk_core.register_forward_hook(lambda _, args, __: tensors.update(v=args[0]))
+        layer.output_proj.register_forward_hook(lambda _, args, __: tensors.update(features=args[0]))
         layer(100 * torch.randn(2, N, D))
-        assert seen["v"].abs().max() == 0.5
-        assert seen["features"].abs().max() == 0.25
+        assert tensors["v"].abs().max() == 0.5
+        assert tensors["features"].abs().max() == 0.25
 
     def test_of_the_block(self) -> None:
         block = ResNetBKBlock(D, layer_of()).eval()
@@ -143,7 +143,7 @@ class TestModel:
         assert targets.count(torch.ops.graphflops.bk_core.default) == 2
 
     @pytest.mark.parametrize(
-        ("given", "named"),
+        ("ids", "named"),
         [
             (torch.zeros(2, N), r"got torch.float32 of shape \(2, 6\).*long\(\)"),
             (torch.zeros(2, N, dtype=torch.bool), "got torch.bool"),
@@ -153,9 +153,9 @@ class TestModel:
             ([[0] * N], r"got list.*torch.tensor"),
         ],
     )
-    def test_refuses_anything_but_integer_tokens_of_its_length(self, given: object, named: str) -> None:
+    def test_refuses_anything_but_integer_tokens_of_its_length(self, ids: object, named: str) -> None:
         with pytest.raises(ValueError, match=named):
-            tiny()(given)
+            tiny()(ids)
 
     def test_refuses_arguments_as_its_config_does(self) -> None:
         with pytest.raises(ValueError, match="top_k"):

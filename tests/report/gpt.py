@@ -82,7 +82,9 @@ class PaLMLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(x)
         query = self.query(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        key, value = (each(y).unsqueeze(1).expand(-1, self.heads, -1, -1) for each in (self.key, self.value))
+        key, value = (
+            projection(y).unsqueeze(1).expand(-1, self.heads, -1, -1) for projection in (self.key, self.value)
+        )
         attention = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         return x + self.out(attention.transpose(1, 2).flatten(2)) + self.down(F.silu(self.gate(y)) * self.up(y))
 

@@ -57,8 +57,8 @@ class TestMegatron:
         assert rounded(sum(report.parameters.values()), 10**9, billions)
         # The paper's runs have checkpoints, this graph has none: the forward pass of the layers once more.
         formula = report.with_convention("megatron")
-        again = sum(formula.by_operator()[part] for part in ("linear", "attention"))
-        seconds = [(formula.total + again) * 300e9 / 2048 / (gpus * (teraflops + half) * 1e12)
+        recomputed = sum(formula.by_operator()[part] for part in ("linear", "attention"))
+        seconds = [(formula.total + recomputed) * 300e9 / 2048 / (gpus * (teraflops + half) * 1e12)
                    for half in (0.5, -0.5)]  # fmt: skip
         assert seconds[0] < (days + 0.5) * DAY
         assert seconds[1] > (days - 0.5) * DAY
@@ -78,7 +78,7 @@ class TestPaLM:
         assert f"{100 * without / 2048 * per_second / peak:.1f}" == "45.7"
 
     def test_checkpoints_are_not_in_it(self) -> None:
-        kept, checkpointed = (step(gpt(each), 2, 24).with_convention("palm") for each in (False, True))
+        kept, checkpointed = (step(gpt(is_on), 2, 24).with_convention("palm") for is_on in (False, True))
         assert checkpointed.recompute == 0
         assert checkpointed.total == kept.total
 

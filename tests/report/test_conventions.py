@@ -42,7 +42,7 @@ class TestImitations:
     def test_the_published_numbers_of_vit_b_16_come_of_one_graph(self, vit: Report, name: str) -> None:
         assert vit.with_convention(name).forward == VIT_B_16[name]
 
-    @pytest.mark.parametrize("name", [name for name, each in CONVENTIONS.items() if not each.formula])
+    @pytest.mark.parametrize("name", [name for name, value in CONVENTIONS.items() if not value.formula])
     def test_the_lines_between_two_add_up_the_largest_first(self, vit: Report, name: str) -> None:
         diff = vit.diff(name)
         assert diff.left == vit.forward
@@ -56,7 +56,7 @@ class TestImitations:
         assert (line.ops, line.module, line.right) == (12, "MultiheadAttention", 0)
         assert line.why in str(diff)
 
-    def test_what_a_tool_does_not_count_it_does_not_count_backward_either(self, small: Report) -> None:
+    def test_operations_that_a_tool_does_not_count_have_no_backward_either(self, small: Report) -> None:
         assert small.backward > 0
         assert small.with_convention("fvcore").backward == 0
         assert "not counted" in str(small.diff("fvcore", "backward"))
@@ -67,8 +67,8 @@ class TestImitations:
         assert sum(converted.by_operator().values()) == converted.forward
 
     def test_a_saved_report_can_be_counted_otherwise(self, small: Report, tmp_path: Path) -> None:
-        again = Report.from_json(small.to_json(tmp_path / "report.json"))
-        assert again.with_convention("ptflops") == small.with_convention("ptflops")
+        report = Report.from_json(small.to_json(tmp_path / "report.json"))
+        assert report.with_convention("ptflops") == small.with_convention("ptflops")
         assert Report.from_json(
             small.with_convention("ptflops").to_json(tmp_path / "report.json")
         ) == small.with_convention("ptflops")
@@ -91,7 +91,7 @@ class TestFiles:
         assert from_data(as_data(CONVENTIONS[name])) == CONVENTIONS[name]
 
     @pytest.mark.parametrize(
-        ("text", "said"),
+        ("text", "message"),
         [
             ("about = ", "not TOML"),
             ("weights = {}", "about is missing"),
@@ -110,10 +110,10 @@ class TestFiles:
             ),
         ],
     )
-    def test_what_is_wrong_is_said_with_the_file(self, tmp_path: Path, text: str, said: str) -> None:
+    def test_errors_name_the_file(self, tmp_path: Path, text: str, message: str) -> None:
         file = tmp_path / "wrong.toml"
         file.write_text(text)
-        with pytest.raises(UsageError, match=rf"wrong\.toml.*{said}"):
+        with pytest.raises(UsageError, match=rf"wrong\.toml.*{message}"):
             convention_named(file)
 
     def test_a_file_that_is_not_there(self) -> None:

@@ -1,7 +1,7 @@
 """Small calls of the real PyTorch API that between them reach every shipped rule.
 
-A case is a function or module and its example inputs. ``ops_of`` traces it, and gives the Ops with what they offer to
-their rules. ``OFFERED`` are the few targets that no trace calls by themselves, with what they are offered instead.
+A case is a function or module and its example inputs. ``ops_of`` traces it, and returns the Ops with the arguments of
+their rules. ``CALL_ARGUMENTS`` has arguments for the few targets that no trace calls by themselves.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Priced:
+class RuleCall:
     """A rule, and one call that it speaks for: the name of its target, and what the call offers."""
 
     case: str
     rule: Rule
     target: str
-    offered: Mapping[str, Any]
+    arguments: Mapping[str, Any]
     op: Op | None = None
 
     def __repr__(self) -> str:
@@ -335,7 +335,7 @@ def _sampled(mode: str) -> Callable[..., Any]:
 
 def _each(name: str, *inputs: Any, run: Callable[..., Any]) -> list[Case]:
     """The same of a line, of an image and of a volume."""
-    return [Case(f"{name}{i + 1}d", run, (each,)) for i, each in enumerate(inputs)]
+    return [Case(f"{name}{i + 1}d", run, (x,)) for i, x in enumerate(inputs)]
 
 
 RESAMPLING = [
@@ -742,19 +742,21 @@ HOME = [
 ]  # fmt: skip
 
 
-def gradient_of(run: Callable[..., Any], *, again: bool = True) -> Callable[..., Any]:
+def gradient_of(run: Callable[..., Any], *, create_graph: bool = True) -> Callable[..., Any]:
     """The gradients that a program takes of a call by itself, so that their own may be taken; or not again."""
 
-    def taken(*inputs: Any) -> Any:
-        wanted = [each for each in inputs if each.requires_grad]
-        return torch.autograd.grad(run(*inputs).sum(), wanted, create_graph=again, allow_unused=True)
+    def gradients(*inputs: Any) -> Any:
+        operands = [x for x in inputs if x.requires_grad]
+        return torch.autograd.grad(run(*inputs).sum(), operands, create_graph=create_graph, allow_unused=True)
 
-    return taken
+    return gradients
 
 
-def _gradients(*inputs: Any, again: bool = True, **functions: Callable[..., Any]) -> list[Case]:
+def _gradients(*inputs: Any, create_graph: bool = True, **functions: Callable[..., Any]) -> list[Case]:
     """Cases of gradients, of functions of one shape of inputs."""
-    return [Case(f"{name}_backward", gradient_of(run, again=again), inputs) for name, run in functions.items()]
+    return [
+        Case(f"{name}_backward", gradient_of(run, create_graph=create_graph), inputs) for name, run in functions.items()
+    ]
 
 
 GRADIENTS = [
@@ -796,7 +798,7 @@ GRADIENTS = [
     ),
     *_gradients(
         X,
-        again=False,
+        create_graph=False,
         mish=F.mish,
         silu_once=F.silu,
         logit_once=torch.logit,
@@ -804,13 +806,13 @@ GRADIENTS = [
         rms_norm=nn.RMSNorm(6),
     ),
     *_gradients(X, reals(4, 1), weight_norm=lambda v, g: torch._weight_norm(v, g, 0)),
-    *_gradients(X, reals(4, 1), again=False, weight_norm_once=lambda v, g: torch._weight_norm(v, g, 0)),
+    *_gradients(X, reals(4, 1), create_graph=False, weight_norm_once=lambda v, g: torch._weight_norm(v, g, 0)),
     *_gradients(
         reals(2, 4, 3),
         batch_norm=lambda x: F.batch_norm(x, None, None, x[0, :, 0], x[0, :, 1], training=True),
         batch_norm_eval=lambda x: F.batch_norm(x, meta(4), meta(4), x[0, :, 0], x[0, :, 1]),
     ),
-    *_gradients(reals(2, 4, 3), again=False, group_norm=nn.GroupNorm(2, 4)),
+    *_gradients(reals(2, 4, 3), create_graph=False, group_norm=nn.GroupNorm(2, 4)),
     *_gradients(
         LINE,
         max_pool1d=nn.MaxPool1d(2),
@@ -843,13 +845,13 @@ GRADIENTS = [
         trilinear_interpolation=_scaled("trilinear"),
     ),
     *(
-        Case(f"{each.name}_backward", gradient_of(each.run), each.inputs)
+        Case(f"{case.name}_backward", gradient_of(case.run), case.inputs)
         for mode in ("nearest", "nearest_exact", "reflected", "replicated")
-        for each in RESAMPLING
-        if each.name in {f"{mode}{i}d" for i in (1, 2, 3)}
+        for case in RESAMPLING
+        if case.name in {f"{mode}{i}d" for i in (1, 2, 3)}
     ),
-    *_gradients(IMAGE, reals(2, 5, 3, 2), again=False, grid_sample=_sampled("bilinear")),
-    *_gradients(VOLUME, reals(2, 5, 3, 2, 3), again=False, grid_sample3d=_sampled("bilinear")),
+    *_gradients(IMAGE, reals(2, 5, 3, 2), create_graph=False, grid_sample=_sampled("bilinear")),
+    *_gradients(VOLUME, reals(2, 5, 3, 2, 3), create_graph=False, grid_sample3d=_sampled("bilinear")),
     *_gradients(
         X, CLASSES, cross_entropy=F.cross_entropy, cross_entropy_weighted=lambda x, y: F.cross_entropy(x, y, meta(6))
     ),
@@ -863,15 +865,18 @@ GRADIENTS = [
         bce_weighted=lambda x, y: F.binary_cross_entropy(x, y, meta(4, 6)),
     ),
     *_gradients(X, meta(4, 6), soft_margin=F.soft_margin_loss),
-    *_gradients(X, CLASSES, again=False, multi_margin=F.multi_margin_loss),
-    *_gradients(X, ints(4, 6), again=False, multilabel_margin=F.multilabel_margin_loss),
+    *_gradients(X, CLASSES, create_graph=False, multi_margin=F.multi_margin_loss),
+    *_gradients(X, ints(4, 6), create_graph=False, multilabel_margin=F.multilabel_margin_loss),
     *_gradients(
-        reals(5, 2, 4), ints(2, 3), again=False, ctc=lambda x, y: torch.ops.aten._ctc_loss(x, y, [5, 4], [3, 2])[0]
+        reals(5, 2, 4),
+        ints(2, 3),
+        create_graph=False,
+        ctc=lambda x, y: torch.ops.aten._ctc_loss(x, y, [5, 4], [3, 2])[0]
     ),
-    *_gradients(reals(2, 4, 5), reals(2, 6, 5), again=False, cdist=partial(torch.cdist, p=1.0)),
+    *_gradients(reals(2, 4, 5), reals(2, 6, 5), create_graph=False, cdist=partial(torch.cdist, p=1.0)),
     *_gradients(
         X,
-        again=False,
+        create_graph=False,
         pdist=torch.pdist,
         segment=partial(torch.segment_reduce, reduce="mean", lengths=torch.tensor([2, 2])),
     ),
@@ -879,7 +884,7 @@ GRADIENTS = [
         reals(10, 3), ints(2, 5), embedding=lambda weight, i: F.embedding(i, weight) ** 2
     ),
     *_gradients(X, bools(4, 6), X, masked_scatter=lambda x, m, source: x.masked_scatter(m, source) ** 2),
-    *_gradients(Q, KV, KV, again=False, attention=attend),
+    *_gradients(Q, KV, KV, create_graph=False, attention=attend),
 ]  # fmt: skip
 
 ZERO = [*VIEWS, *COPIES, *CREATION, *RANDOMNESS]
@@ -892,7 +897,7 @@ CASES = [
 ]  # fmt: skip
 
 X_SPEC, ROIS, FEATURES = spec(4, 6), spec(5, 5), spec(2, 8, 11, 11)
-OFFERED: Mapping[str, Mapping[str, Any]] = {
+CALL_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     **{f"optimizer.{name}": {"param": X_SPEC} for name in ("sgd", "sgd_momentum", "adam", "adamw")},
     "aten::masked_select": {"self": X_SPEC, "out": spec(3)},  # its size depends on data
     "aten::native_layer_norm": {"input": X_SPEC, "weight": spec(6)},
@@ -969,32 +974,32 @@ def ops_of(case: Case) -> tuple[Op, ...]:
 
 
 @cache
-def priced() -> tuple[Priced, ...]:
+def rule_calls() -> tuple[RuleCall, ...]:
     """Every rule at every case that reaches it."""
     return (*_traced(), *_offered())
 
 
 @cache
-def asked_once() -> tuple[Priced, ...]:
+def distinct_calls() -> tuple[RuleCall, ...]:
     """The same without those that ask a rule what another one has asked it, as views do in many cases."""
-    calls: dict[Any, Priced] = {}
-    for call in priced():
-        asked = {name: call.offered[name] for name in call.rule.requested_names() if name in call.offered}
-        calls.setdefault((id(call.rule), repr(asked)), call)
+    calls: dict[Any, RuleCall] = {}
+    for call in rule_calls():
+        requested = {name: call.arguments[name] for name in call.rule.requested_names() if name in call.arguments}
+        calls.setdefault((id(call.rule), repr(requested)), call)
     return tuple(calls.values())
 
 
-def _traced() -> Iterator[Priced]:
+def _traced() -> Iterator[RuleCall]:
     for case in CASES:
         for op in ops_of(case):
             rule = shipped().find(op.call)
             assert rule is not None, f"no rule for {op.target} in {case}"
-            yield Priced(case.name, rule, target_of(op), call_arguments(op, OPTIONS), op)
+            yield RuleCall(case.name, rule, target_of(op), call_arguments(op, OPTIONS), op)
 
 
-def _offered() -> Iterator[Priced]:
-    for target, offered in OFFERED.items():
-        yield Priced(target, shipped().rules[target], target, {**OPTIONS, **offered})
+def _offered() -> Iterator[RuleCall]:
+    for target, arguments in CALL_ARGUMENTS.items():
+        yield RuleCall(target, shipped().rules[target], target, {**OPTIONS, **arguments})
 
 
 def target_of(op: Op) -> str:
@@ -1005,8 +1010,8 @@ def target_of(op: Op) -> str:
 
 def costs_of(run: Callable[..., Any], *inputs: Any, attention: str = "flash") -> list[Cost]:
     """The costs of a call, Op by Op."""
-    found = [(op, shipped().find(op.call)) for op in ops_of(Case("", run, inputs))]
-    return [rule.evaluate(call_arguments(op, {"attention": attention})) for op, rule in found if rule is not None]
+    found_rules = [(op, shipped().find(op.call)) for op in ops_of(Case("", run, inputs))]
+    return [rule.evaluate(call_arguments(op, {"attention": attention})) for op, rule in found_rules if rule is not None]
 
 
 def cost_of(run: Callable[..., Any], *inputs: Any, attention: str = "flash") -> Cost:

@@ -18,8 +18,8 @@ CLASSES = ("elementwise", "division", "transcendental")
 
 
 def _counting(name: str, **cost: int) -> Callable[..., Any]:
-    def operator(self: Any, *others: Any) -> Any:
-        answer = getattr(type(self).__mro__[1], name)(self, *others)
+    def operator(self: Any, *operands: Any) -> Any:
+        answer = getattr(type(self).__mro__[1], name)(self, *operands)
         if answer is not NotImplemented:
             TALLY.update(cost)
         return answer if isinstance(answer, bool) or answer is NotImplemented else type(self)(answer)
@@ -79,13 +79,13 @@ def select(condition: bool, yes: Any, no: Any) -> Any:
 
 
 def tallied(function: Callable[..., Any], *args: Any) -> tuple[Any, dict[str, int]]:
-    """What a function of counting numbers gives, and how much it did."""
+    """The result of a function of counting numbers, and its operations by class."""
     TALLY.clear()
     answer = function(*args)
     return answer, {name: TALLY[name] for name in CLASSES}
 
 
-def claimed(work: Work, *, sums: bool = False) -> dict[str, Any]:
+def tally_of(work: Work, *, sums: bool = False) -> dict[str, Any]:
     """A rule's claim in the same classes; with ``sums``, what it gives as accumulate counts as elementwise."""
     assert not work.macs
     assert not work.integer

@@ -61,10 +61,10 @@ def count_macs(run: Callable[..., Any], inputs: Iterable[Any]) -> Counter[str]:
     with math_kernels():
         with MatmulCounter() as forward:
             result = run(*inputs)
-        outputs = [each for each in tree_leaves(result) if torch.is_tensor(each) and each.requires_grad]
+        outputs = [leaf for leaf in tree_leaves(result) if torch.is_tensor(leaf) and leaf.requires_grad]
         with MatmulCounter() as backward:
             if outputs:
-                torch.autograd.backward(outputs, [torch.ones_like(each) for each in outputs])
+                torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
     return Counter(forward=forward.macs, backward=backward.macs)
 
 

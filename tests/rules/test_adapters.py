@@ -90,17 +90,17 @@ class TestTorch:
         report = analyze(matmul, (X, WEIGHT), rules=[adapters.torch_formula(OP, of_shapes)])
         assert report.macs == 4 * 8 * 6
 
-    def test_what_comes_with_torch_is_left_out(self, registry) -> None:
+    def test_packages_of_torch_are_left_out(self, registry) -> None:
         assert adapters.from_torch() == []
         registry[torch.ops.aten.mm] = of_shapes
         (rule,) = adapters.from_torch()
         assert rule.name == "of_shapes (adapted from torch)"
 
-    def test_nothing_is_taken_in_unless_asked_for(self, registry) -> None:
+    def test_nothing_is_loaded_by_default(self, registry) -> None:
         register_flop_formula(OP)(of_shapes)
         report = analyze(matmul, (X, WEIGHT))
         assert report.macs == X.shape[0] * WEIGHT.numel()
-        assert any("adapted.matmul: no rule names it" in each for each in report.capture_notes), report.capture_notes
+        assert any("adapted.matmul: no rule names it" in note for note in report.capture_notes), report.capture_notes
 
     def test_without_a_backward_gradients_are_unknown(self) -> None:
         report = analyze(matmul, (X, WEIGHT), rules=[adapters.torch_formula(OP, of_shapes)])
@@ -158,7 +158,7 @@ class TestFvcore:
 
     def test_of_lists(self) -> None:
         def handle(inputs: list[Any], outputs: list[Any]) -> float:
-            return float(sum(each.type().sizes()[0] for each in inputs[0].node().inputs()))
+            return float(sum(x.type().sizes()[0] for x in inputs[0].node().inputs()))
 
         rule = adapters.fvcore_handle("adapted::stacked", handle, counts="elementwise")
         assert analyze(lambda x: stacked([x, x, x]), (X,), rules=[rule], training=False).forward == 3 * 4
@@ -199,13 +199,13 @@ class TestHooksOfModules:
         assert report.macs == 4 * 6 * 8
         assert "macs = out₀·out₁·x₁" in report.explain(), "symbols where the hook works on them"
 
-    def test_what_is_asked_for_with_a_default(self) -> None:
+    def test_arguments_with_a_default(self) -> None:
         def count(m: Any, x: Any, y: Any) -> None:
             m.total_ops += getattr(m, "heads", 1) + getattr(m, "no_such_thing", 40) + hasattr(m, "weight")
 
         assert analyze(Attend(), (X,), rules=[adapters.module_hook(Attend, count)]).macs == 2 + 40 + 1
 
-    def test_what_only_a_helper_reads_is_named(self) -> None:
+    def test_parameters_that_only_a_helper_reads_are_named(self) -> None:
         def helper(module: Any) -> int:
             return int(getattr(module, "heads", 1))
 
@@ -279,6 +279,6 @@ class TestMarked:
         (lambda: adapters.torch_formula(OP, of_shapes, counts="flops"), "counts='flops' is not a class of work"),
     ],
 )
-def test_what_cannot_be_adapted_is_said(wrong: Any, says: str) -> None:
+def test_formulas_that_cannot_be_adapted_are_errors(wrong: Any, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         wrong()

@@ -1,4 +1,4 @@
-"""What holds for all rules: work grows with the batch, and gradients are of operands that exist."""
+"""Properties of all rules: work grows with the batch, and gradients are of operands that exist."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,14 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import (
+    CALL_ARGUMENTS,
     CASES,
-    OFFERED,
     Case,
-    Priced,
-    asked_once,
+    RuleCall,
     attend,
     cost_of,
     costs_of,
+    distinct_calls,
     graph_of,
     ints,
     named,
@@ -98,7 +98,7 @@ def test_forward_work_is_linear_in_the_batch(name: str, batch: int, times: int) 
 OF_OTHER_VERSIONS = () if hasattr(torch.ops.aten, "cholesky") else ("aten::cholesky",)
 
 
-def is_of_an_operator(call: Priced) -> bool:
+def is_of_an_operator(call: RuleCall) -> bool:
     return call.op is not None and isinstance(call.op.call, OpOverload)
 
 
@@ -109,13 +109,13 @@ class TestGradientKeys:
         namespace, _, name = target.replace("::", ".").partition(".")
         packet = getattr(getattr(torch.ops, namespace), name.partition(".")[0])
         overloads = (getattr(packet, overload) for overload in packet.overloads())
-        return {argument.name for each in overloads for argument in each._schema.arguments}
+        return {argument.name for overload in overloads for argument in overload._schema.arguments}
 
     def test_name_arguments_of_an_operator_that_the_rule_serves(self) -> None:
-        for call in filter(is_of_an_operator, asked_once()):
+        for call in filter(is_of_an_operator, distinct_calls()):
             keys = [str(key) for key, rule in shipped() if rule is call.rule and str(key) not in OF_OTHER_VERSIONS]
             names = set().union(*map(self.arguments, keys))
-            for key in call.rule.evaluate(call.offered).grads:
+            for key in call.rule.evaluate(call.arguments).grads:
                 assert set(key.split("|")) <= names | {"*"}, (call, key)
 
     @pytest.mark.parametrize("case", CASES, ids=repr)
@@ -132,9 +132,9 @@ class TestGradientKeys:
         assert all(any(covers(key, name) for key in cost.grads) for name in operands)
 
 
-def test_what_is_offered_by_hand_is_what_no_case_traces() -> None:
+def test_call_arguments_are_for_targets_that_no_case_traces() -> None:
     traced = {target_of(op) for case in CASES for op in ops_of(case)}
-    assert not traced & set(OFFERED)
+    assert not traced & set(CALL_ARGUMENTS)
 
 
 def test_the_mask_of_attention_may_be_all_that_is_trained() -> None:

@@ -3,7 +3,7 @@
 import fnmatch
 
 import torch
-from cases import CASES, priced
+from cases import CASES, rule_calls
 
 from graphflops.rules.loading import shipped
 from graphflops.rules.rule import Rule
@@ -18,17 +18,17 @@ def rules() -> dict[int, Rule]:
 
 
 def test_every_rule_is_reached() -> None:
-    reached = {id(each.rule) for each in priced()}
+    reached = {id(call.rule) for call in rule_calls()}
     assert not [f"{rule.name} ({rule.source})" for key, rule in rules().items() if key not in reached]
 
 
 def test_every_target_is_reached() -> None:
-    reached = {each.target for each in priced()} | NOT_TRACED
+    reached = {call.target for call in rule_calls()} | NOT_TRACED
     if not hasattr(torch.ops.aten, "cholesky"):  # gone since PyTorch 2.15
         reached.add("aten::cholesky")
     named = {str(key).replace(".self", "").replace(".Tensor", "").replace("::", ".") for key, _ in shipped()}
-    missing = named - {each.replace("::", ".") for each in reached}
-    assert not [each for each in missing if not (is_pattern(each) and fnmatch.filter(reached, each))]
+    missing = named - {target.replace("::", ".") for target in reached}
+    assert not [target for target in missing if not (is_pattern(target) and fnmatch.filter(reached, target))]
 
 
 def test_the_names_of_cases_tell_them_apart() -> None:
@@ -36,5 +36,5 @@ def test_the_names_of_cases_tell_them_apart() -> None:
     assert len(names) == len(set(names))
 
 
-def test_every_rule_says_what_it_prices() -> None:
+def test_every_rule_has_a_description() -> None:
     assert not [rule.name for rule in rules().values() if not rule.about]

@@ -8,7 +8,7 @@ import counting_numbers as c
 import pytest
 import torch
 from cases import complexes, cost_of, costs_of
-from counting_numbers import Real, claimed, tallied
+from counting_numbers import Real, tallied, tally_of
 
 from graphflops import Work
 
@@ -65,19 +65,19 @@ FORWARD: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[Pair]
     "square": (lambda z: z**2, lambda z: times(z, z)),
     "cube": (lambda z: z**3, lambda z: times(times(z, z), z)),
     "power": (lambda z: z**2.7, lambda z: exp(times((2.7 + Real(0) * 0, Real(0)), log(z)))),
-    "log2": (torch.log2, lambda z: tuple(each * 1.4426950408889634 for each in log(z))),  # type: ignore[dict-item]
+    "log2": (torch.log2, lambda z: tuple(part * 1.4426950408889634 for part in log(z))),  # type: ignore[dict-item]
 }
 
 
 @pytest.mark.parametrize("name", FORWARD)
 def test_is_its_formula_in_real_numbers(name: str) -> None:
     function, formula = FORWARD[name]
-    (real, imag), done = tallied(formula, (Real(AT[0]), Real(AT[1])))
-    expected = function(torch.complex(*(torch.tensor(each, dtype=torch.float64) for each in AT)))
+    (real, imag), tally = tallied(formula, (Real(AT[0]), Real(AT[1])))
+    expected = function(torch.complex(*(torch.tensor(number, dtype=torch.float64) for number in AT)))
     assert complex(float(real), float(imag)) == pytest.approx(expected.item())
     if name == "power":
-        done["elementwise"] -= 2  # what made the exponent a counting number
-    assert claimed(cost_of(function, complexes(1)).forward) == done
+        tally["elementwise"] -= 2  # what made the exponent a counting number
+    assert tally_of(cost_of(function, complexes(1)).forward) == tally
 
 
 @pytest.mark.parametrize("name", FORWARD)

@@ -46,8 +46,8 @@ def agree(layer: nn.Module, x: torch.Tensor) -> None:
 @pytest.mark.parametrize("dimensions", SIZES)
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [pytest.param("Conv", each, id=name) for name, each in CHOICES.items()]
-    + [pytest.param("ConvTranspose", each, id=f"transposed, {name}") for name, each in TRANSPOSED.items()],
+    [pytest.param("Conv", value, id=name) for name, value in CHOICES.items()]
+    + [pytest.param("ConvTranspose", value, id=f"transposed, {name}") for name, value in TRANSPOSED.items()],
 )
 def test_really_dispatched(kind: str, options: dict[str, Any], dimensions: int, of_input: bool, trained: str) -> None:
     layer = getattr(nn, f"{kind}{dimensions}d")(**{"in_channels": 4, "out_channels": 6, "kernel_size": 3, **options})
@@ -92,9 +92,9 @@ class TestBatchNorm:
     n = 3 * 4 * 5 * 5
 
     def test_in_training_is_layer_norm(self) -> None:
-        found, layer_norm = cost_of_last(nn.BatchNorm2d(4), self.X), cost_of(nn.LayerNorm(5), self.X)
-        assert found.forward == layer_norm.forward == Work(elementwise=5 * self.n)
-        assert dict(found.grads) == dict(layer_norm.grads)
+        batch_norm, layer_norm = cost_of_last(nn.BatchNorm2d(4), self.X), cost_of(nn.LayerNorm(5), self.X)
+        assert batch_norm.forward == layer_norm.forward == Work(elementwise=5 * self.n)
+        assert dict(batch_norm.grads) == dict(layer_norm.grads)
 
     def test_in_eval_mode_is_scale_and_shift(self) -> None:
         layer = nn.BatchNorm2d(4).eval()

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import cost_of, ints, meta, reals
-from counting_numbers import Real, claimed, exp, log, tallied
+from counting_numbers import Real, exp, log, tallied, tally_of
 
 from graphflops import Work, analyze
 
@@ -33,21 +33,21 @@ def stepped(before: list[Any], states: list[int], row: list[float]) -> list[Any]
 
 
 def walked(states: list[int], rows: list[list[float]]) -> list[list[Any]]:
-    found = [started(states, rows[0])]
+    states_by_row = [started(states, rows[0])]
     for row in rows[1:]:
-        found.append(stepped(found[-1], states, row))
-    return found
+        states_by_row.append(stepped(states_by_row[-1], states, row))
+    return states_by_row
 
 
 def test_forward_is_the_recursion_over_states() -> None:
     states, tally = tallied(walked, STATES, log_probs[:, 0].tolist())
     loss = F.ctc_loss(log_probs, torch.tensor([LABELS]), [TIMES], [len(LABELS)], reduction="sum")
-    found = -torch.tensor([float(each) for each in states[-1][-2:]], dtype=torch.float64).logsumexp(0)
-    torch.testing.assert_close(found, loss)
+    result = -torch.tensor([float(state) for state in states[-1][-2:]], dtype=torch.float64).logsumexp(0)
+    torch.testing.assert_close(result, loss)
     ops = partial(torch.ops.aten._ctc_loss, input_lengths=[TIMES], target_lengths=[len(LABELS)])
     cost = cost_of(lambda x, y: ops(x, y)[0], reals(TIMES, 1, CLASSES), ints(1, len(LABELS)))
-    # What the first step starts from counts as a step.
-    assert claimed(cost.forward) == {name: count // (TIMES - 1) * TIMES for name, count in tally.items()}
+    # The start of the first step counts as a step.
+    assert tally_of(cost.forward) == {name: count // (TIMES - 1) * TIMES for name, count in tally.items()}
 
 
 def test_backward_is_the_recursion_again_and_a_sum_in_each_class() -> None:
@@ -56,28 +56,28 @@ def test_backward_is_the_recursion_again_and_a_sum_in_each_class() -> None:
     nll = float(F.ctc_loss(log_probs, torch.tensor([LABELS]), [TIMES], [len(LABELS)], reduction="sum"))
     alphas = walked(STATES, rows)
     betas, recursion = tallied(walked, STATES[::-1], rows[::-1])
-    betas = [each[::-1] for each in reversed(betas)]
+    betas = [number[::-1] for number in reversed(betas)]
 
     def gradient() -> list[list[Any]]:
-        found = []
+        gradients = []
         for row, alpha, beta in zip(rows, alphas, betas, strict=True):
             joined = [Real(NEVER) for _ in range(CLASSES)]
             for s, state in enumerate(STATES):
-                both = alpha[s] + beta[s]
-                joined[state] = log(exp(joined[state]) + exp(both))
-            inputs = [Real(each) for each in row]
-            found.append([(exp(x) - exp(ab + nll - x)) * 1.0 for x, ab in zip(inputs, joined, strict=True)])
-        return found
+                log_product = alpha[s] + beta[s]
+                joined[state] = log(exp(joined[state]) + exp(log_product))
+            inputs = [Real(number) for number in row]
+            gradients.append([(exp(x) - exp(ab + nll - x)) * 1.0 for x, ab in zip(inputs, joined, strict=True)])
+        return gradients
 
-    found, rest = tallied(gradient)
+    gradients, rest = tallied(gradient)
     x = log_probs.clone().requires_grad_()
     loss = F.ctc_loss(x, torch.tensor([LABELS]), [TIMES], [len(LABELS)], reduction="sum")
     (expected,) = torch.autograd.grad(loss, x)
-    mine = torch.tensor([[float(each) for each in row] for row in found], dtype=torch.float64)
-    torch.testing.assert_close(mine, expected[:, 0])
+    computed = torch.tensor([[float(number) for number in row] for row in gradients], dtype=torch.float64)
+    torch.testing.assert_close(computed, expected[:, 0])
     ops = partial(torch.ops.aten._ctc_loss, input_lengths=[TIMES], target_lengths=[len(LABELS)])
     cost = cost_of(lambda x, y: ops(x, y)[0], reals(TIMES, 1, CLASSES), ints(1, len(LABELS)))
-    assert claimed(cost.grads["log_probs"]) == {
+    assert tally_of(cost.grads["log_probs"]) == {
         name: recursion[name] // (TIMES - 1) * TIMES + count for name, count in rest.items()
     }
 
@@ -95,11 +95,11 @@ def test_lengths_that_are_known_are_counted_and_tensors_are_full() -> None:
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
 def test_the_outputs_and_what_reducing_adds(reduction: str) -> None:
     run = partial(F.ctc_loss, input_lengths=[6, 6], target_lengths=[3, 3], reduction=reduction)
-    given = torch.randn(6, 2, 5).log_softmax(-1), torch.ones(2, 3, dtype=torch.long)
-    each = analyze(partial(run, reduction="none"), given).work("forward")
-    report = analyze(run, given)
+    inputs = torch.randn(6, 2, 5).log_softmax(-1), torch.ones(2, 3, dtype=torch.long)
+    unreduced = analyze(partial(run, reduction="none"), inputs).work("forward")
+    report = analyze(run, inputs)
     assert report.coverage.unknown == 0
     added = {"none": Work(), "sum": Work(elementwise=2), "mean": Work(elementwise=2, division=2 + 1)}
-    assert report.work("forward") == each + added[reduction]
-    doubled = analyze(lambda *given: run(*given) * 2, given).work("forward")
-    assert doubled.elementwise - report.work("forward").elementwise == run(*given).numel()
+    assert report.work("forward") == unreduced + added[reduction]
+    doubled = analyze(lambda *given: run(*given) * 2, inputs).work("forward")
+    assert doubled.elementwise - report.work("forward").elementwise == run(*inputs).numel()

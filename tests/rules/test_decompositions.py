@@ -99,58 +99,60 @@ def test_matrix_powers(n: int) -> None:
     agree(partial(linalg.matrix_power, n=n), reals(2, 5, 5))
 
 
-each_alone = pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True), (False, False)])
+each_alone = pytest.mark.parametrize("needs_grad", [(True, True), (True, False), (False, True), (False, False)])
 
 
 @each_alone
 @pytest.mark.parametrize("upper", [True, False])
 @pytest.mark.parametrize("left", [True, False])
 @pytest.mark.parametrize("unitriangular", [True, False])
-def test_triangular_systems(wanted: tuple[bool, bool], upper: bool, left: bool, unitriangular: bool) -> None:
+def test_triangular_systems(needs_grad: tuple[bool, bool], upper: bool, left: bool, unitriangular: bool) -> None:
     solve = partial(linalg.solve_triangular, upper=upper, left=left, unitriangular=unitriangular)
     columns = (2, 5, 3) if left else (2, 3, 5)
-    agree(solve, meta(2, 5, 5, requires_grad=wanted[0]), meta(*columns, requires_grad=wanted[1]))
+    agree(solve, meta(2, 5, 5, requires_grad=needs_grad[0]), meta(*columns, requires_grad=needs_grad[1]))
 
 
 @each_alone
 @pytest.mark.parametrize("left", [True, False])
 @pytest.mark.parametrize("adjoint", [True, False])
-def test_systems_by_their_factors(wanted: tuple[bool, bool], left: bool, adjoint: bool) -> None:
+def test_systems_by_their_factors(needs_grad: tuple[bool, bool], left: bool, adjoint: bool) -> None:
     columns = (2, 5, 3) if left else (2, 3, 5)
     solve = partial(linalg.lu_solve, left=left, adjoint=adjoint)
     agree(
         solve,
-        meta(2, 5, 5, requires_grad=wanted[0]),
+        meta(2, 5, 5, requires_grad=needs_grad[0]),
         meta(2, 5, dtype=torch.int32),
-        meta(*columns, requires_grad=wanted[1]),
+        meta(*columns, requires_grad=needs_grad[1]),
     )
 
 
 @each_alone
 @pytest.mark.parametrize("upper", [True, False])
-def test_systems_by_their_cholesky_factor(wanted: tuple[bool, bool], upper: bool) -> None:
+def test_systems_by_their_cholesky_factor(needs_grad: tuple[bool, bool], upper: bool) -> None:
     solve = partial(torch.cholesky_solve, upper=upper)
-    agree(solve, meta(2, 5, 3, requires_grad=wanted[0]), meta(2, 5, 5, requires_grad=wanted[1]))
+    agree(solve, meta(2, 5, 3, requires_grad=needs_grad[0]), meta(2, 5, 5, requires_grad=needs_grad[1]))
 
 
 @each_alone
 @of_any_dtype
 @pytest.mark.parametrize(("shape", "reflections"), [((5, 5), 5), ((7, 3), 3), ((7, 5), 2), ((7, 3), 1)])
-def test_householder_products(wanted: tuple[bool, bool], dtype: Any, shape: tuple[int, int], reflections: int) -> None:
+def test_householder_products(
+    needs_grad: tuple[bool, bool], dtype: Any, shape: tuple[int, int], reflections: int
+) -> None:
     v, tau = (2, *shape), (2, reflections)
-    inputs = (meta(*each, dtype=dtype, requires_grad=of_it) for each, of_it in zip((v, tau), wanted, strict=True))
+    inputs = (meta(*shape, dtype=dtype, requires_grad=of_it) for shape, of_it in zip((v, tau), needs_grad, strict=True))
     agree(linalg.householder_product, *inputs)
 
 
 @pytest.mark.parametrize(
-    "wanted", [(True, True, True), (True, False, False), (False, True, False), (False, False, True)]
+    "needs_grad", [(True, True, True), (True, False, False), (False, True, False), (False, False, True)]
 )
 @pytest.mark.parametrize("left", [True, False])
 @pytest.mark.parametrize("transpose", [True, False])
 @pytest.mark.parametrize("reflections", [1, 3])
-def test_reflections_of_columns(wanted: tuple[bool, ...], left: bool, transpose: bool, reflections: int) -> None:
+def test_reflections_of_columns(needs_grad: tuple[bool, ...], left: bool, transpose: bool, reflections: int) -> None:
     shapes = (2, 7, reflections), (2, reflections), (2, 7, 4) if left else (2, 4, 7)
-    inputs = (meta(*each, requires_grad=of_it) for each, of_it in zip(shapes, wanted, strict=True))
+    inputs = (meta(*shape, requires_grad=of_it) for shape, of_it in zip(shapes, needs_grad, strict=True))
     agree(partial(torch.ormqr, left=left, transpose=transpose), *inputs)
 
 
@@ -164,20 +166,20 @@ def test_decompositions_of_low_rank(
 
 
 def test_a_result_that_is_not_used_has_no_gradient() -> None:
-    values, both = (analyze(using(linalg.eigh, chosen), (reals(5, 5),)) for chosen in ((0,), (0, 1)))
-    assert 0 < values.backward < both.backward
+    values, with_vectors = (analyze(using(linalg.eigh, chosen), (reals(5, 5),)) for chosen in ((0,), (0, 1)))
+    assert 0 < values.backward < with_vectors.backward
 
 
 @each_alone
 @pytest.mark.parametrize("shape", [SQUARE, TALL, WIDE])
 @pytest.mark.parametrize("columns", [(), (2,)])
-def test_least_squares(wanted: tuple[bool, bool], shape: tuple[int, int], columns: tuple[int, ...]) -> None:
+def test_least_squares(needs_grad: tuple[bool, bool], shape: tuple[int, int], columns: tuple[int, ...]) -> None:
     """Data decides the rank, so PyTorch runs this on real tensors alone, and so does the reference count."""
     inputs = (
-        reference_macs.seeded(*shape, requires_grad=wanted[0]),
-        reference_macs.seeded(shape[0], *columns, requires_grad=wanted[1]),
+        reference_macs.seeded(*shape, requires_grad=needs_grad[0]),
+        reference_macs.seeded(shape[0], *columns, requires_grad=needs_grad[1]),
     )
     report = analyze(using(linalg.lstsq, (0,)), inputs)
     assert report.coverage.unknown == 0
-    found = {"forward": report.work("forward").macs, "backward": report.work("dgrad").macs + report.work("wgrad").macs}
-    assert found == reference_macs.count_macs(using(linalg.lstsq, (0,)), inputs)
+    macs = {"forward": report.work("forward").macs, "backward": report.work("dgrad").macs + report.work("wgrad").macs}
+    assert macs == reference_macs.count_macs(using(linalg.lstsq, (0,)), inputs)

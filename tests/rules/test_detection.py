@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from counting_numbers import Real, claimed, tallied
+from counting_numbers import Real, tallied, tally_of
 
 from graphflops import Cost, NotSupported, Work, analyze, spec
 from graphflops.rules.loading import shipped
 
 
-def cost_of(name: str, **offered: Any) -> Cost:
-    return shipped().rules[f"torchvision.{name}"].evaluate(offered)
+def cost_of(name: str, **arguments: Any) -> Cost:
+    return shipped().rules[f"torchvision.{name}"].evaluate(arguments)
 
 
 def larger(a: Any, b: Any) -> Any:
@@ -30,18 +30,18 @@ BOXES = [(0, 0, 4, 4), (1, 1, 5, 5), (8, 8, 9, 9), (2, 0, 4, 3), (20, 20, 21, 30
 def test_all_pairs_of_boxes_are_compared() -> None:
     def suppressed(boxes: list[Any]) -> int:
         areas = [(right - left) * (below - above) for left, above, right, below in boxes]
-        found = 0
+        suppressed = 0
         for (i, a), (j, b) in combinations(enumerate(boxes), 2):
             width = larger(0.0, smaller(a[2], b[2]) - larger(a[0], b[0]))
             height = larger(0.0, smaller(a[3], b[3]) - larger(a[1], b[1]))
             overlap = Real(width) * Real(height)
-            found += overlap / (areas[i] + areas[j] - overlap) > 0.5
-        return found
+            suppressed += overlap / (areas[i] + areas[j] - overlap) > 0.5
+        return suppressed
 
-    _, tally = tallied(suppressed, [[Real(each) for each in box] for box in BOXES])
+    _, tally = tallied(suppressed, [[Real(number) for number in box] for box in BOXES])
     sorting = len(BOXES)
     forward = cost_of("nms", dets=spec(len(BOXES), 4)).forward
-    assert claimed(forward) == {**tally, "elementwise": tally["elementwise"] + sorting}
+    assert tally_of(forward) == {**tally, "elementwise": tally["elementwise"] + sorting}
 
 
 IMAGE = [[float(i * j % 5) for i in range(8)] for j in range(8)]
@@ -68,7 +68,7 @@ def test_an_aligned_bin_is_the_mean_of_points_between_corners() -> None:
 
     _, tally = tallied(one_bin)
     cost = cost_of("roi_align", rois=spec(1, 5), out=spec(1, CHANNELS, 1, 1), sampling_ratio=RATIO)
-    assert claimed(cost.forward) == tally
+    assert tally_of(cost.forward) == tally
     read = CHANNELS * RATIO**2 * 4
     assert cost.grads == {"input": Work(elementwise=read, accumulate=read, division=CHANNELS), "rois": Work()}
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import cost_of, costs_of, reals
-from counting_numbers import Real, claimed, select, tallied
+from counting_numbers import Real, select, tallied, tally_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -133,7 +133,7 @@ class TestOneElement:
             y, tally = tallied(formula, Real(x))
             assert float(y) == pytest.approx(function(torch.tensor(x)).item(), rel=1e-4, abs=1e-6)
             tallies.append(tally)
-        assert claimed(cost_of(function, reals(1)).forward) == longest(tallies)
+        assert tally_of(cost_of(function, reals(1)).forward) == longest(tallies)
 
     def test_backward(self, name: str) -> None:
         function, _, formula, *points = FUNCTIONS[name]
@@ -145,7 +145,7 @@ class TestOneElement:
             gradient, tally = tallied(formula, Real(x), Real(y.item()), Real(1.7))
             assert float(gradient) == pytest.approx(expected.item(), rel=1e-4, abs=1e-5)
             tallies.append(tally)
-        assert claimed(cost_of(function, reals(1)).grads["self"]) == longest(tallies)
+        assert tally_of(cost_of(function, reals(1)).grads["self"]) == longest(tallies)
 
 
 def longest(tallies: list[dict[str, int]]) -> dict[str, int]:
@@ -173,12 +173,12 @@ class TestTwoOperands:
         cost = cost_of(function, reals(1), reals(1))
         values = torch.tensor(1.3, requires_grad=True), torch.tensor(-0.7, requires_grad=True)
         y, tally = tallied(forward, a, b)
-        assert claimed(cost.forward) == tally
+        assert tally_of(cost.forward) == tally
         assert float(y) == pytest.approx(function(*values).item())
         gradients = torch.autograd.grad(function(*values) * 1.7, values)
         for name, formula, expected in zip(("self", "other"), (of_first, of_second), gradients, strict=True):
             gradient, tally = tallied(formula, a, b, g)
-            assert claimed(cost.grads[name]) == tally, name
+            assert tally_of(cost.grads[name]) == tally, name
             assert float(gradient) == pytest.approx(expected.item()), name
 
     @pytest.mark.parametrize("function", [torch.add, torch.sub, torch.mul, torch.div, torch.maximum, torch.pow])
@@ -219,8 +219,8 @@ SEVERAL: dict[str, tuple[Any, ...]] = {
     ),
     "a mod b": (
         torch.fmod,
-        lambda a, b: a - whole(a / b) * b,
-        {"self": lambda g, a, b: g, "other": lambda g, a, b: g * -whole(a / b)},
+        lambda a, b: a - truncated(a / b) * b,
+        {"self": lambda g, a, b: g, "other": lambda g, a, b: g * -truncated(a / b)},
     ),
     "aᵇ": (
         torch.pow,
@@ -246,7 +246,7 @@ SEVERAL: dict[str, tuple[Any, ...]] = {
 }
 
 
-def whole(x: Any) -> Any:
+def truncated(x: Any) -> Any:
     c.TALLY["elementwise"] += 1
     return type(x)(math.trunc(float(x)))
 
@@ -256,17 +256,17 @@ def test_several_operands(name: str) -> None:
     function, forward, backward = SEVERAL[name]
     points = ((1.3, 0.7, 0.4), (0.6, 1.1, -0.5)) if name != "x or w·x" else ((-1.3, 0.7), (-0.4, 0.2))
     for point in points:
-        operands = [Real(each) for each in point[: len(backward) if len(backward) > 2 else 2]]
-        leaves = [torch.tensor([float(each)], requires_grad=True) for each in operands]
+        operands = [Real(number) for number in point[: len(backward) if len(backward) > 2 else 2]]
+        leaves = [torch.tensor([float(operand)], requires_grad=True) for operand in operands]
         cost = costs_of(function, *[reals(1) for _ in operands])[-1]
         y, tally = tallied(forward, *operands)
         assert float(y) == pytest.approx(function(*leaves).item(), rel=1e-5)
-        assert claimed(cost.forward) == tally
+        assert tally_of(cost.forward) == tally
         gradients = torch.autograd.grad(function(*leaves), leaves, torch.tensor([1.7]))
         for (key, formula), expected in zip(backward.items(), gradients, strict=True):
-            found, tally = tallied(formula, Real(1.7), *operands)
-            assert float(found) == pytest.approx(expected.item(), rel=1e-5), key
-            assert claimed(cost.grads[key]) == tally, key
+            result, tally = tallied(formula, Real(1.7), *operands)
+            assert float(result) == pytest.approx(expected.item(), rel=1e-5), key
+            assert tally_of(cost.grads[key]) == tally, key
 
 
 def test_a_gate_has_a_gradient_for_each_half() -> None:
@@ -279,10 +279,10 @@ def test_a_gate_has_a_gradient_for_each_half() -> None:
     cost = cost_of(F.glu, reals(2))
     leaf = torch.tensor([0.8, -0.3], requires_grad=True)
     (expected,) = torch.autograd.grad(F.glu(leaf), leaf, torch.tensor([1.7]))
-    assert claimed(cost.forward) == tallied(lambda a, b: a * sigmoid(b), Real(0.8), Real(-0.3))[1]
-    found, tally = tallied(backward, Real(1.7), Real(0.8), Real(-0.3))
-    assert [float(each) for each in found] == pytest.approx(expected.tolist(), rel=1e-5)
-    assert claimed(cost.grads["self"]) == tally
+    assert tally_of(cost.forward) == tallied(lambda a, b: a * sigmoid(b), Real(0.8), Real(-0.3))[1]
+    result, tally = tallied(backward, Real(1.7), Real(0.8), Real(-0.3))
+    assert [float(number) for number in result] == pytest.approx(expected.tolist(), rel=1e-5)
+    assert tally_of(cost.grads["self"]) == tally
 
 
 def test_selu_scales_an_elu() -> None:
@@ -308,7 +308,7 @@ class TestComplex:
         dtype = torch.complex64 if isinstance(second, complex) else torch.float32
         cost = cost_of(function, torch.empty(1, dtype=torch.complex64), torch.empty(1, dtype=dtype))
         operator = {torch.add: "__add__", torch.sub: "__sub__", torch.mul: "__mul__", torch.div: "__truediv__"}
-        assert claimed(cost.forward) == tallied(getattr(c.Complex(1, 2), operator[function]), second)[1]
+        assert tally_of(cost.forward) == tallied(getattr(c.Complex(1, 2), operator[function]), second)[1]
 
     def test_the_gradient_of_a_real_factor_is_a_complex_product(self) -> None:
         z = torch.empty(5, dtype=torch.complex64, requires_grad=True)
@@ -328,7 +328,7 @@ class TestComplex:
 
 class TestIntegers:
     @pytest.mark.parametrize(
-        ("function", "each"),
+        ("function", "operations"),
         [
             (torch.add, 1), (torch.mul, 1), (torch.eq, 1), (torch.lt, 1), (torch.bitwise_and, 1), (torch.maximum, 1),
             (torch.floor_divide, 2), (torch.remainder, 4),
@@ -337,9 +337,9 @@ class TestIntegers:
             (lambda a, b: torch.div(a, b, rounding_mode="floor"), 2),
         ],
     )  # fmt: skip
-    def test_are_integer_work(self, function: Any, each: int) -> None:
+    def test_are_integer_work(self, function: Any, operations: int) -> None:
         a = torch.empty(5, dtype=torch.int64, device="meta")
-        assert cost_of(function, a, a).forward == Work(integer=each * 5)
+        assert cost_of(function, a, a).forward == Work(integer=operations * 5)
 
     @pytest.mark.parametrize("function", [torch.eq, torch.lt, torch.logical_and])
     def test_comparisons_of_floats_are_not(self, function: Any) -> None:

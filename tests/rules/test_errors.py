@@ -45,36 +45,36 @@ def branches_on_a_size(input, out) -> Cost:
     return Cost(Work(macs=1 if input.shape[0] > 1 else 2), {"*": Work()})
 
 
-def here(wrong: Rule) -> str:
+def at_rule(wrong: Rule) -> str:
     return rf"rules/test_errors\.py:{wrong.line}: rule {wrong.name}"
 
 
 class TestWhenItIsAsked:
-    OFFERED = {"input": spec(2, 3), "weight": spec(4, 3), "out": spec(2, 4)}  # noqa: RUF012
+    CALL_ARGUMENTS = {"input": spec(2, 3), "weight": spec(4, 3), "out": spec(2, 4)}  # noqa: RUF012
 
     def test_for_a_name_that_is_not_offered(self) -> None:
         sentence = " has argument 'wieght', which the call does not provide; available: input, out, weight"
-        with pytest.raises(RuleError, match=here(asks_too_much) + sentence):
-            asks_too_much.evaluate(self.OFFERED)
+        with pytest.raises(RuleError, match=at_rule(asks_too_much) + sentence):
+            asks_too_much.evaluate(self.CALL_ARGUMENTS)
 
     def test_and_raises(self) -> None:
-        with pytest.raises(RuleError, match=here(raises) + r" raised AttributeError: .*no_such_size") as refusal:
-            raises.evaluate(self.OFFERED)
+        with pytest.raises(RuleError, match=at_rule(raises) + r" raised AttributeError: .*no_such_size") as refusal:
+            raises.evaluate(self.CALL_ARGUMENTS)
         assert isinstance(refusal.value.__cause__, AttributeError)
 
     def test_and_does_not_answer_with_a_cost(self) -> None:
-        with pytest.raises(RuleError, match=here(returns_a_number) + " returned int; a rule returns a Cost"):
-            returns_a_number.evaluate(self.OFFERED)
+        with pytest.raises(RuleError, match=at_rule(returns_a_number) + " returned int; a rule returns a Cost"):
+            returns_a_number.evaluate(self.CALL_ARGUMENTS)
 
-    @pytest.mark.parametrize("wrong", [raises, returns_a_number, misspells], ids=lambda each: each.name)
+    @pytest.mark.parametrize("wrong", [raises, returns_a_number, misspells], ids=lambda case: case.name)
     def test_the_report_says_in_which_call(self, wrong: Rule) -> None:
         model = nn.Sequential(nn.ReLU(), nn.Linear(3, 4))
         with pytest.raises(
-            RuleError, match=here(wrong) + r"(.|\n)*while applying it to 1: .*Linear: .*float32\(2, 3\)"
+            RuleError, match=at_rule(wrong) + r"(.|\n)*while applying it to 1: .*Linear: .*float32\(2, 3\)"
         ):
             analyze(model, (torch.empty(2, 3, requires_grad=True),), rules=[wrong])
 
-    def test_a_gradient_of_what_is_no_input_is_named_beside_those_that_are(self) -> None:
+    def test_an_unknown_gradient_key_is_listed_with_the_known_ones(self) -> None:
         x = torch.empty(2, 3, requires_grad=True)
         with pytest.raises(RuleError, match=r"unknown gradient keys 'inptu', and none for input; inputs are bias"):
             analyze(nn.Linear(3, 4), (x,), rules=[misspells])
@@ -82,7 +82,7 @@ class TestWhenItIsAsked:
     def test_one_that_is_not_pure_is_named_with_the_call(self) -> None:
         with pytest.raises(
             RuleError,
-            match=here(branches_on_a_size) + r"(.|\n)*symbols for sizes(.|\n)*while applying it to the model itself",
+            match=at_rule(branches_on_a_size) + r"(.|\n)*symbols for sizes(.|\n)*while applying it to the model itself",
         ):
             analyze(nn.Linear(3, 4), (torch.empty(2, 3),), rules=[branches_on_a_size])
 
@@ -92,7 +92,7 @@ class TestWhenItIsAsked:
             return Cost(span=0.5)  # type: ignore[arg-type]
 
         with pytest.raises(RuleError, match=r"half returned 0\.5"):
-            half.evaluate(self.OFFERED)
+            half.evaluate(self.CALL_ARGUMENTS)
 
 
 class Gated(nn.Module):
@@ -117,7 +117,7 @@ class TestNamesThatAreNeverOffered:
     """Where it is known what a target offers, a wrong name is found before there is a call."""
 
     @pytest.mark.parametrize(
-        ("target", "asks", "offered"),
+        ("target", "asks", "available"),
         [
             (torch.ops.aten.mm, "slef", "mat2, out"),
             ("aten.mm.default", "input", "mat2, out, self"),
@@ -129,14 +129,14 @@ class TestNamesThatAreNeverOffered:
             (Square, "ctx", "x"),
             ("optimizer.adamw", "parameter", "param"),
         ],
-        ids=lambda each: getattr(each, "__name__", str(each)),  # and no address in memory
+        ids=lambda case: getattr(case, "__name__", str(case)),  # and no address in memory
     )
-    def test_are_refused(self, target, asks: str, offered: str) -> None:
+    def test_are_refused(self, target, asks: str, available: str) -> None:
         scope: dict[str, object] = {}
         exec(f"def wrong({asks}): ...", scope)
-        made = rule(target)(scope["wrong"])  # type: ignore[arg-type]
-        with pytest.raises(RuleLoadError, match=f"rule wrong has argument '{asks}', .*; available: .*{offered}"):
-            rulebook([made])
+        wrong_rule = rule(target)(scope["wrong"])  # type: ignore[arg-type]
+        with pytest.raises(RuleLoadError, match=f"rule wrong has argument '{asks}', .*; available: .*{available}"):
+            rulebook([wrong_rule])
 
     def test_a_default_does_not_hide_a_name_that_nothing_offers(self) -> None:
         @rule(torch.ops.aten.mm)
@@ -157,9 +157,9 @@ class TestNamesThatAreNeverOffered:
             (torch.ops.aten.add, "self, other, alpha"),
             ("a.module.that.is.not.Imported", "whatever"),
         ],
-        ids=lambda each: getattr(each, "__name__", str(each)),  # and no address in memory
+        ids=lambda case: getattr(case, "__name__", str(case)),  # and no address in memory
     )
-    def test_what_may_be_offered_is_not(self, target, names: str) -> None:
+    def test_optional_names_are_not_passed(self, target, names: str) -> None:
         scope: dict[str, object] = {}
         exec(f"def right({names}): ...", scope)
         rulebook([rule(target)(scope["right"])])  # type: ignore[arg-type]
@@ -174,8 +174,8 @@ class TestNamesThatAreNeverOffered:
             local(file)
 
     def test_no_shipped_rule_asks_so(self) -> None:
-        found = [wrong for _, each in shipped() if (wrong := check_signature(each))]
-        assert not [each for each in found if SINCE_2_9 or "aten._fused_rms_norm" not in each]  # renamed
+        problems = [wrong for _, rule in shipped() if (wrong := check_signature(rule))]
+        assert not [problem for problem in problems if SINCE_2_9 or "aten._fused_rms_norm" not in problem]  # renamed
 
 
 class Scaled(nn.Linear):
@@ -221,18 +221,18 @@ class TestFiles:
         return file
 
     @pytest.mark.parametrize(
-        ("text", "line", "what"),
+        ("text", "line", "reason"),
         [
             ("x = 1\ndef broken(:\n", 2, "SyntaxError: invalid syntax"),
             ("from nowhere_at_all import x\n", 1, "ModuleNotFoundError: No module named 'nowhere_at_all'"),
             (HEAD + "\n\nx = 1 / 0\n", 4, "ZeroDivisionError: division by zero"),
         ],
     )
-    def test_one_that_does_not_load_names_file_and_line(self, tmp_path: Path, text: str, line: int, what: str) -> None:
+    def test_a_load_error_names_file_and_line(self, tmp_path: Path, text: str, line: int, reason: str) -> None:
         file = self.write(tmp_path, text)
         with pytest.raises(RuleLoadError) as refusal:
             local(file)
-        assert str(refusal.value) == f"could not load the rule file {file}:{line}: {what}"
+        assert str(refusal.value) == f"could not load the rule file {file}:{line}: {reason}"
 
     def test_one_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(RuleLoadError, match=r"no such rule file: .*absent\.py"):
@@ -261,11 +261,11 @@ class TestFiles:
             tmp_path, HEAD + "import torch\n@rule(torch.ops.aten.relu)\ndef mine(self):\n    return Cost()\n"
         )
         book = rulebook([file])
-        found = book.find(torch.ops.aten.relu.default)
-        assert found is not None
-        assert found.name == "mine"
-        speakers = [(layer.origin, each) for layer, each in book.by_target()["aten.relu"]]
-        assert speakers == [(str(file), found), ("shipped", shipped().find(torch.ops.aten.relu.default))]
+        rule_found = book.find(torch.ops.aten.relu.default)
+        assert rule_found is not None
+        assert rule_found.name == "mine"
+        speakers = [(layer.origin, rule) for layer, rule in book.by_target()["aten.relu"]]
+        assert speakers == [(str(file), rule_found), ("shipped", shipped().find(torch.ops.aten.relu.default))]
 
 
 @pytest.mark.parametrize("file", sorted(RULES.glob("*.py")), ids=lambda file: file.name)
@@ -276,7 +276,7 @@ def test_no_shipped_file_gives_one_name_twice(file: Path) -> None:
         for name in (
             [node.name]
             if isinstance(node, ast.FunctionDef)
-            else [each.id for each in node.targets if isinstance(each, ast.Name)]
+            else [target.id for target in node.targets if isinstance(target, ast.Name)]
             if isinstance(node, ast.Assign)
             else []
         )

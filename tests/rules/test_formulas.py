@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import cost_of, costs_of, ints, reals
-from counting_numbers import Complex, Real, claimed, tallied
+from counting_numbers import Complex, Real, tallied, tally_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ def total(values: Any) -> Any:
 
 def plain(x: Row) -> list[float]:
     """Numbers that were kept from forward: using them is not counted, what is done with them is."""
-    return [float(each) for each in x]
+    return [float(number) for number in x]
 
 
 def mean_of(x: Row) -> float:
@@ -47,9 +47,9 @@ def mean_of(x: Row) -> float:
 
 
 def softmax(x: Row) -> Row:
-    e = [c.exp(each) for each in x]
+    e = [c.exp(number) for number in x]
     z = total(e)
-    return [each / z for each in e]
+    return [number / z for number in e]
 
 
 def softmax_backward(x: Row, y: Row, g: Row) -> Row:
@@ -58,8 +58,8 @@ def softmax_backward(x: Row, y: Row, g: Row) -> Row:
 
 
 def log_softmax(x: Row) -> Row:
-    z = c.log(total(c.exp(each) for each in x))
-    return [each - z for each in x]
+    z = c.log(total(c.exp(number) for number in x))
+    return [number - z for number in x]
 
 
 def log_softmax_backward(x: Row, y: Row, g: Row) -> Row:
@@ -71,59 +71,59 @@ EPS = 1e-6
 
 
 def rms_norm(x: Row) -> Row:
-    r = c.rsqrt(total(each * each for each in x) / N + EPS)
-    return [each * r for each in x]
+    r = c.rsqrt(total(number * number for number in x) / N + EPS)
+    return [number * r for number in x]
 
 
 def rms_norm_backward(x: Row, y: Row, g: Row) -> Row:
-    r = Real(1 / math.sqrt(math.fsum(each * each for each in plain(x)) / N + EPS))
+    r = Real(1 / math.sqrt(math.fsum(number * number for number in plain(x)) / N + EPS))
     m = total(gi * yi for gi, yi in zip(g, y, strict=True)) / N
     return [r * (gi - yi * m) for gi, yi in zip(g, y, strict=True)]
 
 
 def var(x: Row) -> Row:
     m = total(x) / N
-    differences = [each - m for each in x]
-    return [total(each * each for each in differences) / (N - 1)]
+    differences = [number - m for number in x]
+    return [total(difference * difference for difference in differences) / (N - 1)]
 
 
 def var_backward(x: Row, y: Row, g: Row) -> Row:
     m = Real(mean_of(x))
-    return [g[0] * (2 / (N - 1) * (each - m)) for each in x]
+    return [g[0] * (2 / (N - 1) * (number - m)) for number in x]
 
 
 def norm_backward(x: Row, y: Row, g: Row) -> Row:
-    return [g[0] * each / y[0] for each in x]
+    return [g[0] * number / y[0] for number in x]
 
 
 def logsumexp_backward(x: Row, y: Row, g: Row) -> Row:
-    return [g[0] * c.exp(each - y[0]) for each in x]
+    return [g[0] * c.exp(number - y[0]) for number in x]
 
 
 def cumulated(x: Row) -> Row:
     sums, s = [], Real(0)
-    for each in x:
-        s = s + each
+    for number in x:
+        s = s + number
         sums.append(s)
     return sums
 
 
 def cumprod(x: Row) -> Row:
     products, p = [], Real(1)
-    for each in x:
-        p = p * each
+    for number in x:
+        p = p * number
         products.append(p)
     return products
 
 
 def cumprod_backward(x: Row, y: Row, g: Row) -> Row:
     sums = cumulated([gi * yi for gi, yi in zip(g, y, strict=True)][::-1])[::-1]
-    return [s / each for s, each in zip(sums, x, strict=True)]
+    return [s / number for s, number in zip(sums, x, strict=True)]
 
 
 def logcumsumexp_backward(x: Row, y: Row, g: Row) -> Row:
     sums = cumulated([gi * c.exp(-yi) for gi, yi in zip(g, y, strict=True)][::-1])[::-1]
-    return [c.exp(each) * s for s, each in zip(sums, x, strict=True)]
+    return [c.exp(number) * s for s, number in zip(sums, x, strict=True)]
 
 
 def product(x: Row) -> Row:
@@ -139,32 +139,32 @@ LOOPS: dict[str, tuple[Any, Callable[[Row], Row], Callable[[Row, Row, Row], Row]
     "variance": (partial(torch.var, dim=-1), var, var_backward),
     "standard deviation": (
         partial(torch.std, dim=-1),
-        lambda x: [c.sqrt(each) for each in var(x)],
+        lambda x: [c.sqrt(number) for number in var(x)],
         lambda x, y, g: var_backward(x, y, [g[0] / (2 * y[0])]),
     ),
     "norm": (
         partial(torch.linalg.vector_norm, dim=-1),
-        lambda x: [c.sqrt(total(each * each for each in x))],
+        lambda x: [c.sqrt(total(number * number for number in x))],
         norm_backward,
     ),
     "norm of order 1": (
         partial(torch.linalg.vector_norm, ord=1, dim=-1),
-        lambda x: [total(abs(each) for each in x)],
-        lambda x, y, g: [g[0] * (1 if each > 0 else -1) for each in x],
+        lambda x: [total(abs(number) for number in x)],
+        lambda x, y, g: [g[0] * (1 if number > 0 else -1) for number in x],
     ),
     "log of summed exponentials": (
         partial(torch.logsumexp, dim=-1),
-        lambda x: [c.log(total(c.exp(each) for each in x))],
+        lambda x: [c.log(total(c.exp(number) for number in x))],
         logsumexp_backward,
     ),
     "cumulated sum": (partial(torch.cumsum, dim=-1), cumulated, lambda x, y, g: cumulated(g[::-1])[::-1]),
     "cumulated product": (partial(torch.cumprod, dim=-1), cumprod, cumprod_backward),
     "cumulated log sum": (
         partial(torch.logcumsumexp, dim=-1),
-        lambda x: [c.log(each) for each in cumulated([c.exp(each) for each in x])],
+        lambda x: [c.log(number) for number in cumulated([c.exp(number) for number in x])],
         logcumsumexp_backward,
     ),
-    "product": (partial(torch.prod, dim=-1), product, lambda x, y, g: [g[0] * y[0] / each for each in x]),
+    "product": (partial(torch.prod, dim=-1), product, lambda x, y, g: [g[0] * y[0] / number for number in x]),
 }
 
 
@@ -174,9 +174,9 @@ class TestRows:
 
     def test_forward(self, name: str) -> None:
         function, loop, _ = LOOPS[name]
-        y, tally = tallied(loop, [Real(each) for each in POINTS])
+        y, tally = tallied(loop, [Real(point) for point in POINTS])
         torch.testing.assert_close(torch.tensor(plain(y)), function(torch.tensor(POINTS)).reshape(-1))
-        assert claimed(cost_of(function, reals(3, N)).forward) == times(3, tally)
+        assert tally_of(cost_of(function, reals(3, N)).forward) == times(3, tally)
 
     def test_backward(self, name: str) -> None:
         function, _, loop = LOOPS[name]
@@ -184,10 +184,10 @@ class TestRows:
         y = function(x)
         g = torch.tensor(GRADIENT).reshape(-1)[: y.numel()].reshape(y.shape)
         (expected,) = torch.autograd.grad(y, x, g)
-        kept, gradient = ([Real(each) for each in some.detach().reshape(-1).tolist()] for some in (y, g))
-        found, tally = tallied(loop, [Real(each) for each in POINTS], kept, gradient)
-        torch.testing.assert_close(torch.tensor(plain(found)), expected)
-        assert claimed(cost_of(function, reals(3, N)).grads["self" if "rms" not in name else "input"]) == times(
+        kept, gradient = ([Real(number) for number in tensor.detach().reshape(-1).tolist()] for tensor in (y, g))
+        result, tally = tallied(loop, [Real(point) for point in POINTS], kept, gradient)
+        torch.testing.assert_close(torch.tensor(plain(result)), expected)
+        assert tally_of(cost_of(function, reals(3, N)).grads["self" if "rms" not in name else "input"]) == times(
             3, tally
         )
 
@@ -202,9 +202,9 @@ class TestLayerNorm:
     def textbook(self, x: Row, w: Row, b: Row) -> Row:
         d = len(x)
         m = total(x) / d
-        differences = [each - m for each in x]
-        r = c.rsqrt(total(each * each for each in differences) / d + EPS)
-        return [each * r * wi + bi for each, wi, bi in zip(differences, w, b, strict=True)]
+        differences = [number - m for number in x]
+        r = c.rsqrt(total(difference * difference for difference in differences) / d + EPS)
+        return [number * r * wi + bi for number, wi, bi in zip(differences, w, b, strict=True)]
 
     def textbook_backward(self, normal: Row, r: Real, w: Row, dy: Row) -> tuple[Row, Row]:
         d = len(dy)
@@ -224,7 +224,7 @@ class TestLayerNorm:
 
     @pytest.mark.parametrize("d", [2, 5, 9])
     def test_is_less_than_the_textbook_by_two_an_element_and_four_a_row(self, d: int) -> None:
-        x, w, b = ([Real(i * each + 0.3) for i in range(d)] for each in (0.7, -0.4, 0.2))
+        x, w, b = ([Real(i * number + 0.3) for i in range(d)] for number in (0.7, -0.4, 0.2))
         y, tally = tallied(self.textbook, x, w, b)
         module = nn.LayerNorm(d, eps=EPS)
         module.load_state_dict({"weight": torch.tensor(plain(w)), "bias": torch.tensor(plain(b))})
@@ -238,7 +238,7 @@ class TestLayerNorm:
         dx, dw = torch.autograd.grad(F.layer_norm(x, (d,), w, eps=EPS), (x, w), dy)
         r = (x.var(correction=0) + EPS).rsqrt()
         normal = ((x - x.mean()) * r).tolist()
-        rows = [[Real(each) for each in row] for row in (normal, w.tolist(), dy.tolist())]
+        rows = [[Real(number) for number in row] for row in (normal, w.tolist(), dy.tolist())]
         (found_x, found_w), tally = tallied(self.textbook_backward, rows[0], Real(r.item()), rows[1], rows[2])
         torch.testing.assert_close(torch.tensor(plain(found_x)).double(), dx, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(torch.tensor(plain(found_w)).double(), dw, rtol=1e-5, atol=1e-6)
@@ -301,13 +301,13 @@ class TestLosses:
         leaf = torch.tensor(x, requires_grad=True)
         value = function(leaf, torch.tensor(y))
         cost = cost_of(partial(function, reduction="none"), reals(1), reals(1))
-        found, tally = tallied(forward, Real(x), Real(y))
-        assert float(found) == pytest.approx(value.item())
-        assert claimed(cost.forward) == tally
+        result, tally = tallied(forward, Real(x), Real(y))
+        assert float(result) == pytest.approx(value.item())
+        assert tally_of(cost.forward) == tally
         if backward is not None:
-            found, tally = tallied(backward, Real(x), Real(y), Real(g))
-            assert float(found) == pytest.approx(torch.autograd.grad(value * g, leaf)[0].item())
-            assert claimed(cost.grads["self"]) == tally
+            result, tally = tallied(backward, Real(x), Real(y), Real(g))
+            assert float(result) == pytest.approx(torch.autograd.grad(value * g, leaf)[0].item())
+            assert tally_of(cost.grads["self"]) == tally
 
     @pytest.mark.parametrize("function", [F.mse_loss, F.huber_loss, F.binary_cross_entropy])
     def test_a_reduction_adds_each_and_a_mean_divides_once(self, function: Any) -> None:
@@ -321,7 +321,7 @@ class TestLosses:
         costs = costs_of(F.cross_entropy, reals(rows, classes), ints(rows))
         log_softmax_work = Work(elementwise=2 * n, transcendental=n + rows)
         pick = Work(elementwise=rows + rows, division=1)  # a sign and an addition each; the mean
-        assert sum((each.forward for each in costs), Work()) == log_softmax_work + pick
+        assert sum((cost.forward for cost in costs), Work()) == log_softmax_work + pick
         assert costs[-1].grads["self"] == Work(elementwise=rows, division=rows)
 
 
@@ -422,18 +422,18 @@ class TestOptimizers:
             kept = [float(state.get(key) or 0) for key in ("exp_avg", "exp_avg_sq")]
             kept[0] = float(state.get("momentum_buffer") or kept[0])
             optimizer.step()
-        found, tally = tallied(update, *map(Real, (before, 0.3, *kept)))
-        assert float(found) == pytest.approx(parameter.item(), rel=1e-5)
+        result, tally = tallied(update, *map(Real, (before, 0.3, *kept)))
+        assert float(result) == pytest.approx(parameter.item(), rel=1e-5)
         cost = shipped().rules[f"optimizer.{name}"].evaluate({"param": spec(4, 6)})
-        assert claimed(cost.forward) == times(4 * 6, tally)
+        assert tally_of(cost.forward) == times(4 * 6, tally)
         assert STANDARD.flops(cost.forward) == EXACT.flops(cost.forward) == published * 4 * 6
 
 
 def bk_recursion(a: Row, b: Row, z: complex) -> Row:
     """The textbook's unscaled minors and their quotients; a, b real, the bands below and above alike."""
     n = len(a)
-    products = [each * each for each in b]
-    shifted = [Complex(float(each) - z) for each in a]
+    products = [number * number for number in b]
+    shifted = [Complex(float(number) - z) for number in a]
     c.TALLY["elementwise"] += 2 * n  # a real less a complex number, as any complex addition
     theta, phi = [Complex(1), shifted[0]], [Complex(1), shifted[-1]]
     for i in range(1, n):
@@ -465,9 +465,9 @@ class TestBKCore:
         a, b, z = [0.1 * i - 1 for i in range(n)], [0.5 + 0.1 * i for i in range(n - 1)], 0.3 + 1j
         dense = torch.diag(torch.tensor(a)) + torch.diag(torch.tensor(b), 1) + torch.diag(torch.tensor(b), -1)
         expected = torch.linalg.inv(dense.to(torch.complex128) - z * torch.eye(n)).diagonal()
-        found, tally = tallied(bk_recursion, list(map(Real, a)), list(map(Real, b)), z)
+        result, tally = tallied(bk_recursion, list(map(Real, a)), list(map(Real, b)), z)
         torch.testing.assert_close(
-            torch.tensor([complex(each) for each in found], dtype=torch.complex128), expected, rtol=1e-5, atol=1e-6
+            torch.tensor([complex(number) for number in result], dtype=torch.complex128), expected, rtol=1e-5, atol=1e-6
         )
         assert sum(tally.values()) == 40 * n - 31
         assert sum(tally.values()) - 34 * n == 6 * n - 31

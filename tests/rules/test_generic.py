@@ -18,13 +18,13 @@ aten = torch.ops.aten
 
 
 def generic(op: Any) -> Rule:
-    found = generic_rule(op)
-    assert found is not None
-    return found
+    rule = generic_rule(op)
+    assert rule is not None
+    return rule
 
 
-def price(op: Any, **offered: Any) -> Cost:
-    return generic(op).evaluate(offered)
+def price(op: Any, **arguments: Any) -> Cost:
+    return generic(op).evaluate(arguments)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_the_long_tail_of_functions_is_one_operation_an_element(run: Callable[..
     report = analyze(run, (torch.empty(4, 6),))
     assert report.coverage.unknown == 0
     assert report.forward == 4 * 6
-    (entry,) = (each for each in report.entries if each.kind == "call")
+    (entry,) = (entry for entry in report.entries if entry.kind == "call")
     assert "generic" in str(entry.rule)
 
 
@@ -67,21 +67,21 @@ def test_a_reduction_is_one_operation_an_element_of_the_input() -> None:
         (aten._linalg_check_errors.default, "check"),
     ],
 )
-def test_what_the_schema_says_is_free(op: Any, kind: str) -> None:
-    found = generic(op)
-    assert found.name == f"generic {kind}"
-    assert found.about.startswith("generic")
-    cost = found.evaluate({"out": spec(2)})
+def test_views_by_the_schema_are_free(op: Any, kind: str) -> None:
+    rule = generic(op)
+    assert rule.name == f"generic {kind}"
+    assert rule.about.startswith("generic")
+    cost = rule.evaluate({"out": spec(2)})
     assert not cost.forward
     assert not any(cost.grads.values())
 
 
 def test_a_rule_that_names_the_operator_speaks_over_the_generic_one() -> None:
     @rule(aten.special_bessel_j0)
-    def mine(self: Spec) -> Any:
+    def own_rule(self: Spec) -> Any:
         """Mine."""
 
-    assert RuleBook.of([mine]).find(aten.special_bessel_j0.default) is mine
+    assert RuleBook.of([own_rule]).find(aten.special_bessel_j0.default) is own_rule
 
 
 @pytest.mark.parametrize(("variant", "base"), [("view_copy", "view"), ("expand_copy", "expand"), ("relu_", "relu")])
@@ -99,7 +99,7 @@ def test_a_variant_has_the_rule_of_its_base(variant: str, base: str) -> None:
         aten.renorm.default,
     ],
 )
-def test_what_pytorch_says_too_little_of_stays_unknown(op: Any) -> None:
+def test_operators_without_tags_stay_unknown(op: Any) -> None:
     assert generic_rule(op) is None
 
 
@@ -119,9 +119,9 @@ def test_an_operation_on_complex_numbers_is_six_real_ones_and_an_addition_two() 
 def test_operators_that_have_only_named_overloads_are_of_the_long_tail_too(op: Any) -> None:
     if torch.Tag.pointwise not in op.tags:
         pytest.skip("this PyTorch does not say that it works element by element")
-    found = generic_rule(op)
-    assert found is not None
-    assert found.name == "generic pointwise"
+    rule = generic_rule(op)
+    assert rule is not None
+    assert rule.name == "generic pointwise"
 
 
 def test_integers_stay_integers_and_have_no_gradient() -> None:
@@ -139,9 +139,9 @@ def test_generic_rules_are_pure_in_their_sizes() -> None:
 
 def test_what_is_traced_finds_them() -> None:
     (op,) = ops_of(Case("", lambda x: torch.gcd(x, x), (ints(4),)))
-    found = shipped().find(op.call)
-    assert found is not None
-    assert found.name == "generic pointwise"
+    rule = shipped().find(op.call)
+    assert rule is not None
+    assert rule.name == "generic pointwise"
     (op,) = ops_of(Case("", torch.special.i1e, (reals(4),)))
     assert op.needs_grad == {"self"}
     assert analyze(torch.special.i1e, (reals(4),)).coverage.unknown == 0

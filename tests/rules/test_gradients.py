@@ -107,32 +107,32 @@ class Penalized(nn.Module):
 class Trained(nn.Module):
     """A layer after one step of its own on its squares: second-order meta-learning."""
 
-    def __init__(self, layer: nn.Module, *, again: bool) -> None:
+    def __init__(self, layer: nn.Module, *, twice: bool) -> None:
         super().__init__()
         self.layer = layer
-        self.again = again
+        self.twice = twice
 
     def forward(self, x: Tensor) -> Any:
         weights = dict(self.layer.named_parameters())
         loss = self.layer(x).square().sum()
-        slopes = torch.autograd.grad(loss, list(weights.values()), create_graph=self.again)
-        moved = {name: each - 0.1 * g for (name, each), g in zip(weights.items(), slopes, strict=True)}
+        slopes = torch.autograd.grad(loss, list(weights.values()), create_graph=self.twice)
+        moved = {name: value - 0.1 * g for (name, value), g in zip(weights.items(), slopes, strict=True)}
         return torch.func.functional_call(self.layer, moved, (x,))
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_penalty_on_the_gradient_is_what_autograd_runs(name: str) -> None:
     make, shape = LAYERS[name]
-    seen = count_macs(Penalized(make()), (reals(*shape),))
-    assert macs_of(Penalized(make()), reals(*shape)) == (seen.forward, seen.backward)
+    dispatched = count_macs(Penalized(make()), (reals(*shape),))
+    assert macs_of(Penalized(make()), reals(*shape)) == (dispatched.forward, dispatched.backward)
 
 
-@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("twice", [False, True])
 @pytest.mark.parametrize("name", [name for name, (make, _) in LAYERS.items() if list(make().parameters())])
-def test_a_step_on_the_weights_is_what_autograd_runs(name: str, again: bool) -> None:
+def test_a_step_on_the_weights_is_what_autograd_runs(name: str, twice: bool) -> None:
     make, shape = LAYERS[name]
-    seen = count_macs(Trained(make(), again=again), (reals(*shape),))
-    assert macs_of(Trained(make(), again=again), reals(*shape)) == (seen.forward, seen.backward)
+    dispatched = count_macs(Trained(make(), twice=twice), (reals(*shape),))
+    assert macs_of(Trained(make(), twice=twice), reals(*shape)) == (dispatched.forward, dispatched.backward)
 
 
 @pytest.mark.parametrize("case", GRADIENTS, ids=repr)
@@ -155,15 +155,15 @@ def test_a_gradient_run_by_itself_costs_what_the_rule_of_its_function_says(name:
     rule = shipped().find(op.call)
     assert rule is not None
     claimed = gradient(rule.evaluate(call_arguments(op, {"attention": "flash"})), "self", "input")
-    taken = ops_of(Case("", gradient_of(ONCE[name], again=False), (reals(4, 6),)))
-    (itself,) = (each for each in taken if "backward" in each.target)
-    priced = shipped().find(itself.call)
-    assert priced is not None
-    assert priced.evaluate(call_arguments(itself, {"attention": "flash"})).forward == claimed != Work()
+    ops = ops_of(Case("", gradient_of(ONCE[name], create_graph=False), (reals(4, 6),)))
+    (itself,) = (op for op in ops if "backward" in op.target)
+    op_rule = shipped().find(itself.call)
+    assert op_rule is not None
+    assert op_rule.evaluate(call_arguments(itself, {"attention": "flash"})).forward == claimed != Work()
 
 
 def test_attention_has_its_gradients_the_way_that_is_said() -> None:
-    attend = gradient_of(F.scaled_dot_product_attention, again=False)
+    attend = gradient_of(F.scaled_dot_product_attention, create_graph=False)
     products = {
         way: sum(cost.forward.macs for cost in costs_of(attend, *[reals(2, 4, 5, 8)] * 3, attention=way))
         for way in ("flash", "math")
@@ -176,13 +176,13 @@ def test_samples_have_their_gradients_by_a_transformation() -> None:
     layer = nn.Conv2d(2, 3, 3, device="meta")
 
     def per_sample(x: Tensor) -> Any:
-        def loss(weights: Any, one: Tensor) -> Tensor:
-            return torch.func.functional_call(layer, weights, (one[None],)).square().sum()
+        def loss(weights: Any, sample: Tensor) -> Tensor:
+            return torch.func.functional_call(layer, weights, (sample[None],)).square().sum()
 
-        weights = {name: each.detach() for name, each in layer.named_parameters()}
+        weights = {name: parameter.detach() for name, parameter in layer.named_parameters()}
         return torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, x)
 
     x = meta(5, 2, 6, 6)
-    seen = count_macs(per_sample, (x,))
-    assert macs_of(per_sample, x) == (seen.forward, seen.backward)
-    assert seen.forward == 2 * 5 * 3 * 16 * 18
+    dispatched = count_macs(per_sample, (x,))
+    assert macs_of(per_sample, x) == (dispatched.forward, dispatched.backward)
+    assert dispatched.forward == 2 * 5 * 3 * 16 * 18

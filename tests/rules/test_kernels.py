@@ -47,7 +47,7 @@ def broadcasting_shapes() -> st.SearchStrategy[list[tuple[int, ...]]]:
 
 def described(result: Any) -> list[tuple[Any, ...]]:
     results = result if isinstance(result, (tuple, list)) else [result]
-    return [(type(each), each.shape, each.stride(), each.dtype, each.device) for each in results]
+    return [(type(result), result.shape, result.stride(), result.dtype, result.device) for result in results]
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -61,8 +61,8 @@ def test_what_a_mode_gives(call: str, dtype: torch.dtype, columns_first: bool) -
     kernels = Kernels(mode)
 
     def tensors() -> list[Tensor]:
-        made = [torch.empty(shape, dtype=dtype) for shape in shapes]
-        return [each.mT.contiguous().mT if columns_first and each.dim() > 1 else each for each in made]
+        tensors = [torch.empty(shape, dtype=dtype) for shape in shapes]
+        return [tensor.mT.contiguous().mT if columns_first and tensor.dim() > 1 else tensor for tensor in tensors]
 
     with mode:
         expected = described(op(*tensors(), *rest))
@@ -77,15 +77,17 @@ def test_elements_of_tensors_that_broadcast(shapes: list[tuple[int, ...]], op: A
     mask, *tensors = [torch.empty(shape, device="meta") for shape in shapes]
     tensors = [mask > 0, *tensors] if op is aten.where.self else tensors
     with mode:
-        kernels.run(op, tuple(torch.empty(7, dtype=each.dtype) for each in tensors), {})
-    fakes = [mode.from_tensor(each) for each in tensors]
+        kernels.run(op, tuple(torch.empty(7, dtype=tensor.dtype) for tensor in tensors), {})
+    fakes = [mode.from_tensor(tensor) for tensor in tensors]
     try:
         expected = described(op(*tensors))
     except RuntimeError:
         with pytest.raises(RuntimeError):
             kernels.run(op, tuple(fakes), {})
         return
-    assert [each[1:4] for each in described(kernels.run(op, tuple(fakes), {}))] == [each[1:4] for each in expected]
+    assert [tensor[1:4] for tensor in described(kernels.run(op, tuple(fakes), {}))] == [
+        tensor[1:4] for tensor in expected
+    ]
 
 
 def test_a_copy_in_another_layout_is_laid_out_at_each_shape() -> None:
@@ -97,7 +99,7 @@ def test_a_copy_in_another_layout_is_laid_out_at_each_shape() -> None:
             assert copy.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_what_is_written_in_place_is_returned_itself() -> None:
+def test_tensors_written_in_place_are_returned_themselves() -> None:
     mode = FakeTensorMode()
     kernels = Kernels(mode)
     with mode:
@@ -123,11 +125,11 @@ def test_constants_keep_the_values_that_a_mode_knows() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=repr)
 def test_in_a_trace_all_tensors_are_what_a_mode_makes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    def made() -> list[Any]:
+    def make() -> list[Any]:
         nodes = trace(case.run, case.inputs, {}, shipped()).graph.nodes
         values = (record_of(node).value for node in nodes)
         return [described(value) for value in values if torch.is_tensor(value)]
 
-    by_kernels = made()
+    by_kernels = make()
     monkeypatch.setattr(Kernels, "run", lambda self, op, args, kwargs: op(*args, **kwargs))
-    assert by_kernels == made()
+    assert by_kernels == make()

@@ -38,7 +38,7 @@ def announce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
         monkeypatch.delitem(sys.modules, f"{name}_rules", raising=False)
 
     yield install
-    for name in [each for each in sys.modules if each.endswith("_rules") and each.startswith("layers_")]:
+    for name in [module for module in sys.modules if module.endswith("_rules") and module.startswith("layers_")]:
         del sys.modules[name]
 
 
@@ -83,11 +83,11 @@ class TestTheLaterSpeaks:
             return Cost()
 
         @rule(target)
-        def whole(out: Spec) -> Cost:
+        def packet_rule(out: Spec) -> Cost:
             return Cost()
 
-        book = RuleBook.of([overload]) | RuleBook.of([whole])
-        assert book.find(torch.ops.aten.add.Tensor) is whole
+        book = RuleBook.of([overload]) | RuleBook.of([packet_rule])
+        assert book.find(torch.ops.aten.add.Tensor) is packet_rule
 
 
 class Twice(torch.autograd.Function):
@@ -141,14 +141,14 @@ class TestWhatARuleMayName:
             (torch.nn.functional.gelu, nn.GELU()),
             ("F.gelu", nn.GELU()),
         ],
-        ids=lambda each: getattr(each, "__name__", str(each)),  # and no address in memory
+        ids=lambda case: getattr(case, "__name__", str(case)),  # and no address in memory
     )
     def test_one_call_costs_what_its_rule_says(self, target, call) -> None:
         @rule(target)
-        def mine(out: Spec) -> Cost:
+        def own_rule(out: Spec) -> Cost:
             return Cost(Work(elementwise=7 * out.numel), {"*": Work(elementwise=5 * out.numel)})
 
-        report = analyze(call, (torch.zeros(2, 3, requires_grad=True),), rules=[mine])
+        report = analyze(call, (torch.zeros(2, 3, requires_grad=True),), rules=[own_rule])
         assert (report.forward, report.backward) == (7 * 6, 5 * 6)
         assert not report.unknown
 
@@ -229,13 +229,13 @@ class TestABrokenFileOfSomebodyElse:
 @pytest.mark.parametrize("target", ["F.gelu", torch.nn.functional.gelu])
 def test_a_name_of_the_documentation_that_the_operator_does_not_have_is_told_the_other(target, tmp_path: Path) -> None:
     @rule(target)
-    def mine(input: Spec) -> Cost:
+    def own_rule(input: Spec) -> Cost:
         return Cost()
 
     with pytest.raises(
         RuleLoadError, match=r"has argument 'input', .*; the operator's schema has self instead of input"
     ):
-        rulebook([mine])
+        rulebook([own_rule])
 
 
 class TestList:
@@ -271,7 +271,7 @@ class TestList:
     def test_says_so_if_there_is_none(self, listed) -> None:
         assert "no target" in listed("no_such_thing")
 
-    def test_what_was_left_out_is_on_the_error_stream(self, announce, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_omissions_are_on_the_error_stream(self, announce, capsys: pytest.CaptureFixture[str]) -> None:
         announce("layers_bad", "raise RuntimeError('not today')")
         assert main(["rules", "list", "relu"]) == 0
         assert "not today" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import sympy
 import torch
 import torch.nn.functional as F
 from cases import complexes, cost_of, ints, meta, reals
-from counting_numbers import Real, claimed, tallied
+from counting_numbers import Real, tallied, tally_of
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -52,7 +52,7 @@ MAC_FORMULAS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] 
 @pytest.mark.parametrize("frozen", [None, 0, 1, 2])
 def test_really_dispatched(name: str, frozen: int | None) -> None:
     run, shapes = MAC_FORMULAS[name]
-    agree(run, *(meta(*each, requires_grad=i != frozen) for i, each in enumerate(shapes)))
+    agree(run, *(meta(*shape, requires_grad=i != frozen) for i, shape in enumerate(shapes)))
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
@@ -76,10 +76,8 @@ def test_an_lstm_is_four_gates_a_step() -> None:
 @pytest.mark.parametrize(
     ("left", "right", "ends"), [((8, 8), (3, 8, 16), 3), ((8, 8), (8, 16), 3), ((3, 8, 8), (8, 16), 3)]
 )
-def test_what_is_split_among_groups_is_one_product_in_all(
-    left: tuple[int, ...], right: tuple[int, ...], ends: int
-) -> None:
-    factors = (meta(*each, dtype=torch.bfloat16, requires_grad=True) for each in (left, right))
+def test_a_product_in_groups_is_one_product_in_total(left: tuple[int, ...], right: tuple[int, ...], ends: int) -> None:
+    factors = (meta(*operand, dtype=torch.bfloat16, requires_grad=True) for operand in (left, right))
     cost = cost_of(lambda a, b, at: grouped_mm(a, b, offs=at), *factors, meta(ends, dtype=torch.int32))
     assert cost.forward == cost.grads["self"] == cost.grads["mat2"] == Work(macs=8 * 8 * 16)
 
@@ -121,9 +119,9 @@ def test_a_distance(p: float) -> None:
             total = total + (d * d if p == 2 else abs(d))
         return total
 
-    _, tally = tallied(distance, [Real(each) for each in x], [Real(each) for each in y])
+    _, tally = tallied(distance, [Real(number) for number in x], [Real(number) for number in y])
     tally["division"] += p == 2  # the root
-    assert claimed(cost_of(partial(torch.cdist, p=p), reals(1, 3), reals(1, 3)).forward) == tally
+    assert tally_of(cost_of(partial(torch.cdist, p=p), reals(1, 3), reals(1, 3)).forward) == tally
 
 
 class TestFourier:
@@ -182,9 +180,9 @@ class TestDecompositions:
 
 def margins(x: list[Any], labels: list[int]) -> Any:
     """The loss of one row in which every margin counts."""
-    total, others = 0.0, [i for i in range(len(x)) if i not in labels]
+    total, unlabelled = 0.0, [i for i in range(len(x)) if i not in labels]
     for label in labels:
-        for other in others:
+        for other in unlabelled:
             margin = 1 - x[label] + x[other]
             if margin > 0:
                 total = total + margin
@@ -208,16 +206,16 @@ def test_multilabel_margins_are_those_between_half_of_the_classes_and_the_rest(c
     target = torch.tensor([*labels, *[-1] * (classes - len(labels))])
     loss = F.multilabel_margin_loss(row, target)
     (gradient,) = torch.autograd.grad(loss, row)
-    counting = [Real(each) for each in row.tolist()]
+    counting = [Real(number) for number in row.tolist()]
 
-    found, forward = tallied(margins, counting, labels)
+    result, forward = tallied(margins, counting, labels)
     back, backward = tallied(margins_back, counting, labels)
-    assert float(found) == pytest.approx(loss.item())
-    assert [float(each) for each in back] == pytest.approx(gradient.tolist())
+    assert float(result) == pytest.approx(loss.item())
+    assert [float(number) for number in back] == pytest.approx(gradient.tolist())
 
-    each = cost_of(partial(F.multilabel_margin_loss, reduction="none"), reals(1, classes), ints(1, classes))
-    assert claimed(each.forward) == forward
-    assert claimed(each.grads["self"]) == backward
+    unreduced = cost_of(partial(F.multilabel_margin_loss, reduction="none"), reals(1, classes), ints(1, classes))
+    assert tally_of(unreduced.forward) == forward
+    assert tally_of(unreduced.grads["self"]) == backward
 
 
 @pytest.mark.parametrize("cluster", [0, 1, 2])

@@ -40,10 +40,10 @@ def test_the_reference_count_is_arithmetic() -> None:
     assert count_macs(torch.mv, tensors("2x3 3")) == {"forward": n * k, "backward": n * k}
 
 
-def tensors(shapes: str, wanted: tuple[bool, ...] | None = None) -> tuple[Tensor, ...]:
+def tensors(shapes: str, needs_grad: tuple[bool, ...] | None = None) -> tuple[Tensor, ...]:
     """``"4x5 5"`` as tensors."""
     sizes = [[int(size) for size in shape.split("x")] for shape in shapes.split()]
-    return tuple(seeded(*each, requires_grad=wanted is None or wanted[i]) for i, each in enumerate(sizes))
+    return tuple(seeded(*size, requires_grad=needs_grad is None or needs_grad[i]) for i, size in enumerate(sizes))
 
 
 FUNCTIONS: list[tuple[Callable[..., Tensor], str]] = [
@@ -94,9 +94,9 @@ EINSUMS = [
 
 def all_patterns(cases: list[tuple[Any, str]]) -> list[Any]:
     return [
-        pytest.param(run, shapes, wanted, id=f"{name_of(run)} {shapes} {''.join('01'[each] for each in wanted)}")
+        pytest.param(run, shapes, needs_grad, id=f"{name_of(run)} {shapes} {''.join('01'[bit] for bit in needs_grad)}")
         for run, shapes in cases
-        for wanted in patterns(len(shapes.split()))
+        for needs_grad in patterns(len(shapes.split()))
     ]
 
 
@@ -107,20 +107,20 @@ def name_of(run: Any) -> str:
 class TestOneOperator:
     """A gradient for every subset of the operands, so that each is counted alone and with the others."""
 
-    @pytest.mark.parametrize(("run", "shapes", "wanted"), all_patterns(FUNCTIONS))
-    def test_functions(self, run: Callable[..., Tensor], shapes: str, wanted: tuple[bool, ...]) -> None:
-        agree((lambda *xs: run(list(xs))) if run is torch.linalg.multi_dot else run, tensors(shapes, wanted))
+    @pytest.mark.parametrize(("run", "shapes", "needs_grad"), all_patterns(FUNCTIONS))
+    def test_functions(self, run: Callable[..., Tensor], shapes: str, needs_grad: tuple[bool, ...]) -> None:
+        agree((lambda *xs: run(list(xs))) if run is torch.linalg.multi_dot else run, tensors(shapes, needs_grad))
 
     @pytest.mark.parametrize(
-        ("run", "shapes", "wanted"),
+        ("run", "shapes", "needs_grad"),
         all_patterns([(torch.matmul, shapes) for shapes in map(str.strip, MATMULS.split("|"))]),
     )
-    def test_matmul_broadcasts(self, run: Callable[..., Tensor], shapes: str, wanted: tuple[bool, ...]) -> None:
-        agree(run, tensors(shapes, wanted))
+    def test_matmul_broadcasts(self, run: Callable[..., Tensor], shapes: str, needs_grad: tuple[bool, ...]) -> None:
+        agree(run, tensors(shapes, needs_grad))
 
-    @pytest.mark.parametrize(("equation", "shapes", "wanted"), all_patterns(EINSUMS))
-    def test_einsum(self, equation: str, shapes: str, wanted: tuple[bool, ...]) -> None:
-        agree(partial(torch.einsum, equation), tensors(shapes, wanted))
+    @pytest.mark.parametrize(("equation", "shapes", "needs_grad"), all_patterns(EINSUMS))
+    def test_einsum(self, equation: str, shapes: str, needs_grad: tuple[bool, ...]) -> None:
+        agree(partial(torch.einsum, equation), tensors(shapes, needs_grad))
 
     def test_the_gradient_of_a_vector_product_has_no_sums(self) -> None:
         matrix, vector = tensors("2x3 3", (True, False))
@@ -181,9 +181,9 @@ def test_dgrad_is_what_a_frozen_model_does_for_its_input(make: Callable[[], nn.M
 
 
 class TestAttention:
-    @pytest.mark.parametrize(("run", "shapes", "wanted"), all_patterns(ATTENTION))
-    def test_every_operand(self, run: Callable[..., Tensor], shapes: str, wanted: tuple[bool, ...]) -> None:
-        agree(run, tensors(shapes, wanted))
+    @pytest.mark.parametrize(("run", "shapes", "needs_grad"), all_patterns(ATTENTION))
+    def test_every_operand(self, run: Callable[..., Tensor], shapes: str, needs_grad: tuple[bool, ...]) -> None:
+        agree(run, tensors(shapes, needs_grad))
 
     @pytest.mark.parametrize("need_weights", [True, False])
     @pytest.mark.parametrize("of_input", [True, False])
@@ -235,8 +235,8 @@ class Call(nn.Module):
 
 def freeze(model: nn.Module, frozen: str) -> None:
     """Freeze the parameters whose names contain one of the parts, as in ``"experts|gate"``; "" freezes none."""
-    for name, each in model.named_parameters():
-        each.requires_grad_(not any(part in name for part in filter(None, frozen.split("|"))))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not any(part in name for part in filter(None, frozen.split("|"))))
 
 
 class TestMixtureOfExperts:

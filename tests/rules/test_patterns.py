@@ -64,7 +64,7 @@ def test_one_that_matches_no_call_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "said"),
+    ("pattern", "message"),
     [
         ("*", "matches every class"),
         ("*.*", "matches every class"),
@@ -76,8 +76,8 @@ def test_one_that_matches_no_call_is_named() -> None:
         (".*", "not a pattern"),
     ],
 )
-def test_one_of_nothing_is_refused(pattern: str, said: str) -> None:
-    with pytest.raises(RuleLoadError, match=said):
+def test_one_of_nothing_is_refused(pattern: str, message: str) -> None:
+    with pytest.raises(RuleLoadError, match=message):
         rule(pattern)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from cases import cost_of, ints, meta, reals
-from counting_numbers import Real, claimed, sqrt, tallied
+from counting_numbers import Real, sqrt, tallied, tally_of
 
 from graphflops import Cost, Work, analyze, spec
 from graphflops.rules.loading import shipped
@@ -35,11 +35,11 @@ by_mode = pytest.mark.parametrize("mode", JOIN)
 
 
 def joined(mode: str) -> list[Any]:
-    together = [Real(each) for each in THERE]
-    for i, each in zip(INDEX, SOURCE, strict=True):
-        together[i] = JOIN[mode](together[i], Real(each))
+    together = [Real(number) for number in THERE]
+    for i, number in zip(INDEX, SOURCE, strict=True):
+        together[i] = JOIN[mode](together[i], Real(number))
     if mode == "mean":
-        together = [each / (1 + INDEX.count(i)) for i, each in enumerate(together)]
+        together = [number / (1 + INDEX.count(i)) for i, number in enumerate(together)]
     return together
 
 
@@ -53,31 +53,31 @@ def scattered(mode: str, indices: int = 5) -> Cost:
 
 @by_mode
 def test_each_number_of_the_source_is_put_together_with_what_is_there(mode: str) -> None:
-    found, tally = tallied(joined, mode)
-    torch.testing.assert_close(torch.tensor([float(each) for each in found]), expected(mode))
+    result, tally = tallied(joined, mode)
+    torch.testing.assert_close(torch.tensor([float(number) for number in result]), expected(mode))
     forward = scattered(mode).forward
-    assert claimed(Work(forward.macs, forward.elementwise, forward.division)) == tally
+    assert tally_of(Work(forward.macs, forward.elementwise, forward.division)) == tally
     assert forward.integer == (len(INDEX) if mode == "mean" else 0)
 
 
 def gradients(mode: str, result: list[float]) -> tuple[list[Any], list[Any]]:
     """Of what was there, and of the source; the gradient of the result is 1, a counting number."""
-    there, source = [Real(each) for each in THERE], [Real(each) for each in SOURCE]
-    g = [Real(1.0) for _ in there]
+    target, source = [Real(number) for number in THERE], [Real(number) for number in SOURCE]
+    g = [Real(1.0) for _ in target]
     if mode == "sum":
         return g, [g[i] for i in INDEX]
     if mode == "mean":
-        many = [1 + INDEX.count(i) for i in range(len(there))]
-        return [g[i] / many[i] for i in range(len(there))], [g[i] / many[i] for i in INDEX]
+        many = [1 + INDEX.count(i) for i in range(len(target))]
+        return [g[i] / many[i] for i in range(len(target))], [g[i] / many[i] for i in INDEX]
     if mode == "prod":
         of_source = [g[i] * result[i] / y for i, y in zip(INDEX, source, strict=True)]
-        return [a * y / x for a, y, x in zip(g, result, there, strict=True)], of_source
-    is_it = [larger_or_equal(x, y) for x, y in zip(there, result, strict=True)]
+        return [a * y / x for a, y, x in zip(g, result, target, strict=True)], of_source
+    is_it = [larger_or_equal(x, y) for x, y in zip(target, result, strict=True)]
     source_is_it = [larger_or_equal(x, result[i]) for i, x in zip(INDEX, source, strict=True)]
-    many = [is_it[i] + sum(s for j, s in zip(INDEX, source_is_it, strict=True) if i == j) for i in range(len(there))]
-    shared = [each / count for each, count in zip(g, many, strict=True)]
-    of_source = [shared[i] * each for i, each in zip(INDEX, source_is_it, strict=True)]
-    return [a * each for a, each in zip(shared, is_it, strict=True)], of_source
+    many = [is_it[i] + sum(s for j, s in zip(INDEX, source_is_it, strict=True) if i == j) for i in range(len(target))]
+    shared = [number / count for number, count in zip(g, many, strict=True)]
+    of_source = [shared[i] * number for i, number in zip(INDEX, source_is_it, strict=True)]
+    return [a * number for a, number in zip(shared, is_it, strict=True)], of_source
 
 
 def larger_or_equal(x: Any, y: float) -> int:
@@ -87,14 +87,14 @@ def larger_or_equal(x: Any, y: float) -> int:
 
 @by_mode
 def test_its_gradients(mode: str) -> None:
-    there, source = (torch.tensor(each, requires_grad=True) for each in (THERE, SOURCE))
-    y = there.scatter_reduce(0, torch.tensor(INDEX), source, mode)
-    wanted = torch.autograd.grad(y.sum(), (there, source))
-    found, tally = tallied(gradients, mode, y.tolist())
-    for mine, torchs in zip(found, wanted, strict=True):
-        torch.testing.assert_close(torch.tensor([float(each) for each in mine]), torchs)
-    both = sum(scattered(mode).grads.values(), Work())
-    assert claimed(Work(elementwise=both.elementwise, division=both.division)) == tally
+    target, source = (torch.tensor(numbers, requires_grad=True) for numbers in (THERE, SOURCE))
+    y = target.scatter_reduce(0, torch.tensor(INDEX), source, mode)
+    expected_grads = torch.autograd.grad(y.sum(), (target, source))
+    grads, tally = tallied(gradients, mode, y.tolist())
+    for grad, expected_grad in zip(grads, expected_grads, strict=True):
+        torch.testing.assert_close(torch.tensor([float(number) for number in grad]), expected_grad)
+    work = sum(scattered(mode).grads.values(), Work())
+    assert tally_of(Work(elementwise=work.elementwise, division=work.division)) == tally
 
 
 @pytest.mark.parametrize("mode", ["mean", "prod", "amax", "amin"])
@@ -114,24 +114,24 @@ def test_no_more_of_the_source_is_read_than_there_are_indices() -> None:
 def test_segments_are_put_together_element_by_element(mode: str, as_: str) -> None:
     def segments() -> list[Any]:
         totals = [Real(0.0), Real(0.0)]
-        for i, each in enumerate(SOURCE[:4]):
-            totals[i // 2] = JOIN[as_](totals[i // 2], Real(each))
-        return [each / 2 for each in totals] if mode == "mean" else totals
+        for i, number in enumerate(SOURCE[:4]):
+            totals[i // 2] = JOIN[as_](totals[i // 2], Real(number))
+        return [total / 2 for total in totals] if mode == "mean" else totals
 
     _, tally = tallied(segments)
     lengths = torch.tensor([2, 2])
-    assert claimed(cost_of(partial(torch.segment_reduce, reduce=mode, lengths=lengths), reals(4)).forward) == tally
+    assert tally_of(cost_of(partial(torch.segment_reduce, reduce=mode, lengths=lengths), reals(4)).forward) == tally
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 100])
 def test_a_binary_search_halves_what_is_left(n: int) -> None:
     """The most comparisons that any number needs."""
-    most = 0
-    for wanted in range(n + 1):
-        _, tally = tallied(bisect_left, [Real(each) for each in range(n)], Real(wanted - 0.5))
-        most = max(most, tally["elementwise"])
-    assert cost_of(torch.searchsorted, meta(n), meta(1)).forward == Work(elementwise=most)
-    assert cost_of(torch.bucketize, meta(5, 6), meta(n)).forward == Work(elementwise=30 * most)
+    comparisons = 0
+    for index in range(n + 1):
+        _, tally = tallied(bisect_left, [Real(i) for i in range(n)], Real(index - 0.5))
+        comparisons = max(comparisons, tally["elementwise"])
+    assert cost_of(torch.searchsorted, meta(n), meta(1)).forward == Work(elementwise=comparisons)
+    assert cost_of(torch.bucketize, meta(5, 6), meta(n)).forward == Work(elementwise=30 * comparisons)
 
 
 def test_what_is_there_so_far_is_compared_with_each() -> None:
@@ -158,21 +158,21 @@ def test_rows_are_scaled_to_a_norm() -> None:
     rows = [[3.0, 4.0, 1.0], [5.0, 1.0, 2.0]]
 
     def scaled() -> list[Any]:
-        found = []
-        for row in ([Real(each) for each in row] for row in rows):
+        numbers = []
+        for row in ([Real(number) for number in row] for row in rows):
             total = Real(0)
-            for each in row:
-                total = total + each * each
+            for number in row:
+                total = total + number * number
             norm = sqrt(total)
             longer = norm > 1.0
             factor = 1.0 / (norm + 1e-7)
-            found += [each * (factor if longer else 1.0) for each in row]
-        return found
+            numbers += [number * (factor if longer else 1.0) for number in row]
+        return numbers
 
-    found, tally = tallied(scaled)
+    result, tally = tallied(scaled)
     tally["elementwise"] += len(rows)  # a choice by the comparison
-    torch.testing.assert_close(torch.tensor([float(x) for x in found]), torch.tensor(rows).renorm(2, 0, 1.0).flatten())
-    assert claimed(cost_of(lambda x: x.renorm(2, 0, 1.0), reals(2, 3)).forward) == tally
+    torch.testing.assert_close(torch.tensor([float(x) for x in result]), torch.tensor(rows).renorm(2, 0, 1.0).flatten())
+    assert tally_of(cost_of(lambda x: x.renorm(2, 0, 1.0), reals(2, 3)).forward) == tally
 
 
 def test_renorm_of_another_order_is_unknown() -> None:
@@ -188,25 +188,25 @@ def test_a_distance_is_the_norm_of_a_difference() -> None:
         assert distance.grads["self|other"] == norm.grads["self"]
 
 
-def test_numbers_are_rounded_to_what_an_integer_holds() -> None:
+def test_numbers_are_rounded_to_the_integer_range() -> None:
     values, scale, zero, low, high = [0.33, -2.0, 9.0], 0.25, 3, 0, 15
 
     def quantized() -> list[Any]:
         return [
-            (smaller(larger(Real(round(Real(each) * (1 / scale))) + zero, Real(low)), Real(high)) - zero) * scale
-            for each in values
+            (smaller(larger(Real(round(Real(value) * (1 / scale))) + zero, Real(low)), Real(high)) - zero) * scale
+            for value in values
         ]
 
-    found, tally = tallied(quantized)
+    result, tally = tallied(quantized)
     tally["elementwise"] += len(values)  # the roundings
     run = partial(torch.fake_quantize_per_tensor_affine, scale=scale, zero_point=zero, quant_min=low, quant_max=high)
-    torch.testing.assert_close(torch.tensor([float(each) for each in found]), run(torch.tensor(values)))
+    torch.testing.assert_close(torch.tensor([float(number) for number in result]), run(torch.tensor(values)))
     cost = cost_of(run, reals(3))
-    assert claimed(cost.forward) == tally
+    assert tally_of(cost.forward) == tally
     assert cost.grads["self"] == Work(elementwise=3)
 
 
-def test_what_is_counted_is_integer_and_what_is_weighed_is_not() -> None:
+def test_counts_are_integers_and_weighted_sums_are_not() -> None:
     price = shipped().rules["aten::bincount"].evaluate
     numbers = spec(9, dtype="int64")
     assert price({"self": numbers}).forward == Work(integer=9)

@@ -65,8 +65,13 @@ def test_bounds_are_in_the_report_as_an_interval_and_full_beside_it() -> None:
 
 def test_costs_at_rates_add_up_and_scale_with_their_bounds() -> None:
     rated, always = Cost(Work(macs=100)).scaled_by((0.1, 0.5)), Cost(Work(macs=7))
-    both = 2 * (rated + always)
-    assert both.lower is not None
-    assert both.upper is not None
-    assert both.full is not None
-    assert [each.forward.macs for each in (both.lower, both, both.upper, both.full)] == [34, 114, 114, 214]
+    total = 2 * (rated + always)
+    assert total.lower is not None
+    assert total.upper is not None
+    assert total.full is not None
+    assert [cost.forward.macs for cost in (total.lower, total, total.upper, total.full)] == [
+        34,
+        114,
+        114,
+        214,
+    ]

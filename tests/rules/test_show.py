@@ -51,7 +51,7 @@ class TestShow:
             ("torch.nn.InstanceNorm2d", "aten.native_batch_norm", "batch_norm"),
         ],
     )
-    def test_what_is_composite_is_shown_by_the_operators_that_it_runs(self, target, operator, named) -> None:
+    def test_a_composite_is_shown_by_its_operators(self, target, operator, named) -> None:
         assert re.search(rf"^aten\..*{operator}: rule {named} ", describe_rule(shipped(), target), flags=re.MULTILINE)
 
     def test_the_formula_is_the_number_of_a_call(self) -> None:
@@ -75,12 +75,12 @@ class TestShow:
         ):
             assert part in text
 
-    def test_says_what_is_shadowed(self) -> None:
+    def test_lists_overridden_rules(self) -> None:
         @rule("aten.gelu")
-        def mine(self: Spec) -> Cost:
+        def own_rule(self: Spec) -> Cost:
             return Cost()
 
-        assert "overrides gelu (rules/activations.py:" in describe_rule(rulebook([mine]), "aten.gelu")
+        assert "overrides gelu (rules/activations.py:" in describe_rule(rulebook([own_rule]), "aten.gelu")
 
     def test_a_generic_rule_says_that_it_is(self) -> None:
         assert "generic pointwise" in describe_rule(shipped(), "aten.special_bessel_j0").splitlines()[0]
@@ -93,7 +93,7 @@ class TestShow:
             ("SparseMoe", "graphflops.models.moe.SparseMoE"),
         ],
     )
-    def test_an_unknown_target_is_told_near_ones(self, target: str, near: str) -> None:
+    def test_an_unknown_target_has_suggestions(self, target: str, near: str) -> None:
         with pytest.raises(UsageError, match=f"no rule names '{target}'; did you mean .*{near}"):
             describe_rule(shipped(), target)
 
@@ -104,13 +104,13 @@ class TestShow:
 
 
 class TestPages:
-    def test_they_are_what_the_command_writes(self) -> None:
+    def test_they_are_the_output_of_the_command(self) -> None:
         assert {file.name: file.read_text(encoding="utf-8") for file in PAGES.glob("*.md")} == pages(), "run make rules"
 
     def test_every_rule_and_target_is_in_them(self) -> None:
         text = "\n".join(pages().values())
-        for key, each in shipped():
-            assert f"## {each.name}\n" in text
+        for key, shipped_rule in shipped():
+            assert f"## {shipped_rule.name}\n" in text
             assert f"`{str(key).replace('::', '.')}`" in text
 
     def test_the_site_leads_to_each(self) -> None:
@@ -118,8 +118,8 @@ class TestPages:
         assert not [name for name in pages() if f"rules/{name}" not in navigation]
 
     def test_nearly_every_formula_is_written_out(self) -> None:
-        rules = {id(each): each for _, each in shipped()}.values()
-        assert {each.name for each in rules if symbolic_example(each) is None} <= {
+        rules = {id(rule): rule for _, rule in shipped()}.values()
+        assert {rule.name for rule in rules if symbolic_example(rule) is None} <= {
             "trilinear",
             "vector_norm",
             "adaptive_log_softmax_with_loss",

@@ -20,19 +20,19 @@ class Deep(float):
     depth = 0
 
     @classmethod
-    def made(cls, value: float, *of: float) -> Deep:
+    def computed(cls, value: float, *operands: float) -> Deep:
         new = cls(value)
-        new.depth = 1 + max(getattr(each, "depth", 0) for each in of)
+        new.depth = 1 + max(getattr(operand, "depth", 0) for operand in operands)
         return new
 
     def __add__(self, other: float) -> Deep:
-        return Deep.made(float(self) + float(other), self, other)
+        return Deep.computed(float(self) + float(other), self, other)
 
     def __sub__(self, other: float) -> Deep:
-        return Deep.made(float(self) - float(other), self, other)
+        return Deep.computed(float(self) - float(other), self, other)
 
     def __mul__(self, other: float) -> Deep:
-        return Deep.made(float(self) * float(other), self, other)
+        return Deep.computed(float(self) * float(other), self, other)
 
 
 Pair = tuple[Deep, Deep]
@@ -54,9 +54,9 @@ def leading_minors(n: int) -> list[Pair]:
 
 
 def bk_core_span(n: int) -> int:
-    found = shipped().rules["graphflops.bk_core"](spec(4, n)).span
-    assert isinstance(found, int)
-    return found
+    span = shipped().rules["graphflops.bk_core"](spec(4, n)).span
+    assert isinstance(span, int)
+    return span
 
 
 def test_bk_core_grows_with_n_as_the_textbook_recursion_does() -> None:
@@ -74,7 +74,7 @@ def test_bk_core_does_not_wait_for_other_sequences() -> None:
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9))
-def test_what_follows_adds_up_and_what_is_abreast_does_not(work: int, span: int, times: int) -> None:
+def test_spans_add_up_in_sequence_but_not_in_parallel(work: int, span: int, times: int) -> None:
     one = Cost(Work(elementwise=work), {"x": Work(elementwise=work)}, span=span, backward_span=2 * span)
     in_turn = times * one
     assert in_turn == sum([one] * times, Cost())
@@ -82,16 +82,16 @@ def test_what_follows_adds_up_and_what_is_abreast_does_not(work: int, span: int,
     abreast = one.parallel(times)
     assert (abreast.forward, abreast.grads) == (in_turn.forward, in_turn.grads)
     assert (abreast.span, abreast.backward_span) == (span, 2 * span)
-    both = one | in_turn
-    assert (both.forward, both.span) == ((times + 1) * one.forward, times * span)
+    parallel = one | in_turn
+    assert (parallel.forward, parallel.span) == ((times + 1) * one.forward, times * span)
 
 
 def test_a_span_that_a_part_does_not_say_is_not_said_of_the_whole() -> None:
-    said, silent, free = Cost(Work(elementwise=1), span=1), Cost(Work(macs=1)), Cost()
-    assert (said + silent).span is None
-    assert (said | silent).span is None
-    assert (said + free).span == (free | said).span == 1
-    assert Cost.of(a=said, b=3 * said).span == 4
+    message, silent, free = Cost(Work(elementwise=1), span=1), Cost(Work(macs=1)), Cost()
+    assert (message + silent).span is None
+    assert (message | silent).span is None
+    assert (message + free).span == (free | message).span == 1
+    assert Cost.of(a=message, b=3 * message).span == 4
 
 
 def test_a_span_may_be_a_formula() -> None:

@@ -88,7 +88,7 @@ def test_a_nested_tensor(layout: torch.layout) -> None:
 
 
 class Product(nn.Module):
-    """What the message says to do."""
+    """The advice of the message."""
 
     def forward(self, indices: Tensor, values: Tensor, dense: Tensor) -> Tensor:
         return torch.sparse_coo_tensor(indices, values, (4, 4)) @ dense

@@ -89,7 +89,7 @@ def test_operands_come_from_forward_and_parameters_from_the_module() -> None:
     assert '"decay": Work(),' in text
 
 
-def test_it_overwrites_nothing_unless_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_overwrites_nothing_by_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mine.py"
     file.write_text("precious")
     command = ["rules", "stub", f"{__name__}:Scan", "-o", str(file)]
@@ -98,7 +98,7 @@ def test_it_overwrites_nothing_unless_told(tmp_path: Path, capsys: pytest.Captur
     assert file.read_text() == "precious"
     assert main([*command, "--force"]) == 0
     assert "@rule" in file.read_text()
-    assert [each.name for each in tmp_path.iterdir()] == ["mine.py"]
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.py"]
 
 
 def test_without_a_file_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from counting_numbers import TALLY, Real, claimed, exp
+from counting_numbers import TALLY, Real, exp, tally_of
 from test_span import Deep
 
 from graphflops import Cost, Work, spec
@@ -35,8 +35,8 @@ def cost(rule: Any, batch: int, length: int, width: int, state: int) -> Cost:
 
 def added(numbers: Iterator[Any], first: Any) -> Any:
     """A sum of n numbers is n additions, the first of them into zero."""
-    for each in numbers:
-        first = first + each
+    for number in numbers:
+        first = first + number
     return first
 
 
@@ -47,8 +47,8 @@ def scan(batch: int, length: int, width: int, state: int, number: Any, exp: Any)
         h = [number(0.0)] * state
         for _ in range(length):
             scaled = delta * x
-            h = [exp(delta * A) * each + scaled * B for each in h]
-            yield added((C * each for each in h), number(0.0)) + D * x
+            h = [exp(delta * A) * number + scaled * B for number in h]
+            yield added((C * number for number in h), number(0.0)) + D * x
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -56,12 +56,14 @@ def test_forward_is_what_the_loop_does(rule: Any, sizes: tuple[int, ...]) -> Non
     TALLY.clear()
     assert len(list(scan(*sizes, Real, exp))) == sizes[0] * sizes[1] * sizes[2]
     counted = {name: count for name, count in TALLY.items() if count}
-    assert {name: count for name, count in claimed(cost(rule, *sizes).forward).items() if count} == counted
+    assert {name: count for name, count in tally_of(cost(rule, *sizes).forward).items() if count} == counted
 
 
 @pytest.mark.parametrize("sizes", SIZES)
 def test_the_span_is_how_long_the_last_number_waits(rule: Any, sizes: tuple[int, ...]) -> None:
-    assert cost(rule, *sizes).span == max(each.depth for each in scan(*sizes, Deep, lambda x: Deep.made(1.0, x)))
+    assert cost(rule, *sizes).span == max(
+        number.depth for number in scan(*sizes, Deep, lambda x: Deep.computed(1.0, x))
+    )
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -80,16 +82,16 @@ def test_gradients_are_what_a_loop_the_other_way_does(rule: Any, sizes: tuple[in
         dscaled = added((g * b for _ in range(state)), Real(0.0))
         dlog = [g * h * decay for _ in range(state)]
         dscaled * delta + d * g  # x
-        dscaled * x + added((each * a for each in dlog), Real(0.0))  # Δ
-        [each * delta for each in dlog]  # A, summed over batch and length
+        dscaled * x + added((number * a for number in dlog), Real(0.0))  # Δ
+        [number * delta for number in dlog]  # A, summed over batch and length
         scaled = delta * x
         [g * scaled for _ in range(state)]  # B, summed over the width
         [g * h for _ in range(state)]  # C, summed over the width
         g * x  # D, summed over batch and length
     summed = len(steps) * (3 * state + 1)
 
-    whole = sum(cost(rule, *sizes).grads.values(), Work())
-    assert dict(zip(WORK_CLASSES, whole.counts(), strict=True)) == {
+    grads_work = sum(cost(rule, *sizes).grads.values(), Work())
+    assert dict(zip(WORK_CLASSES, grads_work.counts(), strict=True)) == {
         **dict.fromkeys(WORK_CLASSES, 0),
         "elementwise": TALLY["elementwise"],
         "accumulate": summed,

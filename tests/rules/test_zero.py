@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import COPIES, CREATION, RANDOMNESS, VIEWS, Case, cost_of, ints, ops_of, priced, reals
+from cases import COPIES, CREATION, RANDOMNESS, VIEWS, Case, cost_of, ints, ops_of, reals, rule_calls
 
 from graphflops import Work, analyze
 from graphflops.rules.loading import shipped
@@ -30,7 +30,7 @@ def test_the_rule_says_why(case: Case) -> None:
     ("repeat", "copies"),
     [(lambda x: x.expand(3, 4, 6), 3 - 1), (lambda x: x.repeat(3, 1), 3 - 1), (lambda x: x.expand(4, 6), 0)],
 )
-def test_what_repeats_is_free_and_its_copies_are_summed_backward(repeat: object, copies: int) -> None:
+def test_repetition_is_free_and_backward_sums_the_copies(repeat: object, copies: int) -> None:
     cost = cost_of(repeat, reals(4, 6))
     assert cost.forward == Work()
     assert cost.grads["self"] == Work(accumulate=copies * 4 * 6)
@@ -60,11 +60,11 @@ def test_dropout_that_drops_nothing_is_free(p: float, training: bool) -> None:
 
 
 def test_comparisons_and_searches_have_no_gradient() -> None:
-    answers = {
+    predicates = {
         f"aten::{name}"
         for name in ["eq", "ne", "lt", "isnan", "logical_and", "bitwise_or", "argmax", "any", "count_nonzero"]
     }
-    found = [each for each in priced() if each.target in answers]
-    assert {each.target for each in found} == answers
-    for each in found:
-        assert not any(each.rule.evaluate(each.offered).grads.values()), each
+    calls = [call for call in rule_calls() if call.target in predicates]
+    assert {call.target for call in calls} == predicates
+    for call in calls:
+        assert not any(call.rule.evaluate(call.arguments).grads.values()), call

@@ -39,10 +39,10 @@ class Block(nn.Module):
 class Stack(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.blocks, self.seen = nn.Sequential(*(Block() for _ in range(3))), 0
+        self.blocks, self.calls = nn.Sequential(*(Block() for _ in range(3))), 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.seen += 1
+        self.calls += 1
         return checkpoint(self.blocks, x, use_reentrant=False).softmax(-1)
 
 
@@ -78,19 +78,19 @@ def anew(cls: type[nn.Module]) -> type[nn.Module]:
     return type(cls.__name__, (cls,), {"__module__": cls.__module__, "forward": lambda self, x: cls.forward(self, x)})
 
 
-def given(*shape: int, grad: bool = False) -> Tensor:
+def x(*shape: int, grad: bool = False) -> Tensor:
     return torch.zeros(shape, requires_grad=grad)
 
 
 MODELS: dict[str, Callable[[], tuple[Any, tuple[Any, ...], dict[str, Any]]]] = {
-    "stack": lambda: (Stack(), (given(2, 8),), {}),
-    "stack of new classes": lambda: (anew(Stack)(), (given(2, 8),), {}),
-    "experts": lambda: (Experts(), (given(6, 8),), {}),
-    "new experts": lambda: (anew(Experts)(), (given(6, 8),), {"expand": ["aten.linear"]}),
-    "attention": lambda: (Attention(), (given(2, 3, 8),), {"convention": "fvcore"}),
-    "new attention": lambda: (anew(Attention)(), (given(2, 3, 8),), {"fold": False}),
-    "penalty": lambda: (penalty, (given(3, 4, grad=True), given(4, 5, grad=True)), {}),
-    "new block": lambda: (anew(Block)(), (given(2, 8),), {"training": False}),
+    "stack": lambda: (Stack(), (x(2, 8),), {}),
+    "stack of new classes": lambda: (anew(Stack)(), (x(2, 8),), {}),
+    "experts": lambda: (Experts(), (x(6, 8),), {}),
+    "new experts": lambda: (anew(Experts)(), (x(6, 8),), {"expand": ["aten.linear"]}),
+    "attention": lambda: (Attention(), (x(2, 3, 8),), {"convention": "fvcore"}),
+    "new attention": lambda: (anew(Attention)(), (x(2, 3, 8),), {"fold": False}),
+    "penalty": lambda: (penalty, (x(3, 4, grad=True), x(4, 5, grad=True)), {}),
+    "new block": lambda: (anew(Block)(), (x(2, 8),), {"training": False}),
 }
 
 
@@ -109,18 +109,18 @@ def left() -> tuple[int, int]:
 def main(times: int, seed: int) -> dict[str, Any]:
     names = [name for _ in range(-(-times // len(MODELS))) for name in MODELS][:times]
     random.Random(seed).shuffle(names)
-    said: dict[str, set[str]] = {name: set() for name in MODELS}
+    message: dict[str, set[str]] = {name: set() for name in MODELS}
     before = 0, 0
     for number, name in enumerate([*MODELS, *[*MODELS][: WARM_UP - len(MODELS)], *names]):
         model, args, options = MODELS[name]()
         report = analyze(model, args, **options)
-        said[name].add(hashlib.sha256((dumps(report) + str(report)).encode()).hexdigest())
+        message[name].add(hashlib.sha256((dumps(report) + str(report)).encode()).hexdigest())
         del model, args, report
         if number + 1 == WARM_UP:
             before = left()
     after = left()
     return {
-        "said": {name: sorted(each) for name, each in said.items()},
+        "said": {name: sorted(value) for name, value in message.items()},
         "objects": after[0] - before[0],
         "bytes": after[1] - before[1],
     }

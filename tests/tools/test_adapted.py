@@ -47,11 +47,11 @@ def network() -> tuple[nn.Module, Tensor]:
 
 def test_handles_of_fvcore(network: tuple[nn.Module, Tensor]) -> None:
     model, x = network
-    theirs = fvcore.FlopCountAnalysis(model, x).unsupported_ops_warnings(False).by_operator()
+    expected = fvcore.FlopCountAnalysis(model, x).unsupported_ops_warnings(False).by_operator()
     report = analyze(model, (x,), rules=HANDLES.values(), training=False)
     assert not report.unknown
-    assert report.macs == sum(theirs[name] for name in HANDLES)
-    assert set(theirs) == set(HANDLES)
+    assert report.macs == sum(expected[name] for name in HANDLES)
+    assert set(expected) == set(HANDLES)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_handles_of_fvcore(network: tuple[nn.Module, Tensor]) -> None:
 def test_hooks_of_thop(cls: type, hook, layer: str, network: tuple[nn.Module, Tensor]) -> None:
     model, x = network
     shapes = {"conv": (2, 4, 8, 8), "norm": (2, 8, 8, 8), "up": (2, 8, 8, 8), "linear": (2, 64, 6)}
-    one, x = getattr(model, layer), torch.randn(shapes[layer])
-    report = analyze(one, (x,), rules=[module_hook(cls, hook)], training=False)
+    module, x = getattr(model, layer), torch.randn(shapes[layer])
+    report = analyze(module, (x,), rules=[module_hook(cls, hook)], training=False)
     assert not report.unknown
-    assert report.macs == thop.profile(one, (x,), verbose=False)[0]
+    assert report.macs == thop.profile(module, (x,), verbose=False)[0]

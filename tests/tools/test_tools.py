@@ -151,7 +151,7 @@ def torch_flops(model: nn.Module, x: Tensor) -> Any:
     return counter.print_total_flops(show=False)
 
 
-TOOLS = {each.__name__: each for each in (fvcore, ptflops, ptflops_aten, calflops, thop, torchinfo, torchprofile)}
+TOOLS = {tool.__name__: tool for tool in (fvcore, ptflops, ptflops_aten, calflops, thop, torchinfo, torchprofile)}
 
 RECURRENT = "a hook's formula on the sizes of the whole layer; our graph has its single steps, which count 0 here"
 SIZES = "products of sizes, heads times batch and the like, are in the trace too, and count 1 each"
@@ -191,9 +191,9 @@ def test_an_imitation_equals_its_tool(name: str, tool: str) -> None:
     model, x = build().eval(), torch.randn(1, *shape)
     imitated = analyze(model, (x,), training=False).under(tool).forward
     with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-        said = TOOLS[tool](model, x)
+        message = TOOLS[tool](model, x)
     difference, _ = DIFFERENCES.get((name, tool), (0, ""))
-    assert said - imitated == difference
+    assert message - imitated == difference
 
 
 def plain_vit() -> nn.Module:
@@ -225,9 +225,9 @@ def test_torch_flops_where_it_can_trace(name: str) -> None:
     model, x = build().eval(), torch.randn(1, *shape)
     imitated = analyze(model, (x,), training=False).under("torch_flops").forward
     with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-        said = torch_flops(model, x)
-    assert said - imitated == sizes
-    assert published in (None, said)
+        message = torch_flops(model, x)
+    assert message - imitated == sizes
+    assert published in (None, message)
 
 
 def torch_counter(model: nn.Module, x: Tensor) -> Any:
@@ -279,7 +279,7 @@ def test_the_table_of_the_readme() -> None:
         training = "backward" in name
         model, x = build().eval(), torch.randn(shape)
         report = analyze(model, (x,), training=training)
-        seen = count_macs(model, (x,), training=training)
-        assert report.work("total").macs == seen.forward + seen.backward == int(executed.replace(",", ""))
+        dispatched = count_macs(model, (x,), training=training)
+        assert report.work("total").macs == dispatched.forward + dispatched.backward == int(executed.replace(",", ""))
         with contextlib.redirect_stdout(io.StringIO()), torch.set_grad_enabled(training):
             assert README_TOOLS[tool](model, x) == int(reported.replace(",", "")), (name, tool)

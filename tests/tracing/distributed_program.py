@@ -67,7 +67,7 @@ def local_parts(model: nn.Module) -> list[Tensor]:
 def main(rank: int, world: int, store: str) -> None:
     warnings.simplefilter("ignore")
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    answers: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     x = torch.ones(3, 4)
     for name, model, steps in models(world):
         for _ in range(steps):
@@ -78,13 +78,13 @@ def main(rank: int, world: int, store: str) -> None:
                 report = analyze(model, (x,))
                 unchanged = all(map(torch.equal, before, local_parts(model)))
                 costs = report.forward, report.backward, report.optimizer
-                answers[name] = (*costs, list(report.parameters.values()), report.capture_notes[1:], unchanged)
+                results[name] = (*costs, list(report.parameters.values()), report.capture_notes[1:], unchanged)
             except Exception as error:
-                answers[name] = str(error)
+                results[name] = str(error)
     dist.barrier()
     dist.destroy_process_group()
     if rank == 0:
-        print(json.dumps(answers))
+        print(json.dumps(results))
 
 
 if __name__ == "__main__":

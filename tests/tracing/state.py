@@ -47,7 +47,7 @@ TESTING = {"_pytest", "pytest", "pluggy", "xdist", "hypothesis"}
 def state_of(*roots: Any, files: bool = True) -> State:
     """Path → value, for all objects that are reachable, through ``files`` too, and for settings of the process."""
     state: State = {f"process: {name}": value for name, value in _process()}
-    seen: dict[int, str] = {}
+    visited: dict[int, str] = {}
     pending: list[tuple[str, Any]] = [(f"[{i}]", root) for i, root in enumerate(roots)]
     while pending:
         path, value = pending.pop()
@@ -55,9 +55,9 @@ def state_of(*roots: Any, files: bool = True) -> State:
             state[path] = value
             continue
         state[path] = (id(value) if not isinstance(value, RECREATED) else 0, type(value).__name__)
-        if id(value) in seen:
+        if id(value) in visited:
             continue
-        seen[id(value)] = path
+        visited[id(value)] = path
         if isinstance(value, torch.Tensor):
             state[f"{path}: tensor"] = _tensor(value)
             pending.append((f"{path}.grad", value.grad if value.is_leaf else None))

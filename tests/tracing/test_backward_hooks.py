@@ -55,7 +55,8 @@ def after_accumulation(model: Hooked) -> None:
 
 
 HOOKS = {
-    each.__name__: each for each in (on_module, before_module, several_on_module, on_parameter, after_accumulation)
+    function.__name__: function
+    for function in (on_module, before_module, several_on_module, on_parameter, after_accumulation)
 }
 
 
@@ -64,14 +65,14 @@ def test_the_work_of_hooks_is_what_autograd_dispatches(put: Callable[[Hooked], N
     model, x = Hooked(), torch.zeros(3, D)
     without = count_macs(model, (x,)).backward
     put(model)
-    report, witness = analyze(model, (x,)), count_macs(model, (x,))
+    report, dispatched = analyze(model, (x,)), count_macs(model, (x,))
     assert report.unknown == ()
-    assert report.work("forward").macs == witness.forward
+    assert report.work("forward").macs == dispatched.forward
     assert report.work("backward").macs >= without
     if put is on_module or put is before_module:
-        assert witness.backward == without + 3 * D * D
+        assert dispatched.backward == without + 3 * D * D
     if put is not on_parameter and put is not after_accumulation:
-        assert report.work("backward").macs == witness.backward
+        assert report.work("backward").macs == dispatched.backward
 
 
 @pytest.mark.parametrize(("put", "work"), [(on_parameter, D**3), (after_accumulation, 2 * D**3)])
@@ -98,8 +99,8 @@ def test_a_hook_that_no_gradient_reaches_does_nothing() -> None:
             return self.two(x)
 
     model = Aside()
-    witness = count_macs(model, (torch.zeros(3, D),))
-    assert analyze(model, (torch.zeros(3, D),)).work("backward").macs == witness.backward == 3 * D * D
+    dispatched = count_macs(model, (torch.zeros(3, D),))
+    assert analyze(model, (torch.zeros(3, D),)).work("backward").macs == dispatched.backward == 3 * D * D
 
 
 def test_without_training_no_hook_is_run() -> None:
@@ -110,7 +111,7 @@ def test_without_training_no_hook_is_run() -> None:
     assert analyze(model, (torch.zeros(3, D),), training=False).unknown == ()
 
 
-def test_a_hook_that_cannot_be_run_is_unknown_and_said_with_its_line() -> None:
+def test_a_hook_that_cannot_run_is_unknown_with_its_line() -> None:
     def on_data(gradient: Tensor) -> Tensor:
         return gradient / float(gradient.tolist()[0][0])
 
@@ -121,8 +122,8 @@ def test_a_hook_that_cannot_be_run_is_unknown_and_said_with_its_line() -> None:
 
 def test_equal_layers_with_hooks_are_each_counted() -> None:
     layers = nn.Sequential(*(Hooked() for _ in range(4)))
-    report, witness = analyze(layers, (torch.zeros(3, D),)), count_macs(layers, (torch.zeros(3, D),))
-    assert report.work("backward").macs == witness.backward
+    report, dispatched = analyze(layers, (torch.zeros(3, D),)), count_macs(layers, (torch.zeros(3, D),))
+    assert report.work("backward").macs == dispatched.backward
 
 
 def test_equal_layers_of_which_one_parameter_has_a_hook() -> None:
@@ -176,11 +177,11 @@ class Equilibrium(nn.Module):
 
 
 def test_the_backward_solve_of_an_equilibrium_model() -> None:
-    report, witness = (
+    report, dispatched = (
         analyze(Equilibrium(), (torch.zeros(3, D),)),
         count_macs(Equilibrium(), (torch.zeros(3, D),)),
     )
-    assert (report.work("forward").macs, report.work("backward").macs) == (witness.forward, witness.backward)
+    assert (report.work("forward").macs, report.work("backward").macs) == (dispatched.forward, dispatched.backward)
     assert report.work("dgrad").macs == 4 * 3 * D * D
 
 
@@ -202,12 +203,12 @@ def test_a_hook_on_several_tensors_runs_once(mode: Any) -> None:
                 torch.autograd.graph.register_multi_grad_hook((y, z), hook, mode=mode)
             return y + z
 
-    report, witness = analyze(Several(), (torch.zeros(3, D),)), count_macs(Several(), (torch.zeros(3, D),))
+    report, dispatched = analyze(Several(), (torch.zeros(3, D),)), count_macs(Several(), (torch.zeros(3, D),))
     assert report.unknown == ()
-    assert report.work("backward").macs == witness.backward
+    assert report.work("backward").macs == dispatched.backward
 
 
-def test_hooks_on_saved_tensors_are_said() -> None:
+def test_hooks_on_saved_tensors_are_reported() -> None:
     class Saving(Hooked):
         def forward(self, x: Tensor) -> Tensor:
             with torch.autograd.graph.saved_tensors_hooks(lambda saved: saved * 2, lambda saved: saved / 2):
@@ -230,8 +231,8 @@ class TestHooksThatAreNotFull:
             module.mean.copy_(module.mean @ module.mean)
 
         model.register_backward_hook(update)
-        report, seen = analyze(model, (torch.ones(3, D),)), count_macs(model, (torch.ones(3, D),))
-        assert report.work("backward").macs == seen.backward
+        report, dispatched = analyze(model, (torch.ones(3, D),)), count_macs(model, (torch.ones(3, D),))
+        assert report.work("backward").macs == dispatched.backward
         assert not report.unsupported_ops()
 
     def test_one_that_looks_at_them_is_unknown(self) -> None:

@@ -28,8 +28,8 @@ class ByCapacity(nn.Module):
         places = F.pad(mask, (0, 0, 1, 0)).cumsum(0)[:-1] * mask
         mask *= (places < CAPACITY).float()
         place = places.sum(-1).long()
-        taken = F.one_hot(place, max(place.max() + 1, CAPACITY))[..., :CAPACITY]
-        sent = (mask * weight[:, None])[..., None] * taken[:, None, :]
+        one_hot = F.one_hot(place, max(place.max() + 1, CAPACITY))[..., :CAPACITY]
+        sent = (mask * weight[:, None])[..., None] * one_hot[:, None, :]
         inner = torch.einsum("nec,nd->ecd", sent, x)
         return torch.einsum("nec,ecd->nd", sent, torch.bmm(inner, self.weights))
 
@@ -39,4 +39,4 @@ def test_places_in_queues_are_counted_with_even_ranks_and_whole_masks() -> None:
     for drop in (False, True):
         model = ByCapacity(drop=drop)
         assert analyzed_macs(model, x) == real_macs(model, x)
-        assert any("data-dependent branch" in each for each in report_of(model, x).assumptions)
+        assert any("data-dependent branch" in assumption for assumption in report_of(model, x).assumptions)

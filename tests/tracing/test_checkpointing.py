@@ -51,9 +51,9 @@ def test_backward_and_recompute_are_what_autograd_dispatches(
 ) -> None:
     model = Checkpointed(region(), reentrant=reentrant, frozen_before=frozen_before)  # type: ignore[operator]
     report = step(model, input_gradient=input_gradient)
-    witness = count_macs(model, (torch.zeros(3, 4, D, requires_grad=input_gradient),))
-    assert report.work("forward").macs == witness.forward
-    assert report.work("backward").macs + report.work("recompute").macs == witness.backward
+    dispatched = count_macs(model, (torch.zeros(3, 4, D, requires_grad=input_gradient),))
+    assert report.work("forward").macs == dispatched.forward
+    assert report.work("backward").macs + report.work("recompute").macs == dispatched.backward
 
 
 def test_the_last_layer_is_not_run_again_unless_early_stop_is_off() -> None:

@@ -83,7 +83,7 @@ def test_a_check_of_given_values_is_one_of_these_values() -> None:
     with pytest.raises(CaptureError, match="too large"):
         analyze(Program(checked), (X, bad))
     without = report_of(Program(checked), X, good.to("meta"))
-    assert [each.partition(": ")[2] for each in without.assumptions] == ["data-dependent branch; took the True branch"]
+    assert [text.partition(": ")[2] for text in without.assumptions] == ["data-dependent branch; took the True branch"]
 
 
 @pytest.mark.parametrize("line", ["y = y if y.sum() > 0 else -y", "y = y if y.sum().item() > 0 else -y"])

@@ -52,7 +52,7 @@ class Hits(Masks):
 
 
 def assumed(model: Callable[..., object], *args: Tensor) -> tuple[str, ...]:
-    return tuple(each.partition(": ")[2] for each in trace(model, args, {}, rulebook()).assumptions)
+    return tuple(assumption.partition(": ")[2] for assumption in trace(model, args, {}, rulebook()).assumptions)
 
 
 def really_dispatched(model: nn.Module, x: Tensor) -> int:
@@ -81,7 +81,7 @@ class TestExpertsInALoop:
     def test_are_reported_with_the_line_that_asks(self, make: type[Masks]) -> None:
         traced = trace(make(), (torch.zeros(TOKENS, WIDTH),), {}, rulebook())
         assert traced.assumptions
-        assert all(__file__ in each for each in traced.assumptions)
+        assert all(__file__ in assumption for assumption in traced.assumptions)
         assert "data-dependent selection (topk, argmax, sort or sampling); balanced selection assumed" in assumed(
             make(), torch.zeros(TOKENS, WIDTH)
         )
@@ -119,7 +119,7 @@ class TestConstants:
 
         assert analyze(switched, (torch.zeros(4, 4),)).macs == 64
 
-    def test_what_data_wrote_over_is_no_longer_known(self) -> None:
+    def test_values_overwritten_by_data_are_unknown(self) -> None:
         def switched(x: Tensor) -> Tensor:
             mask = torch.zeros(4)
             mask[1] = x.sum()

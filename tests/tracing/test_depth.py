@@ -114,7 +114,7 @@ class TestNesting:
         second.__exit__(None, None, None)
         assert sys.getrecursionlimit() == 1000
 
-    def test_what_the_program_sets_meanwhile_stays(self) -> None:
+    def test_settings_of_the_program_stay(self) -> None:
         with recursion_limit_for(300):
             sys.setrecursionlimit(7777)
         assert sys.getrecursionlimit() == 7777
@@ -215,8 +215,8 @@ def of_converted_layers(many: int) -> tuple[Any, tuple[Any, ...]]:
 
         def forward(self, x: Tensor) -> Tensor:
             x = x.double()
-            for each in self.layers:
-                x = each.to(torch.float64)(x)
+            for layer in self.layers:
+                x = layer.to(torch.float64)(x)
             return x
 
     return Converts(), (X,)
@@ -229,8 +229,8 @@ def of_gradients(many: int) -> tuple[Any, tuple[Any, ...]]:
             self.layers = nn.ModuleList(layer() for _ in range(many))
 
         def forward(self, x: Tensor) -> Any:
-            for each in self.layers:
-                x = torch.tanh(torch.nn.functional.linear(x, each.weight, each.bias))
+            for layer in self.layers:
+                x = torch.tanh(torch.nn.functional.linear(x, layer.weight, layer.bias))
             return torch.autograd.grad(x.sum(), list(self.parameters()), create_graph=True)
 
     return Penalty(), (X,)
@@ -254,7 +254,7 @@ def calls_in(job: Callable[[], Any]) -> int:
     return calls
 
 
-def whole(model: Any, args: tuple[Any, ...]) -> Report:
+def run_once(model: Any, args: tuple[Any, ...]) -> Report:
     """Everything that is made of an analysis and read by people."""
     report = analyze(model, args)
     str(report)
@@ -271,9 +271,9 @@ def whole(model: Any, args: tuple[Any, ...]) -> Report:
 )
 def test_twice_the_model_is_twice_the_work(model: Callable[[int], tuple[Any, tuple[Any, ...]]]) -> None:
     few = 24
-    whole(*model(few))  # what is looked up once
+    run_once(*model(few))  # what is looked up once
     cases = [model(few), model(2 * few), model(4 * few)]
-    one, two, four = (calls_in(lambda case=case: whole(*case)) for case in cases)
+    one, two, four = (calls_in(lambda case=case: run_once(*case)) for case in cases)
     assert one > 100 * few
     assert (four - two) / (two - one) < 2.15
 

@@ -17,7 +17,7 @@ PROGRAM = Path(__file__).parent / "distributed_program.py"
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def program_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The results of the first of two processes, by model."""
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         pytest.skip("this PyTorch has no processes to talk to")
@@ -39,8 +39,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def alone() -> list[Any]:
     """The same results for the module itself, which agree with what autograd runs."""
     model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.BatchNorm1d(6), nn.Linear(6, 2)), torch.ones(3, 4)
-    report, witness = analyze(model, (x,)), count_macs(model, (x,))
-    assert (report.work("forward").macs, report.work("backward").macs) == (witness.forward, witness.backward)
+    report, dispatched = analyze(model, (x,)), count_macs(model, (x,))
+    assert (report.work("forward").macs, report.work("backward").macs) == (dispatched.forward, dispatched.backward)
     return [report.forward, report.backward, report.optimizer, list(report.parameters.values())]
 
 
@@ -54,16 +54,16 @@ def alone() -> list[Any]:
     ],
 )
 def test_a_wrapped_model_costs_the_same_as_its_module_and_is_not_modified(
-    answers: dict[str, Any], alone: list[Any], name: str
+    program_results: dict[str, Any], alone: list[Any], name: str
 ) -> None:
-    *costs, notes, unchanged = answers[name]
+    *costs, notes, unchanged = program_results[name]
     assert costs == alone
     assert unchanged
     assert len(notes) == 1
     assert notes[0].endswith("counted as the unsharded model on one process; communication is not counted")
 
 
-def test_flat_parameters_and_local_parts_are_errors(answers: dict[str, Any]) -> None:
-    assert answers["flat"].startswith("the model is wrapped by FullyShardedDataParallel (FSDP)")
-    assert "the local part of a distributed tensor (DTensor, to_local)" in answers["part"]
-    assert "FakeTensor" not in answers["flat"] + answers["part"]
+def test_flat_parameters_and_local_parts_are_errors(program_results: dict[str, Any]) -> None:
+    assert program_results["flat"].startswith("the model is wrapped by FullyShardedDataParallel (FSDP)")
+    assert "the local part of a distributed tensor (DTensor, to_local)" in program_results["part"]
+    assert "FakeTensor" not in program_results["flat"] + program_results["part"]

@@ -48,11 +48,11 @@ class ReferenceLSTM(TorchFunctionMode):
 def run(context: AbstractContextManager[Any], call: Callable[[], Tensor], *, grad: bool) -> tuple[list[str], Tensor]:
     """The operators of a call, forward and backward, and its result."""
     torch.manual_seed(0)
-    with context, Dispatches() as seen:
+    with context, Dispatches() as recorder:
         result = call()
         if grad:
             result.sum().backward()
-    return seen.operators, result
+    return recorder.operators, result
 
 
 @pytest.mark.parametrize("layers", [1, 3])
@@ -90,7 +90,7 @@ def test_attention_as_with_the_math_backend(operator: Any, mask: torch.dtype | N
         assert torch.equal(reference[1], formula[1])
 
 
-def test_the_reference_is_not_what_this_machine_runs() -> None:
+def test_the_reference_does_not_depend_on_this_machine() -> None:
     layer, x = nn.LSTM(4, 5), torch.randn(3, 2, 4)
     if torch.backends.mkldnn.is_available():
         assert run(ReferenceLSTM(), lambda: layer(x)[0], grad=True) != run(

@@ -41,6 +41,6 @@ def of_two(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("program", [with_any, with_item, in_a_loop, of_two])
 def test_it_succeeded(program: Callable[[Tensor], Tensor]) -> None:
     x = X.clone().requires_grad_()
-    report, seen = analyze(program, (x,)), count_macs(program, (x,))
-    assert (report.work("forward").macs, report.work("backward").macs) == (seen.forward, seen.backward)
+    report, dispatched = analyze(program, (x,)), count_macs(program, (x,))
+    assert (report.work("forward").macs, report.work("backward").macs) == (dispatched.forward, dispatched.backward)
     assert report.assumptions == ()

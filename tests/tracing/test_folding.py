@@ -60,10 +60,10 @@ class Remembers(Block):
 class RemembersInAList(Block):
     def __init__(self, index: int = 0) -> None:
         super().__init__(index)
-        self.seen: list[int] = []
+        self.calls: list[int] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        self.seen.append(1)
+        self.calls.append(1)
         return super().forward(x)
 
 
@@ -307,7 +307,9 @@ def under_autocast(stack: Stack, x: Tensor) -> Any:
 
 
 def penalized(stack: Stack, x: Tensor) -> Any:
-    return one_after_the_other(stack, x).sum() + sum(each.square().sum() for each in stack.blocks.parameters())
+    return one_after_the_other(stack, x).sum() + sum(
+        parameter.square().sum() for parameter in stack.blocks.parameters()
+    )
 
 
 def other_widths(stack: Stack, x: Tensor) -> Any:
@@ -323,7 +325,7 @@ def written_to(stack: Stack, x: Tensor) -> Any:
     return stack.head(x)
 
 
-def asked(stack: Stack, x: Tensor) -> Any:
+def is_even(stack: Stack, x: Tensor) -> Any:
     for block in stack.blocks:
         x = block(x)
         if (x != x).any():
@@ -352,7 +354,7 @@ RUNS = [
     penalized,
     other_widths,
     written_to,
-    asked,
+    is_even,
     by_their_parts,
 ]
 
@@ -383,7 +385,7 @@ def partly_in_evaluation(model: Stack) -> None:
 CHANGES: list[Callable[[Stack], None]] = [lambda model: None, frozen, tied, shared, hooked, partly_in_evaluation]
 
 
-def both(model: nn.Module, *args: Any, **options: Any) -> tuple[Report, Report]:
+def folded_and_unfolded(model: nn.Module, *args: Any, **options: Any) -> tuple[Report, Report]:
     return analyze(model, args, fold=True, **options), analyze(model, args, fold=False, **options)
 
 
@@ -400,20 +402,20 @@ def test_a_report_is_the_same_to_the_last_letter(block, run, change, training, i
     model = Stack([block(index) for index in range(depth)], run)
     change(model)
     x = torch.zeros(8, 8, 4, requires_grad=input_grad)
-    folded, unfolded = both(model, x, training=training)
+    folded, unfolded = folded_and_unfolded(model, x, training=training)
     assert folded == unfolded
     assert dumps(folded) == dumps(unfolded)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_of_each_kind_of_block(block) -> None:
-    folded, unfolded = both(Stack([block(index) for index in range(4)]), torch.zeros(8, 8, 4))
+    folded, unfolded = folded_and_unfolded(Stack([block(index) for index in range(4)]), torch.zeros(8, 8, 4))
     assert dumps(folded) == dumps(unfolded)
 
 
 @pytest.mark.parametrize("block", [CountsInItsClass, CountsInAGlobal, CountsInAGlobalList, CountsInAGlobalObject])
 def test_of_blocks_that_write_to_state_outside_of_them(block) -> None:
-    folded, unfolded = both(Stack([block(index) for index in range(5)]), torch.zeros(8, 8, 4))
+    folded, unfolded = folded_and_unfolded(Stack([block(index) for index in range(5)]), torch.zeros(8, 8, 4))
     assert dumps(folded) == dumps(unfolded)
     assert folded.forward < analyze(Stack([Block() for _ in range(5)]), (torch.zeros(8, 8, 4),)).forward
     assert (CountsInItsClass.calls, calls, CALLS, COUNTER.calls) == (0, 0, [], 0)
@@ -422,7 +424,7 @@ def test_of_blocks_that_write_to_state_outside_of_them(block) -> None:
 @pytest.mark.parametrize("block", [CountsInAnObject, WithPartsThatCount])
 def test_of_blocks_that_write_to_an_object_that_they_share(block) -> None:
     counter = Counter()
-    folded, unfolded = both(Stack([block(counter) for _ in range(5)]), torch.zeros(8, 8, 4))
+    folded, unfolded = folded_and_unfolded(Stack([block(counter) for _ in range(5)]), torch.zeros(8, 8, 4))
     assert dumps(folded) == dumps(unfolded)
     assert counter.calls == 0
 
@@ -430,7 +432,7 @@ def test_of_blocks_that_write_to_an_object_that_they_share(block) -> None:
 @pytest.mark.parametrize("block", [Block, RunsItselfAgain])
 @pytest.mark.parametrize("run", RUNS)
 def test_of_each_way_to_run_them(block, run) -> None:
-    folded, unfolded = both(Stack([block(index) for index in range(4)], run), torch.zeros(8, 8, 4))
+    folded, unfolded = folded_and_unfolded(Stack([block(index) for index in range(4)], run), torch.zeros(8, 8, 4))
     assert dumps(folded) == dumps(unfolded)
 
 
@@ -442,27 +444,27 @@ GIVEN = [exported, fx.symbolic_trace]
 
 
 class TestGivenGraphs:
-    """What the user brings as a graph is folded by what its nodes remember of the modules that they came from."""
+    """A graph that the user traced is folded by the module paths in the metadata of its nodes."""
 
     @pytest.mark.parametrize("block", [Block, ReadsItsNumber, WritesToItsInput, ReturnsAView, Detaches, BLOCKS[-1]])
     @pytest.mark.parametrize("run", [one_after_the_other, collected, written_to, around_again, other_widths])
-    @pytest.mark.parametrize("given", GIVEN)
-    def test_the_same_report(self, given, run, block) -> None:
-        model = given(Stack([block(index) for index in range(4)], run))
-        folded, unfolded = both(model, torch.zeros(8, 8, 4))
+    @pytest.mark.parametrize("change", GIVEN)
+    def test_the_same_report(self, change, run, block) -> None:
+        model = change(Stack([block(index) for index in range(4)], run))
+        folded, unfolded = folded_and_unfolded(model, torch.zeros(8, 8, 4))
         assert dumps(folded) == dumps(unfolded)
 
     @pytest.mark.parametrize("block", [Block, SaysItsLayout])
-    @pytest.mark.parametrize("given", GIVEN)
-    def test_no_more_calls_in_twenty_layers_than_in_four(self, given, block) -> None:
-        four, twenty = (given(Stack([block(index) for index in range(depth)])) for depth in (4, 20))
+    @pytest.mark.parametrize("change", GIVEN)
+    def test_no_more_calls_in_twenty_layers_than_in_four(self, change, block) -> None:
+        four, twenty = (change(Stack([block(index) for index in range(depth)])) for depth in (4, 20))
         assert calls_of(twenty) == calls_of(four)
 
-    @pytest.mark.parametrize("given", GIVEN)
-    def test_layers_that_differ_are_looked_at_each(self, given) -> None:
+    @pytest.mark.parametrize("change", GIVEN)
+    def test_layers_that_differ_are_looked_at_each(self, change) -> None:
         blocks = [Block(index) for index in range(4)]
         blocks[2].norm.eps = 1e-3
-        folded, unfolded = both(given(Stack(blocks)), torch.zeros(8, 8, 4))
+        folded, unfolded = folded_and_unfolded(change(Stack(blocks)), torch.zeros(8, 8, 4))
         assert dumps(folded) == dumps(unfolded)
 
     def test_so_is_a_model_that_has_to_be_exported(self) -> None:
@@ -472,7 +474,7 @@ class TestGivenGraphs:
             return one_after_the_other(stack, x)
 
         model = Stack([Block(index) for index in range(8)], careful)
-        folded, unfolded = both(model, torch.zeros(8, 8, 4))
+        folded, unfolded = folded_and_unfolded(model, torch.zeros(8, 8, 4))
         assert "exported by torch.export" in folded.capture_notes[0]
         assert dumps(folded) == dumps(unfolded)
         assert calls_of(model) < calls_of(model, fold=False) - 5 * 6
@@ -481,7 +483,7 @@ class TestGivenGraphs:
         model = fx.symbolic_trace(Stack([Block(index) for index in range(4)]))
         for node in model.graph.nodes:
             node.meta.clear()
-        folded, unfolded = both(model, torch.zeros(8, 8, 4))
+        folded, unfolded = folded_and_unfolded(model, torch.zeros(8, 8, 4))
         assert dumps(folded) == dumps(unfolded)
 
 
@@ -511,11 +513,11 @@ class TestWhatIsLookedAtOnce:
         three, hundred = (Stack([Block(index) for index in range(depth)]) for depth in (3, 100))
         assert calls_of(hundred) == calls_of(three)
 
-    def test_also_what_makes_a_module(self) -> None:
+    def test_also_functions_that_make_a_module(self) -> None:
         three, hundred = (Stack([MakesAModule(index) for index in range(depth)]) for depth in (3, 100))
         assert calls_of(hundred) == calls_of(three)
 
-    def test_unless_told_otherwise(self) -> None:
+    def test_by_default(self) -> None:
         model = Stack([Block(index) for index in range(6)])
         assert calls_of(model, fold=False) > 2 * calls_of(model)
 
@@ -524,7 +526,7 @@ class TestWhatIsLookedAtOnce:
         assert calls_of(ten) == calls_of(two)
 
     @pytest.mark.parametrize("reentrant", [True, False])
-    def test_also_what_runs_again(self, reentrant: bool) -> None:
+    def test_also_recomputation(self, reentrant: bool) -> None:
         if not hasattr(torch.utils.checkpoint._CheckpointFrame, "get_inputs"):
             pytest.skip("before PyTorch 2.12 a checkpoint saves its inputs by an operator, and each is looked at")
         for block, run in ((RunsItselfAgain, None), (Block, all_checkpointed(reentrant))):
@@ -541,7 +543,7 @@ class TestWhatIsLookedAtOnce:
     def test_also_the_normalization_that_keeps_statistics(self) -> None:
         model = Stack([WithRunningStatistics(index) for index in range(8)])
         assert 3 * calls_of(model) < calls_of(model, fold=False)
-        assert all(not each.num_batches_tracked for each in model.modules() if isinstance(each, nn.BatchNorm1d))
+        assert all(not module.num_batches_tracked for module in model.modules() if isinstance(module, nn.BatchNorm1d))
 
 
 def test_an_error_is_that_of_the_layer_that_raises() -> None:
@@ -552,13 +554,13 @@ def test_an_error_is_that_of_the_layer_that_raises() -> None:
             return super().forward(x)
 
     model = Stack([Raises(index) for index in range(5)])
-    said = []
+    message = []
     for fold in (True, False):
         with pytest.raises(Exception, match="not this one") as error:
             analyze(model, (torch.zeros(8, 8, 4),), fold=fold)
-        said.append(str(error.value))
-    assert said[0] == said[1]
-    assert "blocks.3" in said[0]
+        message.append(str(error.value))
+    assert message[0] == message[1]
+    assert "blocks.3" in message[0]
 
 
 def test_the_model_is_what_it_was() -> None:
@@ -567,7 +569,7 @@ def test_the_model_is_what_it_was() -> None:
     analyze(model, (torch.zeros(8, 8, 4),))
     for module, attributes, items in before:
         assert vars(module) is attributes
-        assert [(name, id(each)) for name, each in items] == [(name, id(each)) for name, each in attributes.items()]
+        assert [(name, id(value)) for name, value in items] == [(name, id(value)) for name, value in attributes.items()]
 
 
 class ReadsItsClass(Block):
@@ -593,6 +595,6 @@ class WritesBetweenBlocks(nn.Module):
 
 
 def test_blocks_that_read_a_class_attribute_which_is_written_between_them() -> None:
-    folded, unfolded = both(WritesBetweenBlocks(), torch.zeros(8, 8))
+    folded, unfolded = folded_and_unfolded(WritesBetweenBlocks(), torch.zeros(8, 8))
     assert folded.by_operator() == unfolded.by_operator()
     assert folded.by_operator()["sin"] == 2 * 64

@@ -43,7 +43,7 @@ def test_is_the_loop_of_the_operator_on_one(name: str) -> None:
     assert at_once.forward > 0
 
 
-def test_what_is_written_in_place_is_read_afterwards() -> None:
+def test_in_place_writes_are_read_afterwards() -> None:
     def run(xs: list[Tensor], write: Callable[[list[Tensor], list[Tensor]], Any]) -> Any:
         results = [x.exp() for x in xs]
         write(results, xs)

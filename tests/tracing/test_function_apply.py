@@ -32,7 +32,7 @@ class WithSetup(torch.autograd.Function):
         ctx.mark_non_differentiable(output[1], output[2])
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor, *others: Any) -> Any:
+    def backward(ctx: Any, gradient: torch.Tensor, *kwargs: Any) -> Any:
         x, weight = ctx.saved_tensors
         return gradient @ weight.t(), x.t() @ gradient, None
 

@@ -26,15 +26,15 @@ def same_settings_afterwards() -> Iterator[None]:
 
 def threshold_in_analysis() -> tuple[int, int, int]:
     """The threshold of garbage collection while a model is traced."""
-    seen: list[tuple[int, int, int]] = []
+    thresholds: list[tuple[int, int, int]] = []
 
     def noting_trace(*args: Any, **kwargs: Any) -> Any:
-        seen.append(gc.get_threshold())
+        thresholds.append(gc.get_threshold())
         return trace(*args, **kwargs)
 
     with patch.object(pipeline, "trace", noting_trace):
         analyze(torch.nn.Linear(4, 4), (X,))
-    return seen[-1]
+    return thresholds[-1]
 
 
 def test_less_often_during_an_analysis_and_as_before_after_it() -> None:
@@ -65,13 +65,13 @@ def test_not_where_the_user_has_disabled_it() -> None:
 
 def test_not_where_another_thread_is_at_work() -> None:
     gc.set_threshold(500, 8, 9)
-    done = threading.Event()
-    thread = threading.Thread(target=done.wait)
+    finished = threading.Event()
+    thread = threading.Thread(target=finished.wait)
     thread.start()
     try:
         assert threshold_in_analysis() == (500, 8, 9)
     finally:
-        done.set()
+        finished.set()
         thread.join()
 
 

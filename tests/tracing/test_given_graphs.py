@@ -22,10 +22,10 @@ X, SCALE = torch.zeros(2, 5, 8), torch.zeros(3)
 
 
 def works(report: Report) -> dict[str, dict[str, int]]:
-    found = {}
+    by_phase = {}
     for phase in ("forward", "dgrad", "wgrad", "recompute", "optimizer"):
-        found[phase] = {path: flops for path, flops in report.by_module(phase).items() if flops}
-    return found
+        by_phase[phase] = {path: flops for path, flops in report.by_module(phase).items() if flops}
+    return by_phase
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -42,7 +42,7 @@ def test_an_exported_program(strict: bool) -> None:
     assert report.capture_notes == ("an exported program, replayed as it is",)
 
 
-def test_an_exported_program_knows_what_is_frozen() -> None:
+def test_an_exported_program_has_frozen_parameters() -> None:
     model = Net()
     model.layer.requires_grad_(False)
     program = torch.export.export(model, (X, SCALE))
@@ -69,10 +69,10 @@ class Careful(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(3, 4)
-        self.seen = 0
+        self.calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.seen += 1
+        self.calls += 1
         if not torch.compiler.is_exporting() and x.sum() > 1e6:
             return x
         return self.layer(x)
@@ -89,9 +89,9 @@ def test_a_model_that_exports_although_it_looks_at_its_data_is_exported() -> Non
     assert (report.model, report.macs, report.work("backward").macs) == ("Careful", 24, 24)
     assert set(report.parameters) == {"layer.weight", "layer.bias"}
     assert report.capture_notes[0] == "run on fake tensors: stopped where data decides; exported by torch.export"
-    assert model.seen == 0
+    assert model.calls == 0
 
 
-def test_of_one_that_does_not_the_error_says_what_torch_export_said() -> None:
+def test_the_error_has_the_message_of_torch_export() -> None:
     with pytest.raises(CaptureError, match=r"\(2\) torch\.export: GuardOnDataDependentSymNode: .+; no rule"):
         analyze(Branches(), (torch.zeros(3),))

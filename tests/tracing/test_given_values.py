@@ -30,12 +30,12 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "in a dict": (lambda m, given: m.linear(given["x"][given["mask"]]), ({"x": X, "mask": MASK},)),
     "the largest": (lambda m, x, groups: m.linear(x.new_zeros(int(groups.max()) + 1, 8)), (X, GROUPS)),
     "a loop over groups": (
-        lambda m, x, groups: torch.stack([m.linear(x[groups == each]).sum(0) for each in groups.unique()]),
+        lambda m, x, groups: torch.stack([m.linear(x[groups == group]).sum(0) for group in groups.unique()]),
         (X, GROUPS),
     ),
     "steps": (lambda m, x, steps: [x := m.linear(x) for _ in range(int(steps))][-1], (X, torch.tensor(3))),
     "a list": (
-        lambda m, x, sizes: torch.cat([m.linear(each) for each in x.split(sizes.tolist())]),
+        lambda m, x, sizes: torch.cat([m.linear(part) for part in x.split(sizes.tolist())]),
         (X, torch.tensor([3, 4, 5])),
     ),
     "repeats": (lambda m, x, repeats: m.linear(x[:3].repeat_interleave(repeats, 0)), (X, LENGTHS)),
@@ -56,7 +56,7 @@ def test_values_that_are_given_are_used(name: str) -> None:
     function, inputs = PROGRAMS[name]
     model = Program(function, recurrent=nn.GRU(8, 8, batch_first=True))
     assert analyzed_macs(model, *inputs) == real_macs(model, *inputs) != (0, 0)
-    assert all("used as they were given" in each for each in report_of(model, *inputs).assumptions)
+    assert all("used as they were given" in assumption for assumption in report_of(model, *inputs).assumptions)
 
 
 def test_without_data_they_are_not_known_and_the_error_says_what_helps() -> None:
@@ -96,7 +96,7 @@ def test_blocks_that_ask_for_different_values_do_not_repeat_each_other() -> None
     assert analyzed_macs(Cuts(), X, LENGTHS) == real_macs(Cuts(), X, LENGTHS)
 
 
-def test_what_is_given_is_only_read() -> None:
+def test_arguments_are_only_read() -> None:
     def written(x: Tensor, length: Tensor) -> Tensor:
         length += 1
         return x[: int(length)] if len(x) > 20 else x

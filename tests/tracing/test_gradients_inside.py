@@ -65,7 +65,7 @@ def adapted(model: Any, x: Tensor, y: Tensor) -> Tensor:
     for _ in range(2):
         loss = F.cross_entropy(torch.func.functional_call(model, (weights, buffers), (x,)), y)
         slopes = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
-        weights = {name: each - 0.1 * g for (name, each), g in zip(weights.items(), slopes, strict=True)}
+        weights = {name: value - 0.1 * g for (name, value), g in zip(weights.items(), slopes, strict=True)}
     return F.cross_entropy(torch.func.functional_call(model, (weights, buffers), (x,)), y)
 
 
@@ -97,8 +97,8 @@ def reported(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[int, int]:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_is_what_autograd_runs(name: str) -> None:
     program, make, inputs = PROGRAMS[name]
-    seen = count_macs(Run(program, make()), inputs)
-    assert reported(Run(program, make()), inputs) == (seen.forward, seen.backward)
+    dispatched = count_macs(Run(program, make()), inputs)
+    assert reported(Run(program, make()), inputs) == (dispatched.forward, dispatched.backward)
 
 
 def by_formula(model: Any, x: Tensor) -> Tensor:

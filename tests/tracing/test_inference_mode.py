@@ -53,9 +53,9 @@ def asked_for(x: Tensor) -> Tensor:
 def test_costs_what_autograd_dispatches(program: Callable[[Tensor], Tensor]) -> None:
     report = analyze(program, (X,), attention="math")
     assert report.unsupported_ops() == {}
-    seen = count_macs(program, (X,))
-    assert (report.work("forward").macs, report.work("backward").macs) == (seen.forward, seen.backward)
-    assert seen.forward > 0
+    dispatched = count_macs(program, (X,))
+    assert (report.work("forward").macs, report.work("backward").macs) == (dispatched.forward, dispatched.backward)
+    assert dispatched.forward > 0
 
 
 def test_gradients_flow_beside_it() -> None:
@@ -66,8 +66,8 @@ def test_gradients_flow_beside_it() -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             with torch.inference_mode():
-                wanted = self.teacher(x)
-            return (self.student(x) - wanted).pow(2).mean()
+                target = self.teacher(x)
+            return (self.student(x) - target).pow(2).mean()
 
     report = analyze(Teacher(), (X,))
     assert report.work("backward").macs == 2 * 6 * 8 * 8

@@ -49,7 +49,7 @@ def test_at_random_moments() -> None:
         longest[name] = time.perf_counter() - start
     before = state_of(models, X)
     reports = {name: analyze(model, (X,)) for name, model in models.items()}
-    moments, seen = random.Random(0), 0
+    moments, interrupted = random.Random(0), 0
     for i in range(MOMENTS):
         name = NAMES[i % len(NAMES)]
         try:
@@ -57,10 +57,10 @@ def test_at_random_moments() -> None:
                 analyze(models[name], (X,))
                 signal.setitimer(signal.ITIMER_REAL, 0)
         except KeyboardInterrupt:
-            seen += 1
+            interrupted += 1
         if i % 50 == 49:
             assert differences(before, state_of(models, X)) == []
-    assert seen > MOMENTS / 10
+    assert interrupted > MOMENTS / 10
     assert {name: analyze(model, (X,)) for name, model in models.items()} == reports
 
 

@@ -60,8 +60,8 @@ print(*peak or [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss])
 
 
 def test_is_counted_to_the_last_multiply_add_under_two_gibibytes() -> None:
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", MODEL], check=True, capture_output=True, text=True)
-    parameters, forward, backward, kibibytes = map(int, done.stdout.split())
+    process = subprocess.run([sys.executable, "-W", "ignore", "-c", MODEL], check=True, capture_output=True, text=True)
+    parameters, forward, backward, kibibytes = map(int, process.stdout.split())
     products = 2 * WIDTH * WIDTH + 2 * WIDTH * KV_HEADS * (WIDTH // HEADS) + 3 * WIDTH * INNER
     weights = LAYERS * products + WIDTH * VOCABULARY
     assert parameters == weights + VOCABULARY * WIDTH + (2 * LAYERS + 1) * WIDTH

@@ -34,8 +34,8 @@ class Transformed(nn.Module):
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_gradient_flows_through_a_conjugate_that_is_made_when_it_is_asked_for(name: str) -> None:
     model, x = Transformed(PROGRAMS[name]), torch.randn(2, 6, 4)
-    report, seen = analyze(model, (x,)), count_macs(model, (x,))
-    assert (report.work("forward").macs, report.work("backward").macs) == (seen.forward, seen.backward)
+    report, dispatched = analyze(model, (x,)), count_macs(model, (x,))
+    assert (report.work("forward").macs, report.work("backward").macs) == (dispatched.forward, dispatched.backward)
     assert not report.unsupported_ops()
 
 

@@ -47,10 +47,10 @@ def analysed(**options: Any) -> tuple[Report | None, Alive]:
         def __init__(self) -> None:
             super().__init__()
             self.blocks = nn.Sequential(*(Block() for _ in range(3)))
-            self.seen: list[Tensor] = []
+            self.inputs: list[Tensor] = []
 
         def forward(self, x: Tensor) -> Tensor:
-            self.seen.append(x)
+            self.inputs.append(x)
             x = checkpoint(self.blocks, x, use_reentrant=False)
             return Doubled.apply(x).softmax(-1)
 
@@ -113,16 +113,16 @@ class Thing:
 
 
 def test_what_is_known_weakly_is_asked_once_and_kept_as_long_as_what_it_is_of() -> None:
-    asked: list[str] = []
+    names: list[str] = []
 
     @weakly_cached
-    def name(of: Thing) -> str:
-        asked.append(type(of).__name__)
-        return type(of).__name__
+    def name(instance: Thing) -> str:
+        names.append(type(instance).__name__)
+        return type(instance).__name__
 
-    thing = Thing()
-    assert name(thing) == name(thing) == "Thing"
-    assert asked == ["Thing"]
-    alive = weakref.ref(thing)
-    del thing
+    instance = Thing()
+    assert name(instance) == name(instance) == "Thing"
+    assert names == ["Thing"]
+    alive = weakref.ref(instance)
+    del instance
     assert alive() is None

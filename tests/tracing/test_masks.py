@@ -25,7 +25,7 @@ def really_dispatched(function: Callable[..., object], *inputs: Tensor) -> int:
 
 
 class TestConstants:
-    """What is set is what is chosen."""
+    """The mask selects the elements that are set."""
 
     @pytest.mark.parametrize(
         "chosen",
@@ -43,7 +43,7 @@ class TestConstants:
             "a triangle": lambda x, w: x.masked_select(torch.ones(ROWS, WIDTH).tril() > 0).view(-1, 2) @ w[:2],
             "where": lambda x, w: x[torch.where(EVERY_OTHER)[0]] @ w,
         }.items(),
-        ids=lambda each: each[0],
+        ids=lambda case: case[0],
     )
     def test_choose_as_in_a_real_run(self, chosen: tuple[str, Callable[..., Tensor]]) -> None:
         x, w = torch.randn(ROWS, WIDTH), torch.randn(WIDTH, 5)
@@ -94,8 +94,8 @@ class TestComplements:
     def test_have_no_more_rows_than_there_are(self, name: str) -> None:
         report = analyze(Halves(COMPLEMENTS[name]), (torch.randn(ROWS, WIDTH),))
         assert report.macs == ROWS * WIDTH * WIDTH
-        assert any("all elements assumed True" in each for each in report.assumptions)
-        assert any("no element assumed True" in each for each in report.assumptions)
+        assert any("all elements assumed True" in assumption for assumption in report.assumptions)
+        assert any("no element assumed True" in assumption for assumption in report.assumptions)
 
     def test_agree_with_the_witness(self, name: str) -> None:
         model, x = Halves(COMPLEMENTS[name]), torch.randn(ROWS, WIDTH)
@@ -116,10 +116,10 @@ class Kinds(nn.Module):
         self.any_first = any_first
         self.layers = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(4))
 
-    def forward(self, x: Tensor, kinds: Tensor) -> Tensor:
+    def forward(self, x: Tensor, groups: Tensor) -> Tensor:
         out = torch.zeros_like(x)
         for kind, layer in enumerate(self.layers):
-            mask = kinds == kind
+            mask = groups == kind
             if not self.any_first or mask.any():
                 out[mask] = layer(x[mask])
         return out
@@ -127,9 +127,9 @@ class Kinds(nn.Module):
 
 @pytest.mark.parametrize("any_first", [False, True])
 def test_rows_of_several_kinds_are_each_of_one(any_first: bool) -> None:
-    kinds = torch.randint(0, 4, (ROWS,), device="meta")
+    groups = torch.randint(0, 4, (ROWS,), device="meta")
     model = Kinds(any_first)
-    report = analyze(model, (torch.randn(ROWS, WIDTH), kinds))
+    report = analyze(model, (torch.randn(ROWS, WIDTH), groups))
     assert report.macs == ROWS * WIDTH * WIDTH
     assert report.macs == really_dispatched(model, torch.randn(ROWS, WIDTH), torch.randint(0, 4, (ROWS,)))
 
@@ -152,7 +152,7 @@ def test_what_may_have_some_on_both_sides_is_done_on_both() -> None:
     assert analyze(branches, (torch.randn(WIDTH, WIDTH), torch.randn(WIDTH, WIDTH))).macs == 2 * WIDTH**3
 
 
-def test_what_was_written_to_is_another_tensor() -> None:
+def test_a_tensor_that_was_written_to_is_another_one() -> None:
     def rewritten(x: Tensor, w: Tensor) -> Tensor:
         x = x.clone()
         first = x[x[:, 0] > 0] @ w
@@ -194,15 +194,15 @@ class TestRanges:
 class Branches(nn.Module):
     """Work that a mask decides about, and then something else that may stop the program."""
 
-    def __init__(self, then: Callable[[Tensor], object]) -> None:
+    def __init__(self, branch: Callable[[Tensor], object]) -> None:
         super().__init__()
-        self.work, self.then = nn.Linear(WIDTH, WIDTH), then
+        self.work, self.branch = nn.Linear(WIDTH, WIDTH), branch
 
     def forward(self, x: Tensor) -> Tensor:
         y = x
         if torch.any(x > 0):
             y = self.work(x)
-        self.then(x)
+        self.branch(x)
         return y
 
 
@@ -220,9 +220,9 @@ def checks_largest(x: Tensor) -> None:
 
 
 def checks_in_a_function(x: Tensor) -> None:
-    def refuse_if(wrong: Tensor, said: str) -> None:
+    def refuse_if(wrong: Tensor, message: str) -> None:
         if wrong:
-            raise ValueError(said)
+            raise ValueError(message)
 
     refuse_if((x < -1e6).any(), "too small")
     refuse_if((x > 1e6).any(), "too large")
@@ -250,14 +250,16 @@ def refuses_otherwise(x: Tensor) -> None:
 class TestAnswers:
     """They are changed where a check raised by them, and nowhere else."""
 
-    @pytest.mark.parametrize("then", [raises, branches])
-    def test_a_branch_is_not_dropped_for_what_stops_elsewhere(self, then: Callable[[Tensor], object]) -> None:
+    @pytest.mark.parametrize("branch", [raises, branches])
+    def test_a_branch_is_not_dropped_for_an_error_elsewhere(self, branch: Callable[[Tensor], object]) -> None:
         with pytest.raises(CaptureError, match=r"reason of its own|data-dependent control flow"):
-            analyze(Branches(then), (torch.randn(ROWS, WIDTH),))
+            analyze(Branches(branch), (torch.randn(ROWS, WIDTH),))
 
-    @pytest.mark.parametrize("then", [checks_largest, checks_in_a_function, checks_by_name, asserts, refuses_otherwise])
-    def test_checks_are_passed_and_nothing_else_is_changed(self, then: Callable[[Tensor], object]) -> None:
-        model, x = Branches(then), torch.rand(ROWS, WIDTH)
+    @pytest.mark.parametrize(
+        "branch", [checks_largest, checks_in_a_function, checks_by_name, asserts, refuses_otherwise]
+    )
+    def test_checks_are_passed_and_nothing_else_is_changed(self, branch: Callable[[Tensor], object]) -> None:
+        model, x = Branches(branch), torch.rand(ROWS, WIDTH)
         report = analyze(model, (x,))
         assert report.macs == really_dispatched(model, x)
         assert report.work("wgrad").macs == ROWS * WIDTH * WIDTH
@@ -293,6 +295,6 @@ class TestAnswers:
         model = nn.Sequential(*(Checked(3, 3) for _ in range(20)))
         report = analyze(model, (torch.rand(2, 3),))
         assert report.macs == 20 * 2 * 3 * 3
-        assert [each.partition(": ")[2] for each in report.assumptions] == [
+        assert [assumption.partition(": ")[2] for assumption in report.assumptions] == [
             "data-dependent branch; took the False branch"
         ]

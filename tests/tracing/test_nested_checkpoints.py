@@ -40,7 +40,7 @@ class Products(TorchDispatchMode):
 
 
 def held_to_what_runs(model: nn.Module, x: Tensor) -> int:
-    """What runs again, in multiply-adds, after the whole step was held to what autograd runs on real tensors."""
+    """The recomputed multiply-adds, after a check of the whole step against autograd on real tensors."""
     with Products() as forward:
         loss = model(x).sum()
     with Products() as backward:
@@ -54,11 +54,13 @@ def held_to_what_runs(model: nn.Module, x: Tensor) -> int:
 class Layers(nn.Module):
     """Layers, and after the first ``before`` of them the region inside, and then the rest."""
 
-    def __init__(self, reentrant: bool | None, before: int, after: int, inside: nn.Module | None, **how: Any) -> None:
+    def __init__(
+        self, reentrant: bool | None, before: int, after: int, inside: nn.Module | None, **policy: Any
+    ) -> None:
         super().__init__()
         self.before = nn.ModuleList(nn.Linear(D, D) for _ in range(before))
         self.after = nn.ModuleList(nn.Linear(D, D) for _ in range(after))
-        self.inside, self.reentrant, self.how = inside, reentrant, how
+        self.inside, self.reentrant, self.policy = inside, reentrant, policy
 
     def layers(self, x: Tensor) -> Tensor:
         for layer in self.before:
@@ -72,27 +74,27 @@ class Layers(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.reentrant is None:
             return self.layers(x)
-        return checkpoint(self.layers, x, use_reentrant=self.reentrant, **self.how)
+        return checkpoint(self.layers, x, use_reentrant=self.reentrant, **self.policy)
 
 
-def nest(*kinds: bool, before: int = 1, after: int = 1, innermost: int = 1) -> nn.Module:
+def nest(*levels: bool, before: int = 1, after: int = 1, innermost: int = 1) -> nn.Module:
     """Regions in each other, the outermost first, each with so many layers before and after the one that is inside."""
-    model: nn.Module = Layers(kinds[-1], innermost, 0, None)
-    for reentrant in reversed(kinds[:-1]):
+    model: nn.Module = Layers(levels[-1], innermost, 0, None)
+    for reentrant in reversed(levels[:-1]):
         model = Layers(reentrant, before, after, model)
     return Layers(None, 1, 0, model)
 
 
 @pytest.mark.parametrize(
-    "kinds", [*itertools.product([True, False], repeat=2), *itertools.product([True, False], repeat=3)]
+    "levels", [*itertools.product([True, False], repeat=2), *itertools.product([True, False], repeat=3)]
 )
 @pytest.mark.parametrize("after", [0, 1])
 @pytest.mark.parametrize("early_stop", [True, False])
 def test_each_region_that_it_is_in_runs_an_operator_again(
-    kinds: tuple[bool, ...], after: int, early_stop: bool
+    levels: tuple[bool, ...], after: int, early_stop: bool
 ) -> None:
     with set_checkpoint_early_stop(early_stop):
-        assert held_to_what_runs(nest(*kinds, after=after), torch.randn(3, D)) > 0
+        assert held_to_what_runs(nest(*levels, after=after), torch.randn(3, D)) > 0
 
 
 def test_two_regions_in_one_are_run_again_each_by_itself() -> None:
@@ -133,10 +135,10 @@ def keep_wide(ctx: Any, op: Any, *args: Any, **kwargs: Any) -> bool:
 
 def keep_every_other() -> Any:
     """A policy with a state of its own, new for each region."""
-    seen = itertools.count()
+    calls = itertools.count()
 
     def policy(ctx: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-        kept = op is aten.addmm.default and next(seen) % 2 == 0
+        kept = op is aten.addmm.default and next(calls) % 2 == 0
         return CheckpointPolicy.PREFER_SAVE if kept else CheckpointPolicy.MUST_RECOMPUTE
 
     return create_selective_checkpoint_contexts(policy)
@@ -182,7 +184,7 @@ BLOCKS: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
 @pytest.mark.parametrize("early_stop", [True, False])
-def test_what_a_policy_keeps_does_not_run_again(policy: Any, block: Any, early_stop: bool) -> None:
+def test_results_kept_by_a_policy_are_not_recomputed(policy: Any, block: Any, early_stop: bool) -> None:
     skip_unless_numbered(policy)
     regions = [Layers(False, 0, 0, block(), context_fn=policy) for _ in range(2)]
     with set_checkpoint_early_stop(early_stop):

@@ -116,8 +116,8 @@ class Steps(nn.Module):
 
 def test_a_generator_is_run_to_its_end() -> None:
     report = analyze(Steps(), (torch.zeros(2, 4),))
-    witness = count_macs(Steps(), (torch.zeros(2, 4),))
-    assert (report.work("forward").macs, report.work("backward").macs) == (witness.forward, witness.backward)
+    dispatched = count_macs(Steps(), (torch.zeros(2, 4),))
+    assert (report.work("forward").macs, report.work("backward").macs) == (dispatched.forward, dispatched.backward)
     assert report.work("forward").macs == 3 * 2 * 4 * 4
     assert report.by_module()["step"] > 0
 
@@ -166,7 +166,7 @@ def test_nothing_to_be_trained_on_is_said_and_refused_if_strict(result: Callable
         analyze(Silent(result), (torch.zeros(2, 4),), strict=True)
 
 
-def test_what_trains_itself_or_is_frozen_or_is_not_trained_is_not_warned_about() -> None:
+def test_no_warning_for_frozen_or_self_training_models() -> None:
     x = torch.zeros(2, 4)
     detached = Silent(lambda y: y.detach())
     assert analyze(detached, (x,), training=False).warnings == ()

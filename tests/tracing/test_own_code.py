@@ -102,15 +102,15 @@ class Adjoint(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         state, *parameters = ctx.saved_tensors
-        totals = [torch.zeros_like(each) for each in parameters]
+        totals = [torch.zeros_like(parameter) for parameter in parameters]
         for _ in range(3):
             with torch.enable_grad():
                 state = state.detach().requires_grad_()
                 slope = ctx.field(state)
-                of_state, *found = torch.autograd.grad(slope, [state, *parameters], grad, allow_unused=True)
+                of_state, *grads = torch.autograd.grad(slope, [state, *parameters], grad, allow_unused=True)
             grad = grad + of_state
             state = state.detach() - slope.detach()
-            totals = [total + each for total, each in zip(totals, found, strict=True)]
+            totals = [total + grad for total, grad in zip(totals, grads, strict=True)]
         return None, grad, *totals
 
 
@@ -140,7 +140,7 @@ class Outer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        x, weight = (each.detach().requires_grad_() for each in ctx.saved_tensors)
+        x, weight = (tensor.detach().requires_grad_() for tensor in ctx.saved_tensors)
         with torch.enable_grad():
             y = Linear.apply(x, weight)
         return torch.autograd.grad(y, (x, weight), grad)
@@ -212,17 +212,17 @@ class Several(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, shifts: list[Tensor], options: dict[str, int], x: Tensor, *weights: Tensor) -> Tensor:
         ctx.save_for_backward(x, *weights)
-        return torch.stack([x @ each for each in weights]).sum(0) + shifts[0] * options["times"]
+        return torch.stack([x @ weight for weight in weights]).sum(0) + shifts[0] * options["times"]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, *weights = ctx.saved_tensors
-        of_x = torch.stack([grad @ each.T for each in weights]).sum(0)
+        of_x = torch.stack([grad @ weight.T for weight in weights]).sum(0)
         return None, None, of_x, *(x.T @ grad if needed else None for needed in ctx.needs_input_grad[3:])
 
 
 class OfRows(torch.autograd.Function):
-    """What a transformation of torch.func may be of."""
+    """Functions to transform by torch.func."""
 
     generate_vmap_rule = True
 
@@ -340,43 +340,43 @@ def products(report: Report) -> tuple[int, int]:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_it_is_what_autograd_dispatches(name: str) -> None:
-    report, seen = analyze(Net(PROGRAMS[name]), (X,)), count_macs(Net(PROGRAMS[name]), (X,))
+    report, dispatched = analyze(Net(PROGRAMS[name]), (X,)), count_macs(Net(PROGRAMS[name]), (X,))
     assert report.unsupported_ops() == {}
-    assert products(report) == (seen.forward, seen.backward)
+    assert products(report) == (dispatched.forward, dispatched.backward)
 
 
 def test_the_report_says_so() -> None:
     report = analyze(Net(PROGRAMS["nested"]), (X,))
-    said = "test_own_code.Outer: no rule names it, so it is counted by its own forward and backward"
-    assert said in report.capture_notes
-    assert f"own code: {said}" in str(report)
+    message = "test_own_code.Outer: no rule names it, so it is counted by its own forward and backward"
+    assert message in report.capture_notes
+    assert f"own code: {message}" in str(report)
 
 
 def test_gradients_of_weights_are_told_from_those_of_activations() -> None:
     report = analyze(Net(PROGRAMS["a product"]), (X,))
     assert (report.work("dgrad").macs, report.work("wgrad").macs) == (2 * PRODUCT, 3 * PRODUCT)
-    again = analyze(Net(PROGRAMS["run again"]), (X,))
-    assert again.work("wgrad").macs == 3 * PRODUCT
-    assert again.work("dgrad").macs == 3 * PRODUCT  # what is run again is for both
+    recomputing = analyze(Net(PROGRAMS["run again"]), (X,))
+    assert recomputing.work("wgrad").macs == 3 * PRODUCT
+    assert recomputing.work("dgrad").macs == 3 * PRODUCT  # what is run again is for both
 
 
 @pytest.mark.parametrize("name", ["run again, several layers", "adjoint", "a product"])
-def test_what_is_trained_through_it_is_updated(name: str) -> None:
+def test_parameters_trained_through_it_are_updated(name: str) -> None:
     net = Net(PROGRAMS[name], layers=1)
     updated = {entry.op for entry in analyze(net, (X,)).entries if entry.kind == "update"}
-    wanted = {each for each, _ in net.named_parameters()} - ({"layers.0.bias"} if name == "a product" else set())
-    assert updated == wanted
+    expected = {path for path, _ in net.named_parameters()} - ({"layers.0.bias"} if name == "a product" else set())
+    assert updated == expected
 
 
 def test_the_model_is_as_it_was() -> None:
     net = Net(PROGRAMS["run again"])
     net.layers[0].weight.grad = gradient = torch.ones(D, D)
-    before = {name: each.clone() for name, each in net.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     analyze(net, (X,))
     assert net.layers[0].weight.grad is gradient
     assert torch.equal(gradient, torch.ones(D, D))
     assert net.first.weight.grad is None
-    assert all(torch.equal(each, before[name]) for name, each in net.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
 def test_a_rule_wins() -> None:
@@ -387,7 +387,7 @@ def test_a_rule_wins() -> None:
     plain = analyze(Net(lambda net, x: x), (X,))
     report = analyze(Net(PROGRAMS["a product"]), (X,), rules=[seven])
     assert products(report) == (products(plain)[0] + 7, products(plain)[1] + 5)
-    assert not any("its own forward" in each for each in report.capture_notes)
+    assert not any("its own forward" in note for note in report.capture_notes)
 
 
 class Block(nn.Module):
@@ -407,8 +407,8 @@ def test_in_blocks_that_are_alike(function: Any, trained: bool) -> None:
     """The last of them, and the first if its input needs no gradient, are not as those between."""
     net = nn.Sequential(*(Block(function) for _ in range(5)))
     x = torch.zeros(ROWS, D, requires_grad=trained)
-    report, seen = analyze(net, (x,)), count_macs(net, (x,))
-    assert products(report) == (seen.forward, seen.backward)
+    report, dispatched = analyze(net, (x,)), count_macs(net, (x,))
+    assert products(report) == (dispatched.forward, dispatched.backward)
     assert report == analyze(net, (x,), fold=False)
 
 
@@ -441,13 +441,13 @@ def test_only_gradients_that_come_are_there_where_it_asks_for_that() -> None:
 
         @staticmethod
         def backward(ctx: Any, one: Tensor | None, other: Tensor | None) -> tuple[Tensor | None, None]:
-            found = [each @ ctx.saved_tensors[0].T for each in (one, other) if each is not None]
-            return sum(found[1:], found[0]), None
+            grads = [grad @ ctx.saved_tensors[0].T for grad in (one, other) if grad is not None]
+            return sum(grads[1:], grads[0]), None
 
-    for which in (lambda both: both[0], lambda both: both[1], lambda both: both[0] + both[1]):
-        net = Net(lambda net, x, which=which: which(Either.apply(x, net.layers[0].weight)))
-        seen = count_macs(net, (X,))
-        assert products(analyze(net, (X,))) == (seen.forward, seen.backward)
+    for select in (lambda outputs: outputs[0], lambda outputs: outputs[1], lambda outputs: outputs[0] + outputs[1]):
+        net = Net(lambda net, x, select=select: select(Either.apply(x, net.layers[0].weight)))
+        dispatched = count_macs(net, (X,))
+        assert products(analyze(net, (X,))) == (dispatched.forward, dispatched.backward)
 
 
 def test_a_checkpoint_keeps_nothing_of_it() -> None:
@@ -466,5 +466,5 @@ def test_a_checkpoint_keeps_nothing_of_it() -> None:
             return (grad * y + (grad * y).T) @ x
 
     net = Net(lambda net, x: checkpoint(lambda x: Keeps.apply(x) @ x, x, use_reentrant=False))
-    seen = count_macs(net, (X,))
-    assert products(analyze(net, (X,))) == (seen.forward, seen.backward)
+    dispatched = count_macs(net, (X,))
+    assert products(analyze(net, (X,))) == (dispatched.forward, dispatched.backward)

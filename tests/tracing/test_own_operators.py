@@ -51,7 +51,7 @@ def several(xs: list[Tensor], weight: Tensor) -> list[Tensor]:
 
 
 several.register_autograd(
-    lambda ctx, grads: ([each @ ctx.weight.T for each in grads], None),
+    lambda ctx, grads: ([grad @ ctx.weight.T for grad in grads], None),
     setup_context=lambda ctx, inputs, output: setattr(ctx, "weight", inputs[1]),
 )
 
@@ -142,7 +142,7 @@ LIBRARY.impl("trained", OfLibrary.apply, "Autograd")
 
 
 class TestThePythonKernelsOfALibrary:
-    """What they run, held to what autograd dispatches of the same function, called without the operator."""
+    """The operators of the kernels, against those that autograd dispatches without the custom operator."""
 
     @pytest.mark.parametrize(
         "operator",
@@ -154,7 +154,7 @@ class TestThePythonKernelsOfALibrary:
         ],
         ids=["for a CPU", "for any device", "for both", "by a name"],
     )
-    def test_what_they_run_is_counted(self, operator: Any) -> None:
+    def test_operators_inside_are_counted(self, operator: Any) -> None:
         weight = torch.zeros(D, D)
         report = analyze(lambda x: operator(x, weight), (X,), strict=True)
         assert MacCount(*products(report)) == count_macs(lambda x: kernel(x, weight), (X,))
@@ -169,14 +169,14 @@ class TestThePythonKernelsOfALibrary:
 
 def test_the_report_says_so() -> None:
     report = analyze(Net(lambda net, x: product(x, net.layer.weight)), (X,), strict=True)
-    said = "own_operators.product: no rule names it, so it is counted by its own forward and backward"
-    assert said in report.capture_notes
-    assert said in str(report)
+    message = "own_operators.product: no rule names it, so it is counted by its own forward and backward"
+    assert message in report.capture_notes
+    assert message in str(report)
     updated = {entry.op for entry in report.entries if entry.kind == "update"}
     assert "layer.weight" in updated
 
 
-def test_what_it_writes_to_is_known() -> None:
+def test_mutated_operands_are_known() -> None:
     def model(x: Tensor) -> Tensor:
         out = x.new_zeros(ROWS, ROWS)
         into(x, out)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_folding import WIDTH, Block, both, calls_of, written_down
+from test_folding import WIDTH, Block, calls_of, folded_and_unfolded, written_down
 from torch import Tensor, nn
 
 from graphflops import analyze
@@ -18,7 +18,7 @@ from graphflops.report.json_format import dumps
 
 
 class Layer(ABC):  # noqa: B024  # as the layers of transformers' caches are
-    """What one block keeps."""
+    """The cached state of one block."""
 
     kind = "of a class"
 
@@ -160,7 +160,7 @@ FOLD = [
     says_that_it_is_a_number,
     compares_its_number,
 ]
-"""What reaches no more than what is its own, or is the same for all."""
+"""blocks that reach only their own part, or parts that are the same for all"""
 
 
 def branches_on_its_number(block, x, cache):
@@ -354,7 +354,7 @@ def makes_a_set(block, x, cache):
 
 def joins(block, x, cache):
     return (
-        torch.cat([each for each in cache.tensors if each is not None] + [x], -2)
+        torch.cat([tensor for tensor in cache.tensors if tensor is not None] + [x], -2)
         if block.index
         else in_a_list(block, x, cache)
     )
@@ -371,11 +371,11 @@ WAYS = [
 class Stack(nn.Module):
     """Blocks with a cache, of which ``then`` says what is done with it."""
 
-    def __init__(self, way: Way, depth: int, then: Callable[..., Any] | None = None) -> None:
+    def __init__(self, way: Way, depth: int, after: Callable[..., Any] | None = None) -> None:
         super().__init__()
         self.inlet, self.head = nn.Linear(4, WIDTH), nn.Linear(WIDTH, 3)
         self.blocks = nn.ModuleList(Caching(way, index) for index in range(depth))
-        self.then = then or only_run
+        self.after = after or only_run
 
     def run(self, x: Tensor, cache: Cache) -> Tensor:
         for block in self.blocks:
@@ -383,7 +383,7 @@ class Stack(nn.Module):
         return x
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Any:
-        return self.then(self, self.inlet(x), cache or Cache(len(self.blocks)))
+        return self.after(self, self.inlet(x), cache or Cache(len(self.blocks)))
 
 
 def only_run(stack: Stack, x: Tensor, cache: Cache) -> Any:
@@ -463,29 +463,29 @@ def test_there_are_ways() -> None:
     assert len(WAYS) > 50
 
 
-PAIRS = [(way, then) for way in WAYS for then in THEN]
+PAIRS = [(way, after) for way in WAYS for after in THEN]
 """ways to use a cache, with the uses of it afterwards; ``make soak`` runs all of them"""
 SOME = {(way, THEN[(2 * place + i) % len(THEN)]) for place, way in enumerate(WAYS) for i in range(2)}
 
 
 @pytest.mark.parametrize(
-    ("way", "then"),
+    ("way", "after"),
     [
         pytest.param(*pair, marks=() if pair in SOME else pytest.mark.soak, id=f"{pair[0].__name__}-{pair[1].__name__}")
         for pair in PAIRS
     ],
 )
-def test_a_report_is_the_same_to_the_last_letter(way, then) -> None:
-    model = Stack(way, 5, then)
+def test_a_report_is_the_same_to_the_last_letter(way, after) -> None:
+    model = Stack(way, 5, after)
     assert outcome(model, INPUT, fold=True) == outcome(model, INPUT, fold=False)
 
 
 @pytest.mark.parametrize("way", FOLD)
 @pytest.mark.parametrize(
-    "then", [only_run, returned, trained_by_the_cache, only_the_last_of_it, backwards, written_to_between]
+    "after", [only_run, returned, trained_by_the_cache, only_the_last_of_it, backwards, written_to_between]
 )
-def test_no_more_calls_in_the_blocks_of_twenty_than_of_four(way, then) -> None:
-    four, twenty = (calls_in_blocks(Stack(way, depth, then)) for depth in (4, 20))
+def test_no_more_calls_in_the_blocks_of_twenty_than_of_four(way, after) -> None:
+    four, twenty = (calls_in_blocks(Stack(way, depth, after)) for depth in (4, 20))
     assert 0 < twenty <= four
 
 
@@ -499,7 +499,7 @@ def calls_in_blocks(model: nn.Module) -> int:
 def test_a_cache_that_the_user_brings(way) -> None:
     model, cache = Stack(way, 4), Cache(4)
     cache.layers[1].update(torch.zeros(2, 3, WIDTH))
-    folded, unfolded = both(model, INPUT, cache)
+    folded, unfolded = folded_and_unfolded(model, INPUT, cache)
     assert dumps(folded) == dumps(unfolded)
     assert cache.layers[0].keys is None
     assert cache.layers[1].length == 3

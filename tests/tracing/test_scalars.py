@@ -29,9 +29,9 @@ def test_it_has_the_shape_and_dtype_of_the_real_one(name: str) -> None:
     real = MAKERS[name](LAYER(X).detach())
 
     def model(x: Tensor) -> Tensor:
-        made = MAKERS[name](LAYER(x).detach())
-        assert (made.shape, made.dtype, made.requires_grad) == (real.shape, real.dtype, real.requires_grad)
-        return LAYER(x) * made.sum()
+        scalar = MAKERS[name](LAYER(x).detach())
+        assert (scalar.shape, scalar.dtype, scalar.requires_grad) == (real.shape, real.dtype, real.requires_grad)
+        return LAYER(x) * scalar.sum()
 
     assert analyze(model, (X,), strict=True).work("forward").macs == count_macs(model, (X,)).forward == 2 * 3 * 4 * 4
 

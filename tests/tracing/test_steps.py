@@ -35,7 +35,7 @@ def mlp() -> nn.Sequential:
     return nn.Sequential(nn.Linear(A, B), nn.GELU(), nn.Linear(B, C), nn.LayerNorm(C))
 
 
-MLP = sum(each.numel() for each in mlp().parameters())
+MLP = sum(parameter.numel() for parameter in mlp().parameters())
 
 
 def critic() -> nn.Sequential:
@@ -44,11 +44,11 @@ def critic() -> nn.Sequential:
 
 def macs(report: Report) -> dict[str, int]:
     """Phase → multiply-adds."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for entry in report.entries:
         for phase, work in entry.work.items():
-            found[phase] = found.get(phase, 0) + work.macs
-    return {phase: count for phase, count in found.items() if count}
+            counts[phase] = counts.get(phase, 0) + work.macs
+    return {phase: count for phase, count in counts.items() if count}
 
 
 def count_macs(step: Callable[..., Any], *args: Any) -> int:
@@ -195,9 +195,9 @@ def test_adamw_in_a_step_is_the_operators_that_it_runs() -> None:
         optimizer.step()
 
     decay, mean, square, root, bias, epsilon, update = 1, 3, 1 + 3, 1, 1, 1, 3  # mul_, lerp_, mul_ and addcmul_, …
-    each = decay + mean + square + root + bias + epsilon + update
+    per_element = decay + mean + square + root + bias + epsilon + update
     counted = 2  # each tensor has its own number of steps
-    assert analyze(step, (X,)).optimizer == each * (A * B + B) + counted
+    assert analyze(step, (X,)).optimizer == per_element * (A * B + B) + counted
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="since PyTorch 2.9")
@@ -241,18 +241,18 @@ class TestSeveral:
             wrong.backward()
             of_judge.step()
             of_maker.zero_grad()
-            found = F.softplus(-judge(fake)).mean()
-            found.backward()
+            maker_loss = F.softplus(-judge(fake)).mean()
+            maker_loss.backward()
             of_maker.step()
-            return {"judge": wrong, "maker": found}
+            return {"judge": wrong, "maker": maker_loss}
 
         args = torch.randn(ROWS, 5), torch.randn(ROWS, 3, 8, 8)
         report = analyze(step, args)
-        conv, head, made = ROWS * 8 * 16 * 27, ROWS * 128, ROWS * 5 * 192
+        conv, head, generated = ROWS * 8 * 16 * 27, ROWS * 128, ROWS * 5 * 192
         assert macs(report) == {
-            "forward": 3 * (conv + head) + made,
+            "forward": 3 * (conv + head) + generated,
             "dgrad": 3 * head + conv,  # to what the convolution made; and in the maker's turn to the image
-            "wgrad": 3 * (conv + head) + made,
+            "wgrad": 3 * (conv + head) + generated,
         }
         assert sum(macs(report).values()) == count_macs(step, *args)
         assert report.optimizer_name == "RMSprop + Adam"
@@ -289,7 +289,7 @@ class TestSeveral:
                 loss = F.mse_loss(torch.func.functional_call(model, weights, (x,)), y)
                 slopes = torch.autograd.grad(loss, list(weights.values()), create_graph=second_order)
                 weights = {
-                    name: each - 0.1 * slope for (name, each), slope in zip(weights.items(), slopes, strict=True)
+                    name: value - 0.1 * slope for (name, value), slope in zip(weights.items(), slopes, strict=True)
                 }
             outer = F.mse_loss(torch.func.functional_call(model, weights, (x,)), y)
             optimizer.zero_grad()
@@ -316,11 +316,11 @@ class TestSeveral:
             optimizer.zero_grad()
             return total
 
-        one, three = analyze(step, (X,)), analyze(step, (X, X, X))
-        assert macs(three) == {phase: 3 * count for phase, count in macs(one).items()}
-        assert three.optimizer == one.optimizer
+        report, three = analyze(step, (X,)), analyze(step, (X, X, X))
+        assert macs(three) == {phase: 3 * count for phase, count in macs(report).items()}
+        assert three.optimizer == report.optimizer
         parameters = A * B + B + B * C + C + 2 * C
-        extra = three.work("wgrad").accumulate - 3 * one.work("wgrad").accumulate
+        extra = three.work("wgrad").accumulate - 3 * report.work("wgrad").accumulate
         assert extra == 2 * parameters, "what comes later is added to what is there"
 
     def test_a_graph_that_is_kept_and_gone_through_twice(self) -> None:
@@ -389,7 +389,7 @@ class TestWhatIsTrainedAfterwards:
 
         assert backward(analyze(step, (X,))) == backward(analyze(lambda x: model(x).sum(), (X,)))
 
-    def test_what_a_step_returns_besides_is_not_trained(self) -> None:
+    def test_other_results_of_a_step_are_not_trained(self) -> None:
         trainer = Trainer()
 
         def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -402,7 +402,7 @@ class TestWhatIsTrainedAfterwards:
 
 class TestCheckpoints:
     @pytest.mark.parametrize("reentrant", [True, False])
-    def test_what_a_checkpoint_runs_again_is_recompute(self, reentrant: bool) -> None:
+    def test_recomputation_of_checkpoints_is_recompute(self, reentrant: bool) -> None:
         layers = nn.Sequential(*[nn.TransformerEncoderLayer(8, 2, 16, batch_first=True) for _ in range(2)])
         optimizer = torch.optim.SGD(layers.parameters(), 0.1)
 
@@ -448,10 +448,10 @@ class TestWhatAStepLogs:
             optimizer.zero_grad()
             out = model(x)
             loss = F.mse_loss(out, y)
-            said = read(loss, out) if first else None
+            message = read(loss, out) if first else None
             loss.backward()
             optimizer.step()
-            return said if first else read(loss, out)
+            return message if first else read(loss, out)
 
         return step
 
@@ -464,7 +464,7 @@ class TestWhatAStepLogs:
 
     def test_the_report_says_where(self) -> None:
         report = analyze(self.step(READ["float"], first=False), (X, Y))
-        assert any("test_steps.py" in each and "½ assumed" in each for each in report.assumptions)
+        assert any("test_steps.py" in assumption and "½ assumed" in assumption for assumption in report.assumptions)
 
 
 def by_value(norm: torch.Tensor, bound: float) -> bool:
@@ -481,15 +481,15 @@ class TestWhatAStepDecides:
         def step(x: torch.Tensor, y: torch.Tensor) -> None:
             optimizer.zero_grad()
             F.mse_loss(model(x), y).backward()
-            for each in model.parameters():
-                assert each.grad is not None
-                if by_value(each.grad.norm(), 1e9):
-                    each.grad.mul_(0.5)
+            for parameter in model.parameters():
+                assert parameter.grad is not None
+                if by_value(parameter.grad.norm(), 1e9):
+                    parameter.grad.mul_(0.5)
             optimizer.step()
 
         report = analyze(step, (X, Y), strict=True)
         assert sum(macs(report).values()) == count_macs(step, X, Y)
-        assert any("took the False branch" in each for each in report.assumptions)
+        assert any("took the False branch" in assumption for assumption in report.assumptions)
 
     def test_a_loop_that_waits_for_it_ends_in_words(self) -> None:
         model = mlp()
@@ -524,7 +524,7 @@ class TestEvaluation:
 
         report = analyze(evaluate, (), strict=True, training=False)
         assert sum(macs(report).values()) == count_macs(evaluate) == 2 * ROWS * (A * B + B * C)
-        assert any("½ assumed" in each for each in report.assumptions)
+        assert any("½ assumed" in assumption for assumption in report.assumptions)
 
     def test_in_the_forward_of_a_module_a_number_is_still_refused(self) -> None:
         class Decides(nn.Module):
@@ -555,7 +555,7 @@ class TestCheckpointFiles:
 
         report = analyze(step, (X, Y), strict=True)
         assert file.read_bytes() == before
-        assert any("torch.save writes no file" in each for each in report.assumptions)
+        assert any("torch.save writes no file" in assumption for assumption in report.assumptions)
 
     def test_to_memory_is(self) -> None:
         def model(x: torch.Tensor) -> torch.Tensor:
@@ -590,7 +590,7 @@ class TestDeepCopies:
         def step(x: torch.Tensor, y: torch.Tensor) -> nn.Module:
             F.mse_loss(model(x), y).backward()
             own = copy.deepcopy(model)
-            assert all(isinstance(each, nn.Parameter) and each.grad is None for each in own.parameters())
+            assert all(isinstance(parameter, nn.Parameter) and parameter.grad is None for parameter in own.parameters())
             optimizer = torch.optim.SGD(own.parameters())
             F.mse_loss(own(x), y).backward()
             optimizer.step()
@@ -621,7 +621,7 @@ class TestPolicies:
                 action = chances.sample()  # type: ignore[no-untyped-call]
                 losses.append(-chances.log_prob(action))  # type: ignore[no-untyped-call]
                 actions.append(action.item())
-            returns = torch.tensor([torch.tensor(1.0) * each for each in range(ROWS)])
+            returns = torch.tensor([torch.tensor(1.0) * i for i in range(ROWS)])
             (torch.stack(losses) * returns).sum().backward()
             optimizer.step()
             return actions
@@ -656,12 +656,12 @@ class TestScaledLosses:
         scaler = torch.amp.GradScaler("cpu")
         step = self.step(scaler, clips=clips)
         report = analyze(step, (X, Y), strict=True)
-        assert any("assumed finite" in each for each in report.assumptions)
+        assert any("assumed finite" in assumption for assumption in report.assumptions)
         assert sum(macs(report).values()) == count_macs(step, X, Y)
         without = analyze(self.step(torch.amp.GradScaler("cpu", enabled=False), clips=clips), (X, Y), strict=True)
         assert macs(report) == macs(without)
-        unscaled = [each for each in report.entries if "non_finite_check" in each.target]
-        assert sum(each.work["optimizer"].elementwise for each in unscaled) == 2 * MLP
+        unscaled = [entry for entry in report.entries if "non_finite_check" in entry.target]
+        assert sum(entry.work["optimizer"].elementwise for entry in unscaled) == 2 * MLP
 
     def test_the_scaler_is_what_it_was(self) -> None:
         scaler = torch.amp.GradScaler("cpu")
@@ -717,7 +717,7 @@ def test_operators_on_lists_are_seen_one_by_one() -> None:
         model(x).sum().backward()
         parameters = list(model.parameters())
         with torch.no_grad():
-            slopes = torch._foreach_mul([each.grad for each in parameters], 0.5)
+            slopes = torch._foreach_mul([parameter.grad for parameter in parameters], 0.5)
             torch._foreach_addcmul_(parameters, slopes, slopes, value=-0.1)
 
     report = analyze(step, (X,))

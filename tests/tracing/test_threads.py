@@ -91,13 +91,13 @@ def test_random_numbers_of_other_threads_are_the_same_as_without_an_analysis() -
     random.seed(0)
     expected_of_python = [random.random() for _ in range(2000)]
     random.seed(0)
-    done = threading.Event()
+    finished = threading.Event()
 
     model = programs()["in_random"]
     torch.manual_seed(0)
 
     def analyses() -> None:
-        while not done.is_set():
+        while not finished.is_set():
             analyze(model, (X,))
 
     thread = threading.Thread(target=analyses)
@@ -108,17 +108,17 @@ def test_random_numbers_of_other_threads_are_the_same_as_without_an_analysis() -
         drawn_by_python.append(random.random())
         if len(drawn) % 100 == 0:
             time.sleep(0.01)
-    done.set()
+    finished.set()
     thread.join()
     assert drawn_by_python == expected_of_python
     assert drawn == expected
 
 
 def test_modules_of_other_threads_are_not_in_the_report() -> None:
-    module, done = nn.Sequential(nn.Linear(4, 4), nn.ReLU()), threading.Event()
+    module, finished = nn.Sequential(nn.Linear(4, 4), nn.ReLU()), threading.Event()
 
     def runs() -> None:
-        while not done.is_set():
+        while not finished.is_set():
             module(X)
 
     thread = threading.Thread(target=runs)
@@ -126,16 +126,16 @@ def test_modules_of_other_threads_are_not_in_the_report() -> None:
     try:
         assert {analyze(nn.Linear(4, 4), (X,)).coverage.ops for _ in range(10)} == {1}
     finally:
-        done.set()
+        finished.set()
         thread.join()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
 def test_a_forked_process_analyses_although_another_thread_was_analysing() -> None:
-    done = threading.Event()
+    finished = threading.Event()
 
     def analyses() -> None:
-        while not done.is_set():
+        while not finished.is_set():
             analyze(nn.Linear(4, 4), (X,))
 
     thread = threading.Thread(target=analyses)
@@ -151,5 +151,5 @@ def test_a_forked_process_analyses_although_another_thread_was_analysing() -> No
                     os._exit(code)
             assert os.waitpid(child, 0)[1] == 0
     finally:
-        done.set()
+        finished.set()
         thread.join()

@@ -35,13 +35,13 @@ def traced() -> nn.Module:
 @pytest.mark.parametrize("runs", [0, 4])
 def test_later_analyses_and_those_after_real_runs_give_the_same_numbers(build: object, runs: int) -> None:
     plain = nn.Sequential(nn.Linear(4, 4), Gated()) if build is inside else Gated()
-    witness = count_macs(plain, (torch.zeros(3, 4),))
+    dispatched = count_macs(plain, (torch.zeros(3, 4),))
     model = build()  # type: ignore[operator]
     for _ in range(runs):
         model(torch.zeros(3, 4)).sum().backward()
     for _ in range(2):
         report = analyze(model, (torch.zeros(3, 4),))
-        assert (report.work("forward").macs, report.work("backward").macs) == (witness.forward, witness.backward)
+        assert (report.work("forward").macs, report.work("backward").macs) == (dispatched.forward, dispatched.backward)
         assert report.optimizer > 0
 
 

@@ -81,7 +81,7 @@ class TestWhatPythonMayDo:
 
         assert analyze(model, (torch.zeros(2, 2),)).forward == 4
 
-    def test_what_a_profiler_is_told_is_no_operation(self) -> None:
+    def test_profiler_annotations_are_no_operations(self) -> None:
         def profiled(x: Tensor) -> Tensor:
             with torch.profiler.record_function("product"):
                 return x @ x
@@ -144,7 +144,7 @@ class TestLeaves:
         assert macs(analyze(Twice(4, 4), (x,), rules=[priced])) == 2 * 16
         assert macs(analyze(Same(4, 4), (x,), rules=[priced])) == 1
 
-    def test_what_a_rule_describes_never_runs(self) -> None:
+    def test_a_module_with_described_outputs_never_runs(self) -> None:
         class Untraceable(nn.Module):
             def forward(self, x: Tensor) -> Tensor:
                 return x if x.sum() > 0 else -x
@@ -244,7 +244,7 @@ class Keeper(nn.Module):
         self.layer = nn.Linear(4, 4)
         self.norm = nn.BatchNorm1d(4)
         self.drop = nn.Dropout(0.5)
-        self.register_buffer("seen", torch.zeros(4))
+        self.register_buffer("total", torch.zeros(4))
         self.calls, self.kept, self.table = 0, [], {"a": 1}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -252,7 +252,7 @@ class Keeper(nn.Module):
         self.kept.append(x)
         self.table["b"] = x
         self.last = x
-        self.seen += x.sum(0)
+        self.total += x.sum(0)
         self.layer.weight.data.mul_(2)
         if x.shape[0] == 3:
             raise ValueError("three is not allowed")
@@ -260,20 +260,20 @@ class Keeper(nn.Module):
 
 
 def snapshot(model: nn.Module) -> dict[str, Any]:
-    found: dict[str, Any] = {f"tensor {name}": each.clone() for name, each in model.state_dict().items()}
+    state: dict[str, Any] = {f"tensor {name}": tensor.clone() for name, tensor in model.state_dict().items()}
     for path, module in model.named_modules():
-        found[f"attributes {path}"] = sorted(vars(module))
-        found[f"training {path}"] = module.training
-        for name, each in vars(module).items():
-            if isinstance(each, (int, list, dict)) and not name.startswith("_"):
-                found[f"{path}.{name}"] = repr(each)
+        state[f"attributes {path}"] = sorted(vars(module))
+        state[f"training {path}"] = module.training
+        for name, value in vars(module).items():
+            if isinstance(value, (int, list, dict)) and not name.startswith("_"):
+                state[f"{path}.{name}"] = repr(value)
             if name.endswith("hooks"):
-                found[f"{path}.{name}"] = len(each)
-    for name, each in (*model.named_parameters(), *model.named_buffers()):
-        found[f"identity {name}"] = id(each), each._version, each.requires_grad
-        found[f"gradient {name}"] = None if each.grad is None else each.grad.clone()
-    found["random"] = torch.get_rng_state()
-    return found
+                state[f"{path}.{name}"] = len(value)
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        state[f"identity {name}"] = id(value), value._version, value.requires_grad
+        state[f"gradient {name}"] = None if value.grad is None else value.grad.clone()
+    state["random"] = torch.get_rng_state()
+    return state
 
 
 def same(before: Any, after: Any) -> bool:
@@ -333,7 +333,7 @@ class TestWhere:
                 return x * 2  # the line
 
         report = analyze(nn.Sequential(nn.Identity(), Inner()), (torch.zeros(2),))
-        (entry,) = (each for each in report.entries if each.operator == "mul")
+        (entry,) = (entry for entry in report.entries if entry.operator == "mul")
         file, line = entry.line.rsplit(":", 1)
         assert entry.path == "1"
         assert Path(file) == Path(__file__)

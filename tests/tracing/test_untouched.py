@@ -318,15 +318,15 @@ class TestScripts:
         for module_name in (name, f"{name}_other"):
             sys.modules.pop(module_name, None)
 
-    @pytest.mark.parametrize("how", ["closure", "package", "its own function"])
-    def test_are_not_modified(self, script: Any, how: str) -> None:
+    @pytest.mark.parametrize("way", ["closure", "package", "its own function"])
+    def test_are_not_modified(self, script: Any, way: str) -> None:
         package = types.ModuleType("a_package")
         package.script = script  # type: ignore[attr-defined]
         step: Callable[[Tensor], Any] = {
             "closure": lambda x: script.train(x),
             "package": lambda x: package.script.train(x),
             "its own function": script.train,
-        }[how]
+        }[way]
         roots = script.model, script.optimizer, script.losses, script.train
         before = state_of(*roots)
         report = analyze(step, (X,))

@@ -82,6 +82,6 @@ def masked(layer: nn.Module, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("body", [halves, views_of_views, transposed, diagonals, row_by_row, strided, masked])
 def test_writes_to_views_are_exact(body: Body) -> None:
     model, x = Runs(body), torch.randn(16, 8)
-    report, witness = analyze(model, (x,)), count_macs(model, (x,))
-    assert (report.work("forward").macs, report.work("backward").macs) == (witness.forward, witness.backward)
+    report, dispatched = analyze(model, (x,)), count_macs(model, (x,))
+    assert (report.work("forward").macs, report.work("backward").macs) == (dispatched.forward, dispatched.backward)
     assert not report.unsupported_ops()

@@ -94,7 +94,7 @@ def a_triangle(m: Program, x: Tensor) -> Tensor:
         a_triangle,
     ],
 )
-def test_constants_hold_what_was_written(function: Callable[..., Tensor]) -> None:
+def test_constants_have_their_written_values(function: Callable[..., Tensor]) -> None:
     model = Program(function)
     assert analyzed_macs(model, X) == real_macs(model, X) != (0, 0)
     assert not report_of(model, X).assumptions

@@ -14,7 +14,7 @@ from graphflops.models.published import PUBLISHED, executed_formula, polynomial
 from graphflops.verify.rule_check import verify
 
 N, D, E = sympy.symbols("N D E", integer=True, positive=True)
-LAWS = {each.name: each for each in PUBLISHED}
+LAWS = {published.name: published for published in PUBLISHED}
 X = torch.zeros(4, 6, requires_grad=True)
 
 
@@ -27,9 +27,9 @@ def test_the_textbook_rule_of_softmax_leaves_out_the_maximum() -> None:
 
 
 def test_a_model_of_matrix_products_agrees_in_everything() -> None:
-    found = verify(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)), (X,))
-    assert all(each.agrees for each in found.checks)
-    assert found.passed
+    verification = verify(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)), (X,))
+    assert all(check.agrees for check in verification.checks)
+    assert verification.passed
 
 
 def test_a_rule_that_leaves_out_a_product_is_contradicted() -> None:
@@ -38,10 +38,10 @@ def test_a_rule_that_leaves_out_a_product_is_contradicted() -> None:
         """Forward alone."""
         return Cost(Work(macs=out.numel * input.shape[-1]), {"*": Work()})
 
-    found = verify(nn.Linear(6, 8), (X,), rules=[half])
+    verification = verify(nn.Linear(6, 8), (X,), rules=[half])
     product = 4 * 6 * 8
-    assert found.macs == {"forward": (product, product), "backward": (0, 2 * product)}
-    assert not found.passed
+    assert verification.macs == {"forward": (product, product), "backward": (0, 2 * product)}
+    assert not verification.passed
 
 
 def test_what_bk_core_executes_is_linear_in_its_length() -> None:
@@ -49,11 +49,11 @@ def test_what_bk_core_executes_is_linear_in_its_length() -> None:
     published = LAWS["BK-Core"]
     for way in ("forward", "backward"):
         law = executed_formula(published, way)
-        assert all(sympy.degree(each, N) == 1 for each in law.values())
+        assert all(sympy.degree(formula, N) == 1 for formula in law.values())
         for length in (29, 40):
             call, args = published.run(length)
-            seen = getattr(count_scalar_ops(call, args), way)
-            assert {name: law[name].subs(N, length) for name in law} == dict(seen.items())
+            counted = getattr(count_scalar_ops(call, args), way)
+            assert {name: law[name].subs(N, length) for name in law} == dict(counted.items())
 
 
 def test_layer_norm_and_softmax_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""graphflops rules check: what is found in wrong rules, and nothing in those that are shipped."""
+"""graphflops rules check: problems in wrong rules, and none in shipped ones."""
 
 import sys
 from collections.abc import Callable
@@ -41,8 +41,8 @@ def test_a_right_rule_passes() -> None:
         macs = Work(macs=self.shape[-1] * out.numel)
         return Cost(macs, {"self": macs, "mat2": macs})
 
-    seen = checked(product)
-    assert (seen.tested, seen.problems) == (1, ())
+    result = checked(product)
+    assert (result.tested, result.problems) == (1, ())
 
 
 def test_multiply_adds_that_autograd_does_not_dispatch() -> None:
@@ -92,7 +92,7 @@ def test_a_rule_that_remembers() -> None:
         calls.append(1)
         return Cost(Work(transcendental=len(calls) * self.numel), {"self": Work(elementwise=self.numel)})
 
-    assert any("another cost when called again" in each.message for each in checked(remembering).problems)
+    assert any("another cost when called again" in problem.message for problem in checked(remembering).problems)
 
 
 def test_a_gradient_of_what_is_no_input() -> None:
@@ -101,9 +101,9 @@ def test_a_gradient_of_what_is_no_input() -> None:
         """a·b, with a gradient of what it calls x."""
         return Cost(Work(elementwise=out.numel), {"self|other": Work(elementwise=2 * out.numel), "x": Work()})
 
-    seen = checked(misspelled).problems
-    assert [each.message for each in seen] == ["rule misspelled has unknown gradient key 'x'"]
-    assert "other, self" in seen[0].fix
+    problems = checked(misspelled).problems
+    assert [problem.message for problem in problems] == ["rule misspelled has unknown gradient key 'x'"]
+    assert "other, self" in problems[0].fix
 
 
 def test_a_rule_without_a_word() -> None:
@@ -147,9 +147,9 @@ def test_an_example_is_how_anything_else_is_called(target: Any, example: Callabl
         return Cost(grads={"*": Work()})
 
     assert checked(rule(target)(free)).tested == 0
-    seen = checked(rule(target, example=example)(free))
-    assert seen.tested == 1
-    assert seen.problems
+    result = checked(rule(target, example=example)(free))
+    assert result.tested == 1
+    assert result.problems
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -157,9 +157,9 @@ def test_nothing_is_found_against_a_shipped_rule(case: Case, monkeypatch: pytest
     verification = cache(partial(rule_lint.verify, case.run, case.inputs))  # one is of all rules of a case
     monkeypatch.setattr(rule_lint, "verify", lambda *call, rules: verification())
     monkeypatch.setattr(rule_lint, "_ops", lambda *call: ops_of(case))
-    rules = {id(found): found for op in ops_of(case) if (found := shipped().find(op.call)) is not None}
+    rules = {id(op_rule): op_rule for op in ops_of(case) if (op_rule := shipped().find(op.call)) is not None}
     call = (case.run, case.inputs, {})
-    assert not [str(each) for one in rules.values() for each in check_rule(one, [call])[0]]
+    assert not [str(problem) for one in rules.values() for problem in check_rule(one, [call])[0]]
 
 
 # -- the command ---------------------------------------------------------------------------------------------------
@@ -207,6 +207,6 @@ def test_two_rules_for_one_target_are_found(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize("target", ["graphflops::bk_core", "graphflops.models.moe.SparseMoE"])
 def test_the_rules_of_resnet_bk_have_examples(target: str) -> None:
-    (one,) = [each for key, each in shipped() if str(key).replace("::", ".") == target.replace("::", ".")]
-    seen = check(RuleBook.of([one]), [])
-    assert (seen.tested, seen.problems) == (1, ())
+    (one,) = [rule for key, rule in shipped() if str(key).replace("::", ".") == target.replace("::", ".")]
+    result = check(RuleBook.of([one]), [])
+    assert (result.tested, result.problems) == (1, ())

@@ -23,7 +23,7 @@ def empty(*shape: int, requires_grad: bool = False, dtype: torch.dtype = torch.f
 
 
 class Published(NamedTuple):
-    """What a test of PyTorch's does, and the FLOPs that it expects of it, forward and backward."""
+    """A test of PyTorch, and the FLOPs that it expects, forward and backward."""
 
     test: str
     flops: int
@@ -78,7 +78,7 @@ TABLE = [
     Published(
         "test_op, addmm of three shapes",
         720,
-        lambda a, b, *each: [torch.addmm(c, a, b) for c in each],
+        lambda a, b, *case: [torch.addmm(c, a, b) for c in case],
         (a, b, empty(4, 6), empty(4, 1), empty(6)),
     ),
     Published("test_op, baddbmm", 720, torch.baddbmm, (empty(3, 4, 6), empty(3, 4, 5), empty(3, 5, 6))),
@@ -95,7 +95,7 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize("published", TABLE, ids=[each.test for each in TABLE])
+@pytest.mark.parametrize("published", TABLE, ids=[row.test for row in TABLE])
 def test_an_operation(published: Published) -> None:
     report = analyze(published.run, published.inputs, convention="torch", attention="math")
     assert report.forward + report.backward == published.flops
@@ -125,7 +125,7 @@ def test_a_convolution_costs_twice_as_much_backward(
 
 
 def attention(query: tuple[int, ...], key: tuple[int, ...], value: tuple[int, ...], way: str, **options: Any) -> Report:
-    inputs = [empty(*each, requires_grad=True, dtype=torch.float16) for each in (query, key, value)]
+    inputs = [empty(*tensor, requires_grad=True, dtype=torch.float16) for tensor in (query, key, value)]
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, **options)
@@ -174,7 +174,7 @@ KNOWS_GROUPS = _knows_groups()
     ids=["grouped queries", "one key for all, values of their own width", "values of their own width"],
 )
 def test_attention_of_other_shapes(shapes: tuple[tuple[int, ...], ...]) -> None:
-    """What PyTorch's own formulas say of the fused kernels."""
+    """The FLOPs of the fused kernels by PyTorch's own formulas."""
     if shapes[0][1] != shapes[1][1] and not KNOWS_GROUPS:
         pytest.skip("before PyTorch 2.9 its formulas ask for as many keys as queries")
     report = attention(*shapes, "flash", enable_gqa=shapes[0][1] != shapes[1][1])
@@ -187,8 +187,8 @@ def test_attention_of_other_shapes(shapes: tuple[tuple[int, ...], ...]) -> None:
 def test_attention_of_sequences_of_four_lengths_is_their_sum() -> None:
     """test_sdpa_nested_tensor: dense attention over 32, 64, 96 and 128 tokens, one after the other."""
     lengths = [32, 64, 96, 128]
-    each = [attention((1, 8, n, 64), (1, 8, n, 64), (1, 8, n, 64), "flash").forward for n in lengths]
-    assert sum(each) == sum(134_217_728 // 4 * n * n // 128**2 for n in lengths)
+    costs = [attention((1, 8, n, 64), (1, 8, n, 64), (1, 8, n, 64), "flash").forward for n in lengths]
+    assert sum(costs) == sum(134_217_728 // 4 * n * n // 128**2 for n in lengths)
 
 
 def test_a_scaled_product() -> None:

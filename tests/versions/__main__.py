@@ -32,11 +32,11 @@ TOOLS = ("pytest", "pytest-xdist", "hypothesis", "numpy", "matplotlib", "hatchli
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Try what was asked for, write the page; 1 if a test failed."""
-    asked = _arguments(arguments)
+    options = _arguments(arguments)
     measured: dict[str, Any] = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
     failed = False
-    for torch in [] if asked.page_only else asked.torch or PLAN:
-        row = tried(torch, asked.python or PLAN.get(torch, "3.11"), asked)
+    for torch in [] if options.page_only else options.torch or PLAN:
+        row = tried(torch, options.python or PLAN.get(torch, "3.11"), options)
         failed = failed or not row["passed"] or bool(row["failed"])
         measured[f"{torch} {' '.join(row['tests'])}"] = row
         MEASURED.write_text(json.dumps(dict(sorted(measured.items())), indent=1) + "\n")
@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(failed)
 
 
-def tried(torch: str, python: str, asked: argparse.Namespace) -> dict[str, Any]:
+def tried(torch: str, python: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run the tests on one version, in an environment that is made for it."""
-    folder = asked.folder / f"torch-{torch}-python-{python}"
+    folder = options.folder / f"torch-{torch}-python-{python}"
     interpreter = _environment(folder, torch, python)
     report = folder / "report.xml"
     command = [
@@ -55,7 +55,7 @@ def tried(torch: str, python: str, asked: argparse.Namespace) -> dict[str, Any]:
         "-m",
         "pytest",
         "-n",
-        str(asked.workers),
+        str(options.workers),
         "--dist",
         "loadfile",
         "-p",
@@ -63,20 +63,20 @@ def tried(torch: str, python: str, asked: argparse.Namespace) -> dict[str, Any]:
         "--ignore=tests/versions",  # which is about the table that this is a row of
     ]
     try:
-        subprocess.run([*command, f"--junitxml={report}", *asked.tests], cwd=ROOT, check=False, env=_surroundings())
+        subprocess.run([*command, f"--junitxml={report}", *options.tests], cwd=ROOT, check=False, env=_surroundings())
         suite = next(ElementTree.parse(report).getroot().iter("testsuite"))
-        named = [f"{each.get('classname')}::{each.get('name')}" for each in suite.iter("testcase") if _failed(each)]
-        counts = {each: int(suite.get(each, 0)) for each in ("tests", "failures", "errors", "skipped")}
+        named = [f"{case.get('classname')}::{case.get('name')}" for case in suite.iter("testcase") if _failed(case)]
+        counts = {outcome: int(suite.get(outcome, 0)) for outcome in ("tests", "failures", "errors", "skipped")}
         bad = counts["failures"] + counts["errors"]
         code = "import sys, torch; print(torch.__version__, sys.version.split()[0])"
-        said = subprocess.run([interpreter, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        message = subprocess.run([interpreter, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     finally:
-        if not asked.keep:
+        if not options.keep:
             shutil.rmtree(folder)
     return {
-        "torch": said[0],
-        "python": said[1],
-        "tests": list(asked.tests),
+        "torch": message[0],
+        "python": message[1],
+        "tests": list(options.tests),
         "passed": counts["tests"] - bad - counts["skipped"],
         "failed": bad,
         "skipped": counts["skipped"],
@@ -119,20 +119,20 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         "|---|---|---|--:|--:|--:|---|",
     ]
     for row in sorted(rows, key=_order):
-        which = ", ".join(f"`{each}`" for each in row["tests"]) or "all"
+        scope = ", ".join(f"`{test}`" for test in row["tests"]) or "all"
         lines.append(
-            f"| {row['torch']} | {row['python']} | {which} | {row['passed']:,} | {row['failed']:,} | "
+            f"| {row['torch']} | {row['python']} | {scope} | {row['passed']:,} | {row['failed']:,} | "
             f"{row['skipped']:,} | {row['day']} |"
         )
     for row in sorted(rows, key=_order):
         if row["names"]:
             lines += ["", f"Failed on {row['torch']} with Python {row['python']}:", ""]
-            lines += [f"- `{each}`" for each in row["names"]]
+            lines += [f"- `{name}`" for name in row["names"]]
     return "\n".join(lines) + "\n"
 
 
 def _order(row: dict[str, Any]) -> tuple[Any, ...]:
-    return [int(each) for each in row["torch"].split("+")[0].split(".")], row["python"], row["tests"]
+    return [int(part) for part in row["torch"].split("+")[0].split(".")], row["python"], row["tests"]
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""What the project says of versions is what was measured."""
+"""The versions that the project declares are those that were tested."""
 
 import json
 import runpy
@@ -11,16 +11,16 @@ ROWS = [*json.loads(VERSIONS["MEASURED"].read_text()).values()]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def test_the_page_has_what_was_measured() -> None:
+def test_the_page_has_the_measurements() -> None:
     assert VERSIONS["PAGE"].read_text() == VERSIONS["page"](ROWS)
 
 
 def test_the_oldest_torch_that_is_allowed_was_measured() -> None:
-    (required,) = (each for each in PROJECT["dependencies"] if each.startswith("torch"))
-    assert any(each["torch"].startswith(f"{required.removeprefix('torch>=')}.") for each in ROWS)
+    (required,) = (requirement for requirement in PROJECT["dependencies"] if requirement.startswith("torch"))
+    assert any(row["torch"].startswith(f"{required.removeprefix('torch>=')}.") for row in ROWS)
 
 
 def test_each_python_that_is_named_was_measured() -> None:
     marker = "Programming Language :: Python :: 3."
-    named = {each.removeprefix(marker) for each in PROJECT["classifiers"] if each.startswith(marker)}
-    assert named <= {each["python"].split(".")[1] for each in ROWS}
+    named = {classifier.removeprefix(marker) for classifier in PROJECT["classifiers"] if classifier.startswith(marker)}
+    assert named <= {row["python"].split(".")[1] for row in ROWS}

@@ -40,12 +40,12 @@ def _holders(modules: Sequence[nn.Module]) -> Iterator[Any]:
     files = dict.fromkeys(cls.__module__ for cls in own_classes)
     namespaces = [*modules, *own_classes, *(sys.modules[name] for name in files if name in sys.modules)]
     yield from namespaces
-    seen: set[int] = set()
+    visited: set[int] = set()
     for namespace in namespaces:
         for value in _contents(namespace).values():
-            if id(value) in seen:
+            if id(value) in visited:
                 continue
-            seen.add(id(value))
+            visited.add(id(value))
             if is_a(value, _CONTAINERS):
                 yield value
             elif not is_a(value, nn.Module) and is_plain(type(value)):

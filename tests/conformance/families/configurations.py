@@ -27,10 +27,10 @@ KINDS = ("layer_types", "layers_block_type", "mlp_layer_types", "attention_layer
 def shallow(model_type: str, **changes: Any) -> Any:
     """The default configuration of a model type, with two layers, or one of each kind if there are more kinds.
 
-    What is in ``changes`` stays as it is given; if that is a depth, no layers are taken out.
+    The values of ``changes`` are kept; if that is a depth, no layers are taken out.
     """
     config = AutoConfig.for_model(model_type, **changes)
-    _make_shallow(config, given=set(changes))
+    _make_shallow(config, changed=set(changes))
     return config
 
 
