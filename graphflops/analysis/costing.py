@@ -45,7 +45,7 @@ def apply_rules(
     for op in graph.calls():
         rule = OF_ITS_OWN_CODE if op.own_code is not None else book.find(op.call)
         if op.own_code and op.needs_grad:
-            unknown.append(_unknown(op, f"no rule, and its own backward does not run on fake tensors: {op.own_code}"))
+            unknown.append(_unknown(op, f"no rule, and its own backward {op.own_code}"))
         if rule is None:
             unknown.append(_unknown(op, "no rule"))
             continue

@@ -156,7 +156,8 @@ def capture(
 
     It is a ``networkx.DiGraph``. A node has the attribute ``op``, an ``Op``, and ``flops``, its FLOPs by phase, unless
     a rule for it, or for one of its gradients, is missing; an edge has ``reads``, the tensors that go from one Op to
-    the other. ``analyze`` takes such a graph instead of a model.
+    the other. ``analyze`` takes such a graph instead of a model. The ATen operators that a composite call runs are
+    recorded too: ``graph.inside(name)``, and ``graph.flattened()`` for the whole graph.
 
     Args:
         model: a module or a function, as for ``analyze``.
@@ -192,7 +193,7 @@ def capture(
                 graph.nodes[name]["span"] = span_of(cost)
             return graph
 
-        traced = trace(model, args, kwargs, book, grad=training, storages=True, attributes=True)
+        traced = trace(model, args, kwargs, book, grad=training, storages=True, attributes=True, insides=True)
         graph = build(traced)
         graph.graph["graph_module"] = runnable(traced, model)
         return run_passes(graph, (*PASSES, add_flops, *CAPTURE_PASSES, *user_passes))

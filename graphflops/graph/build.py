@@ -46,7 +46,7 @@ def _op(node: fx.Node, record: NodeRecord, holders: dict[int, Source], *, invoca
     requires_grad = record.requires_grad or {}
     if node.op == "output":
         operands = tuple(_operands("output", node.args[0], requires_grad))
-        return Op(node.name, "output", None, "", "", operands, {}, (), requires_grad=False)
+        return Op(_name(node), "output", None, "", "", operands, {}, (), requires_grad=False)
     source = record if record.goes_back is None else record_of(record.goes_back)
     kind = _kind(node, record)
     operands = tuple(
@@ -78,6 +78,7 @@ def _op(node: fx.Node, record: NodeRecord, holders: dict[int, Source], *, invoca
         is_rule_backward=is_rule_backward,
         only_accumulates=record.only_accumulates,
         invocation=_invocation(node, record) if invocations and record.run is not None else None,
+        inside=tuple(_inside(record.inside)) if record.inside is not None else (),
         needs_grad=frozenset(operand.name for operand in operands if operand.requires_grad and is_rule_backward),
         fan_in=_one_gradient_each(source.value) if is_rule_backward else {},
     )
@@ -111,6 +112,11 @@ _UNDECLARED_VIEWS = (
     torch.ops.aten.unsafe_split_with_sizes.default,
 )
 """operators that return views of their operand, and whose schemas do not say so"""
+
+
+def _inside(graph: fx.Graph) -> Iterator[Op]:
+    holders: dict[int, Source] = {}
+    return (_op(node, record_of(node), holders, invocations=False) for node in graph.nodes if not _is_part(node))
 
 
 def _hook(hook: Hook) -> BackwardHook:

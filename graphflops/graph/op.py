@@ -14,7 +14,7 @@ Source: TypeAlias = "tuple[str, int | None]"
 """the name of an Op, and the index of one of its results; None if it has a single one"""
 StepPhase: TypeAlias = Literal["", "backward", "dgrad", "wgrad", "recompute", "optimizer"]
 Kind: TypeAlias = Literal["input", "parameter", "constant", "call", "output", "idle"]
-RegionKind: TypeAlias = Literal["module", "checkpoint", "repeat"]
+RegionKind: TypeAlias = Literal["module", "composite", "checkpoint", "repeat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class Op:
     hook: BackwardHook | None = None
     """the backward hook, or the backward of an ``autograd.Function``, that makes the call"""
     own_code: str | None = None
-    """of a call that is counted by the Ops that it ran: the error of its backward, or an empty string if it ran"""
+    """of a call that is counted by the Ops that it ran: what is wrong with its backward, or an empty string"""
     phase: StepPhase = ""
     """of a call in a program that is a step: the phase in which it ran, if that is not forward"""
     gradients_of: Mapping[int | None, tuple[Source, ...]] = field(default_factory=dict)
@@ -136,6 +136,9 @@ class Op:
     """whether it only adds gradients: those of several readers, or of a tensor that was broadcast"""
     invocation: Invocation | None = field(default=None, repr=False, compare=False)
     """the call, if the graph was built with ``invocations``"""
+    inside: tuple[Op, ...] = field(default=(), repr=False)
+    """the Ops that a composite call runs, its operands as inputs and its results as the output; their names are to be
+    appended to its own, except those of parameters and buffers"""
     needs_grad: frozenset[str] = frozenset()
     """the operands whose gradients autograd computes"""
     fan_in: Mapping[int | None, int] = field(default_factory=dict)
@@ -173,7 +176,7 @@ class Op:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A group of Ops: those of a module, of a checkpointed region, or of a block that repeats another block.
+    """A group of Ops: those of a module, of a composite call, of a checkpointed region, or of a repeated block.
 
     A repeat is a node of the graph. It has the Ops of the block that it repeats, under other names.
     """
@@ -183,7 +186,7 @@ class Region:
     path: str
     """the module path"""
     target: str
-    """the class of a module; empty for other kinds"""
+    """the class of a module, the target of a composite call; empty for other kinds"""
     ops: tuple[str, ...]
     """the names of the Ops, in the order in which they ran; of a repeat, those of the block that it repeats"""
     renaming: Renaming | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -113,6 +113,49 @@ class OpGraph(DiGraph):  # type: ignore[misc]
         makers: dict[str, str] = self.graph.setdefault("makers", {})
         return makers
 
+    def inside(self, name: str) -> OpGraph:
+        """Return the ATen operators that a composite call runs: its operands are inputs, and its results the output.
+
+        Raises:
+            UsageError: nothing was recorded inside.
+        """
+        op = self.op(name)
+        if not op.inside:
+            raise UsageError(
+                f"{name} ({op.target}) has no operators inside: composite calls have, in a graph of capture"
+            )
+        inside = OpGraph(trace=self.trace)
+        for inner in _inside(op):
+            inside.add_op(inner)
+        frozen: OpGraph = nx.freeze(inside)
+        return frozen
+
+    def flattened(self) -> OpGraph:
+        """Return the level below, after the same passes: each composite call is replaced by the operators that it runs.
+
+        Calls that a step makes in its backward pass stay as they are.
+        """
+        graph_module = self.graph.get("graph_module")
+        flat = OpGraph(trace=self.trace, composites=tuple(self._composites()), graph_module=graph_module)
+        sources: dict[Source, Source] = {}
+        below: Callable[[Source], Source] = lambda source: sources.get(source, source)  # noqa: E731
+        for op in self.every_op():
+            if not _opens(op):
+                flat.add_op(_with_sources(op, below))
+                continue
+            reads = {f"{op.name}/{operand.name}": (operand.source, operand.index) for operand in op.operands}
+            for inner in _inside(op):
+                if inner.kind == "input":
+                    sources[inner.name, None] = below(reads[inner.name])
+                elif inner.kind == "output":
+                    for operand in inner.operands:
+                        _, _, index = operand.name.partition(".")
+                        result = op.name, int(index) if index else None
+                        sources[result] = below((operand.source, operand.index))
+                elif inner.kind in ("call", "idle") or inner.name not in flat:
+                    flat.add_op(_with_sources(inner, below))
+        return self.graph["run_passes"](flat)  # type: ignore[no-any-return]
+
     def op(self, name: str) -> Op:
         """Return the Op of a node."""
         op: Op = self.nodes[name]["op"]
@@ -152,24 +195,15 @@ class OpGraph(DiGraph):  # type: ignore[misc]
                 return renaming.op(source[0]), source[1]
             return repeat.sources.get(source, source)
 
-        def renamed_operand(operand: Operand) -> Operand:
-            source, index = renamed((operand.source, operand.index))
-            return replace(operand, source=source, index=index)
-
         for op in map(self.op, repeat.ops):
             yield replace(
-                op,
+                _with_sources(op, renamed),
                 name=renaming.op(op.name),
                 call=renaming.path(op.call) if op.kind == "parameter" else op.call,
                 module_path=renaming.path(op.module_path),
-                operands=tuple(map(renamed_operand, op.operands)),
-                storages=tuple(
-                    storage and storage._replace(shared_with=storage.shared_with and renamed(storage.shared_with))
-                    for storage in op.storages
-                ),
                 recomputes=tuple((repeat.name, region) for region in op.recomputes),
                 recomputed_in={(repeat.name, region): calls for region, calls in op.recomputed_in.items()},
-                hook=op.hook and replace(op.hook, triggers=tuple(map(renamed, op.hook.triggers))),
+                inside=tuple(_renamed(inner, repeat) for inner in op.inside),
             )
 
     def placements(self) -> Iterator[tuple[Renaming | None, tuple[str, ...]]]:
@@ -190,10 +224,13 @@ class OpGraph(DiGraph):  # type: ignore[misc]
     def regions(self, kind: RegionKind | None = None) -> Iterator[Region]:
         """Yield the regions of one kind, or of all kinds.
 
-        The Ops of a module are those of its calls, those of its submodules included.
+        The Ops of a module are those of its calls, those of its submodules included. Those of a composite call are on
+        the level below, which ``flattened`` returns.
         """
         if kind in (None, "module"):
             yield from self._modules()
+        if kind in (None, "composite"):
+            yield from self._composites()
         if kind in (None, "checkpoint"):
             yield from self._checkpoints()
         if kind in (None, "repeat"):
@@ -209,6 +246,13 @@ class OpGraph(DiGraph):  # type: ignore[misc]
         for path, ops in names.items():
             yield Region("module", path, path, classes.get(path, ""), tuple(ops))
 
+    def _composites(self) -> Iterator[Region]:
+        yield from self.graph.get("composites", ())
+        for op in self.every_op():
+            if _opens(op):
+                names = tuple(inner.name for inner in _inside(op) if inner.kind in ("call", "idle"))
+                yield Region("composite", op.name, op.module_path, op.target, names)
+
     def _checkpoints(self) -> Iterator[Region]:
         checkpoints: dict[Hashable, list[Op]] = {}
         for op in self.every_op():
@@ -216,3 +260,57 @@ class OpGraph(DiGraph):  # type: ignore[misc]
                 checkpoints.setdefault(region, []).append(op)
         for number, ops in enumerate(checkpoints.values()):
             yield Region("checkpoint", f"checkpoint_{number}", ops[0].module_path, "", tuple(op.name for op in ops))
+
+
+def _opens(op: Op) -> bool:
+    """Return whether an Op is replaced by those inside of it on the level below."""
+    return bool(op.inside) and op.phase in ("", "recompute", "optimizer")
+
+
+def _inside(op: Op) -> Iterator[Op]:
+    """Yield the Ops inside of a composite call, under their own names, and in its place."""
+
+    def named(name: str) -> str:
+        return f"{op.name}{name}" if name.startswith("/") else name
+
+    for inner in op.inside:
+        yield replace(
+            _with_sources(inner, lambda source: (named(source[0]), source[1])),
+            name=named(inner.name),
+            kind="idle" if op.kind == "idle" and inner.kind == "call" else inner.kind,
+            hook=op.hook,
+            phase=op.phase,
+        )
+
+
+def _renamed(inner: Op, repeat: Region) -> Op:
+    """Return an Op inside of a composite call as it is in a repeat of the call."""
+    assert repeat.renaming is not None
+    path = repeat.renaming.path
+    return replace(
+        _with_sources(inner, lambda source: (path(source[0]), source[1])),
+        name=path(inner.name),
+        call=path(inner.call) if inner.kind == "parameter" else inner.call,
+        module_path=path(inner.module_path),
+        recomputes=tuple((repeat.name, region) for region in inner.recomputes),
+        recomputed_in={(repeat.name, region): calls for region, calls in inner.recomputed_in.items()},
+    )
+
+
+def _with_sources(op: Op, renamed: Callable[[Source], Source]) -> Op:
+    """Return an Op with other names for the tensors that it refers to."""
+
+    def renamed_operand(operand: Operand) -> Operand:
+        source, index = renamed((operand.source, operand.index))
+        return replace(operand, source=source, index=index)
+
+    return replace(
+        op,
+        operands=tuple(map(renamed_operand, op.operands)),
+        storages=tuple(
+            storage and storage._replace(shared_with=storage.shared_with and renamed(storage.shared_with))
+            for storage in op.storages
+        ),
+        hook=op.hook and replace(op.hook, triggers=tuple(map(renamed, op.hook.triggers))),
+        gradients_of={index: tuple(map(renamed, tensors)) for index, tensors in op.gradients_of.items()},
+    )

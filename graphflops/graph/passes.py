@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeAlias
 
 import networkx as nx
@@ -31,6 +32,7 @@ def run_passes(graph: OpGraph, passes: Iterable[Pass] = PASSES) -> OpGraph:
     Raises:
         UsageError: a pass raised, or did not return a graph.
     """
+    passes = tuple(passes)
     for transform in passes:
         name = getattr(transform, "__name__", repr(transform))
         try:
@@ -41,5 +43,6 @@ def run_passes(graph: OpGraph, passes: Iterable[Pass] = PASSES) -> OpGraph:
             raise UsageError(f"the pass {name} raised {type(error).__name__}: {error}") from error
         if not isinstance(graph, OpGraph):
             raise UsageError(f"the pass {name} returned {type(graph).__name__}: a pass returns the graph")
+    graph.graph["run_passes"] = partial(run_passes, passes=passes)  # for the level below
     frozen: OpGraph = nx.freeze(graph)
     return frozen

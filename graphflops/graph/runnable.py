@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.fx.node import map_arg
 
+from graphflops.core.torch_compat import FunctionMeta
 from graphflops.tracing.recording.record import NodeRecord, record_of
 from graphflops.tracing.trace import Trace
 
@@ -39,9 +41,25 @@ def runnable(trace: Trace, model: Any) -> fx.GraphModule | str:
                 return f"{target} is a module of a function"
             target = f"module_{len(copies)}"
             holder.add_module(target, model.get_submodule(str(node.target)))
+        kind = node.op
+        if isinstance(getattr(target, "__self__", None), FunctionMeta):
+            kind, function, target = "call_module", target, f"function_{len(copies)}"  # fx cannot write its name
+            holder.add_module(target, _Apply(function))
         args, kwargs = map_arg((node.args, dict(node.kwargs)), copies.__getitem__)
-        copies[node] = graph.create_node(node.op, target, args, kwargs)
+        copies[node] = graph.create_node(kind, target, args, kwargs)
     return fx.GraphModule(holder, graph, trace.name)
+
+
+class _Apply(nn.Module):
+    """The call of an ``autograd.Function`` as a module."""
+
+    def __init__(self, apply: Callable[..., Any]) -> None:
+        super().__init__()
+        self.apply_function = apply
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the result of the Function."""
+        return self.apply_function(*args, **kwargs)
 
 
 def _reason(node: fx.Node, record: NodeRecord) -> str | None:

@@ -38,6 +38,7 @@ def trace(
     opaque: Sequence[str] = (),
     storages: bool = False,
     attributes: bool = False,
+    insides: bool = False,
 ) -> Trace:
     """Trace a model on its inputs; tensors may be real, meta or fake, on any device.
 
@@ -45,7 +46,7 @@ def trace(
 
     An ``autograd.Function`` that no rule names is written down as all that it runs, or as one node if a pattern of
     ``opaque`` names it. With ``storages``, the storages of results are recorded; with ``attributes``, the
-    attributes of modules that are numbers.
+    attributes of modules that are numbers; with ``insides``, the operators that a leaf runs.
 
     The model is never written to: a structural copy of it runs, with fake tensors in the place of its own.
 
@@ -53,7 +54,7 @@ def trace(
         CaptureError: the model's own code refused the inputs, or needs a value that only data can tell.
     """
     options: dict[str, Any] = {"grad": grad, "fold": fold, "opaque": opaque}
-    options |= {"storages": storages, "attributes": attributes}
+    options |= {"storages": storages, "attributes": attributes, "insides": insides}
     return run_isolated(lambda: _traced(model, args, kwargs, book, **options), keep=True)
 
 
@@ -68,6 +69,7 @@ def _traced(
     opaque: Sequence[str],
     storages: bool,
     attributes: bool,
+    insides: bool,
 ) -> Trace:
     module = as_module(model)
     root = module if isinstance(module, nn.Module) else FunctionModule(module, args, kwargs)
@@ -77,7 +79,7 @@ def _traced(
     def attempt(values: ConstantPropagation, *, fold: bool = False) -> Trace:
         values.fakes.keeps_storages = storages
         with recursion_limit_for(values.fakes.survey.depth):
-            traced = Tracer(root, book, values, opaque, expanded).run(args, kwargs, grad=grad, fold=fold)
+            traced = Tracer(root, book, values, opaque, expanded, insides).run(args, kwargs, grad=grad, fold=fold)
         numbers = module_attributes(values.fakes.survey.modules) if attributes else {}
         return replace(traced, attributes=numbers)
 
@@ -102,7 +104,8 @@ def _traced(
         if isinstance(program, str):
             raise add_attempt(error, f"torch.export: {program}") from error.__cause__
         try:
-            options: dict[str, Any] = {"grad": grad, "fold": fold, "opaque": opaque, "storages": storages}
+            options: dict[str, Any] = {"grad": grad, "fold": fold, "opaque": opaque}
+            options |= {"storages": storages, "insides": insides}
             traced = _traced(program, args, kwargs, book, **options, attributes=False)
         except CaptureError:
             raise add_attempt(error, "torch.export: its program asks for values as well") from error.__cause__

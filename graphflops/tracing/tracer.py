@@ -18,13 +18,10 @@ from graphflops.core.torch_compat import (
     SAC_IGNORED_OPS,
     DisableTorchFunction,
     OpOverload,
-    OpOverloadPacket,
     called_alone,
-    has_kernel,
     in_backward,
     is_of_custom_operator,
     is_of_transformation,
-    is_registered,
     module_call,
     tree_leaves,
     tree_map,
@@ -40,6 +37,7 @@ from graphflops.tracing.folding.folding import Folding
 from graphflops.tracing.folding.identical_blocks import identical_blocks
 from graphflops.tracing.folding.replay import captured_from, replayed
 from graphflops.tracing.folding.segments import Segment
+from graphflops.tracing.interception.composites import aten_operator, has_composite_name, is_composite
 from graphflops.tracing.interception.interception import intercept
 from graphflops.tracing.interception.math_attention import ATTENTION, math_attention
 from graphflops.tracing.interception.torchscript import original_graph_call
@@ -48,8 +46,9 @@ from graphflops.tracing.recording.checkpoints import DispatchedOp, RegionPositio
 from graphflops.tracing.recording.cleanup import close_regions, drop_bookkeeping
 from graphflops.tracing.recording.custom_functions import CustomFunctions, function_arguments
 from graphflops.tracing.recording.hook_runs import run_backward_hooks, run_in_backward_pass
-from graphflops.tracing.recording.outputs import no_gradient_warning, tensors_in
-from graphflops.tracing.recording.record import Hook, record_of
+from graphflops.tracing.recording.inside import InsideWriter
+from graphflops.tracing.recording.outputs import no_gradient_warning, not_counted_warning, tensors_in
+from graphflops.tracing.recording.record import Hook, NodeRecord, record_of
 from graphflops.tracing.recording.training_steps import TrainingSteps
 from graphflops.tracing.recording.writer import OUTSIDE_REGIONS, GraphWriter
 from graphflops.tracing.session.aborts import FoldingAborted
@@ -70,8 +69,12 @@ class Tracer(GraphWriter):
         values: ConstantPropagation,
         opaque: Sequence[str] = (),
         expanded: Collection[OpOverload] = frozenset(),
+        insides: bool = False,
     ) -> None:
         super().__init__(root, book, values, opaque, expanded)
+        self.insides = insides  # whether the operators that a leaf runs are recorded too
+        self.inside: InsideWriter | None = None  # of the leaf that runs
+        values.assumptions.line = self.current_line
         self.name = root.name if isinstance(root, FunctionModule) else type(root).__name__
         self.steps = TrainingSteps(self)
         self.custom_functions = CustomFunctions(self, self)
@@ -84,7 +87,6 @@ class Tracer(GraphWriter):
         self.failed_at: str | None = None  # path of the module in which an error was raised
         self.hooks: list[Hook] = []  # of modules, in the order in which they ran
         self.ran_backward = False  # whether the program itself runs a backward pass
-        self._compositions: dict[OpOverload, bool] = {}
         on_module, of_pytorch = self.on_module, module_call
 
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -159,7 +161,7 @@ class Tracer(GraphWriter):
             is_step=self.steps.is_step,
             optimizers=self._optimizers(),
             recomputed_regions=frozenset(self.steps.reached),
-            warnings=(*self.unseen, *(map(_not_counted, self.regions.user_hooks) if grad else ())),
+            warnings=(*self.unseen, *(map(not_counted_warning, self.regions.user_hooks) if grad else ())),
         )
 
     def _failure(self, error: Exception, args: Any, kwargs: Any) -> str:
@@ -249,7 +251,10 @@ class Tracer(GraphWriter):
     def on_module(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Run a module under its path; the forward of a leaf is one node, and its hooks are recorded around it."""
         if not self.recording:
-            return call(module, *args, **kwargs)
+            if self.inside is None:
+                return call(module, *args, **kwargs)
+            with self._at(self.paths.get(id(module), self.module_paths[-1]), self.line):
+                return call(module, *args, **kwargs)
         path = self.paths.get(id(module), self.module_paths[-1])
         self.called.add(path)
         self.values.routing.record_module_call(path, self.module_paths, (args, kwargs))
@@ -305,7 +310,7 @@ class Tracer(GraphWriter):
         """Record a custom function as a leaf if a rule names it, else by its own forward and backward."""
         args, kwargs = self.fakes.replace_real_tensors(args), self.fakes.replace_real_tensors(kwargs)
         if not self.recording:
-            return apply(*args, **kwargs)
+            return apply(*args, **kwargs) if self.inside is None else self.inside.on_function(apply, cls, args, kwargs)
         if cls is torch.utils.checkpoint.CheckpointFunction:
             run, _, *inputs = args
             return self.regions.run_reentrant(run, inputs)
@@ -338,7 +343,7 @@ class Tracer(GraphWriter):
             return True, function(*args, **kwargs)
         if self.is_transformed() or self.steps.is_recomputing():
             return False, None
-        if ATTENTION in self.expanded and _aten_operator(function) is ATTENTION:
+        if ATTENTION in self.expanded and aten_operator(function) is ATTENTION:
             return True, math_attention(*args, **kwargs)
         op = self._composite(function, args, kwargs)
         if op is not None:
@@ -374,19 +379,29 @@ class Tracer(GraphWriter):
         if kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": torch.device("cpu")}
         is_empty = op is torch.ops.aten.empty.memory_format and 0 in args[0]  # each batch norm makes one
-        if is_empty or not self.recording or op.namespace in ("prim", "profiler"):
+        writer = self if self.recording else self.inside
+        if is_empty or writer is None or not writer.recording or op.namespace in ("prim", "profiler"):
             return self.run_operator(op, args, kwargs)
+        if writer is self.inside:
+            return self.inside.on_operator(op, args, kwargs)
         if self.custom_functions.has_python_kernel(op):
             return self.custom_functions.call_operator(op, args, kwargs)
-        if self._runs_others(op):
-            return self.custom_functions.call_inside(op.decompose, args, kwargs)
+        if is_composite(op):
+            run: Any = lambda *args, **kwargs: self.custom_functions.call_inside(op.decompose, args, kwargs)  # noqa: E731
+            if self.book.find(op) is None:  # below autograd it arrives as one call
+                return run(*args, **kwargs)
+            return self.record_operator(op, args, kwargs, run if self.insides else op)
         return self.record_operator(op, args, kwargs, op)
 
-    def _runs_others(self, op: OpOverload) -> bool:
-        """Whether an operator without a rule is composite: below autograd it arrives as one call."""
-        if op not in self._compositions:
-            self._compositions[op] = _is_composite(op._schema.name) and self.book.find(op) is None
-        return self._compositions[op]
+    def run_leaf(self, record: NodeRecord, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Run a leaf, and record the operators that it runs if ``insides`` says so."""
+        if not self.insides:
+            return run(*args, **kwargs)
+        self.inside = InsideWriter(self, self, record)
+        try:
+            return self.inside.run(run, args, kwargs)
+        finally:
+            self.inside = None
 
     def on_getattr(self, get: Callable[..., Any], module: nn.Module, name: str) -> Any:
         """Return an attribute of a module; one of a block that did not run is known to the folding."""
@@ -417,8 +432,8 @@ class Tracer(GraphWriter):
     def _composite(self, function: Any, args: Any, kwargs: Mapping[str, Any]) -> OpOverload | None:
         """Return the ATen operator that a function calls, if it is composite and a rule names it."""
         if function not in self.composites:
-            op = _aten_operator(function)
-            is_leaf = op is not None and _is_composite(op._schema.name) and op not in self.expanded
+            op = aten_operator(function)
+            is_leaf = op is not None and has_composite_name(op) and op not in self.expanded
             self.composites[function] = op if is_leaf and self.book.find(op) is not None else None
         op = self.composites[function]
         return op if op is not None and signature_of(op).accepts(args, kwargs) else None
@@ -427,21 +442,3 @@ class Tracer(GraphWriter):
         """Whether a program may read numbers to log them: a step, or a function outside of modules."""
         outside = isinstance(self.root, FunctionModule) and not self.module_paths[-1] and any(self.called)
         return outside or self.steps.is_step or self.steps.has_optimizer
-
-
-def _not_counted(pack: Any) -> str:
-    code = getattr(pack, "__code__", None)
-    where = f"{code.co_filename}:{code.co_firstlineno}" if code else repr(pack)
-    return f"hooks on saved tensors ({where}): work that they do when tensors are saved and unpacked may not be counted"
-
-
-def _aten_operator(function: Any) -> OpOverload | None:
-    """Return the ATen operator that has the name of a function; an operator itself."""
-    name = getattr(function, "__name__", "")
-    packet = getattr(torch.ops.aten, name.removesuffix("_"), None) if name.isidentifier() else None
-    op = getattr(packet, "default", None) if isinstance(packet, OpOverloadPacket) else None
-    return function if isinstance(function, OpOverload) else op
-
-
-def _is_composite(name: str) -> bool:
-    return is_registered(name) and has_kernel(name, "CompositeImplicitAutograd")

@@ -13,11 +13,13 @@ from graphflops.tracing.recording.writer import OUTSIDE_REGIONS
 
 
 def close_regions(graph: fx.Graph) -> None:
-    """Set of each node which checkpointed regions it reaches, and with which it runs again."""
+    """Set of each node, and those inside, which checkpointed regions it reaches, and with which it runs again."""
     for node in graph.nodes:
         record = record_of(node)
         place, record.place = record.place or OUTSIDE_REGIONS, None
         record.recomputes, record.recomputed_in = place.reaches(), place.runs_again()
+        if record.inside is not None:
+            close_regions(record.inside)
 
 
 def drop_bookkeeping(graph: fx.Graph, read: Set[fx.Node]) -> None:

@@ -31,6 +31,7 @@ from graphflops.core.torch_compat import (
     tree_leaves,
 )
 from graphflops.rules.targets import qualified_name
+from graphflops.tracing.copies.fake_tensors import tensors_of
 from graphflops.tracing.interception.function_apply import materializes_grads
 from graphflops.tracing.interception.interception import (
     intercept,
@@ -146,7 +147,7 @@ class CustomFunctions:
             contexts = [part.grad_fn for part, has_grad in pairs if has_grad]
             ctx = next((context for context in contexts if applied_by(context) is cls), None)
         if ctx is None:
-            record_of(node).own_code = "its results are views that were written to, and have another grad_fn"
+            record_of(node).own_code = "is not found: its results are views that were written to"
             return None
         zeros = materializes_grads(ctx)
         if zeros or sum(differentiable) == 1:
@@ -161,6 +162,20 @@ class CustomFunctions:
 
         self._deferred.append((node, run))
         return run
+
+    def call_forward(self, apply: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:
+        """The result of a Function that runs inside of a leaf: the operators of its backward are not recorded."""
+        tracer = self.tracer
+        arguments = function_arguments(cls, args, kwargs)
+        operands = {name: tracer.as_nodes(value) for name, value in arguments.items()}
+        requires_grad = tracer.requires_grad_of(arguments)
+        nodes = tracer.as_nodes(tuple(args)), tracer.as_nodes(dict(kwargs))
+        result = apply(*args, **kwargs)
+        if any(part.requires_grad for part in tensors_of(result)):
+            node = tracer.create_node("call_function", apply, *nodes)
+            self._record_call(node, cls, operands, requires_grad, result)
+            record_of(node).own_code = "is not recorded: it is inside of a call that a rule names"
+        return result
 
     def has_python_kernel(self, op: OpOverload) -> bool:
         """Whether an operator without a rule is counted by the Python function that it was registered with."""
@@ -277,7 +292,8 @@ class CustomFunctions:
             except FoldingAborted:
                 raise
             except Exception as error:  # the operators that did run are counted
-                record_of(node).own_code = shortened(format_error(error).splitlines()[0], 300)
+                message = shortened(format_error(error).splitlines()[0], 300)
+                record_of(node).own_code = f"does not run on fake tensors: {message}"
             finally:
                 tracer.hook = None
                 leaf_gradients = accumulated()

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import fx, nn
 
-from graphflops.core.torch_compat import DisableTorchFunction
+from graphflops.core.torch_compat import DisableTorchFunction, OpOverload
 from graphflops.tracing.recording.record import UNSET, record_of
 
 GradientEdge: TypeAlias = "tuple[Any, int]"
@@ -83,3 +83,21 @@ def parameter_name(root: nn.Module, path: str, tensor: torch.Tensor) -> str | No
         if parameter is tensor:
             return f"{path}.{name}" if path else name
     return next((name for name, parameter in root.named_parameters() if parameter is tensor), None)
+
+
+def may_have_gradient(args: Any) -> bool:
+    """Whether some argument has a gradient."""
+    return torch.is_grad_enabled() and any(torch.is_tensor(tensor) and tensor.requires_grad for tensor in args)
+
+
+def resolves_view(op: OpOverload, args: Any) -> bool:
+    """Whether an operator makes a lazy conjugate or negative, for an operator that needs it.
+
+    PyTorch does so below autograd, by a clone: it does not require grad, but a gradient flows through it.
+    """
+    return (
+        op is torch.ops.aten.clone.default
+        and torch.is_grad_enabled()
+        and args[0].requires_grad
+        and (args[0].is_conj() or args[0].is_neg())
+    )

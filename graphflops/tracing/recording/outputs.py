@@ -118,5 +118,12 @@ def no_gradient_warning(result: Any) -> str:
     return f"{problem}: backward is 0, and so is the optimizer"
 
 
+def not_counted_warning(pack: Any) -> str:
+    """The warning that the work of the user's hooks on saved tensors may not be counted."""
+    code = getattr(pack, "__code__", None)
+    where = f"{code.co_filename}:{code.co_firstlineno}" if code else repr(pack)
+    return f"hooks on saved tensors ({where}): work that they do when tensors are saved and unpacked may not be counted"
+
+
 def _a(name: str) -> str:
     return f"{'an' if name[0].upper() in 'AEIOU' else 'a'} {name}"

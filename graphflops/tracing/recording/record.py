@@ -66,6 +66,8 @@ class NodeRecord:
     """operand → whether it required grad at this moment, which an in-place operation may change later"""
     run: Callable[..., Any] | None = None
     """the callable that was called with the node's arguments"""
+    inside: fx.Graph | None = None
+    """of a leaf: the operators that it ran, as a graph of their own (``recording/inside.py``)"""
     name: str | None = None
     """the path of a parameter, buffer or module call; None of a node that goes by its own name"""
     is_parameter: bool = False
@@ -74,7 +76,7 @@ class NodeRecord:
     hook: Hook | None = None
     """the backward hook, or an autograd.Function's own backward, that made the call"""
     own_code: str | None = None
-    """of a call whose work is that of the nodes that it ran: why its backward could not run; empty if it could"""
+    """of a call whose work is that of the nodes that it ran: what is wrong with its backward; empty if it ran"""
     only_accumulates: bool = False
     """whether autograd only adds up in it, gradients that meet or that were broadcast"""
     resolves_view: bool = False

@@ -33,7 +33,13 @@ from graphflops.tracing.recording.checkpoints import (
     DispatchedOp,
     RegionPosition,
 )
-from graphflops.tracing.recording.grad_functions import GradFunctionIndex, gradient_edge, parameter_name
+from graphflops.tracing.recording.grad_functions import (
+    GradFunctionIndex,
+    gradient_edge,
+    may_have_gradient,
+    parameter_name,
+    resolves_view,
+)
 from graphflops.tracing.recording.record import Hook, NodeRecord, record_of
 from graphflops.tracing.session.aborts import CompositeExpanded, FoldingAborted
 from graphflops.tracing.session.session import Session, session
@@ -79,7 +85,6 @@ class GraphWriter(fx.Tracer):
         self.module_paths = [""]  # of the modules that run, from the outermost
         self.called: set[str] = set()  # paths of the modules that ran
         self.line = ""  # of the node of a given graph that runs
-        values.assumptions.line = self.current_line
         self.regions = CheckpointedRegions()
         self.place = RegionPosition()  # of the last operator
         self.dispatched: list[DispatchedOp] = []  # in selective regions, since the last call was recorded
@@ -149,16 +154,16 @@ class GraphWriter(fx.Tracer):
         arguments = dict(zip(signature.names, args, strict=False)) | kwargs
         for name, value in signature.defaults.items():
             arguments.setdefault(name, value)
-        if op.overloadpacket is FUSED_BACKWARD and ATTENTION not in self.expanded and _may_have_gradient(args):
+        if op.overloadpacket is FUSED_BACKWARD and ATTENTION not in self.expanded and may_have_gradient(args):
             raise CompositeExpanded(ATTENTION)  # the kernel has no gradient
-        resolves_view = _resolves_view(op, args) or any(
+        is_resolved_view = resolves_view(op, args) or any(
             record_of(self.node_of(arguments[name])).resolves_view
             for name in signature.written
             if torch.is_tensor(arguments[name])
         )
         result = self.record_call("call_function", op, args, kwargs, op, arguments, run, self.book.find(op))
         node, record = self.recorded, record_of(self.recorded)
-        record.resolves_view = resolves_view and torch.is_tensor(result)
+        record.resolves_view = is_resolved_view and torch.is_tensor(result)
         if op._opname in _OVERWRITING:
             written: Any = node.args[0]
             record.requires_grad = {**(record.requires_grad or {}), written: False}
@@ -218,8 +223,10 @@ class GraphWriter(fx.Tracer):
                     note = f"{qualified_name(call)} is not run: its outputs are as its rule describes them"
                     self.descriptions[call] = note
                     result = self._described_results(node, rule, arguments, history=not is_below_autograd)
+                elif is_below_autograd:
+                    result = self.run_operator(call, args, kwargs)
                 else:
-                    result = self.run_operator(call, args, kwargs) if is_below_autograd else run(*args, **kwargs)
+                    result = self.run_leaf(record, run, args, kwargs)
             except BaseException:  # the program may catch it, as a checkpoint does that runs as far as it needs to
                 self.graph.erase_node(node)
                 node.meta.clear()
@@ -229,6 +236,10 @@ class GraphWriter(fx.Tracer):
         self.on_call_written(node)
         self.recorded = node
         return result
+
+    def run_leaf(self, record: NodeRecord, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Run a leaf; what it runs is not recorded."""
+        return run(*args, **kwargs)
 
     def run_operator(self, op: OpOverload, args: Any, kwargs: Any) -> Any:
         """Return an operator's result on fake tensors, also where its shape or value is data-dependent."""
@@ -408,23 +419,6 @@ class _Paused:
 
     def __exit__(self, *_: object) -> None:
         self.writer.recording = self.before
-
-
-def _may_have_gradient(args: Any) -> bool:
-    return torch.is_grad_enabled() and any(torch.is_tensor(tensor) and tensor.requires_grad for tensor in args)
-
-
-def _resolves_view(op: OpOverload, args: Any) -> bool:
-    """Whether an operator makes a lazy conjugate or negative, for an operator that needs it.
-
-    PyTorch does so below autograd, by a clone: it does not require grad, but a gradient flows through it.
-    """
-    return (
-        op is torch.ops.aten.clone.default
-        and torch.is_grad_enabled()
-        and args[0].requires_grad
-        and (args[0].is_conj() or args[0].is_neg())
-    )
 
 
 def _nothing(*_: Any) -> None:
