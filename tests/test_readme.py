@@ -31,6 +31,7 @@ DOCUMENTS = [
     "docs/laws.md",
     "docs/conventions.md",
     "docs/design.md",
+    "docs/exports.md",
     "docs/quick-reference.md",
     "docs/rates.md",
     "docs/resnet-bk.md",

@@ -31,6 +31,7 @@ def analyze(
         bool, typer.Option("--no-fold", help="trace every repeated block (slower, same result)")
     ] = False,
     json: options.Json = None,
+    csv: options.Csv = None,
     explain: Annotated[str | None, typer.Option(help=options.EXPLAIN_HELP)] = None,
 ) -> None:
     """Count the FLOPs of a training step of a model, without running it."""
@@ -57,16 +58,17 @@ def analyze(
         say(report.explain(explain))
     else:
         print_report(report, Terminal())
-    if json is not None:
-        say(f"report     {report.to_json(json)}")
+    options.write_files((report.to_json, json), (report.to_csv, csv))
 
 
 def show(
     file: Annotated[Path, typer.Argument(help="a report saved by analyze --json")],
     convention: Annotated[str | None, typer.Option(help="standard, exact, torch, fvcore, …, or a file.toml")] = None,
     explain: Annotated[str | None, typer.Option(help=options.EXPLAIN_HELP)] = None,
+    json: options.Json = None,
+    csv: options.Csv = None,
 ) -> None:
-    """Print a saved report. Neither the model nor torch is needed."""
+    """Print a saved report, or write it in another format. Neither the model nor torch is needed."""
     from graphflops.report.report import Report
     from graphflops.report.text import print_report
 
@@ -76,6 +78,7 @@ def show(
         say(report.explain(explain))
     else:
         print_report(report, Terminal())
+    options.write_files((report.to_json, json), (report.to_csv, csv))
 
 
 def explain(

@@ -1,9 +1,12 @@
 """The options that several commands have, each with its help text."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from graphflops.report.terminal import say
 
 MODEL_HELP = "MODULE:FACTORY"
 CONFIG_HELP = "configuration of ResNet-BK: a preset, FIELD=VALUE, or both, separated by commas"
@@ -30,8 +33,16 @@ Rate = Annotated[
     ),
 ]
 Json = Annotated[Path | None, typer.Option(help="write the result to this JSON file")]
+Csv = Annotated[Path | None, typer.Option(help="write a row for each module to this CSV file")]
 
 
 def optimizer_or_none(name: str) -> str | None:
     """The value of ``--optimizer`` as ``analyze`` takes it."""
     return None if name == "none" else name
+
+
+def write_files(*exports: tuple[Callable[[Path], Path], Path | None]) -> None:
+    """Write the files that were asked for, each by its method of a report, and print their paths."""
+    for write, path in exports:
+        if path is not None:
+            say(f"report     {write(path)}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Self, overload
 
 from graphflops.core.retired import renamed
 from graphflops.report.conventions import Convention, convention_named
 from graphflops.report.data import Query, ReportData
 from graphflops.report.differences import ConventionDiff, compare
+from graphflops.report.exports.rows import By
 from graphflops.report.files import write_atomic
 from graphflops.report.json_format import dumps, load
 
@@ -57,6 +58,20 @@ class Report(ReportData):
         """
         return load(path, cls)
 
+    @overload
+    def to_csv(self, path: None = None, *, by: By = "module") -> str: ...
+    @overload
+    def to_csv(self, path: str | Path, *, by: By = "module") -> Path: ...
+    def to_csv(self, path: str | Path | None = None, *, by: By = "module") -> str | Path:
+        """Return the report as CSV, a row for each module or each op (``by="op"``), or write it to a file.
+
+        Raises:
+            UsageError: there are no such rows, or the path cannot be written.
+        """
+        from graphflops.report.exports.csv_format import as_csv
+
+        return _deliver(as_csv(self, by), path)
+
     explanation, compared = renamed("explain"), renamed("diff")
 
     def __str__(self) -> str:
@@ -66,3 +81,8 @@ class Report(ReportData):
 
     def __repr__(self) -> str:
         return f"<Report of {self.model}: {self.total:,} FLOPs ({self.convention.name})>"
+
+
+def _deliver(text: str, path: str | Path | None) -> str | Path:
+    """The text, or the path of the file that it was written to."""
+    return text if path is None else write_atomic(path, text)

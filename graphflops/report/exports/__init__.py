@@ -1,0 +1,1 @@
+"""Exports: a report in the formats of other programs. Each renderer is a plain function of a report."""
