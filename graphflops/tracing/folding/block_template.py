@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from graphflops.tracing.folding.identical_blocks import Block
-from graphflops.tracing.folding.module_snapshot import Snapshot
 from graphflops.tracing.folding.own_parts import Parts
+from graphflops.tracing.folding.reachable_state import ReachableState
 from graphflops.tracing.folding.shared_objects import is_same
 from graphflops.tracing.recording.checkpoints import CheckpointedRegion
 from graphflops.tracing.recording.repeats import TemplateGraph
@@ -24,10 +24,10 @@ class BlockTemplate:
     block: Block
     key: Any
     """of its call"""
+    state: ReachableState
+    """the state that it reaches beside its inputs, to which somebody else may write before a block repeats it"""
     reads: list[tuple[int, str, Any]] = field(default_factory=list)
     """the attributes that it read: the number of the module, the name and the value"""
-    shared_state: Snapshot = ()
-    """classes, globals and plain objects, which somebody else may write to before a block repeats it"""
     graph: TemplateGraph | None = None
     parts: Parts | None = None
     """its reads and writes of the objects among its inputs"""

@@ -24,8 +24,8 @@ from graphflops.tracing.folding.block_calls import BlockCall, block_call, keys_o
 from graphflops.tracing.folding.block_template import BlockTemplate
 from graphflops.tracing.folding.deferred_blocks import DeferredBlocks
 from graphflops.tracing.folding.identical_blocks import OF_TORCH, Block
-from graphflops.tracing.folding.module_snapshot import is_unmodified, snapshot
 from graphflops.tracing.folding.own_parts import Match, Parts
+from graphflops.tracing.folding.reachable_state import ReachableState
 from graphflops.tracing.folding.template_graph import template_graph
 from graphflops.tracing.recording.record import NodeRecord, record_of
 from graphflops.tracing.recording.repeats import Repeat
@@ -53,6 +53,7 @@ class Folding:
         self._paths: Mapping[int, str] = {}
         self._heads: dict[int, Block] = {}  # id of the copy of its first module → the block
         self._templates: dict[str, list[BlockTemplate]] = {}
+        self._unseen: set[str] = set()  # kinds of blocks that reach state which cannot be seen
         self._stock: dict[int, list[torch.Tensor]] = {}  # id of a template's result → results of repeats of it
         self._running: BlockTemplate | None = None
         self._aside: dict[int, tuple[nn.Module, int, dict[str, Any]]] = {}  # of the modules of the running template
@@ -131,7 +132,7 @@ class Folding:
                 if call is not None and (repeatable := self._repeatable(block, call)) is not None:
                     return self._repeat(block, *repeatable)
         self.deferred.materialize(module)
-        has_all_templates = len(self._templates.get(block.kind, ())) >= MAX_TEMPLATES
+        has_all_templates = len(self._templates.get(block.kind, ())) >= MAX_TEMPLATES or block.kind in self._unseen
         if call is None or self._running is not None or has_all_templates:
             return run()
         return self._run_as_template(run, block, call)
@@ -151,7 +152,7 @@ class Folding:
                 or template.key != call.key
                 or not template.is_alone
                 or not template.same_reads(attributes)
-                or not is_unmodified(template.shared_state)
+                or not template.state.is_shared_unmodified()
                 or not (graph.line is None or graph.line == self._line())
             ):
                 continue
@@ -222,29 +223,31 @@ class Folding:
     def _run_as_template(self, run: Callable[[], Any], block: Block, call: BlockCall) -> Any:
         """Return the result of a block that runs, and keep it as a template if a repeat of it would lack nothing."""
         tracer = self.tracer
-        template = BlockTemplate(block, call.key, region=tracer.current_region())
+        state = ReachableState(map(tracer.copier.copy_of, block.modules), call.objects)
+        template = BlockTemplate(block, call.key, state, region=tracer.current_region())
         if call.objects:
             template.parts = Parts(call.objects, block, self._identical[block.kind], self.discard_template)
         last = last_node(tracer.graph)
         inputs = [tracer.nodes.get(id(tensor)) for tensor in call.tensors]
-        state = state_around(tracer, call)
-        modules = snapshot(map(tracer.copier.copy_of, block.modules))
+        around = state_around(tracer, call)
         line = self._line()
         called_before, tracer.called = tracer.called, set()
         tracer.values.evaluator.value_reads.clear()
         try:
-            with self._recorded(template), template.parts.watched() if template.parts else nullcontext():
+            watched = template.parts.watched() if template.parts else nullcontext()
+            with self._recorded(template), watched, state.recorded():
                 result = run()
                 still_valid = self._running is template
         finally:
             keeps_module = any(module() is not None for module in template.unknown_modules)
             self.writes += keeps_module
             called, tracer.called = tracer.called, called_before | tracer.called
+        if not state.is_visible:
+            self._unseen.add(block.kind)
         nodes = [*nodes_after(tracer.graph, last)]
-        is_valid = still_valid and not keeps_module and state_around(tracer, call) == state and is_unmodified(modules)
+        is_valid = still_valid and not keeps_module and state_around(tracer, call) == around and state.is_unmodified()
         if not is_valid:
             return result
-        template.shared_state = [pair for pair in modules if not isinstance(pair[0], nn.Module)]
         template.calls = template.region.calls if template.region else 0
         tensors = call.tensors
         if template.parts is not None:

@@ -239,6 +239,8 @@ _METHODS: Mapping[str, Callable[..., Any]] = {
     "__delattr__": _delete_attribute,
     **{name: _copying(name) for name in _COPYING},
 }
+WATCHING = frozenset(_METHODS)
+"""names of the methods that the class of a watched object has meanwhile"""
 _gate = threading.Lock()
 _watched: dict[type, tuple[int, list[str]]] = {}
 
