@@ -211,4 +211,5 @@ def _model_info(trace: Trace, optimizers: Iterable[ChosenOptimizer]) -> ModelInf
         modules=trace.modules,
         called=trace.called,
         optimizer=names or None,
+        output_shapes=trace.output_shapes,
     )

@@ -242,6 +242,14 @@ class ReportData:
                     counter[operator] += flops
         return totals
 
+    def parameters_by_module(self) -> dict[str, int]:
+        """Module path → number of parameters of the module and its children; a tied one is at its first name."""
+        totals = dict.fromkeys(self.modules, 0)
+        for name, size in self.parameters.items():
+            for path in parents(name):
+                totals[path] = totals.get(path, 0) + size
+        return totals
+
     def by_component(self, phase: Query = "forward") -> dict[str, int]:
         """Component → FLOPs, with the total as their sum; see ``graphflops.core.components``."""
         component = components(self.modules)

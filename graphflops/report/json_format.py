@@ -70,6 +70,8 @@ def as_dict(report: ReportData) -> dict[str, Any]:
         "trainable": sorted(report.info.trainable),
         "modules": dict(report.modules),
         "called": sorted(report.info.called),
+        "output_shapes": dict(report.info.output_shapes),
+        "module_parameters": report.parameters_by_module(),
         "entries": [_plain_entry(entry) for entry in report.entries],
         "unknown": [asdict(op) for op in report.unknown],
         "warnings": list(report.warnings),
@@ -231,6 +233,7 @@ _DERIVED: Mapping[str, Reader[Any]] = {
         {**dict.fromkeys(("counted", "zero", "unknown"), integer()), "elements": _COVERAGE_BY, "nbytes": _COVERAGE_BY},
     ),
     "active_parameters": integer(),
+    "module_parameters": table_of(_path, integer()),
 }
 """fields for people who read the file; the report computes them from the entries"""
 
@@ -251,6 +254,7 @@ def _parts_of(
     assumed: tuple[str, ...] = (),
     rates: Mapping[str, Rate] = MappingProxyType({}),
     routed: Mapping[str, Fraction] = MappingProxyType({}),
+    output_shapes: Mapping[str, str] = MappingProxyType({}),
     **derived: Any,
 ) -> tuple[ModelInfo, Costs, Convention, Notes]:
     if "" not in modules:
@@ -259,13 +263,16 @@ def _parts_of(
         ("trainable", trainable, parameters),
         ("called", called, modules),
         ("routed", routed, modules),
+        ("output_shapes", output_shapes, modules),
     )
     for field, names, allowed in checks:
         for name in names:
             if name not in allowed:
                 raise InvalidData(f"names {format_data(name)}, which this model does not have", f".{field}")
     return (
-        ModelInfo(model, inputs, parameters, frozenset(trainable), modules, frozenset(called), optimizer),
+        ModelInfo(
+            model, inputs, parameters, frozenset(trainable), modules, frozenset(called), optimizer, output_shapes
+        ),
         Costs(entries, unknown, rates, routed),
         convention,
         Notes(warnings, capture, assumed),
@@ -293,6 +300,7 @@ _parts: Reader[tuple[ModelInfo, Costs, Convention, Notes]] = record(
         "assumed": _TEXTS,
         "rates": table_of(_path, _rate),
         "routed": table_of(_path, _share),
+        "output_shapes": table_of(_path, text),
         **_DERIVED,
     },
 )

@@ -70,6 +70,8 @@ class ModelInfo:
     called: frozenset[str]
     """paths of the modules that ran"""
     optimizer: str | None = None
+    output_shapes: Mapping[str, str] = field(default_factory=dict)
+    """module path → dtypes and shapes of its result, at its last call: ``float32[8, 64, 112, 112]``"""
 
 
 @dataclass(frozen=True, slots=True)

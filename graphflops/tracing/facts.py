@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import fx
 
-from graphflops.core.sizes import Spec
+from graphflops.core.sizes import Spec, as_size
+from graphflops.core.torch_compat import DisableTorchFunction
 from graphflops.tracing.copies.function_module import FunctionModule
 from graphflops.tracing.copies.layouts import spec_of
 from graphflops.tracing.folding.replay import remembered_modules
 from graphflops.tracing.recording.record import record_of
 from graphflops.tracing.recording.writer import GraphWriter
+
+MAX_SHAPES = 4
+"""tensors whose shapes are in the text of a result"""
+MAX_NESTING = 8
+"""containers in each other around such a tensor"""
 
 
 def inputs_of(graph: fx.Graph) -> dict[str, Spec]:
@@ -50,6 +57,34 @@ def parameters_of(writer: GraphWriter) -> Iterator[tuple[str, torch.Tensor]]:
         }
     yield from parameters.items()
     yield from ((name, record.value) for name, record in used.items() if record.is_parameter and name not in parameters)
+
+
+def shapes_in(result: Any) -> str:
+    """Return the dtypes and shapes of the tensors in a module's result: ``float32[8, 64], float32[2, 64]``.
+
+    Tensors in lists, tuples, dicts and dataclasses are found. No code of the user's runs.
+    """
+    with DisableTorchFunction():
+        tensors = [*islice(_tensors_in(result, MAX_NESTING), MAX_SHAPES + 1)]
+        shapes = [f"{str(tensor.dtype).removeprefix('torch.')}{[*map(as_size, tensor.shape)]}" for tensor in tensors]
+    return ", ".join([*shapes[:MAX_SHAPES], *(["…"] if len(shapes) > MAX_SHAPES else [])])
+
+
+def _tensors_in(value: Any, depth: int) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+        return
+    items: Iterable[Any] = ()
+    if isinstance(value, dict):
+        items = dict.values(value)
+    elif isinstance(value, tuple):
+        items = tuple.__iter__(value)
+    elif isinstance(value, list):
+        items = list.__iter__(value)
+    elif hasattr(type(value), "__dataclass_fields__"):
+        items = getattr(value, "__dict__", {}).values()
+    for item in items if depth else ():
+        yield from _tensors_in(item, depth - 1)
 
 
 def constants_of(writer: GraphWriter) -> Iterator[tuple[str, torch.Tensor]]:

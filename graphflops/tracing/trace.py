@@ -23,6 +23,8 @@ class Trace:
     called: frozenset[str]
     """paths of the modules that ran"""
     name: str
+    output_shapes: Mapping[str, str] = field(default_factory=dict)
+    """module path → dtypes and shapes of the result of its last call, as text"""
     training: bool = True
     """whether gradients were followed"""
     inputs: Mapping[str, Spec] = field(default_factory=dict)

@@ -32,7 +32,7 @@ from graphflops.tracing.copies.fake_tensors import tensors_of
 from graphflops.tracing.copies.function_module import FunctionModule
 from graphflops.tracing.copies.layouts import not_dense_error, spec_of
 from graphflops.tracing.copies.reachable_modules import positional_names
-from graphflops.tracing.facts import constants_of, input_names, inputs_of, modules_of, parameters_of
+from graphflops.tracing.facts import constants_of, input_names, inputs_of, modules_of, parameters_of, shapes_in
 from graphflops.tracing.folding.folding import Folding
 from graphflops.tracing.folding.identical_blocks import identical_blocks
 from graphflops.tracing.folding.replay import captured_from, replayed
@@ -143,6 +143,7 @@ class Tracer(GraphWriter):
             graph=self.graph,
             modules=dict(modules_of(self)),
             called=frozenset(self.called),
+            output_shapes={path: shapes for path, shapes in self.called.items() if shapes},
             name=self.name,
             training=grad,
             inputs=inputs_of(self.graph),
@@ -227,7 +228,7 @@ class Tracer(GraphWriter):
         """Run a node of a given graph as a call inside of the module, and on the line, that it came from."""
         before = self.line
         self.module_paths.append(path)
-        self.called.add(path)
+        self.called.setdefault(path, "")
         self.line = line
         try:
             yield
@@ -256,16 +257,16 @@ class Tracer(GraphWriter):
             with self._at(self.paths.get(id(module), self.module_paths[-1]), self.line):
                 return call(module, *args, **kwargs)
         path = self.paths.get(id(module), self.module_paths[-1])
-        self.called.add(path)
+        self.called.setdefault(path, "")
         self.values.routing.record_module_call(path, self.module_paths, (args, kwargs))
         self.module_paths.append(path)
         try:
             if self.is_leaf_module(module, path):
                 result = self._call_leaf(call, module, args, kwargs)
-                self._collect_hooks(module, path, args, result)
-                return result
-            call = original_graph_call(module) or call
-            result = self.folding.call(lambda: call(module, *args, **kwargs), module, args, kwargs)
+            else:
+                call = original_graph_call(module) or call
+                result = self.folding.call(lambda: call(module, *args, **kwargs), module, args, kwargs)
+            self.called[path] = shapes_in(result)
             self._collect_hooks(module, path, args, result)
             return result
         except Exception:
@@ -304,7 +305,9 @@ class Tracer(GraphWriter):
 
     def _is_called(self, module: nn.Module) -> None:
         """Count a module, and all in it, among those that ran."""
-        self.called.update(self.paths[id(inner)] for inner in module.modules() if id(inner) in self.paths)
+        for inner in module.modules():
+            if id(inner) in self.paths:
+                self.called.setdefault(self.paths[id(inner)], "")
 
     def on_autograd_function(self, apply: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:
         """Record a custom function as a leaf if a rule names it, else by its own forward and backward."""

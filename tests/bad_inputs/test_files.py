@@ -90,7 +90,7 @@ def whole_report() -> dict[str, Any]:
     report = Report(
         ModelInfo(
             *("Net", {"x": "float32(2)"}, {"head.weight": 4}, frozenset(["head.weight"])),
-            *(modules, frozenset(modules), "sgd"),
+            *(modules, frozenset(modules), "sgd", {"head": "float32[2]"}),
         ),
         Costs((call, update), (unknown,), {"blocks.0": Rate("1/2")}, {"blocks.0": Fraction(1, 2)}),
         CONVENTIONS["fvcore"],

@@ -182,7 +182,7 @@ class Folding:
             shifts[kind] = counts[kind] - (first - 1)
             counts[kind] += count
         renaming = Renaming(block.path, template.block.path, shifts)
-        tracer.called.update(map(renaming.path, graph.called))
+        tracer.called.update((renaming.path(path), shapes) for path, shapes in graph.called.items())
         tracer.unnamed[False] += graph.constants
         inputs = [tracer.nodes.get(id(tensor)) for tensor in call.tensors]
         tracer.read_by_repeats.update(node for node in inputs if node is not None)
@@ -231,7 +231,7 @@ class Folding:
         inputs = [tracer.nodes.get(id(tensor)) for tensor in call.tensors]
         around = state_around(tracer, call)
         line = self._line()
-        called_before, tracer.called = tracer.called, set()
+        called_before, tracer.called = tracer.called, {}
         tracer.values.evaluator.value_reads.clear()
         try:
             watched = template.parts.watched() if template.parts else nullcontext()

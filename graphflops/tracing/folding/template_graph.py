@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ def template_graph(
     tensors: Sequence[torch.Tensor],
     nodes: Sequence[fx.Node],
     inputs: Sequence[fx.Node | None],
-    called: Set[str],
+    called: Mapping[str, str],
     taken_names: Set[str],
     line: str,
     result: Any,
@@ -39,7 +39,7 @@ def template_graph(
         tensors: The tensors that it was called with, and those that it read of these objects.
         nodes: The nodes that were added while it ran.
         inputs: The nodes of ``tensors``.
-        called: Paths of the modules that ran.
+        called: Path of each module that ran → shapes of its result.
         taken_names: Kinds of names that tensors outside of all blocks have.
         line: The user's line that called it.
         result: Its result.
@@ -70,7 +70,7 @@ def template_graph(
         structure=tree_flatten(result)[1],
         writes=writes,
         constants=len(constants),
-        called=frozenset(called),
+        called=called,
         kinds=kinds,
         value_reads=[(tensor, tensor._version) for tensor in outside],
         pinned=[(places[id(tensor)], tensor) for tensor in outside if id(tensor) in places],

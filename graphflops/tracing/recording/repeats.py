@@ -33,8 +33,8 @@ class TemplateGraph:
     """its writes to shared objects: number of the part, key and value, a tensor as an `Output`"""
     constants: int
     """how many constants it made"""
-    called: frozenset[str]
-    """paths of the modules that ran"""
+    called: Mapping[str, str]
+    """path of each module that ran → shapes of its result"""
     kinds: Mapping[str, tuple[int, int]]
     """kind of a call → its first number, and how many there are"""
     value_reads: Sequence[tuple[torch.Tensor, int]]

@@ -83,7 +83,7 @@ class GraphWriter(fx.Tracer):
         self.recorded = self.graph._root  # the node of the last call
         self.recording = True
         self.module_paths = [""]  # of the modules that run, from the outermost
-        self.called: set[str] = set()  # paths of the modules that ran
+        self.called: dict[str, str] = {}  # path of each module that ran → shapes of its result
         self.line = ""  # of the node of a given graph that runs
         self.regions = CheckpointedRegions()
         self.place = RegionPosition()  # of the last operator
