@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self, overload
+from typing import TYPE_CHECKING, Self, overload
 
 from graphflops.core.retired import renamed
 from graphflops.report.conventions import Convention, convention_named
@@ -12,6 +12,9 @@ from graphflops.report.differences import ConventionDiff, compare
 from graphflops.report.exports.rows import By
 from graphflops.report.files import write_atomic
 from graphflops.report.json_format import dumps, load
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class Report(ReportData):
@@ -71,6 +74,16 @@ class Report(ReportData):
         from graphflops.report.exports.csv_format import as_csv
 
         return _deliver(as_csv(self, by), path)
+
+    def to_dataframe(self, *, by: By = "module") -> pandas.DataFrame:
+        """Return the report as a pandas DataFrame, a row for each module or each op (``by="op"``).
+
+        Raises:
+            UsageError: there are no such rows, or pandas is not installed.
+        """
+        from graphflops.report.exports.dataframe import as_dataframe
+
+        return as_dataframe(self, by)
 
     explanation, compared = renamed("explain"), renamed("diff")
 
