@@ -463,27 +463,30 @@ def test_there_are_ways() -> None:
     assert len(WAYS) > 50
 
 
-PAIRS = [(way, after) for way in WAYS for after in THEN]
-"""ways to use a cache, with the uses of it afterwards; ``make soak`` runs all of them"""
-SOME = {(way, THEN[(2 * place + i) % len(THEN)]) for place, way in enumerate(WAYS) for i in range(2)}
+def pairs(ways: list[Way], uses: list[Callable[..., Any]]) -> pytest.MarkDecorator:
+    """Ways to use a cache, each with two of the uses of it afterwards; ``make soak`` runs them with all."""
+    some = {(way, uses[(2 * place + i) % len(uses)]) for place, way in enumerate(ways) for i in range(2)}
+    return pytest.mark.parametrize(
+        ("way", "after"),
+        [
+            pytest.param(
+                *(way, after),
+                marks=() if (way, after) in some else pytest.mark.soak,
+                id=f"{way.__name__}-{after.__name__}",
+            )
+            for way in ways
+            for after in uses
+        ],
+    )
 
 
-@pytest.mark.parametrize(
-    ("way", "after"),
-    [
-        pytest.param(*pair, marks=() if pair in SOME else pytest.mark.soak, id=f"{pair[0].__name__}-{pair[1].__name__}")
-        for pair in PAIRS
-    ],
-)
+@pairs(WAYS, THEN)
 def test_a_report_is_the_same_to_the_last_letter(way, after) -> None:
     model = Stack(way, 5, after)
     assert outcome(model, INPUT, fold=True) == outcome(model, INPUT, fold=False)
 
 
-@pytest.mark.parametrize("way", FOLD)
-@pytest.mark.parametrize(
-    "after", [only_run, returned, trained_by_the_cache, only_the_last_of_it, backwards, written_to_between]
-)
+@pairs(FOLD, [only_run, returned, trained_by_the_cache, only_the_last_of_it, backwards, written_to_between])
 def test_no_more_calls_in_the_blocks_of_twenty_than_of_four(way, after) -> None:
     four, twenty = (calls_in_blocks(Stack(way, depth, after)) for depth in (4, 20))
     assert 0 < twenty <= four
