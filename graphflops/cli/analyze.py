@@ -15,6 +15,7 @@ def analyze(
     inputs: options.Inputs = None,
     batch: options.Batch = None,
     seq: options.Seq = None,
+    image: options.Image = None,
     config: options.Config = None,
     optimizer: options.Optimizer = "adamw",
     inference: options.Inference = False,
@@ -39,11 +40,12 @@ def analyze(
     from graphflops.cli import targets
     from graphflops.report.text import print_report
 
-    model, args, kwargs = targets.model_and_inputs(target, inputs, batch=batch, seq=seq, config=config)
+    loaded = targets.model_and_inputs(
+        target, inputs, batch=batch, seq=seq, image=image, config=config, training=not inference
+    )
+    targets.print_notes(loaded)
     report = pipeline.analyze(
-        model,
-        args,
-        kwargs,
+        *loaded,
         optimizer=options.optimizer_or_none(optimizer),
         training=not inference,
         rules=rules,
@@ -87,6 +89,9 @@ def explain(
         typer.Argument(help=f"{options.MODEL_HELP}, or a saved report; default: ResNet-BK", show_default=False),
     ] = None,
     inputs: options.Inputs = None,
+    batch: options.Batch = None,
+    seq: options.Seq = None,
+    image: options.Image = None,
     other_convention: Annotated[
         str | None, typer.Option("--as", help="list the differences to this convention, line by line")
     ] = None,
@@ -97,16 +102,17 @@ def explain(
     """Explain a number; with --as, explain why another counter reports a different forward number."""
     from graphflops.report.report import Report
 
-    if target is not None and target.endswith(".json"):
-        if inputs or rules:
-            raise UsageError("--input and --rules need a model, not a saved report")
+    if target is not None and options.is_saved_report(target):
+        if inputs or rules or batch or seq or image:
+            raise UsageError("--input, --batch, --seq, --image and --rules need a model, not a saved report")
         report = Report.from_json(target).under(convention)
     else:
         from graphflops.analysis import pipeline
         from graphflops.cli import targets
 
-        model, args, kwargs = targets.model_and_inputs(target, inputs)
-        report = pipeline.analyze(model, args, kwargs, rules=rules, convention=convention)
+        loaded = targets.model_and_inputs(target, inputs, batch=batch, seq=seq, image=image)
+        targets.print_notes(loaded)
+        report = pipeline.analyze(*loaded, rules=rules, convention=convention)
     if other_convention is None:
         say(report.explain(query))
     else:

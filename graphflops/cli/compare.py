@@ -28,6 +28,7 @@ def compare(
     inputs: options.Inputs = None,
     batch: options.Batch = None,
     seq: options.Seq = None,
+    image: options.Image = None,
     start: Annotated[str, typer.Option("--from", help=options.CONFIG_HELP)] = BASELINE,
     end: Annotated[str, typer.Option("--to", help="configuration of ResNet-BK to compare it with")] = FULL,
     steps: Annotated[
@@ -58,14 +59,15 @@ def compare(
         "rules": rules,
         "rates": targets.parse_rates(rate),
     }
-    resnet_bk_options = {"--seq": seq, "--steps": steps, "--from": start != BASELINE, "--to": end != FULL}
-    size_options = {**resnet_bk_options, "--batch": batch, "--input": inputs}
-    model_options = {"--input": inputs, "--batch": batch, "--rules": rules, "--rate": rate}
+    resnet_bk_options = {"--steps": steps, "--from": start != BASELINE, "--to": end != FULL}
+    model_sizes = {"--input": inputs, "--batch": batch, "--seq": seq, "--image": image}
+    size_options = {**resnet_bk_options, **model_sizes}
+    model_options = {**model_sizes, "--rules": rules, "--rate": rate}
     if (first is None) != (second is None):
         raise UsageError("give two models to compare, or none to compare configurations of ResNet-BK")
     if first is not None and second is not None:
         _refuse(resnet_bk_options, "only for configurations of ResNet-BK, not for two models")
-        if first.endswith(".json") and second.endswith(".json"):
+        if options.is_saved_report(first) and options.is_saved_report(second):
             _refuse(model_options, "not for saved reports; analyze the models again")
     if lengths is not None:
         _refuse(size_options, "not with --lengths, which sets the sizes")
@@ -79,7 +81,8 @@ def compare(
         if first is None or second is None:
             waterfall = _compare_configurations(start, end, batch, seq, inputs, {**analysis, "steps": steps})
         else:
-            waterfall = _compare_targets(first, second, inputs, batch, analysis)
+            sizes = {"batch": batch, "seq": seq, "image": image}
+            waterfall = _compare_targets(first, second, inputs, sizes, analysis)
         print_waterfall(waterfall, Terminal())
         content = waterfall.to_dict()
     if json is not None:
@@ -111,7 +114,7 @@ def _compare_configurations(
 
 
 def _compare_targets(
-    first: str, second: str, inputs: list[str] | None, batch: int | None, analysis: dict[str, Any]
+    first: str, second: str, inputs: list[str] | None, sizes: dict[str, Any], analysis: dict[str, Any]
 ) -> "Waterfall":
     from graphflops.analysis import pipeline
     from graphflops.cli import targets
@@ -119,10 +122,11 @@ def _compare_targets(
     from graphflops.report.report import Report
 
     def report(target: str) -> Report:
-        if target.endswith(".json"):
+        if options.is_saved_report(target):
             return Report.from_json(target).under(analysis["convention"])
-        model, args, kwargs = targets.model_and_inputs(target, inputs, batch=batch)
-        return pipeline.analyze(model, args, kwargs, **analysis)
+        loaded = targets.model_and_inputs(target, inputs, **sizes)
+        targets.print_notes(loaded)
+        return pipeline.analyze(*loaded, **analysis)
 
     return difference(report(first), report(second), names=(first, second))
 

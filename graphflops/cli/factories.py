@@ -12,9 +12,10 @@ from torch import nn
 
 from graphflops.analysis.scaling.ranges import SizeRange
 from graphflops.cli.inputs import Input, bind, split
-from graphflops.cli.targets import DEFAULT_BATCH, load, resnet_bk
+from graphflops.cli.targets import DEFAULT_BATCH, resnet_bk
 from graphflops.core.errors import UsageError
 from graphflops.core.messages import EXIT_EXCEPTIONS, format_error, location_of
+from graphflops.integrations.factories import load_object
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
 
 Factory = Callable[..., tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]]
@@ -55,7 +56,7 @@ def target_factory(target: str, inputs: Iterable[str] | None, sizes: Mapping[str
     Raises:
         UsageError: the target is not a function, or a size is neither a parameter of it nor part of an input.
     """
-    function = load(target)
+    function = load_object(target)
     if not callable(function) or isinstance(function, nn.Module):
         raise UsageError(
             f"{target} is a {type(function).__name__}; expected a function that takes sizes and returns a model"

@@ -12,7 +12,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, zip_longest
 from typing import Any
@@ -143,8 +143,10 @@ def split(texts: Iterable[str] | None) -> list[str]:
     return [piece for text in texts or () for piece in _pieces(text)]
 
 
-def bind(model: nn.Module, inputs: Iterable[Input]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments for a model's forward.
+def bind(
+    model: nn.Module, inputs: Iterable[Input], made_up: Mapping[str, Any] | None = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments for a model's forward, from inputs that were given and inputs made up by name.
 
     Raises:
         UsageError: forward has no parameter of a given name, or a required argument is missing.
@@ -165,7 +167,7 @@ def bind(model: nn.Module, inputs: Iterable[Input]) -> tuple[tuple[Any, ...], di
     )
     named = [value for value in inputs if value.name is not None]
     unexpected = [value.name for value in named if not _accepts(signature, str(value.name))]
-    kwargs = {} if unexpected else _keyword_arguments(named, parameters)
+    kwargs = {**(made_up or {}), **({} if unexpected else _keyword_arguments(named, parameters))}
     try:
         signature.bind(*args, **kwargs)
         problem = ""

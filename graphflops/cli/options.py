@@ -8,7 +8,7 @@ import typer
 
 from graphflops.report.terminal import say
 
-MODEL_HELP = "MODULE:FACTORY"
+MODEL_HELP = "hf:NAME, timm:NAME, torchvision:NAME, FILE.py:FACTORY, MODULE:FACTORY or FILE.pt2"
 CONFIG_HELP = "configuration of ResNet-BK: a preset, FIELD=VALUE, or both, separated by commas"
 EXPLAIN_HELP = "explain the numbers of this module path, component or op"
 
@@ -16,8 +16,9 @@ Target = Annotated[str | None, typer.Argument(help=f"{MODEL_HELP}; default: ResN
 Inputs = Annotated[
     list[str] | None, typer.Option("--input", "-i", help="NAME=SIZExSIZE:DTYPE, or NAME:=VALUE; repeatable")
 ]
-Batch = Annotated[int | None, typer.Option(min=1, help="leading size of every input")]
-Seq = Annotated[int | None, typer.Option(min=1, help="sequence length of ResNet-BK")]
+Batch = Annotated[int | None, typer.Option("--batch", "-b", min=1, help="leading size of every input")]
+Seq = Annotated[int | None, typer.Option(min=1, help="tokens of a text that is made up, and of ResNet-BK")]
+Image = Annotated[str | None, typer.Option(help="size of an image that is made up: 224, or HEIGHTxWIDTH")]
 Config = Annotated[str | None, typer.Option(help=CONFIG_HELP)]
 Optimizer = Annotated[
     str, typer.Option(help="adamw, adam, sgd, sgd_momentum, a class of torch.optim, PACKAGE.CLASS, or none")
@@ -46,3 +47,8 @@ def write_files(*exports: tuple[Callable[[Path], Path], Path | None]) -> None:
     for write, path in exports:
         if path is not None:
             say(f"report     {write(path)}")
+
+
+def is_saved_report(target: str) -> bool:
+    """Whether a target is a file of ``analyze --json``, and not a configuration of a model, ``hf:config.json``."""
+    return target.endswith(".json") and not target.startswith(("hf:", "diffusers:"))

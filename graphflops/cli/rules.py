@@ -83,11 +83,11 @@ def stub_rule(
     force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
 ) -> None:
     """Write a rule file to fill in. It loads as written; its target is unsupported until the formulas are filled in."""
-    from graphflops.cli.targets import load
+    from graphflops.integrations.factories import load_object
     from graphflops.report.files import write_atomic
     from graphflops.rules.stubs import stub
 
-    text = stub(load(target))
+    text = stub(load_object(target))
     if output is None:
         say(text, end="")
     elif output.exists() and not force:

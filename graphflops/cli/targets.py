@@ -1,80 +1,39 @@
-"""Models on the command line: MODULE:FACTORY, or a configuration of ResNet-BK."""
+"""Models on the command line: by name, or a configuration of ResNet-BK."""
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import fields, replace
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from graphflops import models
-from graphflops.analysis.arguments import check_model
 from graphflops.cli.inputs import Input, bind, refuse_duplicates, split
 from graphflops.core.errors import UsageError
-from graphflops.core.messages import USER_EXCEPTIONS, format_error, location_of, shortened
+from graphflops.core.messages import format_error, shortened
+from graphflops.integrations.loaded import Loaded, describe
+from graphflops.integrations.targets import load
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
+from graphflops.report.terminal import say
 
 DEFAULT_BATCH = 32
 MAX_EXPERTS = 100_000
 """experts of ResNet-BK in all layers together"""
 
 
-def load(target: str) -> Any:
-    """The object that ``MODULE:NAME`` refers to.
-
-    Raises:
-        UsageError: no such module or name, or the import fails.
-    """
-    module_name, colon, path = target.partition(":")
-    if not (module_name and colon and path) or module_name.startswith("."):
-        raise UsageError(f"invalid target {target!r}: expected MODULE:FACTORY, for example my.models:tiny")
-    value: Any = _import(module_name, target)
-    for name in path.split("."):
-        try:
-            value = getattr(value, name)
-        except AttributeError:
-            near = get_close_matches(name, vars(value) if hasattr(value, "__dict__") else (), n=3)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise UsageError(f"{target}: {module_name} has no {path!r}{hint}") from None
-        except USER_EXCEPTIONS as error:
-            raise UsageError(
-                f"{target}: reading {name!r} raised {format_error(error)}\n    {location_of(error)}"
-            ) from error
-    return value
-
-
-def load_model(target: str) -> nn.Module:
-    """The model of ``MODULE:FACTORY``: a function or class that is called without arguments, or a module.
-
-    It is built on the meta device, without memory for weights, or on the CPU if the factory fails on meta.
-
-    Raises:
-        UsageError: no such module or name, or the factory raises or does not return a torch.nn.Module.
-    """
-    factory = load(target)
-    model = factory if issubclass(type(factory), nn.Module) else _call(factory, target)
-    if not issubclass(type(model), nn.Module):
-        raise UsageError(f"{target} returned a {type(model).__name__}, not a torch.nn.Module")
-    check_model(model)
-    return model  # type: ignore[no-any-return]
-
-
 def model_and_inputs(
     target: str | None,
-    inputs: Iterable[str] | None,
+    inputs: Iterable[str] | None = None,
     *,
     batch: int | None = None,
     seq: int | None = None,
+    image: str | None = None,
     config: str | None = None,
-) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
+    training: bool = True,
+) -> Loaded:
     """The model of a command, ResNet-BK by default, with its positional and keyword inputs.
 
     Raises:
@@ -82,17 +41,47 @@ def model_and_inputs(
     """
     parsed = [Input.parse(text) for text in split(inputs)]
     refuse_duplicates("--input", [value.path for value in parsed if value.name])
-    model: nn.Module
-    if target is None:
-        model = default_model = resnet_bk(config, seq)
-        parsed = parsed or [Input.parse(f"tokens={DEFAULT_BATCH}x{default_model.n_seq}:int64")]
-    else:
-        if config is not None or seq is not None:
-            raise UsageError("--config and --seq are only for ResNet-BK; set the sizes of your model with --input")
-        model = load_model(target)
     if batch is not None:
         parsed = [value.with_batch(batch) for value in parsed]
-    return model, *bind(model, parsed)
+    if target is None:
+        default_model = resnet_bk(config, seq)
+        tokens = f"tokens={batch or DEFAULT_BATCH}x{default_model.n_seq}:int64"
+        return Loaded(default_model, *bind(default_model, parsed or [Input.parse(tokens)]))
+    if config is not None:
+        raise UsageError("--config is only for ResNet-BK; change other models as in hf:llama?num_hidden_layers=2")
+    loaded = load(target, batch=batch, seq=seq, image=parse_image(image), training=training)
+    if not isinstance(loaded.model, nn.Module):
+        if parsed:
+            raise UsageError(f"--input is not for {target}: a program is analyzed on the inputs it was exported with")
+        return loaded
+    if not loaded.made_up and (seq is not None or image is not None):
+        raise UsageError("--seq and --image are for models of libraries; set the sizes of your model with --input")
+    positional = any(value.name is None for value in parsed)
+    given = {value.name for value in parsed}
+    made_up = {name: value for name, value in loaded.made_up.items() if name not in given and not positional}
+    return Loaded(loaded.model, *bind(loaded.model, parsed, made_up), about=loaded.about, made_up=made_up)
+
+
+def print_notes(loaded: Loaded) -> None:
+    """Print what was chosen for a model, and which inputs were made up."""
+    if loaded.about:
+        say(f"model      {'; '.join(loaded.about)}")
+    if loaded.made_up:
+        say(f"input      {describe(loaded.made_up)}")
+
+
+def parse_image(text: str | None) -> tuple[int, int] | None:
+    """Height and width of ``224`` or ``480x640``.
+
+    Raises:
+        UsageError: the text is neither.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,6})(?:[x,]([0-9]{1,6}))?", text.strip())
+    if match is None:
+        raise UsageError(f"invalid --image {shortened(text, 100)!r}: expected a size, as 224, or HEIGHTxWIDTH")
+    return int(match[1]), int(match[2] or match[1])
 
 
 def parse_rates(texts: Iterable[str] | None) -> dict[str, str]:
@@ -171,33 +160,3 @@ def _field_value(name: str, text: str) -> object:
         return int(text) if types[name] == "int" else float(text)
     except (ValueError, KeyError):
         raise UsageError(f"{name} must be a {types[name]}, not {shortened(text, 100)!r}") from None
-
-
-def _import(module_name: str, target: str) -> Any:
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise UsageError(f"{target}: no module {module_name!r} in this folder or installed") from error
-        raise UsageError(f"{target}: importing {module_name} failed, {location_of(error)}: {error}") from error
-    except USER_EXCEPTIONS as error:
-        raise UsageError(
-            f"{target}: importing {module_name} failed, {location_of(error)}: {format_error(error)}"
-        ) from error
-
-
-def _call(factory: Any, target: str) -> Any:
-    if not callable(factory):
-        raise UsageError(f"{target} is a {type(factory).__name__}; expected a torch.nn.Module or a function")
-    try:
-        with suppress(Exception), torch.device("meta"):
-            return factory()
-        return factory()  # some factories read values of weights
-    except USER_EXCEPTIONS as error:
-        location = location_of(error)
-        if isinstance(error, TypeError) and location.startswith(__file__):
-            raise UsageError(f"{target} cannot be called without arguments: {format_error(error)}") from error
-        raise UsageError(f"{target} raised {format_error(error)}\n    {location}") from error

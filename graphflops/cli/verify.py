@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 def verify(
     target: options.Target = None,
     inputs: options.Inputs = None,
+    batch: options.Batch = None,
+    seq: options.Seq = None,
+    image: options.Image = None,
     rules: options.Rules = None,
 ) -> None:
     """Verify the rules of a model against two independent counts: scalar ops, and multiply-adds autograd dispatches.
@@ -28,8 +31,9 @@ def verify(
     from graphflops.models import published
     from graphflops.verify import rule_check
 
-    model, args, kwargs = targets.model_and_inputs(target, inputs)
-    verification = rule_check.verify(model, args, kwargs, rules=rules)
+    loaded = targets.model_and_inputs(target, inputs, batch=batch, seq=seq, image=image)
+    targets.print_notes(loaded)
+    verification = rule_check.verify(*loaded, rules=rules)
     console = Terminal(highlight=False)
     console.print(_comparison_table(verification))
     for line in _remarks(verification):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from graphflops import analyze
 from graphflops.cli import main
-from graphflops.cli.targets import load
+from graphflops.integrations.factories import load_object
 from graphflops.rules.stubs import stub
 
 
@@ -69,7 +69,7 @@ def test_it_runs_as_it_is_and_the_call_stays_unknown(name: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_filled_in_with_its_own_proposal_it_prices_the_call(name: str, tmp_path: Path) -> None:
-    before, _, after = stub(load(f"{__name__}:{name}")).partition("    # return Cost(")
+    before, _, after = stub(load_object(f"{__name__}:{name}")).partition("    # return Cost(")
     body = f"    # return Cost({after}".replace("    # ", "    ").replace("elementwise=…", "elementwise=12")
     head = before[: before.index("    raise NotSupported")]
     file = tmp_path / "mine.py"

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from shim import describe
 from torch import nn
 from torchvision import models
 from torchvision.models import get_model, list_models
 from zoo import Case, Entry, floats, on_meta
-
-describe()
 
 QUANTISED = (
     "int8 weights lie packed in objects of the CPU's quantised backend, which hides them from PyTorch's dispatcher; "

@@ -1,0 +1,1 @@
+"""Models of other libraries by name, with example inputs: Hugging Face, timm, torchvision."""
