@@ -73,6 +73,12 @@ class TestDistributions:
         rules = {name for name in names if name.startswith("graphflops/rules/shipped/")}
         assert rules == {f"graphflops/rules/shipped/{name}" for name in (*RULE_FILES, "__init__.py")}
 
+    def test_the_wheel_has_every_file_of_the_page(self, wheel: Path) -> None:
+        names = zipfile.ZipFile(wheel).namelist()
+        page = {file.relative_to(ROOT).as_posix() for file in (ROOT / "graphflops/report/exports/page").iterdir()}
+        assert len(page) > 5
+        assert page <= set(names)
+
     def test_the_wheel_has_every_convention(self, wheel: Path) -> None:
         folder = "graphflops/report/conventions"
         names = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith(f"{folder}/")}

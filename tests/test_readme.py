@@ -33,6 +33,7 @@ DOCUMENTS = [
     "docs/conventions.md",
     "docs/design.md",
     "docs/exports.md",
+    "docs/html-page.md",
     "docs/quick-reference.md",
     "docs/rates.md",
     "docs/resnet-bk.md",

@@ -33,6 +33,7 @@ def analyze(
     ] = False,
     json: options.Json = None,
     csv: options.Csv = None,
+    html: options.Html = None,
     explain: Annotated[str | None, typer.Option(help=options.EXPLAIN_HELP)] = None,
 ) -> None:
     """Count the FLOPs of a training step of a model, without running it."""
@@ -60,7 +61,7 @@ def analyze(
         say(report.explain(explain))
     else:
         print_report(report, Terminal())
-    options.write_files((report.to_json, json), (report.to_csv, csv))
+    options.write_files((report.to_json, json), (report.to_csv, csv), (report.to_html, html))
 
 
 def show(
@@ -69,6 +70,7 @@ def show(
     explain: Annotated[str | None, typer.Option(help=options.EXPLAIN_HELP)] = None,
     json: options.Json = None,
     csv: options.Csv = None,
+    html: options.Html = None,
 ) -> None:
     """Print a saved report, or write it in another format. Neither the model nor torch is needed."""
     from graphflops.report.report import Report
@@ -80,7 +82,7 @@ def show(
         say(report.explain(explain))
     else:
         print_report(report, Terminal())
-    options.write_files((report.to_json, json), (report.to_csv, csv))
+    options.write_files((report.to_json, json), (report.to_csv, csv), (report.to_html, html))
 
 
 def explain(

@@ -35,6 +35,7 @@ Rate = Annotated[
 ]
 Json = Annotated[Path | None, typer.Option(help="write the result to this JSON file")]
 Csv = Annotated[Path | None, typer.Option(help="write a row for each module to this CSV file")]
+Html = Annotated[Path | None, typer.Option(help="write a page for a browser to this HTML file")]
 
 
 def optimizer_or_none(name: str) -> str | None:

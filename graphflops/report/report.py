@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, overload
 
@@ -15,6 +16,8 @@ from graphflops.report.json_format import dumps, load
 
 if TYPE_CHECKING:
     import pandas
+
+    from graphflops.report.exports.sections import Section
 
 
 class Report(ReportData):
@@ -84,6 +87,22 @@ class Report(ReportData):
         from graphflops.report.exports.dataframe import as_dataframe
 
         return as_dataframe(self, by)
+
+    @overload
+    def to_html(self, path: None = None, *, sections: Iterable[Section] = ()) -> str: ...
+    @overload
+    def to_html(self, path: str | Path, *, sections: Iterable[Section] = ()) -> Path: ...
+    def to_html(self, path: str | Path | None = None, *, sections: Iterable[Section] = ()) -> str | Path:
+        """Return the report as a page that needs no other file and no network, or write it to a file.
+
+        ``sections`` are added to the page.
+
+        Raises:
+            UsageError: the path cannot be written.
+        """
+        from graphflops.report.exports.html import html_page
+
+        return _deliver(html_page(self, sections), path)
 
     explanation, compared = renamed("explain"), renamed("diff")
 
