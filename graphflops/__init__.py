@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from graphflops.models.counter import FLOPsCounter as FLOPsCounter
     from graphflops.models.counter import compare_models as compare_models
     from graphflops.models.flops_count import FLOPsCount as FLOPsCount
+    from graphflops.report.changes.diff import ReportDiff as ReportDiff
+    from graphflops.report.changes.diff import diff as diff
     from graphflops.report.conventions import Convention as Convention
     from graphflops.report.parts import Coverage as Coverage
     from graphflops.report.report import Report as Report
@@ -47,6 +49,7 @@ warnings.filterwarnings("ignore", message="Failed to initialize NumPy", category
 _HOMES = {
     "models.act_counter": ["ACTFLOPsCounter", "measure_act_flops"],
     "analysis.pipeline": ["analyze", "capture"],
+    "report.changes.diff": ["ReportDiff", "diff"],
     "report.conventions": ["Convention"],
     "core.costs": ["Cost", "Work"],
     "models.counter": ["FLOPsCounter", "compare_models"],

@@ -32,6 +32,7 @@ DOCUMENTS = [
     "docs/models.md",
     "docs/conventions.md",
     "docs/design.md",
+    "docs/diff.md",
     "docs/exports.md",
     "docs/html-page.md",
     "docs/quick-reference.md",

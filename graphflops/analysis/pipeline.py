@@ -22,14 +22,16 @@ from graphflops.analysis.rates.patterns import RateLike, resolve_rates, unused_r
 from graphflops.analysis.updates import Updates, updates_of
 from graphflops.core.entries import missing_rules
 from graphflops.core.errors import CaptureError, MissingRules, UsageError
+from graphflops.core.messages import package_version
 from graphflops.graph.build import build
 from graphflops.graph.critical_path import span_of
 from graphflops.graph.op_graph import OpGraph
 from graphflops.graph.passes import CAPTURE_PASSES, PASSES, Pass, run_passes
 from graphflops.graph.runnable import runnable
 from graphflops.report.conventions import STANDARD, Convention, convention_named
-from graphflops.report.parts import Costs, ModelInfo, Notes
+from graphflops.report.parts import Costs, ModelInfo, Notes, Versions
 from graphflops.report.report import Report
+from graphflops.rules.fingerprints import fingerprints
 from graphflops.rules.loading import RuleSource, rulebook
 from graphflops.rules.unmatched import unmatched
 from graphflops.tracing.attempts import trace
@@ -134,7 +136,14 @@ def analyze(
             capture=facts.capture_notes,
             assumptions=(*facts.assumptions, *updates.assumptions),
         )
-        totals = Costs(average, unknown, {**resolved.modules, **resolved.operators}, facts.routed_modules)
+        applied = (*(rule for rule, _ in costs.costs.values()), *updates.applied)
+        totals = Costs(
+            average,
+            unknown,
+            {**resolved.modules, **resolved.operators},
+            facts.routed_modules,
+            Versions(package_version("graphflops"), package_version("torch"), fingerprints(applied)),
+        )
         return Report(_model_info(facts, optimizers), totals, STANDARD, notes).with_convention(report_convention)
 
     return run_isolated(run)

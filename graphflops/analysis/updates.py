@@ -56,6 +56,12 @@ class Updates:
     warnings: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
 
+    @property
+    def applied(self) -> tuple[Rule, ...]:
+        """The rules that the updates are counted by."""
+        rules = [update.rule for update in self.by_parameter.values()]
+        return tuple(rules) if self.rule is None else (self.rule, *rules)
+
 
 def updates_of(
     graph: OpGraph, optimizers: Sequence[ChosenOptimizer], book: RuleBook, options: Mapping[str, Any]

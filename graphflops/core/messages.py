@@ -7,6 +7,7 @@ import platform
 import re
 import traceback
 from collections.abc import Sequence
+from functools import cache
 from reprlib import Repr
 from typing import Any
 
@@ -110,16 +111,18 @@ def location_of(error: BaseException, *, source: bool = True) -> str:
 
 def bug_report(error: BaseException) -> str:
     """One line for a bug report: the versions, the error and its location."""
-    versions = ", ".join(map(_package_version, ("graphflops", "torch")))
+    versions = ", ".join(f"{package} {package_version(package)}".strip() for package in ("graphflops", "torch"))
     place = location_of(error, source=False).rsplit("site-packages" + os.sep, 1)[-1]
     message = shortened(format_error(error).splitlines()[0], 150)
     return f"{versions}, Python {platform.python_version()}; {message} at {place}"
 
 
-def _package_version(package: str) -> str:
+@cache
+def package_version(package: str) -> str:
+    """The version of an installed package; empty if it is run from its sources."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:  # run from its sources
-        return package
+        return version(package)
+    except PackageNotFoundError:
+        return ""

@@ -19,7 +19,8 @@ from graphflops.core.units import format_scaled, percent, si_exponent, si_unit
 from graphflops.models import ConfigurableResNetBK
 from graphflops.models.flops_count import FLOPsCount
 from graphflops.models.language_models import Sizes, part_costs
-from graphflops.models.waterfall import Waterfall, differences, flags_differ, print_waterfall, waterfall
+from graphflops.models.waterfall import Waterfall, flags_differ, print_waterfall, waterfall
+from graphflops.report.changes.settings import setting_notes
 from graphflops.report.files import write_atomic
 from graphflops.report.report import Report
 from graphflops.report.terminal import Terminal
@@ -241,7 +242,7 @@ def compare_models(
         )
     reports = [FLOPsCounter(model, batch_size, seq_len).report() for model in (model1, model2)]
     counts = {name: FLOPsCount.of(report) for name, report in zip(names, reports, strict=True)}
-    notes = [*_modes(model1, model2, names), *differences(reports[0], reports[1], names)]
+    notes = [*_modes(model1, model2, names), *setting_notes(reports[0], reports[1], names)]
     speedup = {
         phase: _ratio(getattr(counts[model1_name], phase), getattr(counts[model2_name], phase))
         for phase in ("forward", "backward", "total")

@@ -12,6 +12,7 @@ from graphflops.core.retired import renamed
 from graphflops.core.units import format_scaled, percent, si_exponent, si_unit
 from graphflops.models.flops_count import PhaseCounts
 from graphflops.models.training_run import RUN_LEVEL_OPTIONS, step_report, training_run_cost
+from graphflops.report.changes.settings import check_comparable, setting_notes
 from graphflops.report.conventions import Convention, convention_named
 from graphflops.report.data import is_of_training
 from graphflops.report.report import Report
@@ -174,13 +175,8 @@ def difference(first: Report, second: Report, *, names: tuple[str, str] | None =
     Raises:
         UsageError: the conventions differ, or one report is a training step and the other a forward pass.
     """
-    if first.convention != second.convention:
-        raise UsageError(
-            f"the reports have different conventions, {first.convention.name} and "
-            f"{second.convention.name}: use report.under(…)"
-        )
     names = names or (first.model, second.model)
-    check_same_phases(first, second, names)
+    check_comparable(first, second, names)
     start, end = PhaseCounts.by_component(first), PhaseCounts.by_component(second)
     zero = PhaseCounts()
     steps = [Step(name, end.get(name, zero) - start.get(name, zero)) for name in dict.fromkeys([*start, *end])]
@@ -193,44 +189,8 @@ def difference(first: Report, second: Report, *, names: tuple[str, str] | None =
         convention.name,
         convention.unit,
         scope="a step" if is_of_training(first) or is_of_training(second) else "a forward pass",
-        notes=differences(first, second, names),
+        notes=setting_notes(first, second, names),
     )
-
-
-def check_same_phases(first: Report, second: Report, names: tuple[str, str]) -> None:
-    """Check that both reports are of a training step, or both of a forward pass.
-
-    Raises:
-        UsageError: they are not.
-    """
-    training = is_of_training(first), is_of_training(second)
-    if True in training and False in training:
-        trained, evaluated = names if training[0] else names[::-1]
-        raise UsageError(
-            f"{trained} is the report of a training step and {evaluated} of a forward pass: "
-            "analyze both with training=True, or both with training=False (--inference)"
-        )
-
-
-def differences(first: Report, second: Report, names: tuple[str, str]) -> tuple[str, ...]:
-    """Differences of two reports in inputs, optimizer, rates and coverage, one sentence each."""
-    notes = []
-    if sorted(first.inputs.values()) != sorted(second.inputs.values()):
-        notes.append(f"the inputs differ: {_inputs(first)} and {_inputs(second)}")
-    optimizers = [report.optimizer_name or "none" for report in (first, second)]
-    if optimizers[0] != optimizers[1]:
-        notes.append(f"the optimizers differ: {optimizers[0]} and {optimizers[1]}")
-    if bool(first.rates) != bool(second.rates):
-        notes.append(f"only {names[0] if first.rates else names[1]} has rates")
-    for name, report in zip(names, (first, second), strict=True):
-        if report.unknown:
-            count = report.coverage.unknown
-            notes.append(f"{name} has {count} unsupported op{'s' if count > 1 else ''}: its numbers are lower bounds")
-    return tuple(notes)
-
-
-def _inputs(report: Report) -> str:
-    return ", ".join(f"{name} {spec}" for name, spec in report.inputs.items()) or "none"
 
 
 def print_waterfall(waterfall: Waterfall, console: Console) -> None:

@@ -164,7 +164,8 @@ class ReportData:
     @property
     def at_full_rate(self) -> Self:
         """The report at rate 1: all experts and all layers run for all rows."""
-        return replace(self, costs=Costs(self._at("full").entries, self.unknown))
+        entries = self._at("full").entries
+        return replace(self, costs=replace(self.costs, entries=entries, rates={}, routed_modules={}))
 
     @property
     def lower_bound(self) -> Self:

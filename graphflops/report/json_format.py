@@ -31,7 +31,7 @@ from graphflops.core.errors import UsageError
 from graphflops.core.rate import Rate
 from graphflops.report.conventions import Convention, as_data, read_data
 from graphflops.report.data import Query, ReportData
-from graphflops.report.parts import Costs, ModelInfo, Notes
+from graphflops.report.parts import Costs, ModelInfo, Notes, Versions
 
 R = TypeVar("R", bound=ReportData)
 
@@ -57,6 +57,7 @@ def as_dict(report: ReportData) -> dict[str, Any]:
         "model": report.model,
         "inputs": dict(report.inputs),
         "optimizer": report.optimizer_name,
+        "versions": asdict(report.costs.versions),
         "total_flops": {phase: report.flops(phase) for phase in _QUERIES},
         "full_flops": {phase: full.flops(phase) for phase in _QUERIES},
         "interval_flops": {phase: [lower.flops(phase), upper.flops(phase)] for phase in _QUERIES},
@@ -255,6 +256,7 @@ def _parts_of(
     rates: Mapping[str, Rate] = MappingProxyType({}),
     routed: Mapping[str, Fraction] = MappingProxyType({}),
     output_shapes: Mapping[str, str] = MappingProxyType({}),
+    versions: Versions = Versions(),  # noqa: B008
     **derived: Any,
 ) -> tuple[ModelInfo, Costs, Convention, Notes]:
     if "" not in modules:
@@ -273,7 +275,7 @@ def _parts_of(
         ModelInfo(
             model, inputs, parameters, frozenset(trainable), modules, frozenset(called), optimizer, output_shapes
         ),
-        Costs(entries, unknown, rates, routed),
+        Costs(entries, unknown, rates, routed, versions),
         convention,
         Notes(warnings, capture, assumed),
     )
@@ -301,6 +303,7 @@ _parts: Reader[tuple[ModelInfo, Costs, Convention, Notes]] = record(
         "rates": table_of(_path, _rate),
         "routed": table_of(_path, _share),
         "output_shapes": table_of(_path, text),
+        "versions": record(Versions, {}, {"graphflops": text, "torch": text, "rules": table_of(text, text)}),
         **_DERIVED,
     },
 )

@@ -75,6 +75,16 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Versions:
+    """The versions of all that decides a number beside the model; empty in reports of older versions."""
+
+    graphflops: str = ""
+    torch: str = ""
+    rules: Mapping[str, str] = field(default_factory=dict)
+    """file of rules that were applied → hash of its content"""
+
+
+@dataclass(frozen=True, slots=True)
 class Costs:
     """Cost entries of the ops, the unsupported ops, and the rates that the entries are counted at."""
 
@@ -84,6 +94,7 @@ class Costs:
     """module path or operator → rate, as given"""
     routed_modules: Mapping[str, Fraction] = field(default_factory=dict)
     """path of each module whose input rows depend on data → share of the rows that is counted"""
+    versions: Versions = field(default_factory=Versions, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from graphflops.core.costs import Work
 from graphflops.core.entries import PHASES, Entry, Formula, PhaseWork, Unknown
 from graphflops.report.conventions import CONVENTIONS, STANDARD, Convention, convention_named
 from graphflops.report.json_format import as_dict
-from graphflops.report.parts import Costs, ModelInfo, Notes
+from graphflops.report.parts import Costs, ModelInfo, Notes, Versions
 
 WRONG: dict[str, Any] = {
     "null": None,
@@ -86,13 +86,14 @@ def whole_report() -> dict[str, Any]:
         Formula("elementwise = 4", {}, {}),
     )
     unknown = Unknown("f", "my.f", "head", "model.py:4", ("float32(2)",), ("float32(2)",), "no rule", 2, 8)
+    versions = Versions("0.1.0", "2.8.0", {"rules/linear.py": "0123456789abcdef"})
     modules = {"": "Net", "blocks": "ModuleList", "blocks.0": "Block", "head": "Linear"}
     report = Report(
         ModelInfo(
             *("Net", {"x": "float32(2)"}, {"head.weight": 4}, frozenset(["head.weight"])),
             *(modules, frozenset(modules), "sgd", {"head": "float32[2]"}),
         ),
-        Costs((call, update), (unknown,), {"blocks.0": Rate("1/2")}, {"blocks.0": Fraction(1, 2)}),
+        Costs((call, update), (unknown,), {"blocks.0": Rate("1/2")}, {"blocks.0": Fraction(1, 2)}, versions),
         CONVENTIONS["fvcore"],
         Notes(("a warning",), ("run",), ("assumed",)),
     )

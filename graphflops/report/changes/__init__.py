@@ -1,0 +1,1 @@
+"""Changes between two reports: matching of operators, differences that add up, and their text."""
