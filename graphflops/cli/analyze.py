@@ -34,6 +34,7 @@ def analyze(
     json: options.Json = None,
     csv: options.Csv = None,
     html: options.Html = None,
+    trace: options.Trace = None,
     explain: Annotated[str | None, typer.Option(help=options.EXPLAIN_HELP)] = None,
 ) -> None:
     """Count the FLOPs of a training step of a model, without running it."""
@@ -61,7 +62,7 @@ def analyze(
         say(report.explain(explain))
     else:
         print_report(report, Terminal())
-    options.write_files((report.to_json, json), (report.to_csv, csv), (report.to_html, html))
+    options.write_files(report, json=json, csv=csv, html=html, trace=trace)
 
 
 def show(
@@ -71,6 +72,7 @@ def show(
     json: options.Json = None,
     csv: options.Csv = None,
     html: options.Html = None,
+    trace: options.Trace = None,
 ) -> None:
     """Print a saved report, or write it in another format. Neither the model nor torch is needed."""
     from graphflops.report.report import Report
@@ -82,7 +84,7 @@ def show(
         say(report.explain(explain))
     else:
         print_report(report, Terminal())
-    options.write_files((report.to_json, json), (report.to_csv, csv), (report.to_html, html))
+    options.write_files(report, json=json, csv=csv, html=html, trace=trace)
 
 
 def explain(

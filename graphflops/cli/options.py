@@ -1,12 +1,14 @@
 """The options that several commands have, each with its help text."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from graphflops.report.terminal import say
+
+if TYPE_CHECKING:
+    from graphflops.report.report import Report
 
 MODEL_HELP = "hf:NAME, timm:NAME, torchvision:NAME, FILE.py:FACTORY, MODULE:FACTORY or FILE.pt2"
 CONFIG_HELP = "configuration of ResNet-BK: a preset, FIELD=VALUE, or both, separated by commas"
@@ -36,6 +38,7 @@ Rate = Annotated[
 Json = Annotated[Path | None, typer.Option(help="write the result to this JSON file")]
 Csv = Annotated[Path | None, typer.Option(help="write a row for each module to this CSV file")]
 Html = Annotated[Path | None, typer.Option(help="write a page for a browser to this HTML file")]
+Trace = Annotated[Path | None, typer.Option(help="write a timeline for Perfetto or chrome://tracing to this file")]
 
 
 def optimizer_or_none(name: str) -> str | None:
@@ -43,11 +46,11 @@ def optimizer_or_none(name: str) -> str | None:
     return None if name == "none" else name
 
 
-def write_files(*exports: tuple[Callable[[Path], Path], Path | None]) -> None:
-    """Write the files that were asked for, each by its method of a report, and print their paths."""
-    for write, path in exports:
+def write_files(report: "Report", **paths: Path | None) -> None:
+    """Write a report to the files that are given, each in the format of its keyword, and print their paths."""
+    for name, path in paths.items():
         if path is not None:
-            say(f"report     {write(path)}")
+            say(f"report     {getattr(report, f'to_{name}')(path)}")
 
 
 def is_saved_report(target: str) -> bool:

@@ -104,6 +104,20 @@ class Report(ReportData):
 
         return _deliver(html_page(self, sections), path)
 
+    @overload
+    def to_trace(self, path: None = None) -> str: ...
+    @overload
+    def to_trace(self, path: str | Path) -> Path: ...
+    def to_trace(self, path: str | Path | None = None) -> str | Path:
+        """Return the report as trace events for Perfetto and ``chrome://tracing``, or write them to a file.
+
+        Raises:
+            UsageError: the path cannot be written.
+        """
+        from graphflops.report.exports.trace import as_trace
+
+        return _deliver(as_trace(self), path)
+
     explanation, compared = renamed("explain"), renamed("diff")
 
     def __str__(self) -> str:

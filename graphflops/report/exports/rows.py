@@ -77,7 +77,7 @@ def flops_of(report: ReportData, entry: Entry) -> dict[Phase, int]:
     return {phase: report.convention.of(entry, (phase,), module) for phase in PHASES}
 
 
-_MODULE_COLUMNS = ("path", "module", "depth", "parameters", *PHASES, "total", "own", "unsupported")
+_MODULE_COLUMNS = ("path", "module", "depth", "parameters", "output", *PHASES, "total", "own", "unsupported")
 _OP_COLUMNS = (
     *("op", "path", "module", "kind", "target", "part", "output", "dtype", "rate", "coverage"),
     *(*PHASES, "total", "rule", "line"),
@@ -85,21 +85,13 @@ _OP_COLUMNS = (
 
 
 def _modules(report: ReportData) -> Iterator[tuple[Cell, ...]]:
-    parameters = parameters_of(report)
+    parameters = report.parameters_by_module()
     for path, (flops, own, unsupported) in module_flops(report).items():
         depth = path.count(".") + 1 if path else 0
         numbers = [flops[phase] for phase in PHASES]
         name = report.modules.get(path, "")
-        yield path, name, depth, parameters[path], *numbers, sum(numbers), sum(own.values()), unsupported
-
-
-def parameters_of(report: ReportData) -> Counter[str]:
-    """Module path → number of the elements of its parameters and its children's; tied parameters once."""
-    totals: Counter[str] = Counter()
-    for name, size in report.parameters.items():
-        for path in parents(name):
-            totals[path] += size
-    return totals
+        output = report.info.output_shapes.get(path, "")
+        yield path, name, depth, parameters.get(path, 0), output, *numbers, sum(numbers), sum(own.values()), unsupported
 
 
 def _ops(report: ReportData) -> Iterator[tuple[Cell, ...]]:
