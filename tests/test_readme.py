@@ -35,6 +35,7 @@ DOCUMENTS = [
     "docs/diff.md",
     "docs/exports.md",
     "docs/html-page.md",
+    "docs/inputs-python.md",
     "docs/quick-reference.md",
     "docs/rates.md",
     "docs/resnet-bk.md",

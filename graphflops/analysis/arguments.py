@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import nn
 
+from graphflops.analysis.inputs import Inputs, InputsLike, Sizes, read_inputs
 from graphflops.core.errors import CaptureError, GraphflopsError, UsageError
 from graphflops.core.messages import USER_EXCEPTIONS, format_error, format_value, location_of
 from graphflops.core.torch_compat import tree_leaves
@@ -23,14 +24,48 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
+def model_and_inputs(
+    model: Any, args: InputsLike, kwargs: Mapping[str, Any] | None, input_size: Sizes | None = None
+) -> tuple[Callable[..., Any], Inputs]:
+    """Return a model, an instance if it was a class, and the inputs that the arguments describe; both checked.
+
+    Raises:
+        UsageError: one of them cannot be used; the message says what to write.
+    """
+    model, notes = built(model)
+    check_model(model)
+    inputs = read_inputs(model, args, kwargs, input_size)
+    check_inputs(inputs.args, inputs.kwargs)
+    return model, inputs._replace(notes=(*notes, *inputs.notes))
+
+
+def built(model: Any) -> tuple[Any, tuple[str, ...]]:
+    """Return a model, and a note if it was a class: its instance on the meta device, if it needs no arguments.
+
+    Raises:
+        UsageError: it is another class; the message says how to make an instance.
+    """
+    if not inspect.isclass(model):
+        return model, ()
+    name = model.__name__
+    advice = f"the model is a class; pass an instance, {name}({', '.join(_required(model)) or '…'})"
+    if not issubclass(model, nn.Module) or _required(model):
+        raise UsageError(advice)
+    try:
+        with torch.device("meta"):
+            return model(), (f"the model is {name}(), built on the meta device",)
+    except USER_EXCEPTIONS as error:
+        raise UsageError(
+            f"{advice}: on the meta device, {name}() raised {format_error(error)}\n    {location_of(error)}"
+        ) from error
+
+
 def check_model(model: Any) -> None:
     """Check that a model can be called, and that each of its modules was initialized.
 
     Raises:
         UsageError: it cannot be called, or a module was not initialized.
     """
-    if inspect.isclass(model):
-        raise UsageError(f"the model is a class; pass an instance, {model.__name__}(…)")
     if not (callable(model) or isinstance(model, torch.export.ExportedProgram)):
         raise UsageError(f"the model is a {type(model).__name__}, not a torch.nn.Module or a function")
     if not issubclass(type(model), nn.Module):
@@ -56,29 +91,23 @@ def check_model(model: Any) -> None:
         modules += [(f"{path}.{name}" if path else name, child) for name, child in children.items()]
 
 
-def check_inputs(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """Return the inputs of a call as a tuple and a dict.
+def check_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Check the inputs of a call.
 
     Raises:
-        UsageError: ``args`` is not a tuple, ``kwargs`` is not a dict with names as keys, or a tensor is quantized.
+        UsageError: a key of ``kwargs`` is no name, or a tensor is quantized.
     """
-    if not isinstance(args, (tuple, list)):
-        raise UsageError(
-            f"args must be a tuple of inputs, as in analyze(model, args=(tokens,)), not {type(args).__name__}"
-        )
-    kwargs = {} if kwargs is None else kwargs
-    expected = "kwargs must be a dict from argument names of forward to inputs"
-    if not isinstance(kwargs, Mapping):
-        raise UsageError(f"{expected}, not {type(kwargs).__name__}")
     if wrong_keys := [key for key in kwargs if not isinstance(key, str)]:
-        raise UsageError(f"{expected}: {format_value(wrong_keys[0])} is not a name")
+        raise UsageError(
+            "kwargs must be a dict from argument names of forward to inputs: "
+            f"{format_value(wrong_keys[0])} is not a name"
+        )
     for value in tree_leaves((args, dict(kwargs))):
         if isinstance(value, torch.Tensor) and value.dtype in QUANTIZED:
             raise UsageError(
                 f"an input is quantized, {str(value.dtype).removeprefix('torch.')}{tuple(value.shape)}: pass "
                 "input.dequantize()"
             )
-    return tuple(args), kwargs
 
 
 def check_options(**options: Any) -> None:
@@ -127,6 +156,20 @@ def report_model_errors(function: Callable[Parameters, Result]) -> Callable[Para
             ) from error
 
     return run
+
+
+def _required(cls: type) -> list[str]:
+    """The names of the arguments that a class needs."""
+    try:
+        parameters = inspect.signature(cls).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
 
 
 def _is_optimizer(value: Any) -> bool:

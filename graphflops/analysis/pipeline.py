@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from graphflops.analysis.arguments import (
-    check_inputs,
-    check_model,
     check_options,
     expand_patterns,
+    model_and_inputs,
     report_model_errors,
 )
 from graphflops.analysis.attribution import attribute, flops_by_op
 from graphflops.analysis.costing import apply_rules, expand_repeats
 from graphflops.analysis.expansion import expand_ops
+from graphflops.analysis.inputs import Inputs, InputsLike, Sizes
 from graphflops.analysis.optimizers import ChosenOptimizer, OptimizerLike, choose_optimizers, names_of
 from graphflops.analysis.rates.application import apply_rates
 from graphflops.analysis.rates.patterns import RateLike, resolve_rates, unused_rates
@@ -42,9 +43,10 @@ from graphflops.tracing.trace import Trace
 @report_model_errors
 def analyze(
     model: Callable[..., Any] | OpGraph,
-    args: tuple[Any, ...] = (),
+    args: InputsLike = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
+    input_size: Sizes | None = None,
     optimizer: OptimizerLike | None = "adamw",
     training: bool = True,
     rules: Iterable[RuleSource] | None = None,
@@ -60,8 +62,11 @@ def analyze(
     Args:
         model: a module, or a function of tensors. A function that calls ``backward()`` and ``optimizer.step()`` is
             analyzed as a training step of its own. Or a graph that ``capture`` returned; pass no inputs then.
-        args: positional inputs, as for ``torch.export.export``; tensors may be real, meta or fake.
+        args: positional inputs, as for ``torch.export.export``; tensors may be real, meta or fake. Or one tensor, the
+            shape of one, a list of shapes, a batch of a DataLoader, or a dict of keyword inputs; arrays of numpy are
+            read as tensors.
         kwargs: keyword inputs.
+        input_size: instead of ``args``, the shape of the input, a list of shapes, or a dict from names to shapes.
         optimizer: ``"adamw"``, ``"adam"``, ``"sgd"``, ``"sgd_momentum"``, or the name of a rule ``optimizer.NAME``; a
             class of ``torch.optim`` or its name, or an optimizer, which are counted by their own step if they have no
             rule; a list of these, where each parameter is updated by the first that accepts it; or None.
@@ -85,7 +90,6 @@ def analyze(
         RuleError: a rule is wrong, or fails to load.
         UsageError: an argument has a value that is not accepted.
     """
-    args, kwargs = check_inputs(args, kwargs)
     check_options(
         optimizer=optimizer,
         training=training,
@@ -97,9 +101,10 @@ def analyze(
         fold=fold,
     )
     patterns = expand_patterns(expand)
+    inputs = Inputs()
     if not isinstance(model, OpGraph):
-        check_model(model)
-    elif args or kwargs:
+        model, inputs = model_and_inputs(model, args, kwargs, input_size)
+    elif not isinstance(args, tuple) or args or kwargs or input_size is not None:
         raise UsageError("a captured graph has its inputs already: pass none")
     elif patterns:
         raise UsageError("the ops of a captured graph cannot be expanded: analyze the model itself")
@@ -115,7 +120,10 @@ def analyze(
             graph = model
         else:
             opaque = () if isinstance(patterns, bool) else tuple(pattern for pattern in patterns if pattern != "*")
-            traced = trace(model, args, kwargs, book, grad=training, fold=fold, opaque=opaque, attributes=bool(rates))
+            traced = trace(
+                model, inputs.args, inputs.kwargs, book, grad=training, fold=fold, opaque=opaque, attributes=bool(rates)
+            )
+            traced = replace(traced, assumptions=(*inputs.notes, *traced.assumptions))
             graph = run_passes(build(traced, invocations=bool(patterns)))
         facts = graph.trace
         if strict and facts.no_gradient:
@@ -152,9 +160,10 @@ def analyze(
 @report_model_errors
 def capture(
     model: Callable[..., Any],
-    args: tuple[Any, ...] = (),
+    args: InputsLike = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
+    input_size: Sizes | None = None,
     training: bool = True,
     rules: Iterable[RuleSource] | None = None,
     convention: str | Path | Convention = "standard",
@@ -170,8 +179,9 @@ def capture(
 
     Args:
         model: a module or a function, as for ``analyze``.
-        args: positional inputs.
+        args: positional inputs, as for ``analyze``.
         kwargs: keyword inputs.
+        input_size: the shapes of the inputs, as for ``analyze``.
         training: compute the gradient flow as well.
         rules: additional rules; a composite operator or a module that a rule names is one node.
         convention: how work becomes FLOPs, as for ``analyze``.
@@ -183,8 +193,7 @@ def capture(
         RuleError: a rule is wrong, or fails to load.
         UsageError: an argument has a value that is not accepted.
     """
-    check_model(model)
-    args, kwargs = check_inputs(args, kwargs)
+    model, inputs = model_and_inputs(model, args, kwargs, input_size)
     check_options(training=training, rules=rules, convention=convention, attention=attention)
     options, user_passes = {"attention": attention}, tuple(passes)
 
@@ -202,7 +211,10 @@ def capture(
                 graph.nodes[name]["span"] = span_of(cost)
             return graph
 
-        traced = trace(model, args, kwargs, book, grad=training, storages=True, attributes=True, insides=True)
+        traced = trace(
+            model, inputs.args, inputs.kwargs, book, grad=training, storages=True, attributes=True, insides=True
+        )
+        traced = replace(traced, assumptions=(*inputs.notes, *traced.assumptions))
         graph = build(traced)
         graph.graph["graph_module"] = runnable(traced, model)
         return run_passes(graph, (*PASSES, add_flops, *CAPTURE_PASSES, *user_passes))

@@ -47,7 +47,7 @@ from graphflops.tracing.recording.cleanup import close_regions, drop_bookkeeping
 from graphflops.tracing.recording.custom_functions import CustomFunctions, function_arguments
 from graphflops.tracing.recording.hook_runs import run_backward_hooks, run_in_backward_pass
 from graphflops.tracing.recording.inside import InsideWriter
-from graphflops.tracing.recording.outputs import no_gradient_warning, not_counted_warning, tensors_in
+from graphflops.tracing.recording.outputs import no_gradient_warning, not_counted_warning, refuse_model, tensors_in
 from graphflops.tracing.recording.record import Hook, NodeRecord, record_of
 from graphflops.tracing.recording.training_steps import TrainingSteps
 from graphflops.tracing.recording.writer import OUTSIDE_REGIONS, GraphWriter
@@ -178,6 +178,8 @@ class Tracer(GraphWriter):
         """Return the tensors that a model returned, in any container; not real ones that nobody trains."""
         if torch.is_tensor(result):
             return result
+        if isinstance(self.root, FunctionModule) and not self.ran_backward:
+            refuse_model(self.name, result)
         return tuple(tensor for tensor in tensors_in(result) if tensor.requires_grad or self.fakes.is_fake(tensor))
 
     def _is_without_gradient(self, outputs: Any) -> bool:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from graphflops.analysis.arguments import report_model_errors
+from graphflops.analysis.arguments import model_and_inputs, report_model_errors
+from graphflops.analysis.inputs import InputsLike, Sizes
 from graphflops.analysis.mac_counter import macs_and_assumptions
 from graphflops.analysis.pipeline import analyze
 from graphflops.core.costs import ZERO, Work
@@ -65,14 +66,15 @@ class Verification:
 @report_model_errors
 def verify(
     model: Callable[..., Any],
-    args: tuple[Any, ...] = (),
+    args: InputsLike = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
+    input_size: Sizes | None = None,
     rules: Iterable[RuleSource] | None = None,
 ) -> Verification:
     """Compare the rules of a model with the scalar operations of each Op, and with the multiply-adds of the model.
 
-    Attention is counted by its formula (``SDPBackend.MATH``) in both.
+    Attention is counted by its formula (``SDPBackend.MATH``) in both. Inputs are given as to ``analyze``.
 
     Raises:
         CaptureError: a rule costs a layer with data-dependent control flow as one Op, so that a run takes one of
@@ -80,6 +82,7 @@ def verify(
         GraphflopsError: as ``analyze``.
     """
     sources = list(rules or ())
+    model, (args, kwargs, _) = model_and_inputs(model, args, kwargs, input_size)
     report = analyze(model, args, kwargs, optimizer=None, rules=sources, attention="math")
     expanded = analyze(model, args, kwargs, optimizer=None, rules=sources, attention="math", expand=True)
     measured, assumptions = macs_and_assumptions(model, args, kwargs)

@@ -220,7 +220,7 @@ OPTIONS: list[tuple[str, list[Any]]] = [
     ("rates", [3, [("a", 1)], {1: 2}, {"*": None}, {"*": True}, {"*": []}, {"*": float("nan")}, Speechless()]),
     ("attention", [3, None, ["flash"], Speechless()]),
     ("kwargs", [[X], 3, {1: X}, "x"]),
-    ("args", [X, 3, None, "x", {"x": X}, {X}, (QUANTIZED,)]),
+    ("args", [3, None, "x", {"x": X}, {X}, (QUANTIZED,), QUANTIZED]),
 ]
 
 

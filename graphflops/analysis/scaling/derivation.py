@@ -25,9 +25,10 @@ def law(factory: Callable[..., Any], sizes: Mapping[str, int | SizeRange], **opt
     they were not fitted; a law is returned only if each number is equal at each of them.
 
     Args:
-        factory: ``factory(**sizes)`` returns ``(model, args)`` or ``(model, args, kwargs)``, as for ``analyze``. The
-            meta device is the default device while it runs, so that large models take no memory; without it, if the
-            model cannot be built there. Sizes at which it raises are left out, and listed in ``law.rejected``.
+        factory: ``factory(**sizes)`` returns ``(model, args)`` or ``(model, args, kwargs)``, as for ``analyze``: args
+            may be a tensor or a shape. The meta device is the default device while it runs, so that large models take
+            no memory; without it, if the model cannot be built there. Sizes at which it raises are left out, and listed
+            in ``law.rejected``.
         sizes: the sizes by name, each a base value, or ``multiples(64)`` if something must divide it.
         options: those of ``analyze``: ``optimizer``, ``training``, ``rules``, ``convention``, ``attention``, …
 
@@ -41,6 +42,7 @@ def law(factory: Callable[..., Any], sizes: Mapping[str, int | SizeRange], **opt
     ranges = checked_sizes(sizes)
     parameters = signature(analyze).parameters.values()
     option_names = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    option_names.remove("input_size")  # the factory makes the inputs
     if unknown := [name for name in options if name not in option_names]:
         raise UsageError(f"law has no option {unknown[0]!r}; it has those of analyze: {', '.join(option_names)}")
     if not callable(factory):
@@ -111,7 +113,7 @@ def _reporter(
         ) from error
 
 
-def _build(factory: Callable[..., Any], sizes: Mapping[str, int]) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
+def _build(factory: Callable[..., Any], sizes: Mapping[str, int]) -> tuple[Any, Any, Mapping[str, Any]]:
     try:
         result = factory(**sizes)
     except EXIT_EXCEPTIONS as error:
@@ -119,14 +121,14 @@ def _build(factory: Callable[..., Any], sizes: Mapping[str, int]) -> tuple[Any, 
             f"the factory raised {format_error(error)} at {format_sizes(sizes)}\n    {location_of(error)}"
         ) from error
     match result:
-        case (model, tuple() | list() as args):
-            return model, tuple(args), {}
-        case (model, tuple() | list() as args, Mapping() as kwargs):
-            return model, tuple(args), kwargs
+        case (model, args) if callable(model):
+            return model, args, {}
+        case (model, args, Mapping() as kwargs) if callable(model):
+            return model, args, kwargs
     types = f"({', '.join(type(item).__name__ for item in result)})" if isinstance(result, tuple) else ""
     raise UsageError(
         f"the factory returned {types or type(result).__name__}: it must return (model, args) or "
-        "(model, args, kwargs), with args a tuple"
+        "(model, args, kwargs), with args as for analyze"
     )
 
 

@@ -111,6 +111,18 @@ def _run_to_end(items: Iterable[Any]) -> Iterator[Any]:
         )
 
 
+def refuse_model(name: str, result: Any) -> None:
+    """Check that a function did not build a model and return it, instead of the tensors of one.
+
+    Raises:
+        CaptureError: it did.
+    """
+    if isinstance(result, nn.Module):
+        raise CaptureError(
+            f"{name} returned a {type(result).__name__}, a model and no tensors: pass what it returns, {name}(…)"
+        )
+
+
 def no_gradient_warning(result: Any) -> str:
     """The warning that backward is 0, since no output requires grad."""
     name = type(result).__name__
