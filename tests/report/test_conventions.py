@@ -20,6 +20,8 @@ VIT_B_16 = {
     "ptflops_aten": 16_864_992_232,
     "torchinfo": 173_232_616,
     "torch_flops": 35_164_979_282 - 2,
+    "deepspeed": 35_153_981_184,
+    "lightning": 35_127_656_448,
 }
 """as each of them says: torchvision's table, timm's table and its older one (fvcore), the tools themselves; torch_flops
 counts timm's own model, where the size of the image is checked by two comparisons"""

@@ -238,7 +238,7 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
         for name in (
             *("standard", "exact", "torch"),
             *("torchvision", "timm", "fvcore", "ptflops", "ptflops_aten", "calflops", "thop", "torchinfo"),
-            *("torchprofile", "torch_flops", "megatron", "palm", "chinchilla", "quickref"),
+            *("torchprofile", "torch_flops", "deepspeed", "lightning", "megatron", "palm", "chinchilla", "quickref"),
         )
     }
 )
