@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from graphflops.analysis import op_counter
 from graphflops.analysis.costing import OpCosts
 from graphflops.core.costs import Cost, Work
 from graphflops.core.errors import NotSupported, RuleError, UsageError
+from graphflops.core.messages import did_you_mean
 from graphflops.core.torch_compat import tree_flatten
 from graphflops.graph.op import Op, TensorArgument
 from graphflops.graph.op_graph import OpGraph
@@ -74,8 +74,7 @@ def expand_ops(
 
 
 def _no_match(pattern: str, targets: list[str]) -> str:
-    near = get_close_matches(pattern.replace("*", ""), targets, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"targets are: {', '.join(targets[:8]) or 'none'}"
+    hint = did_you_mean(pattern, targets) or f"targets are: {', '.join(targets[:8]) or 'none'}"
     return f"expand pattern {pattern!r} matches no op; {hint}"
 
 

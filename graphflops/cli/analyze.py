@@ -99,7 +99,7 @@ def explain(
     other_convention: Annotated[
         str | None, typer.Option("--as", help="list the differences to this convention, line by line")
     ] = None,
-    query: Annotated[str, typer.Option("--of", help="module path, component or op; default: the whole model")] = "",
+    query: Annotated[str, typer.Option("--of", help="module, component, op or pattern; default: the whole model")] = "",
     convention: options.Convention = "standard",
     rules: options.Rules = None,
 ) -> None:

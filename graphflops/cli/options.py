@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 MODEL_HELP = "hf:NAME, timm:NAME, torchvision:NAME, FILE.py:FACTORY, MODULE:FACTORY or FILE.pt2"
 CONFIG_HELP = "configuration of ResNet-BK: a preset, FIELD=VALUE, or both, separated by commas"
-EXPLAIN_HELP = "explain the numbers of this module path, component or op"
+EXPLAIN_HELP = "explain the numbers of this module path, component or op, or of a pattern: 'layer1.*'"
 
 Target = Annotated[str | None, typer.Argument(help=f"{MODEL_HELP}; default: ResNet-BK", show_default=False)]
 Inputs = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
+from fnmatch import fnmatchcase
 
 ROOT_COMPONENT = "other"
 """the component of work outside of the model's children"""
@@ -38,6 +39,19 @@ def _block_lists(modules: Mapping[str, str]) -> set[str]:
     """Paths of the outermost module lists; a list inside of a block belongs to the block."""
     lists = {path for path, cls in modules.items() if cls == "ModuleList"}
     return {path for path in lists if lists.isdisjoint(filter(None, parents(path)))}
+
+
+def match_modules(pattern: str, modules: Mapping[str, str]) -> list[str]:
+    """Paths of the outermost modules that a pattern matches by path, or else by component; ``*.`` may match nothing.
+
+    ``blocks.3.*`` matches the module ``blocks.3``, with everything in it.
+    """
+    name = pattern.removesuffix(".*") or pattern
+    matched = {path for path in modules if fnmatchcase(path, name) or (path and fnmatchcase(f".{path}", name))}
+    if not matched:
+        component = components(modules)
+        matched = {path for path in modules if path and fnmatchcase(component[path], name)}
+    return [path for path in modules if path in matched and not any(parent in matched for parent in parents(path))]
 
 
 def parents(path: str) -> Iterator[str]:

@@ -6,7 +6,8 @@ import os
 import platform
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from functools import cache
 from reprlib import Repr
 from typing import Any
@@ -51,6 +52,18 @@ def first_of(names: Sequence[str], limit: int = 3) -> str:
     """
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A question that lists the names that a name or a pattern is close to; empty if there are none.
+
+    >>> did_you_mean("layr1.*", ["layer1", "fc"])
+    'did you mean layer1?'
+    """
+    known = list(dict.fromkeys(names))
+    plain = name.replace("*", "").strip(".")
+    near = dict.fromkeys([*get_close_matches(name, known, n=3), *get_close_matches(plain, known, n=3)])
+    return f"did you mean {' or '.join([*near][:3])}?" if near else ""
 
 
 def one_line(text: str, limit: int = 120) -> str:

@@ -18,6 +18,7 @@ from graphflops.core.rate import Rate, product
 from graphflops.core.retired import renamed
 from graphflops.report.conventions import Convention, convention_named
 from graphflops.report.conventions.closed_forms import terms
+from graphflops.report.names import entries_of
 from graphflops.report.parts import Bounds, Costs, Coverage, CoverageBy, ModelInfo, Notes
 
 Query: TypeAlias = Literal["forward", "backward", "optimizer", "total", "dgrad", "wgrad", "recompute"]
@@ -106,13 +107,20 @@ class ReportData:
 
     # -- totals --------------------------------------------------------------------------------------------------
 
-    def work(self, phase: Query = "total") -> Work:
-        """Operations of a phase by class, independent of the convention."""
-        return _work(self.entries, phase)
+    def work(self, phase: str = "total", of: str = "") -> Work:
+        """Operations of a phase by class, independent of the convention; of a part of the model, as for ``flops``."""
+        return _work(*self._query(phase, of))
 
-    def flops(self, phase: Query = "total") -> int:
-        """FLOPs of a phase."""
-        return sum(times * self._of(entry, phase) for entry, times in distinct_entries(self.entries))
+    def flops(self, phase: str = "total", of: str = "") -> int:
+        """FLOPs of a phase; of a module with its children, a component or an op, if ``of`` names one or is a pattern.
+
+        ``flops("layer1.*")`` is ``flops("total", of="layer1.*")``.
+
+        Raises:
+            UsageError: there is no such phase, or nothing of this name.
+        """
+        entries, query = self._query(phase, of)
+        return sum(times * self._of(entry, query) for entry, times in distinct_entries(entries))
 
     @property
     def forward(self) -> int:
@@ -325,34 +333,31 @@ class ReportData:
     def select(self, name: str) -> tuple[Entry, ...]:
         """Cost entries of a module with its children, of a component, of an op, or of all ops of an operator.
 
+        The name may be a pattern: ``"layer1.*"`` is the module ``layer1`` with everything in it, ``"*.conv1"`` all
+        modules of this name, ``"aten.*norm*"`` all operators that it matches.
+
         Raises:
             UsageError: there is no module, component, op or operator of this name.
         """
-        if not isinstance(name, str):
-            raise UsageError(f"a module path, component or op is given by its name, not as {format_value(name)}")
-        if name in self.modules:
-            prefix = f"{name}."
-            return tuple(
-                entry for entry in self.entries if not name or entry.path == name or entry.path.startswith(prefix)
-            )
-        component = components(self.modules)
-        entries = tuple(
-            entry
-            for entry in self.entries
-            if name in (entry.op, entry.path, entry.part, entry.operator, component[nearest(entry.path, component)])
-        )
-        if not entries:
-            from difflib import get_close_matches
-
-            names = {*self.modules, *component.values(), *(entry.operator for entry in self.entries)}
-            near = get_close_matches(name, names, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else 'give a path as in by_module(), "" for all'
-            raise UsageError(f"{self.model} has no module, component or op {name!r}; {hint}")
-        return entries
+        try:
+            return entries_of(name, self.entries, self.modules)
+        except UsageError as error:
+            raise UsageError(f"{self.model} has {error}" if isinstance(name, str) else str(error)) from None
 
     useful, full, least, most = map(renamed, ("causal_useful", "at_full_rate", "lower_bound", "upper_bound"))
     interval, is_interval = renamed("bounds"), renamed("has_bounds")
     capture, assumed, routed = renamed("capture_notes"), renamed("assumptions"), renamed("routed_modules")
+
+    def _query(self, phase: str, of: str) -> tuple[Sequence[Entry], Query]:
+        """The entries of a part of the model, and the phase; a name alone asks for the total of a part."""
+        is_phase = not isinstance(phase, str) or phase in _PHASES_OF
+        if is_phase or of:
+            phases_of(phase)  # which says which there are
+            return self.select(of) if of else self.entries, phase  # type: ignore[return-value]
+        try:
+            return self.select(phase), "total"
+        except UsageError as error:
+            raise UsageError(f"there is no phase {format_value(phase)}, of {', '.join(_PHASES_OF)}; {error}") from None
 
     def _of(self, entry: Entry, phase: Query) -> int:
         return self.convention.of(entry, phases_of(phase), self.modules.get(entry.path, ""))
@@ -376,7 +381,7 @@ def _work(entries: Iterable[Entry], query: Query) -> Work:
     return sum(works, ZERO)
 
 
-def phases_of(query: Query) -> tuple[Phase, ...]:
+def phases_of(query: str) -> tuple[Phase, ...]:
     """The phases that a query sums.
 
     Raises:

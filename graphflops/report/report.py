@@ -24,7 +24,7 @@ class Report(ReportData):
     """The FLOPs of one training step or forward pass. Numbers are exact integers, in the unit of ``convention``."""
 
     def explain(self, name: str = "") -> str:
-        """Explain the numbers of a module path, a component, an op or an operator.
+        """Explain the numbers of a module path, a component, an op or an operator, or of all that a pattern matches.
 
         The text lists the formula of each op with its sizes, the rule with file and line, and the source line of the
         call. Under the convention of a tool, it lists the differences to the standard convention.

@@ -6,17 +6,16 @@ import ast
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import Any, ClassVar, TypeAlias
 
 from graphflops.analysis.rates.shorthand import AverageDepth, layers
-from graphflops.core.components import components, parents
+from graphflops.core.components import components, match_modules, parents
 from graphflops.core.entries import Entry
 from graphflops.core.errors import UsageError
 from graphflops.core.expressions import Compute, Expression, ExpressionError
-from graphflops.core.messages import first_of
+from graphflops.core.messages import did_you_mean, first_of
 from graphflops.core.rate import Rate, to_fraction
 
 RateLike: TypeAlias = "Rate | AverageDepth | int | float | Fraction | str | tuple[Any, ...]"
@@ -68,7 +67,7 @@ def resolve_rates(
     averaged: set[str] = set()
     for pattern, rate in rates.items():
         letters = sum(character not in "*?[]" for character in pattern)
-        if matched := _match_modules(pattern, modules):
+        if matched := match_modules(pattern, modules):
             for module in matched:
                 paths = list(tree.children_with_work(module))
                 for index, path in enumerate(paths):
@@ -91,16 +90,6 @@ def resolve_rates(
         {target: rate for target, (_, rate) in operator_rates.items()},
         frozenset(averaged),
     )
-
-
-def _match_modules(pattern: str, modules: Mapping[str, str]) -> list[str]:
-    """The paths of the outermost modules that a pattern matches; ``*.`` in front may match nothing."""
-    name = pattern.removesuffix(".*") or pattern
-    matched = {path for path in modules if fnmatchcase(path, name) or (path and fnmatchcase(f".{path}", name))}
-    if not matched:
-        component = components(modules)
-        matched = {path for path in modules if path and fnmatchcase(component[path], name)}
-    return [path for path in modules if path in matched and not any(parent in matched for parent in parents(path))]
 
 
 class _ModuleTree:
@@ -207,7 +196,5 @@ def _to_numbers(rate: Any, path: str, attributes: Attributes) -> list[Fraction]:
 
 def _no_match_message(pattern: str, modules: Mapping[str, str], operators: Iterable[str]) -> str:
     names = list(dict.fromkeys((*filter(None, modules), *components(modules).values(), *operators)))
-    plain = pattern.replace("*", "").strip(".")
-    near = list(dict.fromkeys([*get_close_matches(pattern, names, n=3), *get_close_matches(plain, names, n=3)]))[:3]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names[:8])}, …"
+    hint = did_you_mean(pattern, names) or f"there are: {', '.join(names[:8])}, …"
     return f"rate pattern {pattern!r} matches nothing: no module, component or operator has this name; {hint}"
