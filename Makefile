@@ -31,7 +31,7 @@ option = $(if $(2),$(1) $(call quoted,$(2)))
 
 ANALYZE = $(strip $(if $(MODEL),$(call quoted,$(MODEL))) \
     $(call option,--input,$(INPUT)) $(call option,--batch,$(BATCH)) $(call option,--seq,$(SEQ)) \
-    $(call option,--config,$(CONFIG)) $(call option,--optimizer,$(OPTIMIZER)) \
+    $(call option,--image,$(IMAGE)) $(call option,--config,$(CONFIG)) $(call option,--optimizer,$(OPTIMIZER)) \
     $(call option,--convention,$(CONVENTION)) $(call option,--attention,$(ATTENTION)) \
     $(call option,--rules,$(RULES)) $(call option,--rate,$(RATE)) $(call option,--explain,$(EXPLAIN)) \
     $(if $(filter-out 0,$(STRICT)),--strict) $(if $(filter-out 0,$(INFERENCE)),--inference) \
@@ -60,10 +60,11 @@ help:  ## list the targets and variables
 	    printf '  %-13s%s\n' "$$name" "$$about"; done
 	@echo
 	@echo 'Variables of make analyze (default: ResNet-BK, batch 32, sequence 128):'
-	@echo '  MODEL=my.models:tiny              model as MODULE:FACTORY'
+	@echo '  MODEL=my.models:tiny              model: MODULE:FACTORY, hf:NAME, timm:NAME, torchvision:NAME'
 	@echo '  INPUT="tokens=32x128:int64"       its inputs, separated by spaces or commas'
 	@echo '  BATCH=8                           leading size of every input'
-	@echo '  SEQ=256                           sequence length of ResNet-BK'
+	@echo '  SEQ=256                           sequence length of ResNet-BK, or of a text that is made up'
+	@echo '  IMAGE=224                         size of an image that is made up'
 	@echo '  CONFIG="d_model=128,n_layers=8"   configuration of ResNet-BK'
 	@echo '  OPTIMIZER=sgd                     adamw, adam, sgd, sgd_momentum or none'
 	@echo '  CONVENTION=exact                  standard, exact, torch, fvcore, … or a file.toml'
@@ -98,10 +99,10 @@ help:  ## list the targets and variables
 	@echo '  ROWS="llama* start_up"            rows to measure; default: all'
 
 analyze: $(CORE)  ## count the FLOPs of a training step of a model
-	$(PYTHON) -m graphflops analyze $(ANALYZE)
+	$(PYTHON) -m graphflops $(if $(MODEL),,resnet-bk )analyze $(ANALYZE)
 
 scale: $(if $(PLOT),$(DEV),$(CORE))  ## find the FLOPs of a model as an expression in its sizes
-	$(PYTHON) -m graphflops scale $(SCALE)
+	$(PYTHON) -m graphflops $(if $(MODEL),,resnet-bk )scale $(SCALE)
 
 # One thread per worker: by default PyTorch starts as many threads in each as there are cores.
 test: $(DEV)  ## run the tests
@@ -116,8 +117,8 @@ docs: $(DEV)  ## build the documentation in site/
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 
 compare: $(CORE)  ## compare two configurations of ResNet-BK, and ResNet-BK with Mamba and a Transformer
-	$(PYTHON) -m graphflops compare $(COMPARE)
-	$(PYTHON) -m graphflops compare --lengths $(call quoted,$(LENGTHS))
+	$(PYTHON) -m graphflops resnet-bk compare $(COMPARE)
+	$(PYTHON) -m graphflops resnet-bk compare --lengths $(call quoted,$(LENGTHS))
 
 demo: $(CORE)  ## run every example of the quick reference
 	$(PYTHON) docs/examples/flops_counter_demo.py

@@ -85,7 +85,7 @@ def test_help_names_every_variable(checkout: Checkout) -> None:
 
 def test_analyze_is_of_resnet_bk_and_writes_a_report(checkout: Checkout) -> None:
     assert checkout.make("analyze").returncode == 0
-    assert checkout.calls()[-1] == ["-m", "graphflops", "analyze", "--json", "graphflops-report.json"]
+    assert checkout.calls()[-1] == ["-m", "graphflops", "resnet-bk", "analyze", "--json", "graphflops-report.json"]
 
 
 def test_variables_are_shown_by_a_dry_run(checkout: Checkout) -> None:
@@ -100,6 +100,7 @@ def test_variables_are_shown_by_a_dry_run(checkout: Checkout) -> None:
         (["MODEL=my.models:tiny"], ["my.models:tiny"]),
         (["INPUT=x=2x3 y=4:int64"], ["--input", "x=2x3 y=4:int64"]),
         (["INPUT=x=2x3,y=4:int64"], ["--input", "x=2x3,y=4:int64"]),
+        (["MODEL=hf:vit", "IMAGE=96"], ["hf:vit", "--image", "96"]),
         (["BATCH=8", "SEQ=256"], ["--batch", "8", "--seq", "256"]),
         (["CONFIG=d_model=128,n_layers=8"], ["--config", "d_model=128,n_layers=8"]),
         (["OPTIMIZER=sgd", "CONVENTION=exact"], ["--optimizer", "sgd", "--convention", "exact"]),
@@ -112,12 +113,13 @@ def test_variables_are_shown_by_a_dry_run(checkout: Checkout) -> None:
 )
 def test_variables_are_passed_on_as_they_are(checkout: Checkout, variables: list[str], options: list[str]) -> None:
     assert checkout.make("analyze", *variables, "JSON=a b.json").returncode == 0
-    assert checkout.calls()[-1] == ["-m", "graphflops", "analyze", *options, "--json", "a b.json"]
+    command = ["analyze"] if "MODEL" in variables[0] else ["resnet-bk", "analyze"]
+    assert checkout.calls()[-1] == ["-m", "graphflops", *command, *options, "--json", "a b.json"]
 
 
 def test_scale_is_of_resnet_bk_by_default(checkout: Checkout) -> None:
     assert checkout.make("scale").returncode == 0
-    assert checkout.calls()[-1] == ["-m", "graphflops", "scale"]
+    assert checkout.calls()[-1] == ["-m", "graphflops", "resnet-bk", "scale"]
     assert checkout.installed() == ["."]
     checkout.make(
         "scale", "MODEL=a.b:c", "SIZE=N=1..9 D=4", "INPUT=x=BxN", "PHASE=forward", "BUDGET=1e9", "INFERENCE=1"
@@ -197,7 +199,7 @@ def test_an_environment_without_pip_gets_one(checkout: Checkout) -> None:
     checkout.python.write_text(no_ensurepip, encoding="utf-8")
     assert checkout.make("analyze").returncode == 0
     assert ["-m", "pip", "--python", ".venv/bin/python", "install", "--quiet", "pip"] in checkout.calls()
-    assert checkout.calls()[-1][:3] == ["-m", "graphflops", "analyze"]
+    assert checkout.calls()[-1][:3] == ["-m", "graphflops", "resnet-bk"]
 
 
 def test_the_exit_code_of_the_analysis_is_visible(checkout: Checkout) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from difflib import get_close_matches
 from itertools import pairwise
 from typing import Annotated
 
 import typer
 
-from graphflops.cli import analyze, compare, rules, scale, verify
+from graphflops.cli import analyze, compare, options, resnet_bk, rules, scale, verify
 from graphflops.core.errors import CaptureError, GraphflopsError, MissingRules, UsageError, VerificationFailed
 from graphflops.core.messages import bug_report, format_error, location_of, shortened
 from graphflops.report import terminal
@@ -28,13 +29,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(analyze.analyze)
+app.command()(resnet_bk.moved(analyze.analyze, "config"))
 app.command()(analyze.show)
 app.command()(analyze.explain)
-app.command()(scale.scale)
-app.command()(compare.compare)
+app.command()(resnet_bk.moved(scale.scale, "config"))
+app.command()(resnet_bk.moved(compare.compare, "start", "end", "steps", "lengths"))
 app.command()(verify.verify)
+app.add_typer(resnet_bk.app, name="resnet-bk")
 app.add_typer(rules.app, name="rules")
+COMMANDS = {
+    *(command.name or command.callback.__name__ for command in app.registered_commands if command.callback),
+    *(str(group.name) for group in app.registered_groups),
+}
 
 
 @app.callback(invoke_without_command=True)
@@ -69,7 +75,7 @@ def _run(arguments: list[str]) -> int:
     """Run a command and return its exit code; every exception becomes a message."""
     try:
         _check_characters(arguments)
-        code = app(args=arguments, prog_name="graphflops", standalone_mode=False)
+        code = app(args=_with_command(arguments), prog_name="graphflops", standalone_mode=False)
         if code == INTERRUPTED:  # typer handled it
             raise KeyboardInterrupt
     except (KeyboardInterrupt, typer.Abort):
@@ -90,16 +96,28 @@ def _run(arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _with_command(arguments: list[str]) -> list[str]:
+    """Arguments that begin with a command: a model is analyzed, a saved report is shown.
+
+    >>> _with_command(["resnet50", "-b", "8"]), _with_command(["report.json"]), _with_command(["analize"])
+    (['analyze', 'resnet50', '-b', '8'], ['show', 'report.json'], ['analize'])
+    """
+    target = arguments[0] if arguments else "-"
+    if target.startswith("-") or target in COMMANDS or get_close_matches(target, COMMANDS, n=1, cutoff=0.8):
+        return arguments
+    return ["show" if options.is_saved_report(target) else "analyze", *arguments]
+
+
 def _hints(error: GraphflopsError, arguments: list[str]) -> list[str]:
     """Hints on inputs that may be the cause of a failed capture."""
     if not isinstance(error, CaptureError):
         return []
-    from graphflops.cli.inputs import one_dimensional_hints
+    from graphflops.cli.inputs import dtype_hints, one_dimensional_hints
 
     texts = [value for option, value in pairwise(arguments) if option in ("-i", "--input")]
     prefix = "--input="
     texts += [argument.removeprefix(prefix) for argument in arguments if argument.startswith(prefix)]
-    return one_dimensional_hints(texts)
+    return dtype_hints(texts, str(error)) or one_dimensional_hints(texts)
 
 
 def _check_characters(arguments: list[str]) -> None:

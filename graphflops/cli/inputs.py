@@ -205,6 +205,14 @@ def one_dimensional_hints(texts: Iterable[str]) -> list[str]:
     ]
 
 
+def dtype_hints(texts: Iterable[str], message: str) -> list[str]:
+    """Hints on inputs like ``tokens=2x8``, which are float32, where an error message asks for integers."""
+    if re.search(r"\bLong|int64|\bindices\b|\bids\b", message) is None:
+        return []
+    untyped = [text for text in split(texts) if re.fullmatch(r"(?:[A-Za-z_][\w.-]*=)?[0-9]+(?:[x,][0-9]+)*", text)]
+    return [f"{text} is float32; for indices or token ids write {text}:int64" for text in untyped]
+
+
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
