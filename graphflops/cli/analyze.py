@@ -35,6 +35,7 @@ def analyze(
     csv: options.Csv = None,
     html: options.Html = None,
     trace: options.Trace = None,
+    picture: options.Picture = None,
     explain: Annotated[str | None, typer.Option(help=options.EXPLAIN_HELP)] = None,
 ) -> None:
     """Count the FLOPs of a training step of a model, without running it."""
@@ -62,7 +63,7 @@ def analyze(
         say(report.explain(explain))
     else:
         print_report(report, Terminal())
-    options.write_files(report, json=json, csv=csv, html=html, trace=trace)
+    options.write_files(report, json=json, csv=csv, html=html, trace=trace, picture=picture)
 
 
 def show(
@@ -73,6 +74,7 @@ def show(
     csv: options.Csv = None,
     html: options.Html = None,
     trace: options.Trace = None,
+    picture: options.Picture = None,
 ) -> None:
     """Print a saved report, or write it in another format. Neither the model nor torch is needed."""
     from graphflops.report.report import Report
@@ -84,7 +86,7 @@ def show(
         say(report.explain(explain))
     else:
         print_report(report, Terminal())
-    options.write_files(report, json=json, csv=csv, html=html, trace=trace)
+    options.write_files(report, json=json, csv=csv, html=html, trace=trace, picture=picture)
 
 
 def explain(

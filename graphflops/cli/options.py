@@ -37,6 +37,7 @@ Rate = Annotated[
 ]
 Json = Annotated[Path | None, typer.Option(help="write the result to this JSON file")]
 Csv = Annotated[Path | None, typer.Option(help="write a row for each module to this CSV file")]
+Picture = Annotated[Path | None, typer.Option(help="draw the modules into this .svg, .png or .pdf file")]
 Html = Annotated[Path | None, typer.Option(help="write a page for a browser to this HTML file")]
 Trace = Annotated[Path | None, typer.Option(help="write a timeline for Perfetto or chrome://tracing to this file")]
 

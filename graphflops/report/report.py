@@ -118,12 +118,28 @@ class Report(ReportData):
 
         return _deliver(as_trace(self), path)
 
+    def to_picture(self, path: str | Path, *, phase: Query = "total") -> Path:
+        """Draw the modules into an SVG, PNG or PDF file: each is as wide as its share of the FLOPs of a phase.
+
+        Raises:
+            UsageError: the name ends in another way, there is no such phase, the path cannot be written, or matplotlib,
+                which PNG and PDF need, is not installed.
+        """
+        from graphflops.report.exports.pictures import picture
+
+        return write_atomic(path, picture(self, path, phase))
+
     explanation, compared = renamed("explain"), renamed("diff")
 
     def __str__(self) -> str:
         from graphflops.report.text import as_text
 
         return as_text(self)
+
+    def _repr_html_(self) -> str:
+        from graphflops.report.exports.notebook import notebook_html
+
+        return notebook_html(self)
 
     def __repr__(self) -> str:
         return f"<Report of {self.model}: {self.total:,} FLOPs ({self.convention.name})>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from graphflops.report.conventions import Convention, convention_named
 if TYPE_CHECKING:
     import numpy
     import sympy
+
+    from graphflops.report.exports.sections import Section
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,21 @@ class Law(LawTerms):
         return replace(self, convention=chosen, _sums={})
 
     under = with_convention
+
+    # -- output --------------------------------------------------------------------------------------------------
+
+    def section(self, phase: LawPhase = "total", **values: Sequence[int]) -> Section:
+        """A section for ``report.to_html(sections=[…])``: a curve over each size, and the expressions.
+
+        ``values`` names the sizes to draw with their values, ``N=[128, 256, 512]``; by default all are drawn, from a
+        sixteenth to sixteen times their base value.
+
+        Raises:
+            UsageError: there is no such size or phase, or a size may not have a value.
+        """
+        from graphflops.analysis.scaling.law_section import law_section
+
+        return law_section(self, values, phase)
 
     # -- numbers -------------------------------------------------------------------------------------------------
 

@@ -39,8 +39,11 @@ class Chart:
 
 
 def chart_svg(chart: Chart) -> str:
-    """A chart as an SVG element that scales with its page."""
-    points = [point for curve in chart.curves for point in curve.points]
+    """A chart as an SVG element that scales with its page; nothing if there are no points."""
+    curves = [curve for curve in chart.curves if curve.points]
+    if not curves:
+        return ""
+    points = [point for curve in curves for point in curve.points]
     x = _Axis([x for x, _ in points], chart.log_x, LEFT, WIDTH - RIGHT)
     y = _Axis([y for _, y in points], chart.log_y, HEIGHT - BOTTOM, TOP)
     parts = [
@@ -53,19 +56,19 @@ def chart_svg(chart: Chart) -> str:
             f'<path d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}" stroke="currentColor" stroke-opacity=".15"/>'
             f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end" opacity=".7">{_number(value)}</text>'
         )
-    for value in x.ticks:
+    for value in _x_ticks(chart, x):
         at, below = x.place(value), HEIGHT - BOTTOM
         parts.append(
             f'<path d="M{at:.1f} {below}v4" stroke="currentColor" stroke-opacity=".5"/>'
-            f'<text x="{at:.1f}" y="{below + 17}" text-anchor="middle" opacity=".7">{_number(value)}</text>'
+            f'<text x="{at:.1f}" y="{below + 17}" text-anchor="middle" opacity=".7">{_whole(value)}</text>'
         )
     parts.append(
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{_text(chart.x)}</text>'
         f'<text transform="translate(13 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">'
         f"{_text(chart.y)}</text>"
     )
-    ends = _apart([y.place(curve.points[-1][1]) for curve in chart.curves])
-    for i, (curve, end) in enumerate(zip(chart.curves, ends, strict=True)):
+    ends = _apart([y.place(curve.points[-1][1]) for curve in curves])
+    for i, (curve, end) in enumerate(zip(curves, ends, strict=True)):
         colour = COLOURS[i % len(COLOURS)]
         places = [(x.place(a), y.place(b), a, b) for a, b in curve.points]
         if not curve.only_points:
@@ -75,13 +78,19 @@ def chart_svg(chart: Chart) -> str:
             )
         parts += [
             f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"><title>{_text(curve.name)}: '
-            f"{_number(value_x)}, {_number(value_y)}</title></circle>"
+            f"{_whole(value_x)}, {_number(value_y)}</title></circle>"
             for a, b, value_x, value_y in places
         ]
         parts.append(
             f'<text x="{WIDTH - RIGHT + 8}" y="{end + 4:.1f}" fill="{colour}">{_text(_short(curve.name))}</text>'
         )
     return "".join([*parts, "</svg>"])
+
+
+def _x_ticks(chart: Chart, axis: _Axis) -> Sequence[float]:
+    """The values of the points themselves on a logarithmic axis, if they are few."""
+    values = sorted({x for curve in chart.curves for x, _ in curve.points})
+    return values if chart.log_x and len(values) <= 9 else axis.ticks
 
 
 class _Axis:
@@ -127,6 +136,10 @@ def _apart(places: Iterable[float]) -> list[float]:
 
 def _number(value: float) -> str:
     return format_si(round(value)) if value >= 10 or value == int(value) else f"{value:.3g}"
+
+
+def _whole(value: float) -> str:
+    return f"{int(value):,}" if value == int(value) and value < 1e6 else _number(value)
 
 
 def _short(name: str) -> str:

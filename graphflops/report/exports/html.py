@@ -24,6 +24,7 @@ from graphflops.report.exports.sections import SECTIONS, Section, section_html
 _SCRIPTS = ("tree", "format", "icicle", "table", "detail", "main")
 _QUERIES: tuple[Query, ...] = ("total", "forward", "backward", "dgrad", "wgrad", "recompute", "optimizer")
 _COLUMNS: tuple[Query, ...] = ("forward", "backward", "recompute", "optimizer")
+_DETAILS: tuple[Query, ...] = ("forward", "backward", "dgrad", "wgrad", "recompute", "optimizer", "total")
 
 
 def html_page(report: ReportData, sections: Iterable[Section] = ()) -> str:
@@ -60,7 +61,7 @@ def page_data(report: ReportData) -> Mapping[str, Any]:
         "queries": {query: [PHASES.index(phase) for phase in phases_of(query)] for query in _QUERIES},
         "choices": ["total", *phases] if len(phases) > 1 else [],
         "columns": ["total", *phases] if len(phases) > 1 else phases,
-        "details": ["forward", "dgrad", "wgrad", "recompute", "optimizer", "total"] if len(phases) > 1 else phases,
+        "details": _DETAILS if len(phases) > 1 else phases,
         "variants": variants,
         "hasOutputs": any(report.info.output_shapes.values()),
         "texts": tree.texts,

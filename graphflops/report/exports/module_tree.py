@@ -68,6 +68,7 @@ class _Builder:
         self.tree = ModuleTree()
         self.report = report
         self._indices: dict[Any, int] = {}
+        self._texts: dict[str, int] = {}
         self._text("")  # index 0: fields with it are left out
 
     def node(self, path: str, parameters: int, entries: Iterable[Entry], children: list[tuple[str, int]]) -> int:
@@ -83,8 +84,8 @@ class _Builder:
             else:
                 free += entry.kind == "call"
         node = {
-            "cls": self._text(in_line(cls)),
-            "out": self._text(in_line(self.report.info.output_shapes.get(path, ""))),
+            "cls": self._text(cls),
+            "out": self._text(self.report.info.output_shapes.get(path, "")),
             "params": exact(parameters),
             "free": free,
             "called": path in self.report.info.called,
@@ -100,11 +101,11 @@ class _Builder:
         variants = self._variants(entry, cls)
         op = {
             "kind": entry.kind,
-            "operator": self._text(in_line(entry.part or entry.operator)),
-            "target": self._text(in_line(entry.target)),
+            "operator": self._text(entry.part or entry.operator),
+            "target": self._text(entry.target),
             "about": self._text(" ".join(entry.about.split())),
-            "rule": self._text(in_line(entry.rule)),
-            "line": self._text(in_line(entry.line)),
+            "rule": self._text(entry.rule),
+            "line": self._text(entry.line),
             "why": self._text("" if why == DEFAULT_WHY else why),
             "rate": entry.rate,
             "formula": self._formula(formula, is_fan_in=entry.kind == "fan-in"),
@@ -129,14 +130,14 @@ class _Builder:
         # the name in a fan-in differs from block to block
         named += [("gradients" if is_fan_in else f"gradient of {name}", text) for name, text in formula.grads.items()]
         named += [("span", formula.span), ("span backward", formula.backward_span)]
-        lines = [
-            [self._text(in_line(name)), self._text(in_line(text))] for name, text in named if text not in ("", "0")
-        ]
+        lines = [[self._text(name), self._text(text)] for name, text in named if text not in ("", "0")]
         sizes = ", ".join(f"{name} = {size:,}" for name, size in formula.sizes.items())
-        return [lines, self._text(in_line(sizes))] if lines else []
+        return [lines, self._text(sizes)] if lines else []
 
     def _text(self, text: str) -> int:
-        return self._add(self.tree.texts, text)
+        if text not in self._texts:
+            self._texts[text] = self._add(self.tree.texts, in_line(text))
+        return self._texts[text]
 
     def _add(self, items: list[Any], item: Any) -> int:
         key = (id(items), repr(item))

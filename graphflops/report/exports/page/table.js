@@ -1,10 +1,12 @@
 // The table of modules: a tree whose rows fold, sorted among siblings.
+// the shapes of an output without the dtypes, which the title has
+const shapeOf = spec => spec.replace(/\w+(?=\[)/g, "");
 const COLUMNS = [
   { name: "module", class: "", value: row => row.name },
   { name: "share", class: "share", value: row => row.flops(state.phase) },
   ...data.columns.map(phase => ({ name: phase, class: phase === data.columns[0] ? "" : "wide", value: row => row.flops(phase), show: value => si(value) })),
   { name: "params", class: "wide", value: row => row.params, show: value => si(value) },
-  ...(data.hasOutputs ? [{ name: "output", class: "text wide", value: row => row.operator === null ? text(data.nodes[row.node].out) : "", show: value => value }] : []),
+  ...(data.hasOutputs ? [{ name: "output", class: "text wide", value: row => row.operator === null ? text(data.nodes[row.node].out) : "", show: shapeOf }] : []),
 ];
 const SIZED = 26; // rows that are unfolded at first
 
