@@ -13,7 +13,7 @@ import itertools
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import folding_helper
@@ -81,13 +81,6 @@ def decorated(method: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def numbers() -> Iterator[int]:
-    number = 1
-    while True:
-        yield number
-        number += 1
-
-
 QUEUE: collections.deque[int] = collections.deque()
 OUTER = Outer()
 IN_A_CELL = closure()
@@ -95,7 +88,6 @@ BOUND = functools.partial(lambda calls, step: calls.append(step) or len(calls), 
 VARIABLE = contextvars.ContextVar("calls", default=0)
 COUNTER = itertools.count(1)
 NEXT = itertools.count(1).__next__
-GENERATOR = numbers()
 LOCAL = threading.local()
 PAIR = (Inner(), "name")
 NAMES = types.SimpleNamespace(calls=0)
@@ -211,11 +203,6 @@ class InACounter(Block):
 class InTheMethodOfACounter(Block):
     def number(self) -> int:
         return NEXT()
-
-
-class InAGenerator(Block):
-    def number(self) -> int:
-        return next(GENERATOR)
 
 
 class InAThreadsLocal(Block):

@@ -25,7 +25,7 @@ def is_of_libraries(module: str | None) -> bool:
     return package == "torch" or (package in sys.stdlib_module_names and package != "__main__")
 
 
-def _is_users_file(module: types.ModuleType) -> bool:
+def is_users_file(module: types.ModuleType) -> bool:
     """Whether a Python module is neither of these nor of an installed package."""
     file = str(vars(module).get("__file__") or "")
     return not (is_of_libraries(module.__name__) or file.startswith(_INSTALLED))
@@ -36,7 +36,7 @@ def user_modules_named(module: Any, code: types.CodeType) -> Iterator[tuple[type
     pending, visited = [module], set()
     while pending:
         candidate = pending.pop()
-        if is_a(candidate, types.ModuleType) and id(candidate) not in visited and _is_users_file(candidate):
+        if is_a(candidate, types.ModuleType) and id(candidate) not in visited and is_users_file(candidate):
             visited.add(id(candidate))
             named = [(name, vars(candidate)[name]) for name in names_in(code) if name in vars(candidate)]
             pending += (value for _, value in named)
@@ -71,3 +71,17 @@ def names_written(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]
         frozenset(name for kind, name in own if kind == "GLOBAL").union(*(names for names, _ in inner)),
         frozenset(name for kind, name in own if kind == "ATTR").union(*(names for _, names in inner)),
     )
+
+
+@functools.lru_cache(maxsize=4096)
+def imports_in(code: types.CodeType) -> frozenset[str]:
+    """The names of the Python modules that code imports, code of inner functions included."""
+    inner = [imports_in(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    if dis.opmap["IMPORT_NAME"] not in code.co_code[::2]:
+        return frozenset().union(*inner)
+    own = [
+        instruction.argval
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in ("IMPORT_NAME", "IMPORT_FROM")
+    ]
+    return frozenset(own).union(*inner)

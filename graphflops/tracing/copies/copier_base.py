@@ -22,6 +22,8 @@ class CopierBase:
         self._final: list[Callable[[], None]] = []  # run when nothing is pending
         self._handlers: dict[type, Handler | None] = dict.fromkeys(shared)
         self._running = False
+        self.on_shared: Callable[[Any], None] = lambda value: None
+        """called with each object that is not copied although it may have state, and with each class"""
 
     def copy(self, value: Any) -> Any:
         """The copy of a value; the value, if it has no state that can be written to."""
@@ -66,17 +68,23 @@ class CopierBase:
         try:
             return handler(value)
         except Exception:  # an object that Python cannot copy is shared
-            return self._keep(value, value)
+            return self._share(value)
 
     def _keep(self, original: Any, copied: Any) -> Any:
         """Register a copy, and return it."""
         self._copies[id(original)] = original, copied
         return copied
 
+    def _share(self, value: Any) -> Any:
+        """Register a value that is its own copy, and return it."""
+        self.on_shared(value)
+        return self._keep(value, value)
+
     def _handler(self, cls: type) -> Handler | None:
         """The function that copies instances of a class; None if they are shared."""
         if cls not in self._handlers:
             self._handlers[cls] = self._find_handler(cls)
+            self.on_shared(cls)
         return self._handlers[cls]
 
     def _find_handler(self, cls: type) -> Handler | None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import collections
+import gc
+import itertools
+import types
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from graphflops.tracing.copies.copier_base import CopierBase
-from graphflops.tracing.copies.object_state import object_dict, object_slots
+from graphflops.tracing.copies.object_state import is_a, object_dict, object_slots
+from graphflops.tracing.copies.per_analysis import UncopyableIterator
 
 _DICTS: tuple[type, ...] = (collections.OrderedDict, collections.defaultdict, dict)
+_SHARING: tuple[type, ...] = (*map(type, itertools.tee(())), itertools.groupby, itertools.pairwise)
+"""classes of iterators whose copies would advance the iterator that they read from"""
 
 
 class ContainerCopier(CopierBase):
@@ -93,10 +100,46 @@ class ContainerCopier(CopierBase):
         return self._keep(original, frozenset.__new__(type(original), members))
 
     def _iterator(self, original: Any) -> Any:
-        reduced = original.__reduce__()
-        copied = reduced[0](*map(self._copy, reduced[1]))
-        if len(reduced) > 2 and reduced[2] is not None:
-            copied.__setstate__(self._copy(reduced[2]))
+        """The copy of an iterator; it is not advanced if Python cannot copy it."""
+        if isinstance(original, types.GeneratorType) and original.gi_frame is None:
+            return original  # it has ended
+        copied: Any = UncopyableIterator(original)
+        with suppress(Exception):
+            copied = self._copied_iterator(original)
+        return self._keep(original, copied)
+
+    def _copied_iterator(self, original: Any) -> Any:
+        if type(original) is itertools.count:  # whose __reduce__ is deprecated
+            return itertools.count(*ast.literal_eval(f"({repr(original).partition('(')[2][:-1]},)"))
+        if type(original).__module__ not in ("builtins", "itertools") or type(original) in _SHARING:
+            raise TypeError("an iterator of a class that is not known")
+        function, args, *state = original.__reduce__()
+        copied = function(*map(self._copy, args))
+        if state and state[0] is not None:
+            copied.__setstate__(self._copy(state[0]))
+        return copied
+
+    def _mapping_proxy(self, original: Any) -> Any:
+        mapping = gc.get_referents(original)[0]
+        if is_a(mapping, dict) and "__module__" in mapping:  # the namespace of a class
+            return original
+        copied = self._copy(mapping)
+        return original if copied is mapping else self._keep(original, types.MappingProxyType(copied))
+
+    def _dict_view(self, original: Any) -> Any:
+        copied = self._copy(gc.get_referents(original)[0])
+        name = type(original).__name__.partition("_")[2]  # dict_keys is the class of keys()
+        return self._keep(original, getattr(type(copied), name)(copied))
+
+    def _memory_view(self, original: memoryview) -> Any:
+        if original.readonly or original.nbytes != memoryview(original.obj).nbytes:
+            return self._keep(original, memoryview(bytearray(original)).cast(original.format))  # type: ignore[call-overload]
+        whole = memoryview(self._copy(original.obj))
+        return self._keep(original, whole if whole.format == original.format else whole.cast(original.format))  # type: ignore[call-overload]
+
+    def _memory_file(self, original: Any) -> Any:
+        copied = type(original)(original.getvalue())
+        copied.seek(original.tell())
         return self._keep(original, copied)
 
     def _weak_reference(self, reference: Any) -> Any:

@@ -22,8 +22,9 @@ from graphflops.tracing.copies.code_names import (
 )
 from graphflops.tracing.copies.copy_containers import ContainerCopier
 from graphflops.tracing.copies.object_state import is_a, object_dict
+from graphflops.tracing.copies.per_analysis import BUILTIN_METHODS
 
-_CALLABLES = (types.FunctionType, types.MethodType, types.BuiltinMethodType, functools.partial)
+_CALLABLES = (types.FunctionType, types.MethodType, *BUILTIN_METHODS, functools.partial)
 
 
 class FunctionCopier(ContainerCopier):
@@ -36,7 +37,7 @@ class FunctionCopier(ContainerCopier):
 
     def _function(self, function: types.FunctionType) -> Any:
         if not self._reaches_state(function):
-            return function
+            return self._share(function)
         cells = tuple(types.CellType() for _ in function.__closure__ or ())
         copied = types.FunctionType(
             function.__code__, self._globals_of(function), function.__name__, None, cells if cells else None
@@ -70,7 +71,7 @@ class FunctionCopier(ContainerCopier):
 
     def _partial(self, original: functools.partial[Any]) -> Any:
         if not self._reaches_state(original) and not object_dict(original):
-            return original
+            return self._share(original)
         copied = functools.partial.__new__(
             type(original),
             self._copy(original.func),
@@ -119,7 +120,7 @@ class FunctionCopier(ContainerCopier):
 
     def is_stateful(self, value: Any) -> bool:
         """Whether a value is copied, functions aside that reach no state."""
-        if self._handler(type(value)) is None:
+        if self._handler(type(value)) in (None, self._share):
             return False
         if is_a(value, _CALLABLES):
             return self._reaches_state(value)
@@ -168,7 +169,7 @@ class FunctionCopier(ContainerCopier):
                     pending += named
             elif is_a(value, types.MethodType):
                 pending += [value.__func__, value.__self__]
-            elif is_a(value, types.BuiltinMethodType):
+            elif is_a(value, BUILTIN_METHODS):
                 pending.append(value.__self__)
             elif is_a(value, functools.partial):
                 pending += [value.func, *value.args, *value.keywords.values()]

@@ -7,11 +7,12 @@ Python cannot see (locks, files, handles of libraries).
 
 from __future__ import annotations
 
+import array
 import collections
 import copy
 import enum
 import functools
-import itertools
+import io
 import random
 import sys
 import types
@@ -26,13 +27,17 @@ from graphflops.core.torch_compat import BufferDict, ModuleDict, ParameterDict, 
 from graphflops.tracing.copies.copier_base import Handler
 from graphflops.tracing.copies.copy_functions import FunctionCopier
 from graphflops.tracing.copies.distributed import bypass_wrapper, without_distributed_hooks
+from graphflops.tracing.copies.module_state import MAX_ARRAY_BYTES, may_have_state
 from graphflops.tracing.copies.object_state import (
     COPIED_OF_PYTHON,
+    DICT_VIEWS,
+    is_iterator,
     is_plain,
     is_shared_class,
     object_dict,
     object_slots,
 )
+from graphflops.tracing.copies.per_analysis import BUILTIN_METHODS
 
 _SHARED: frozenset[type] = frozenset(
     {
@@ -43,12 +48,9 @@ _SHARED: frozenset[type] = frozenset(
     }
 )
 """types whose values cannot be written to, or hold no state of a model"""
-_ITERATORS: tuple[type, ...] = (itertools.count, itertools.cycle, itertools.chain, type(iter([])), type(iter(())))
 _CONTAINERS: tuple[type, ...] = (dict, collections.OrderedDict, set)
 _REGISTRIES: frozenset[str] = frozenset(vars(nn.Module()))
 """attributes of every module; an empty container among them is never shared by two modules"""
-_MAX_ARRAY_BYTES = 2**26
-"""size of the largest numpy array that is copied"""
 COMPILED_CALL = "_compiled_call_impl"
 """the attribute of a module, if it is compiled, that PyTorch calls in its place"""
 
@@ -100,7 +102,8 @@ class Copier(FunctionCopier):
         if is_shared_class(cls):
             return None
         handlers: tuple[tuple[Any, Handler | None], ...] = (
-            ((type, enum.Enum, BaseException, types.ModuleType), None),
+            ((type, types.ModuleType), None),
+            ((enum.Enum, BaseException), self._share),
             (torch.Tensor, self._tensor),
             (torch.Generator, self._generator),
             (torch.jit.ScriptFunction, None),
@@ -110,7 +113,7 @@ class Copier(FunctionCopier):
             ((fx.Graph, fx.Node), None),
             (types.FunctionType, self._function),
             (types.MethodType, self._method),
-            (types.BuiltinMethodType, self._builtin_method),
+            (BUILTIN_METHODS, self._builtin_method),
             (functools.partial, self._partial),
             (functools._lru_cache_wrapper, self._lru_cache),
             (weakref.ref, self._weak_reference),
@@ -120,8 +123,11 @@ class Copier(FunctionCopier):
             (set, self._set),
             (tuple, self._tuple),
             (frozenset, self._frozenset),
-            (bytearray, bytearray),
-            (_ITERATORS, self._iterator),
+            (types.MappingProxyType, self._mapping_proxy),
+            (DICT_VIEWS, self._dict_view),
+            (memoryview, self._memory_view),
+            ((bytearray, array.array), lambda values: self._keep(values, values[:])),
+            ((io.BytesIO, io.StringIO), self._memory_file),
             (weakref.WeakKeyDictionary, self._weak_key_dict),
             (weakref.WeakValueDictionary, self._weak_value_dict),
             (weakref.WeakSet, self._weak_set),
@@ -131,7 +137,15 @@ class Copier(FunctionCopier):
                 return handler
         if (numpy := sys.modules.get("numpy")) is not None and issubclass(cls, numpy.ndarray):
             return self._array
-        return self._object if is_plain(cls) else None
+        if (random_of_numpy := sys.modules.get("numpy.random")) is not None and issubclass(
+            cls, (random_of_numpy.Generator, random_of_numpy.RandomState, random_of_numpy.BitGenerator)
+        ):
+            return lambda value: self._keep(value, copy.deepcopy(value))
+        if is_iterator(cls):
+            return self._iterator
+        if is_plain(cls):
+            return self._object
+        return self._share if may_have_state(cls) else None
 
     # -- tensors -------------------------------------------------------------------------------------------------
 
@@ -144,13 +158,19 @@ class Copier(FunctionCopier):
         self._keep(generator, copied)
         return copied
 
-    def _array(self, array: Any) -> Any:
+    def _array(self, values: Any) -> Any:
         """The copy of a numpy array; of a large one, a view that cannot be written to."""
-        if array.nbytes <= _MAX_ARRAY_BYTES or array.dtype.hasobject:
-            return self._keep(array, array.copy())
-        view = array.view()
+        if values.dtype.hasobject:
+            copied = self._keep(values, values.copy())
+            if values.dtype == object:
+                for index, value in enumerate(values.flat):
+                    copied.flat[index] = self._copy(value)
+            return copied
+        if values.nbytes <= MAX_ARRAY_BYTES:
+            return self._keep(values, values.copy())
+        view = values.view()
         view.setflags(write=False)
-        return self._keep(array, view)
+        return self._keep(values, view)
 
     # -- modules -------------------------------------------------------------------------------------------------
 
@@ -213,7 +233,7 @@ class Copier(FunctionCopier):
     def _object(self, original: Any) -> Any:
         state = object_dict(original)
         if not state and not object_slots(original):
-            return self._keep(original, original)  # a marker, which is compared by identity
+            return self._share(original)  # a marker, which is compared by identity
         cls = type(original)
         copied = self._keep(original, (cls if issubclass(cls, COPIED_OF_PYTHON) else object).__new__(cls))
         if isinstance(original, random.Random):

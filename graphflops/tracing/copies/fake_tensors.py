@@ -29,7 +29,7 @@ from graphflops.tracing.copies.copying import Copier
 from graphflops.tracing.copies.distributed import check_no_flat_parameters, is_distributed, replicated_values
 from graphflops.tracing.copies.function_module import FunctionModule
 from graphflops.tracing.copies.layouts import MAX_KNOWN_ELEMENTS, check_strided, is_supported_sparse, set_nnz
-from graphflops.tracing.copies.module_state import snapshot_state
+from graphflops.tracing.copies.module_state import Snapshot
 from graphflops.tracing.copies.module_tree import survey_model
 from graphflops.tracing.copies.object_state import object_dict
 from graphflops.tracing.session.session import session, tracing
@@ -164,7 +164,9 @@ class FakeTensors:
         """Every new tensor is fake while this is open; then module-level state is restored."""
         running = session()
         assert running is not None, "fake tensors belong to an analysis"
-        with running.restored_after(snapshot_state(self._root, self.survey.classes)), ExitStack() as stack:
+        snapshot = Snapshot(self._root, self.survey.classes, self.copier.copy)
+        self.copier.on_shared = snapshot.add
+        with running.restored_after(snapshot.restore), ExitStack() as stack:
             for context in (tracing(), torch.inference_mode(False), no_dispatch_modes(), self.mode):
                 stack.enter_context(context)
             yield

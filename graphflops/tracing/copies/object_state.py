@@ -15,8 +15,16 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
-COPIED_OF_PYTHON: tuple[type, ...] = (SimpleNamespace, argparse.Namespace, queue.Queue, random.Random)
+COPIED_OF_PYTHON: tuple[type, ...] = (
+    *(SimpleNamespace, argparse.Namespace, queue.Queue, random.Random),
+    *(collections.ChainMap, threading.Event, threading.Semaphore),
+)
 """classes of the standard library whose instances are copied; instances of its other classes are shared"""
+DICT_VIEWS: tuple[type, ...] = (
+    *map(type, ({}.keys(), {}.values(), {}.items())),
+    *map(type, ((empty := collections.OrderedDict[str, str]()).keys(), empty.values(), empty.items())),
+)
+"""the classes of the views of a dict"""
 _SHARED_OF_TORCH = tuple(f"torch.{name}" for name in ("_", "fx", "export", "distributed", "library", "cuda", "jit"))
 """modules of torch whose classes have shared instances: compilers, graphs, handles of processes"""
 _SHARED_BASES: tuple[type, ...] = (logging.Logger, logging.Handler, threading.Thread, threading.local, io.IOBase)
@@ -43,6 +51,18 @@ def object_slots(value: Any) -> list[tuple[str, Any]]:
         with suppress(AttributeError):
             slots.append((name, object.__getattribute__(value, name)))
     return slots
+
+
+def has_slots(cls: type) -> bool:
+    """Whether instances of a class have slots."""
+    return bool(copyreg._slotnames(cls))  # type: ignore[attr-defined]
+
+
+def is_iterator(cls: type) -> bool:
+    """Whether instances of a class are iterators that keep their state to themselves: in C, or in other processes."""
+    if not any("__next__" in vars(base) for base in cls.__mro__) or issubclass(cls, io.IOBase):
+        return False
+    return not is_plain(cls) or cls.__module__ == "torch.utils.data.dataloader"
 
 
 def is_shared_class(cls: type) -> bool:

@@ -30,9 +30,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphflops.tracing.copies.bound_functions import LRU_CACHE
 from graphflops.tracing.copies.code_names import is_of_libraries
 from graphflops.tracing.copies.object_state import is_a, is_plain, object_dict
+from graphflops.tracing.copies.per_analysis import LRU_CACHE, IteratorPerAnalysis, UncopyableIterator
 from graphflops.tracing.folding.holders import (
     ADDED,
     Holder,
@@ -94,7 +94,7 @@ _STATELESS_MODULES = frozenset(
 )
 """modules of the standard library whose instances hold no state"""
 _MODULES_OF_LIBRARIES = frozenset({"numpy", "graphflops", "sympy"})
-_UNSEEN = (random.Random, torch.Generator)
+_UNSEEN = (random.Random, torch.Generator, IteratorPerAnalysis, UncopyableIterator)
 """classes whose instances show none of their state"""
 _BY_LIBRARIES = frozenset({"forward", "backward", "setup_context"})
 """attributes of classes that libraries look up"""

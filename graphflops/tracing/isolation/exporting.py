@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from graphflops.core.torch_compat import FakeTensorMode, no_registration_hooks_left
 from graphflops.tracing.copies.fake_tensors import FakeTensors
-from graphflops.tracing.copies.module_state import snapshot_state
+from graphflops.tracing.copies.module_state import Snapshot
 from graphflops.tracing.isolation.logs import silence_export
 from graphflops.tracing.session.session import session, tracing
 
@@ -23,12 +23,14 @@ def export_program(
 
     fakes = FakeTensors(root, mode=FakeTensorMode(shape_env=ShapeEnv(tracked_fakes=[])))
     copy = fakes.copier.copy
+    snapshot = Snapshot(root, fakes.survey.classes, copy)
+    fakes.copier.on_shared = snapshot.add
     running = session()
     assert running is not None, "copies belong to an analysis"
     with (
         silence_export(),
         torch.set_grad_enabled(grad),
-        running.restored_after(snapshot_state(root, fakes.survey.classes)),
+        running.restored_after(snapshot.restore),
     ):
         try:
             with no_registration_hooks_left(), tracing():

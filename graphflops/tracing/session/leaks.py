@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -53,6 +54,14 @@ def _holders(leaked: list[Any]) -> list[str]:
     return [*dict.fromkeys(_describe_holder(referrer, {*map(id, leaked)}) for referrer in referrers)]
 
 
+def describe_holders(values: Sequence[Any]) -> list[str]:
+    """The globals and attributes that hold one of some values; those of analyses are left out."""
+    ids = {id(value) for value in values}
+    holders = [referrer for referrer in gc.get_referrers(*values) if type(referrer) is dict]
+    descriptions = [_describe_holder(holder, ids) for holder in holders]
+    return [*dict.fromkeys(description for description in descriptions if not description.startswith("a dict"))]
+
+
 def _is_internal(referrer: Any) -> bool:
     """Whether a referrer is a frame, an iterator or a cell of the analysis's own running code."""
     is_pythons = isinstance(referrer, types.FrameType) or type(referrer).__name__ in ("list_iterator", "cell")
@@ -66,6 +75,10 @@ def _describe_holder(holder: Any, leaked_ids: set[int]) -> str:
         for outer in gc.get_referrers(holder):
             if isinstance(outer, types.ModuleType) and vars(outer) is holder:
                 return f"{outer.__name__}.{key.strip(chr(39))}"
+            if isinstance(outer, type) and vars(outer).get(key.strip(chr(39)), outer) is holder.get(key.strip(chr(39))):
+                return f"the attribute {key.strip(chr(39))} of {outer.__qualname__}"
+            if getattr(outer, "_graphflops_shares_it", False) is True:
+                continue
             if getattr(outer, "__dict__", None) is holder:
                 return f"the attribute {key.strip(chr(39))} of a {type(outer).__name__}"
         return f"a dict, under {key}"

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from graphflops.tracing.session.leaks import fake_tensors_of
+from graphflops.tracing.session.process_settings import snapshot_settings
 
 IsOwn = Callable[[Any], bool]
 """whether a value is a fake tensor or a copy of this analysis"""
@@ -66,6 +67,7 @@ class Session:
     @contextmanager
     def restored_after(self, restore: Restore) -> Iterator[None]:
         """Restore module-level state and settings when the block ends, which runs the program."""
+        restore_settings = snapshot_settings()
         outer, self.undo = self.undo, [restore]
         try:
             yield
@@ -74,6 +76,8 @@ class Session:
             pending, self.undo = self.undo, outer
             for restore_one in reversed(pending):
                 restore_one(is_own, alone)
+            if alone:
+                restore_settings()
 
     def close(self, *, keep: bool = False, find_leaks: bool = True) -> list[Any]:
         """Release everything, unless told to ``keep`` it; return the fake tensors that something else still holds."""
