@@ -34,6 +34,8 @@ def analyze(
     json: options.Json = None,
     csv: options.Csv = None,
     html: options.Html = None,
+    markdown: options.Markdown = None,
+    dot: options.Dot = None,
     trace: options.Trace = None,
     picture: options.Picture = None,
     explain: Annotated[str | None, typer.Option(help=options.EXPLAIN_HELP)] = None,
@@ -63,7 +65,9 @@ def analyze(
         say(report.explain(explain))
     else:
         print_report(report, Terminal())
-    options.write_files(report, json=json, csv=csv, html=html, trace=trace, picture=picture)
+    options.write_files(
+        report, json=json, csv=csv, html=html, markdown=markdown, dot=dot, trace=trace, picture=picture
+    )
 
 
 def show(
@@ -73,6 +77,8 @@ def show(
     json: options.Json = None,
     csv: options.Csv = None,
     html: options.Html = None,
+    markdown: options.Markdown = None,
+    dot: options.Dot = None,
     trace: options.Trace = None,
     picture: options.Picture = None,
 ) -> None:
@@ -86,7 +92,9 @@ def show(
         say(report.explain(explain))
     else:
         print_report(report, Terminal())
-    options.write_files(report, json=json, csv=csv, html=html, trace=trace, picture=picture)
+    options.write_files(
+        report, json=json, csv=csv, html=html, markdown=markdown, dot=dot, trace=trace, picture=picture
+    )
 
 
 def explain(

@@ -39,6 +39,8 @@ Json = Annotated[Path | None, typer.Option(help="write the result to this JSON f
 Csv = Annotated[Path | None, typer.Option(help="write a row for each module to this CSV file")]
 Picture = Annotated[Path | None, typer.Option(help="draw the modules into this .svg, .png or .pdf file")]
 Html = Annotated[Path | None, typer.Option(help="write a page for a browser to this HTML file")]
+Markdown = Annotated[Path | None, typer.Option(help="write tables for a pull request to this Markdown file")]
+Dot = Annotated[Path | None, typer.Option(help="write the tree of modules for Graphviz to this DOT file")]
 Trace = Annotated[Path | None, typer.Option(help="write a timeline for Perfetto or chrome://tracing to this file")]
 
 

@@ -129,6 +129,34 @@ class Report(ReportData):
 
         return write_atomic(path, picture(self, path, phase))
 
+    @overload
+    def to_markdown(self, path: None = None) -> str: ...
+    @overload
+    def to_markdown(self, path: str | Path) -> Path: ...
+    def to_markdown(self, path: str | Path | None = None) -> str | Path:
+        """Return the report as Markdown that fits in a pull request, or write it to a file.
+
+        Raises:
+            UsageError: the path cannot be written.
+        """
+        from graphflops.report.exports.markdown import as_markdown
+
+        return _deliver(as_markdown(self), path)
+
+    @overload
+    def to_dot(self, path: None = None) -> str: ...
+    @overload
+    def to_dot(self, path: str | Path) -> Path: ...
+    def to_dot(self, path: str | Path | None = None) -> str | Path:
+        """Return the tree of modules in the DOT language of Graphviz, coloured by share, or write it to a file.
+
+        Raises:
+            UsageError: the path cannot be written.
+        """
+        from graphflops.report.exports.dot import as_dot
+
+        return _deliver(as_dot(self), path)
+
     explanation, compared = renamed("explain"), renamed("diff")
 
     def __str__(self) -> str:
