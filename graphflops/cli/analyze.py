@@ -65,9 +65,7 @@ def analyze(
         say(report.explain(explain))
     else:
         print_report(report, Terminal())
-    options.write_files(
-        report, json=json, csv=csv, html=html, markdown=markdown, dot=dot, trace=trace, picture=picture
-    )
+    options.write_files(report, json=json, csv=csv, html=html, markdown=markdown, dot=dot, trace=trace, picture=picture)
 
 
 def show(
@@ -92,9 +90,7 @@ def show(
         say(report.explain(explain))
     else:
         print_report(report, Terminal())
-    options.write_files(
-        report, json=json, csv=csv, html=html, markdown=markdown, dot=dot, trace=trace, picture=picture
-    )
+    options.write_files(report, json=json, csv=csv, html=html, markdown=markdown, dot=dot, trace=trace, picture=picture)
 
 
 def explain(

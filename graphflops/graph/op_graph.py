@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import networkx as nx
 from torch import fx
@@ -13,6 +14,7 @@ from torch import fx
 from graphflops.core.errors import UsageError
 from graphflops.core.renaming import Renaming
 from graphflops.graph.op import Op, Operand, Read, Region, RegionKind, Source, Span, StorageGroup
+from graphflops.report.files import write_atomic
 from graphflops.tracing.trace import Trace
 
 if TYPE_CHECKING:
@@ -155,6 +157,21 @@ class OpGraph(DiGraph):  # type: ignore[misc]
                 elif inner.kind in ("call", "idle") or inner.name not in flat:
                     flat.add_op(_with_sources(inner, below))
         return self.graph["run_passes"](flat)  # type: ignore[no-any-return]
+
+    @overload
+    def to_dot(self, path: None = None) -> str: ...
+    @overload
+    def to_dot(self, path: str | Path) -> Path: ...
+    def to_dot(self, path: str | Path | None = None) -> str | Path:
+        """Return the graph in the DOT language of Graphviz, coloured by shares of the FLOPs, or write it to a file.
+
+        Raises:
+            UsageError: the path cannot be written.
+        """
+        from graphflops.graph.drawing import as_dot
+
+        text = as_dot(self, self.trace.name, self.trace.modules)
+        return text if path is None else write_atomic(path, text)
 
     def op(self, name: str) -> Op:
         """Return the Op of a node."""

@@ -30,20 +30,25 @@ def as_dot(report: ReportData) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def quoted(text: str) -> str:
-    r"""A text as a string of DOT, which has no escape sequences and is one line.
+def quoted(*lines: str) -> str:
+    r"""Lines of text as a string of DOT, in which no character has a meaning.
 
-    >>> print(quoted('a"b'), quoted("\\N"))
-    "a\"b" "\\N"
+    >>> print(quoted('a"b'), quoted("\\N", "&lt;"))
+    "a\"b" "\\N\n&amp;lt;"
     """
-    return '"' + in_line(text).replace("\\", "\\\\").replace("&", "&amp;").replace('"', '\\"') + '"'
+    texts = (in_line(line).replace("\\", "\\\\").replace("&", "&amp;").replace('"', '\\"') for line in lines)
+    return '"' + "\\n".join(texts) + '"'
+
+
+def filled(flops: int | None, total: int) -> str:
+    """The attributes of a node with some of the FLOPs: its colours, and the exact number, if it has one."""
+    share = (flops or 0) / total if total else 0
+    color = "#" + "".join(f"{round(255 + (dark - 255) * share):02x}" for dark in _DARK)
+    number = "" if flops is None else f', flops="{flops}"'
+    return f'fillcolor="{color}", fontcolor={"white" if share > 0.5 else "black"}{number}'
 
 
 def _attributes(block: Block, total: int) -> str:
-    share = block.total / total if total else 0
-    color = "#" + "".join(f"{round(255 + (dark - 255) * share):02x}" for dark in _DARK)
     count = f" ×{block.count:,}" if block.count > 1 else ""
     lines = [f"{block.name}{count}", block.output, f"{format_si(block.total)} ({percent(block.total, total)})"]
-    label = "\\n".join(quoted(line)[1:-1] for line in lines if line)
-    font = "white" if share > 0.5 else "black"
-    return f'label="{label}", fillcolor="{color}", fontcolor={font}, flops="{block.total}"'
+    return f"label={quoted(*filter(None, lines))}, {filled(block.total, total)}"
