@@ -1,1 +1,1 @@
-"""Models of other libraries by name, with example inputs: Hugging Face, timm, torchvision."""
+"""Models by name, with example inputs: of Hugging Face, timm, torchvision and diffusers, and of files and modules."""

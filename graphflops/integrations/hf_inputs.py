@@ -21,11 +21,13 @@ def hf_inputs(model: Any, sizes: Sizes) -> tuple[dict[str, Any], tuple[str, ...]
     main = model.main_input_name
     names: list[str] = [main]
     notes: tuple[str, ...] = ()
-    if "input_ids" in parameters and "pixel_values" in parameters:
+    others = [name for name in ("pixel_values", "input_features", "input_values") if name in parameters]
+    if "input_ids" in parameters and others:
         if model.can_generate():
-            names, notes = ["input_ids"], ("text alone: for images as well, give --input pixel_values=…",)
+            names = ["input_ids"]
+            notes = (f"counted on text alone: for other inputs give {others[0]} and the tokens that stand for it",)
         else:
-            names = ["input_ids", "pixel_values"]
+            names = ["input_ids", others[0]]
     if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in parameters:
         names.append("decoder_input_ids")
     values = {name: _value(name, model, sizes) for name in names}

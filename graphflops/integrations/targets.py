@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
 from graphflops.core.errors import UsageError
 from graphflops.core.messages import format_value, shortened
-from graphflops.integrations import factories, hf_models, timm_models, torchvision_models
-from graphflops.integrations.loaded import Loaded, Sizes
+from graphflops.integrations import diffusers_models, factories, hf_models, timm_models, torchvision_models
+from graphflops.integrations.hf_inputs import hf_inputs
+from graphflops.integrations.loaded import Loaded, Sizes, floats
 from graphflops.integrations.overrides import split_overrides
 from graphflops.integrations.torchvision_operators import import_torchvision
 
@@ -19,6 +21,7 @@ LIBRARIES: dict[str, Loader] = {
     "torchvision": torchvision_models.load_torchvision,
     "timm": timm_models.load_timm,
     "hf": hf_models.load_hf,
+    "diffusers": diffusers_models.load_diffusers,
 }
 SEARCHED = (
     ("torchvision", "torchvision", torchvision_models.has_model),
@@ -49,10 +52,10 @@ def load(
     """A model by its name, with example inputs: ``analyze(*load("hf:llama"))``. Weights are never downloaded.
 
     Args:
-        target: ``hf:OWNER/NAME``, ``hf:./config.json``, ``hf:MODEL_TYPE``, ``timm:NAME`` or ``torchvision:NAME``, with
-            changes as in ``hf:llama?num_hidden_layers=2``; ``NAME`` alone for the first of torchvision, timm and
-            transformers that has it; ``module:factory``, ``file.py:factory`` or ``module:Class(64, 2)``; or a file
-            of ``torch.export.save``, ``model.pt2``.
+        target: ``hf:OWNER/NAME``, ``hf:./config.json``, ``hf:MODEL_TYPE``, ``timm:NAME``, ``torchvision:NAME`` or
+            ``diffusers:CLASS``, with changes as in ``hf:llama?num_hidden_layers=2``; ``NAME`` alone for the first of
+            torchvision, timm and transformers that has it; ``module:factory``, ``file.py:factory`` or
+            ``module:Class(64, 2)``; or a file of ``torch.export.save``, ``model.pt2``.
         batch: leading size of every input; default 1.
         seq: tokens of a text; default 128.
         image: height and width of an image; default: the model's own.
@@ -60,7 +63,8 @@ def load(
 
     Returns:
         A tuple of the model on the meta device, its positional and its keyword inputs; its ``notes`` say what was
-        chosen. A model of your own code has no inputs: pass them to ``analyze``.
+        chosen. A model of your own code has no inputs, unless a library
+        or its ``example_input_array`` knows them: pass them to ``analyze``.
 
     Raises:
         UsageError: a library is not installed or has no such model, the model cannot be built, or a size is wrong.
@@ -71,7 +75,8 @@ def load(
         return Loaded(program, args, kwargs, about=("the inputs that it was exported with",))
     library = library_of(target)
     if not library and ":" in target:
-        return Loaded(factories.load_model(target))
+        model = factories.load_model(target)
+        return Loaded(model, made_up=_known_inputs(model, sizes))
     name, overrides = split_overrides(target.removeprefix(f"{library}:"), target)
     about: tuple[str, ...] = ()
     if not library:
@@ -81,6 +86,25 @@ def load(
     if not training:
         loaded.model.eval()
     return Loaded(loaded.model, about=(*about, *loaded.about), made_up=loaded.made_up)
+
+
+def _known_inputs(model: Any, sizes: Sizes) -> Mapping[str, Any]:
+    """Inputs of a model that a user's code built with a library, or that carries an example; none for others."""
+    bases = {base.__module__.partition(".")[0] for base in type(model).__mro__}
+    names = list(inspect.signature(model.forward).parameters)
+    if (example := getattr(model, "example_input_array", None)) is not None:  # of Lightning
+        if isinstance(example, Mapping):
+            return example
+        return dict(zip(names, example if isinstance(example, tuple) else (example,), strict=False))
+    if "transformers" in bases and hasattr(model, "main_input_name"):
+        return hf_inputs(model, sizes)[0]
+    if "diffusers" in bases and hasattr(model, "config"):
+        return diffusers_models.diffusers_inputs(model, sizes)
+    size = getattr(model, "pretrained_cfg", None) or {}
+    if "timm" in bases and "input_size" in size:
+        channels, *image = size["input_size"]
+        return {names[0]: floats(sizes.rows, channels, *(sizes.image or image))}
+    return {}
 
 
 def _search(name: str) -> str:

@@ -203,6 +203,29 @@ class TestTimm:
             load("timm:resnet18?no_such_option=1")
 
 
+@pytest.mark.skipif(find_spec("diffusers") is None, reason="diffusers is not installed")
+class TestDiffusers:
+    def test_a_network_has_the_parameters_that_are_published(self) -> None:
+        loaded = load("diffusers:UNet2DConditionModel?cross_attention_dim=768&attention_head_dim=8")
+        assert parameters(loaded.model) == 859_520_964  # of Stable Diffusion 1.5
+        assert loaded.notes == (
+            "made up: sample float32[1, 4, 64, 64], timestep int64[1], encoder_hidden_states float32[1, 77, 768]",
+        )
+        assert not analyze(*loaded, strict=True).unknown
+
+    def test_a_file_and_wrong_names(self, tmp_path: Path) -> None:
+        (tmp_path / "config.json").write_text(
+            '{"_class_name": "UNet2DModel", "sample_size": 32, "layers_per_block": 1}'
+        )
+        assert load(f"diffusers:{tmp_path}").kwargs["sample"].shape == (1, 3, 32, 32)
+        with pytest.raises(UsageError, match="did you mean layers_per_block"):
+            load("diffusers:UNet2DModel?layer_per_block=1")
+        with pytest.raises(UsageError, match="did you mean diffusers:UNet2DModel"):
+            load("diffusers:UNet2DModle")
+        with pytest.raises(UsageError, match="not of a pipeline, or its config"):
+            load("diffusers:StableDiffusionPipeline")
+
+
 class TestOwnCode:
     @pytest.fixture(autouse=True)
     def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +273,31 @@ class TestOwnCode:
         torch.export.save(program, "linear.pt2")
         report = analyze(*load("linear.pt2"), training=False)
         assert report.work("forward").macs == 2 * 3 * 5
+
+
+class OfLightning(torch.nn.Linear):
+    example_input_array = torch.zeros(2, 3)
+
+
+def of_lightning() -> torch.nn.Module:
+    return OfLightning(3, 5)
+
+
+def test_an_example_that_a_model_carries_is_its_input() -> None:
+    loaded = load(f"{__file__}:of_lightning", training=False)
+    assert loaded.notes == ("made up: input float32[2, 3]",)
+
+
+@needs_transformers
+def test_a_model_that_own_code_builds_with_a_library_has_its_inputs() -> None:
+    loaded = load(f"{__file__}:of_transformers", batch=2, seq=5)
+    assert loaded.notes == ("made up: input_ids int64[2, 5]",)
+
+
+def of_transformers() -> torch.nn.Module:
+    from transformers import GPT2Config, GPT2Model
+
+    return GPT2Model(GPT2Config(n_layer=1, n_embd=24))
 
 
 def test_a_library_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
