@@ -28,6 +28,8 @@ TASKS = (
 )
 """tasks of transformers' Auto classes; a model is loaded for the first that it has"""
 
+OF_SEVERAL_SENSES = ("IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM")
+"""tasks of models with an inner configuration for text"""
 BY_CHANCE = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop", "apply_spec_augment")
 """fields of models that leave out layers or parts of the input at random in training"""
 
@@ -68,15 +70,16 @@ def _model_class(transformers: Any, config: Any, target: str) -> Any:
         if hasattr(transformers, name):
             return getattr(transformers, name)
     tasks = [f"MODEL_FOR_{task}_MAPPING_NAMES" for task in TASKS]
-    if {"text_config", "vision_config"} <= set(config.sub_configs):  # CLIP is no classifier of images alone
-        tasks.remove("MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES")
+    if "text_config" in config.sub_configs:  # Llama 4 is more than its text, and CLIP no classifier of images alone
+        tasks = [f"MODEL_FOR_{task}_MAPPING_NAMES" for task in (*OF_SEVERAL_SENSES, *TASKS[:4])]
     tasks.append("MODEL_MAPPING_NAMES")
     for task in tasks:
         names = getattr(modeling_auto, task, {}).get(config.model_type)
         if names:
             return getattr(transformers, names if isinstance(names, str) else names[0])
     raise UsageError(
-        f"{target}: transformers has no model of type {config.model_type!r} that can be built from a configuration"
+        f"{target}: no model of transformers is built from {config.model_type!r} alone; if it is a part of a model, "
+        "name that model"
     )
 
 

@@ -60,6 +60,22 @@ class TestTransformers:
             "decoder_input_ids": (1, 9),
         }
 
+    @pytest.mark.parametrize(
+        ("target", "name"),
+        [
+            ("hf:clip?vision_config.num_hidden_layers=1", "CLIPModel"),
+            ("hf:llama4?text_config.num_hidden_layers=1", "Llama4ForConditionalGeneration"),
+            ("hf:bert?num_hidden_layers=1&architectures=BertModel", "BertModel"),
+            ("hf:bart?encoder_layers=1&decoder_layers=1", "BartForConditionalGeneration"),
+        ],
+    )
+    def test_the_class_is_that_of_the_whole_model(self, target: str, name: str) -> None:
+        assert type(load(target).model).__name__ == name
+
+    def test_a_part_of_a_model_is_refused(self) -> None:
+        with pytest.raises(UsageError, match="if it is a part of a model, name that model"):
+            load("hf:sam2_mask_decoder")
+
     def test_the_image_size_is_that_of_the_configuration_or_of_the_user(self) -> None:
         assert load("hf:vit?num_hidden_layers=1&image_size=64").kwargs["pixel_values"].shape == (1, 3, 64, 64)
         larger = load("hf:vit?num_hidden_layers=1", image=96)
