@@ -94,6 +94,7 @@ def test_blocks_run_and_print_what_the_document_says(
         if skipped:  # test_a_model_of_transformers runs these
             continue
         if title:
+            (elsewhere / title).parent.mkdir(parents=True, exist_ok=True)
             (elsewhere / title).write_text(text, encoding="utf-8")
         elif language == "python":
             exec(compile(text, document, "exec"), names)

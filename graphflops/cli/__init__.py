@@ -1,7 +1,7 @@
 """The command line.
 
-Exit codes: 0 success · 1 invalid arguments or failed capture · 2 unsupported ops with --strict · 4 failed
-verification · 130 interrupted.
+Exit codes: 0 success · 1 invalid arguments or failed capture · 2 unsupported ops with --strict · 3 a budget or
+--fail-over is exceeded · 4 failed verification · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,12 +15,19 @@ from typing import Annotated
 
 import typer
 
-from graphflops.cli import analyze, compare, options, resnet_bk, rules, scale, verify
-from graphflops.core.errors import CaptureError, GraphflopsError, MissingRules, UsageError, VerificationFailed
+from graphflops.cli import analyze, budget, compare, diff, options, resnet_bk, rules, scale, verify
+from graphflops.core.errors import (
+    BudgetExceeded,
+    CaptureError,
+    GraphflopsError,
+    MissingRules,
+    UsageError,
+    VerificationFailed,
+)
 from graphflops.core.messages import bug_report, format_error, location_of, shortened
 from graphflops.report import terminal
 
-EXIT_CODES: dict[type[GraphflopsError], int] = {MissingRules: 2, VerificationFailed: 4}
+EXIT_CODES: dict[type[GraphflopsError], int] = {MissingRules: 2, BudgetExceeded: 3, VerificationFailed: 4}
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -34,9 +41,11 @@ app.command()(analyze.show)
 app.command()(analyze.explain)
 app.command()(resnet_bk.moved(scale.scale, "config"))
 app.command()(resnet_bk.moved(compare.compare, "start", "end", "steps", "lengths"))
+app.command()(diff.diff)
 app.command()(verify.verify)
 app.add_typer(resnet_bk.app, name="resnet-bk")
 app.add_typer(rules.app, name="rules")
+app.add_typer(budget.app, name="budget")
 COMMANDS = {
     *(command.name or command.callback.__name__ for command in app.registered_commands if command.callback),
     *(str(group.name) for group in app.registered_groups),

@@ -46,13 +46,16 @@ def compare(
     convention: options.Convention = "standard",
     rate: options.Rate = None,
     rules: options.Rules = None,
+    fail_over: options.FailOver = None,
     json: options.Json = None,
 ) -> None:
     """Compare two models: FLOPs added or saved, by configuration flag or by component."""
     from graphflops.cli import targets
     from graphflops.models.length_sweep import SCHEMA, length_sweep, print_length_sweep
     from graphflops.models.waterfall import print_waterfall
+    from graphflops.report.budgets import check_growth, parse_tolerance
 
+    tolerance = None if fail_over is None else parse_tolerance(fail_over)
     analysis: dict[str, Any] = {
         "optimizer": options.optimizer_or_none(optimizer),
         "convention": convention,
@@ -71,6 +74,7 @@ def compare(
             _refuse(model_options, "not for saved reports; analyze the models again")
     if lengths is not None:
         _refuse(size_options, "not with --lengths, which sets the sizes")
+        _refuse({"--fail-over": fail_over}, "not with --lengths, which compares more than two numbers")
         _refuse({"--rate": rate}, "not with --lengths: none of these models is data-dependent")
         if first is not None:
             raise UsageError("--lengths compares ResNet-BK, Mamba and a Transformer: give no other models")
@@ -87,6 +91,8 @@ def compare(
         content = waterfall.to_dict()
     if json is not None:
         _write(json, content)
+    if tolerance is not None:
+        check_growth(waterfall.start.total, waterfall.end.total, tolerance, (waterfall.before, waterfall.after))
 
 
 def _refuse(options: dict[str, Any], reason: str) -> None:

@@ -35,6 +35,9 @@ Rate = Annotated[
         help="how often data-dependent modules run: '*.experts.*=top_k/num_experts', 'blocks.3=0.3..0.8'; repeatable"
     ),
 ]
+FailOver = Annotated[
+    str | None, typer.Option(help="exit with code 3 if the total grew by more than this: 2%", metavar="SHARE")
+]
 Json = Annotated[Path | None, typer.Option(help="write the result to this JSON file")]
 Csv = Annotated[Path | None, typer.Option(help="write a row for each module to this CSV file")]
 Picture = Annotated[Path | None, typer.Option(help="draw the modules into this .svg, .png or .pdf file")]

@@ -6,6 +6,7 @@ GraphflopsError
   CaptureError    the model could not be captured
   MissingRules    strict analysis, and ops without a rule
   VerificationFailed  a reference count differs from a rule
+  BudgetExceeded  a number is over its limit, or grew by more than is allowed
   LawError        no scaling law fits all sample points
   RuleError       a rule is wrong, or has an argument that the call does not provide
     RuleLoadError   a rule file does not load
@@ -50,6 +51,10 @@ class MissingRules(GraphflopsError):
 
 class VerificationFailed(GraphflopsError):
     """A reference count differs from a rule, or a check of rules found a problem."""
+
+
+class BudgetExceeded(GraphflopsError):
+    """A number of a report is over its limit, or grew by more than is allowed."""
 
 
 class LawError(GraphflopsError):

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
+from fractions import Fraction
+
+from graphflops.core.errors import UsageError
+from graphflops.core.messages import format_value
+
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
+_SI = re.compile(
+    r"\s*(?P<number>\d{1,30}(?:,\d{3})*(?:\.\d{1,30})?(?:e\+?\d{1,2})?)\s*(?P<prefix>[kKMGTPEZY])?(?:FLOPs?|MACs?)?\s*"
+)
 
 
 def format_si(number: int) -> str:
@@ -13,6 +23,38 @@ def format_si(number: int) -> str:
     """
     exponent = si_exponent(number)
     return f"{format_scaled(number, exponent)} {_PREFIXES[exponent]}".rstrip()
+
+
+def parse_si(value: object) -> Fraction:
+    """The number of a text with an SI prefix, or of an integer; the unit FLOP, FLOPs or MACs may follow.
+
+    >>> parse_si("16.4 G"), parse_si("26M"), parse_si(7)
+    (Fraction(16400000000, 1), Fraction(26000000, 1), Fraction(7, 1))
+
+    Raises:
+        UsageError: it is no such number, or is negative.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return Fraction(value)
+    if isinstance(value, str) and (match := _SI.fullmatch(value)):
+        prefix = match["prefix"] or ""
+        scale: int = 1000 ** _PREFIXES.index("k" if prefix == "K" else prefix)
+        return Fraction(match["number"].replace(",", "")) * scale
+    raise UsageError(f"invalid number {format_value(value)}: expected a number such as '16.4 G' or 26000000")
+
+
+def format_limit(number: int) -> str:
+    """A number rounded up to four digits, with an SI prefix: the smallest such limit that it does not exceed.
+
+    >>> format_limit(16_287_760_384), format_limit(1234), format_limit(999_999)
+    ('16.29 G', '1.234 k', '1 M')
+    """
+    digits = max(0, len(str(number)) - 4)
+    rounded = -(-number // 10**digits) * 10**digits
+    exponent = min((len(str(rounded)) - 1) // 3, len(_PREFIXES) - 1)
+    text = f"{Decimal(rounded) / 1000**exponent:f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{text} {_PREFIXES[exponent]}".rstrip()
 
 
 def si_exponent(number: int) -> int:
