@@ -51,7 +51,7 @@ COMPARE = $(strip $(call option,--from,$(FROM)) $(call option,--to,$(TO)) \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help analyze compare scale test lint docs demo reconcile rules conformance wild repositories tools bench versions soak clean
+.PHONY: help analyze compare scale test lint docs pictures demo reconcile rules conformance wild repositories tools bench versions soak clean
 
 help:  ## list the targets and variables
 	@echo 'Usage: make TARGET [VARIABLE=VALUE …]'
@@ -115,6 +115,9 @@ lint: $(DEV)  ## check style, format and types
 
 docs: $(DEV)  ## build the documentation in site/
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+
+pictures: $(DEV)  ## draw the pictures of the documentation, in docs/pictures/; needs Chromium and chromedriver
+	$(PYTHON) tests/report/pictures.py docs/pictures
 
 compare: $(CORE)  ## compare two configurations of ResNet-BK, and ResNet-BK with Mamba and a Transformer
 	$(PYTHON) -m graphflops resnet-bk compare $(COMPARE)

@@ -31,5 +31,5 @@ function element(tag, attributes = {}, ...children) {
 }
 
 const times = count => (count > 1 ? ` ×${grouped(count)}` : "");
-const PHASE_NAMES = { dgrad: "– activations", wgrad: "– parameters" };
+const PHASE_NAMES = { dgrad: "–\u00a0activations", wgrad: "–\u00a0parameters" };
 const phaseName = phase => PHASE_NAMES[phase] || phase;
