@@ -67,7 +67,12 @@ def check_model(model: Any) -> None:
         UsageError: it cannot be called, or a module was not initialized.
     """
     if not (callable(model) or isinstance(model, torch.export.ExportedProgram)):
-        raise UsageError(f"the model is a {type(model).__name__}, not a torch.nn.Module or a function")
+        hint = ""
+        if isinstance(model, str):
+            hint = ": graphflops.load makes a model of a name or a file"
+        elif isinstance(model, Mapping) and any(isinstance(value, torch.Tensor) for value in model.values()):
+            hint = ": a state_dict has weights alone; pass the module that loads it"
+        raise UsageError(f"the model is a {type(model).__name__}, not a torch.nn.Module or a function{hint}")
     if not issubclass(type(model), nn.Module):
         return
     modules: list[tuple[str, Any]] = [("", model)]

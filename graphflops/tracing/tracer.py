@@ -30,7 +30,7 @@ from graphflops.rules.book import RuleBook
 from graphflops.tracing.copies.distributed import distribution_note
 from graphflops.tracing.copies.fake_tensors import tensors_of
 from graphflops.tracing.copies.function_module import FunctionModule
-from graphflops.tracing.copies.layouts import not_dense_error, spec_of
+from graphflops.tracing.copies.layouts import not_dense_error
 from graphflops.tracing.copies.reachable_modules import positional_names
 from graphflops.tracing.facts import constants_of, input_names, inputs_of, modules_of, parameters_of, shapes_in
 from graphflops.tracing.folding.folding import Folding
@@ -166,13 +166,12 @@ class Tracer(GraphWriter):
         )
 
     def _failure(self, error: Exception, args: Any, kwargs: Any) -> str:
-        inputs = [spec_of(tensor) for tensor in tree_leaves((args, dict(kwargs))) if torch.is_tensor(tensor)]
         evaluator = self.values.evaluator
         without_values = [
             key for key, tensor in evaluator.inputs_without_values.items() if not tensor.is_floating_point()
         ]
         missing, names = list(evaluator.missing_buffer_values), input_names(self, without_values)
-        return failure_message(error, self.root, self.name, self.failed_at or "", inputs, missing, names)
+        return failure_message(error, self.root, self.name, self.failed_at or "", args, kwargs, missing, names)
 
     def _outputs(self, result: Any) -> Any:
         """Return the tensors that a model returned, in any container; not real ones that nobody trains."""

@@ -6,17 +6,19 @@ import inspect
 import re
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import fx, nn
 
 from graphflops.core.errors import CaptureError
 from graphflops.core.messages import bug_report, format_error, shortened
 from graphflops.core.rule_stub import rule_stub
-from graphflops.core.sizes import Spec
+from graphflops.core.torch_compat import tree_leaves
 from graphflops.rules.targets import qualified_name
 from graphflops.tracing.copies.function_module import FunctionModule
-from graphflops.tracing.copies.layouts import MAX_KNOWN_ELEMENTS
+from graphflops.tracing.copies.layouts import MAX_KNOWN_ELEMENTS, spec_of
 from graphflops.tracing.values.faults import (
     DTENSOR_ATTRIBUTES,
     LIBRARY_PREFIXES,
@@ -25,6 +27,7 @@ from graphflops.tracing.values.faults import (
     is_user_file,
     missing_attribute,
 )
+from graphflops.tracing.values.input_hints import input_hint
 
 _NO_RULE = "; no rule with outputs= for "
 _NO_KERNEL = re.compile(r"Could not run '(?P<op>[\w:.]+)' with arguments from the '(?P<backend>\w+)' backend")
@@ -48,7 +51,8 @@ def failure_message(
     root: nn.Module,
     name: str,
     path: str,
-    inputs: Sequence[Spec],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
     missing_buffers: Sequence[str] = (),
     missing_inputs: Sequence[str] = (),
 ) -> str:
@@ -59,6 +63,7 @@ def failure_message(
     """
     module = root.get_submodule(path)
     fault = classify_error(error)
+    inputs = [spec_of(tensor) for tensor in tree_leaves((args, dict(kwargs))) if torch.is_tensor(tensor)]
     return "\n".join(
         [
             f"could not trace {name}",
@@ -68,6 +73,7 @@ def failure_message(
             f"    tried   {_first_attempt(root, module, path)}",
             "",
             *(_advice_on_inputs(missing_inputs) if fault is Fault.VALUE and missing_inputs else ()),
+            *([hint] if fault is Fault.MODEL and (hint := input_hint(error, root, module, path, args, kwargs)) else ()),
             *_advice(error, fault, module, name, not path and _is_function(root), missing_buffers),
         ]
     )
@@ -148,7 +154,7 @@ def _reason(error: Exception, fault: Fault) -> str:
     if fault is Fault.VALUE:
         return "data-dependent control flow (needs the value of a tensor)"
     if fault is Fault.MODEL:
-        return format_error(error).replace("'FakeTensor' object", "'Tensor' object")
+        return format_error(error).replace("FakeTensor", "Tensor")
     if (limitation := _limitation(error)) is not None:
         return limitation
     match = _NO_KERNEL.search(str(error))

@@ -63,6 +63,8 @@ def classify_error(error: BaseException) -> Fault:
     if (attribute := missing_attribute(error)) is not None:
         is_of_tensors = hasattr(torch.Tensor, attribute) or attribute in DTENSOR_ATTRIBUTES
         return Fault.UNSUPPORTED if is_of_tensors else Fault.MODEL
+    if isinstance(error, TypeError) and "invalid combination of arguments" in text:
+        return Fault.MODEL  # it lists the types of all arguments
     if _FAKE_TENSOR_ERROR.search(text):
         return Fault.UNSUPPORTED
     innermost = _innermost(error)
