@@ -1,6 +1,7 @@
 """Markdown: tables that a parser reads as they are meant, literal names, and rows that sum to the report."""
 
 import re
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from graphflops import Report, analyze
 from graphflops.cli import main
 from graphflops.core.characters import in_line
 from graphflops.report.exports.markdown import MAX_ROWS, literal
+from graphflops.report.parts import Notes
 
 PARSER = MarkdownIt("commonmark").enable("table")
 
@@ -78,6 +80,17 @@ def test_equal_blocks_share_a_row_and_deep_models_stay_short() -> None:
     nested = nn.Sequential(*(nn.Sequential(nn.Linear(size, size + 1), nn.ReLU()) for size in range(8, 40)))
     _, modules = tables(analyze(nested, (torch.ones(2, 8),)).to_markdown())
     assert len(modules) - 1 <= MAX_ROWS
+
+
+def test_assumptions_and_warnings_are_listed() -> None:
+    report = analyze(nn.Linear(2, 2), (torch.ones(1, 2),))
+    assumptions = tuple(f"model.py:{line}: balanced selection assumed" for line in range(7))
+    warned = replace(report, notes=Notes(("a rule | was left out",), (), assumptions))
+    lines = warned.to_markdown().splitlines()
+    listed = [line for line in lines if line.startswith("- assumption: ")]
+    assert listed[0] == "- assumption: `model.py:0: balanced selection assumed`"
+    assert listed[5:] == ["- assumption: and 2 more in `report.assumptions`"]
+    assert "- warning: <code>a&#32;rule&#32;&#124;&#32;was&#32;left&#32;out</code>" in lines
 
 
 def test_the_command_writes_it(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from graphflops.report.exports.blocks import Block, blocks
 
 MAX_ROWS = 40
 """rows of modules, unless even the first level has more"""
+MAX_NOTES = 5
+"""assumptions that are listed"""
 _PLAIN = re.compile(r"[\w .,:;/()\[\]×…–·=+-]*")
 _COLUMNS: tuple[tuple[str, Query], ...] = (
     ("forward", "forward"),
@@ -41,7 +43,7 @@ def as_markdown(report: ReportData) -> str:
         lower, upper = report.bounds()
         lines += [f"The total lies between {lower:,} and {upper:,} {unit}: rates have bounds.", ""]
     warning = "**Totals are lower bounds: some ops have no FLOP rule.** " if report.unknown else ""
-    lines += [f"{warning}coverage: {report.coverage}", "", *_modules(root, columns, unit)]
+    lines += [f"{warning}coverage: {report.coverage}", "", *_notes(report), *_modules(root, columns, unit)]
     return "\n".join(lines) + "\n"
 
 
@@ -55,6 +57,20 @@ def literal(text: str) -> str:
     if text.strip() == text and text and _PLAIN.fullmatch(text):
         return f"`{text}`"
     return f"<code>{''.join(char if char.isalnum() else f'&#{ord(char)};' for char in text)}</code>"
+
+
+def _notes(report: ReportData) -> list[str]:
+    """A list of the assumptions and warnings that the numbers come with."""
+    assumed = {path: share for path, share in report.routed_modules.items() if path not in report.rates and share != 1}
+    notes = [
+        f"- assumption: balanced routing, {share} of the rows in {[*assumed.values()].count(share):,} modules"
+        for share in dict.fromkeys(assumed.values())
+    ]
+    notes += [f"- assumption: {literal(note)}" for note in report.assumptions[:MAX_NOTES]]
+    if len(report.assumptions) > MAX_NOTES:
+        notes.append(f"- assumption: and {len(report.assumptions) - MAX_NOTES:,} more in `report.assumptions`")
+    notes += [f"- warning: {literal(note)}" for note in report.warnings]
+    return [*notes, ""] if notes else []
 
 
 def _modules(root: Block, columns: list[tuple[str, tuple[Phase, ...]]], unit: str) -> list[str]:
