@@ -51,7 +51,7 @@ COMPARE = $(strip $(call option,--from,$(FROM)) $(call option,--to,$(TO)) \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help analyze compare scale test lint docs pictures demo reconcile rules conformance wild repositories tools bench versions soak clean
+.PHONY: help analyze compare scale test lint docs pictures demo reconcile rules commands conformance wild repositories tools bench versions soak clean
 
 help:  ## list the targets and variables
 	@echo 'Usage: make TARGET [VARIABLE=VALUE …]'
@@ -131,6 +131,9 @@ reconcile: $(CORE)  ## regenerate docs/reconciliation.md: a hand count of ResNet
 
 rules: $(DEV)  ## regenerate docs/rules/, one page per rule file
 	$(PYTHON) -m graphflops.rules.pages docs/rules
+
+commands: $(DEV)  ## regenerate the options of each command in docs/commands/
+	$(PYTHON) -m graphflops.cli.pages docs/commands
 
 conformance: $(ZOO)  ## verify hundreds of public models; regenerates docs/conformance.md
 	$(PYTHON) tests/conformance $(MODELS)

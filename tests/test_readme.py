@@ -41,6 +41,7 @@ DOCUMENTS = [
     "docs/resnet-bk.md",
     "docs/verification.md",
     "docs/writing-rules.md",
+    *(f"docs/commands/{page.name}" for page in sorted((ROOT / "docs/commands").glob("*.md"))),
 ]
 DOCUMENTED = "2.13."
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', flags=re.DOTALL | re.MULTILINE)
