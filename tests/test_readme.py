@@ -28,6 +28,8 @@ DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/index.md",
+    "docs/coming-from.md",
+    "docs/custom-kernels.md",
     "docs/laws.md",
     "docs/models.md",
     "docs/conventions.md",
@@ -41,11 +43,12 @@ DOCUMENTS = [
     "docs/resnet-bk.md",
     "docs/verification.md",
     "docs/writing-rules.md",
+    *(f"docs/tutorial/{page.name}" for page in sorted((ROOT / "docs/tutorial").glob("*.md"))),
     *(f"docs/commands/{page.name}" for page in sorted((ROOT / "docs/commands").glob("*.md"))),
 ]
 DOCUMENTED = "2.13."
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', flags=re.DOTALL | re.MULTILINE)
-LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\(([^)#:]*)(?:#([^)]*))?\)")
 
 
 def blocks(document: str) -> list[tuple[str, str, str]]:
@@ -149,11 +152,31 @@ def test_prices_of_an_element_are_those_of_the_rules(name: str) -> None:
     assert (report.forward, report.backward) == tuple(int(cell) * x.numel() for cell in row)
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md"])
-def test_links_lead_somewhere(document: str) -> None:
-    text = (ROOT / document).read_text(encoding="utf-8")
-    for target in LINK.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
-        assert (ROOT / document).parent.joinpath(target).exists(), target
+ALL_PAGES = [
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/**/*.md"))),
+]
+
+
+@pytest.mark.parametrize("document", ALL_PAGES)
+def test_links_lead_to_files_and_headings_that_exist(document: str) -> None:
+    page = ROOT / document
+    for target, anchor in LINK.findall(re.sub(r"`[^`\n]*`", "", _without_code(page))):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        assert not anchor or anchor in headings(file), f"{target}#{anchor}"
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as mkdocs and GitHub make them."""
+    lines = re.findall(r"^#+ (.*)$", _without_code(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in lines}
+
+
+def _without_code(page: Path) -> str:
+    return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 def test_the_readme_names_the_two_commands() -> None:
