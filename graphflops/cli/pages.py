@@ -59,7 +59,7 @@ def _reference(name: str, command: Any) -> Iterator[str]:
 
 def _row(parameter: Any) -> str:
     names = parameter.opts if parameter.param_type_name == "option" else [parameter.name.upper()]
-    default = "" if parameter.default in (None, False) else f"`{parameter.default}`"
+    default = "" if parameter.default in (None, False, "") else f"`{parameter.default}`"
     return f"| {', '.join(f'`{name}`' for name in names)} | {default} | {_cell(parameter.help or '')} |"
 
 
