@@ -192,6 +192,13 @@ def test_an_operator_that_replaces_another_is_one_change(net: Report) -> None:
     assert {(row.kind, row.operator) for row in difference.changes} == {("changed", "relu → gelu")}
 
 
+def test_a_view_does_not_replace_an_operator_with_flops() -> None:
+    linear = Entry("call", "a", "linear", "aten.linear", "", "", {"forward": Work(macs=4)}, "", "", Formula("", {}, {}))
+    view = replace(linear, op="view", target="aten.view", work={})
+    difference = graphflops.diff(synthetic([linear]), synthetic([view]))
+    assert [(row.kind, row.operator) for row in difference.rows] == [("removed", "linear"), ("added", "view")]
+
+
 def test_versions_and_rules_that_changed_are_said(net: Report) -> None:
     old = Versions("0.0.1", "1.0", {**net.costs.versions.rules, "rules/linear.py": "other"})
     earlier = replace(net, costs=replace(net.costs, versions=old))

@@ -6,7 +6,7 @@
 2. Operators with the same module path and target are the same operator.
 3. The rest is matched by Weisfeiler–Lehman hashes on the tree of modules and operators, the largest neighbourhood
    first: first those that have equal sizes and costs, which were only renamed, then those of the same kind.
-4. Operators that are left over in the same module are matched in their order: one replaces the other.
+4. Operators that are left over in the same module are matched in their order, those with FLOPs and those without apart.
 """
 
 from __future__ import annotations
@@ -68,9 +68,13 @@ def match(left: Sequence[Operators], right: Sequence[Operators]) -> list[Pair]:
                 )
     paths = _matched_paths(pairs)
     take(
-        [(operators.path, operators.entries[0].kind) for operators in left_rest],
+        [(operators.path, operators.entries[0].kind, any(operators.flops.values())) for operators in left_rest],
         [
-            (numbers.get(operators.path, paths.get(operators.path, operators.path)), operators.entries[0].kind)
+            (
+                numbers.get(operators.path, paths.get(operators.path, operators.path)),
+                operators.entries[0].kind,
+                any(operators.flops.values()),
+            )
             for operators in right_rest
         ],
     )
