@@ -31,6 +31,13 @@ def analyze(
     no_fold: Annotated[
         bool, typer.Option("--no-fold", help="trace every repeated block (slower, same result)")
     ] = False,
+    depth: options.Depth = None,
+    top: options.Top = None,
+    min_share: options.MinShare = None,
+    sort: options.Sort = "cost",
+    phase: options.Phase = "total",
+    columns: options.Columns = None,
+    by: options.By = "module",
     json: options.Json = None,
     csv: options.Csv = None,
     html: options.Html = None,
@@ -45,6 +52,7 @@ def analyze(
     from graphflops.cli import targets
     from graphflops.report.text import print_report
 
+    table = options.table_options(depth, top, min_share, sort, phase, columns, by)
     loaded = targets.model_and_inputs(
         target, inputs, batch=batch, seq=seq, image=image, config=config, training=not inference
     )
@@ -64,7 +72,7 @@ def analyze(
     if explain is not None:
         say(report.explain(explain))
     else:
-        print_report(report, Terminal())
+        print_report(report, Terminal(), table)
     options.write_files(report, json=json, csv=csv, html=html, markdown=markdown, dot=dot, trace=trace, picture=picture)
 
 
@@ -72,6 +80,13 @@ def show(
     file: Annotated[Path, typer.Argument(help="a report saved by analyze --json")],
     convention: Annotated[str | None, typer.Option(help="standard, exact, torch, fvcore, …, or a file.toml")] = None,
     explain: Annotated[str | None, typer.Option(help=options.EXPLAIN_HELP)] = None,
+    depth: options.Depth = None,
+    top: options.Top = None,
+    min_share: options.MinShare = None,
+    sort: options.Sort = "cost",
+    phase: options.Phase = "total",
+    columns: options.Columns = None,
+    by: options.By = "module",
     json: options.Json = None,
     csv: options.Csv = None,
     html: options.Html = None,
@@ -84,12 +99,13 @@ def show(
     from graphflops.report.report import Report
     from graphflops.report.text import print_report
 
+    table = options.table_options(depth, top, min_share, sort, phase, columns, by)
     report = Report.from_json(file)
     report = report if convention is None else report.under(convention)
     if explain is not None:
         say(report.explain(explain))
     else:
-        print_report(report, Terminal())
+        print_report(report, Terminal(), table)
     options.write_files(report, json=json, csv=csv, html=html, markdown=markdown, dot=dot, trace=trace, picture=picture)
 
 

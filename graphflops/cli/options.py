@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from graphflops.core.errors import UsageError
+from graphflops.core.messages import shortened
 from graphflops.report.terminal import say
 
 if TYPE_CHECKING:
     from graphflops.report.report import Report
+    from graphflops.report.table import TableOptions
 
 MODEL_HELP = "hf:NAME, timm:NAME, torchvision:NAME, FILE.py:FACTORY, MODULE:FACTORY or FILE.pt2"
 CONFIG_HELP = "configuration of ResNet-BK: a preset, FIELD=VALUE, or both, separated by commas"
@@ -45,6 +48,40 @@ Html = Annotated[Path | None, typer.Option(help="write a page for a browser to t
 Markdown = Annotated[Path | None, typer.Option(help="write tables for a pull request to this Markdown file")]
 Dot = Annotated[Path | None, typer.Option(help="write the tree of modules for Graphviz to this DOT file")]
 Trace = Annotated[Path | None, typer.Option(help="write a timeline for Perfetto or chrome://tracing to this file")]
+
+Depth = Annotated[int | None, typer.Option(min=0, help="levels of modules in the table; default: as many as fit")]
+Top = Annotated[int | None, typer.Option(min=1, help="rows of each module; the others are summed in one")]
+MinShare = Annotated[str | None, typer.Option("--min", help="sum rows with a smaller share in one: 1%")]
+Sort = Annotated[str, typer.Option(help="cost, or order: as in the model")]
+Phase = Annotated[str, typer.Option(help="show and sort by this phase: forward, backward, dgrad, optimizer, …")]
+Columns = Annotated[
+    str | None, typer.Option(help="columns of the table, separated by commas: output,parameters,forward,share, …")
+]
+By = Annotated[str, typer.Option(help="rows of the table: module, operator, or role (attention, MLP, norm, …)")]
+
+
+def table_options(
+    depth: int | None, top: int | None, min_share: str | None, sort: str, phase: str, columns: str | None, by: str
+) -> "TableOptions":
+    """The options of the table as it takes them.
+
+    Raises:
+        UsageError: an option has a value that is not accepted.
+    """
+    from graphflops.report.table import TableOptions
+
+    names = None if columns is None else tuple(name.strip() for name in columns.split(","))
+    return TableOptions(depth, top, _share(min_share), sort, phase, names, by)  # type: ignore[arg-type]
+
+
+def _share(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        raise UsageError(f"--min is {shortened(text, 100)!r}: pass a share such as 1% or 0.01") from None
+    return number / 100 if text.endswith("%") else number
 
 
 def optimizer_or_none(name: str) -> str | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, overload
+from typing import TYPE_CHECKING, Literal, Self, overload
 
 from graphflops.core.retired import renamed
 from graphflops.report.conventions import Convention, convention_named
@@ -35,7 +35,7 @@ class Report(ReportData):
         entries = self.select(name)
         if self.convention.counts:  # the numbers of a tool have no formula here
             return str(self.with_entries(entries).with_convention("standard").diff(self.convention))
-        from graphflops.report.text import explain  # which needs rich
+        from graphflops.report.explanation import explain
 
         return explain(self, entries, name)
 
@@ -46,6 +46,43 @@ class Report(ReportData):
             UsageError: there is no such convention or phase.
         """
         return compare(self, convention_named(convention), phase)
+
+    def by_role(self, phase: Query = "forward") -> dict[str, int]:
+        """Role → FLOPs, with the total as their sum: attention, MLP, norm, …; see ``graphflops.report.roles``."""
+        from graphflops.report.roles import by_role
+
+        return by_role(self, phase)
+
+    def table(
+        self,
+        *,
+        depth: int | None = None,
+        top: int | None = None,
+        min_share: float | None = None,
+        sort: Literal["cost", "order"] = "cost",
+        phase: Query = "total",
+        columns: Sequence[str] | None = None,
+        by: Literal["module", "operator", "role"] = "module",
+        width: int | None = None,
+    ) -> str:
+        """The table of modules as text; equal blocks are one row, and rows below 0.1 % are summed.
+
+        Args:
+            depth: levels of modules below the model; without any choice of rows, as many as fit on a page.
+            top: rows of each module; the others are summed in one row.
+            min_share: share of the FLOPs, and of the parameters, below which rows are summed in one row.
+            sort: ``"cost"``, the most expensive first, or ``"order"``, as in the model.
+            phase: the phase that is shown, sorted by, and of which the shares are.
+            columns: names from ``graphflops.report.table.COLUMNS``; by default those that there is room for.
+            by: what the rows are.
+            width: characters of a line; by default those of the terminal.
+
+        Raises:
+            UsageError: an argument has a value that is not accepted.
+        """
+        from graphflops.report.table import TableOptions, table_text
+
+        return table_text(self, TableOptions(depth, top, min_share, sort, phase, columns, by), width)
 
     def to_json(self, path: str | Path) -> Path:
         """Write the report to a file, from which ``from_json`` reads an equal one.

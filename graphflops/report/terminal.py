@@ -25,7 +25,7 @@ def say(text: object = "", *, end: str = "\n", error: bool = False) -> None:
     if file is None:  # closed before Python started
         return
     try:
-        file.write(_fit(f"{text}{end}", file))
+        file.write(fitted(f"{text}{end}", file))
         if error:
             file.flush()
     except (OSError, ValueError):
@@ -36,15 +36,21 @@ def say(text: object = "", *, end: str = "\n", error: bool = False) -> None:
 class Terminal(Console):
     """A console without markup and emoji names, which escapes control characters and characters of other encodings."""
 
+    @property
+    def line_width(self) -> int | None:
+        """Characters of a line; None where lines are as long as they need, in a file or a pipe without COLUMNS."""
+        return self.width if self.is_terminal or self._has_width else None
+
     def __init__(self, file: IO[str] | None = None, *, width: int | None = None, highlight: bool = True) -> None:
         super().__init__(
             file=file, width=width, highlight=highlight, markup=False, emoji=False, _environ=_environment(os.environ)
         )
+        self._has_width = width is not None or "COLUMNS" in _environment(os.environ)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render as Console does; the text of each cell is made printable, so that tables stay aligned."""
         for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=_fit(segment.text, self.file))
+            yield segment if segment.control else segment._replace(text=fitted(segment.text, self.file))
 
 
 def text_of(printed: Callable[[Terminal], None], width: int | None = None) -> str:
@@ -82,7 +88,8 @@ def discard_stdout() -> None:
         os.close(null)
 
 
-def _fit(text: str, file: Any) -> str:
+def fitted(text: str, file: Any) -> str:
+    """A text without characters that control a terminal, and that the encoding of a file has."""
     encoding = (getattr(file, "encoding", None) or "utf-8").lower()
     text = safe(text)
     return text if encoding.startswith("utf") else readable(text, encoding)
