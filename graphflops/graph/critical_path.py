@@ -34,8 +34,9 @@ def mark_span(graph: OpGraph) -> OpGraph:
     spans = dict.fromkeys(graph, Span(0, 0))
     spans.update((name, graph.nodes[name].get("span", Span(0, None))) for name in calls)
     lower = nx.dag_longest_path_length(_weighted(graph, lambda name, _: spans[name].lower))
-    is_known = all(spans[name].upper is not None for name in calls)
-    upper = nx.dag_longest_path_length(_weighted(graph, lambda name, _: spans[name].upper)) if is_known else None
+    uppers = {name: span.upper for name, span in spans.items() if span.upper is not None}
+    is_known = len(uppers) == len(spans)
+    upper = nx.dag_longest_path_length(_weighted(graph, lambda name, _: uppers[name])) if is_known else None
     graph.graph["span"] = Span(lower, upper)
     path = nx.dag_longest_path(_weighted(graph, lambda name, node: node.get("flops", {}).get("forward", 0)))
     graph.graph["critical_path"] = tuple(path[1:])  # without the beginning

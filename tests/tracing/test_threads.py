@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -153,3 +153,44 @@ def test_a_forked_process_analyses_although_another_thread_was_analysing() -> No
     finally:
         finished.set()
         thread.join()
+
+
+class Counts(nn.Module):
+    calls = 0
+    written: ClassVar[list[str]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        type(self).calls += 1
+        return x.sin() if self.calls > 1 else x + 1
+
+
+def test_state_of_classes_is_restored_beside_a_thread_that_waits_in_a_library() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()  # its thread stays
+        counts = [analyze(Counts(), (X,)).by_operator() for _ in range(2)]
+    assert Counts.calls == 0
+    assert counts[0] == counts[1] == {"add": X.numel()}
+
+
+def test_writes_of_a_thread_that_runs_user_code_stay() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    steps = 0
+
+    def writes() -> None:
+        nonlocal steps
+        while not ended.is_set():
+            Counts.written.append("by another thread")
+            steps += 1
+            begun.set()
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=writes)
+    thread.start()
+    begun.wait()
+    analyze(Counts(), (X,))
+    ended.set()
+    thread.join()
+    written = Counts.written.copy()
+    Counts.written.clear()
+    assert written == ["by another thread"] * steps

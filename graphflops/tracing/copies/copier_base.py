@@ -39,6 +39,10 @@ class CopierBase:
         """The existing copy of an object; the object, if it was not copied."""
         return self._copies[id(value)][1] if id(value) in self._copies else value
 
+    def is_copied(self, value: Any) -> bool:
+        """Whether a value has a copy."""
+        return id(value) in self._copies
+
     def all_copies(self) -> Iterator[Any]:
         """All copies so far that are not their originals, tensors apart."""
         return (copied for original, copied in self._copies.values() if copied is not original)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,23 @@ class BlockTemplate:
         """Whether there is nothing else in its checkpointed region, whose calls decide together what runs again."""
         return self.region is None or self.region.calls == self.calls
 
-    def same_reads(self, attributes: Sequence[dict[str, Any]]) -> bool:
-        """Whether all attributes that were read are equal in another block."""
-        return all(name in attributes[i] and is_same(value, attributes[i][name]) for i, name, value in self.reads)
+    def same_reads(self, attributes: Sequence[dict[str, Any]], is_copied: Callable[[Any], bool]) -> bool:
+        """Whether all attributes that were read are equal in another block.
+
+        A container that ``is_copied`` already, though no copy of the block ran, may have been written to by others.
+        """
+        return all(
+            name in attributes[i]
+            and is_same(value, attributes[i][name])
+            and (value is attributes[i][name] or not any(map(is_copied, _containers_in(attributes[i][name]))))
+            for i, name, value in self.reads
+        )
+
+
+def _containers_in(value: Any) -> Iterator[Any]:
+    """Yield the lists and dicts in an attribute."""
+    if isinstance(value, (tuple, list, dict)):
+        if not isinstance(value, tuple):
+            yield value
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _containers_in(item)

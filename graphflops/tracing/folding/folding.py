@@ -151,7 +151,7 @@ class Folding:
                 graph is None
                 or template.key != call.key
                 or not template.is_alone
-                or not template.same_reads(attributes)
+                or not template.same_reads(attributes, self.tracer.copier.is_copied)
                 or not template.state.is_shared_unmodified()
                 or not (graph.line is None or graph.line == self._line())
             ):

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from graphflops.tracing.copies.module_tree import Survey
+from graphflops.tracing.copies.object_state import object_dict
 from graphflops.tracing.recording.backward_hooks import has_hooks
 
 _EMPTY = vars(nn.Module())
@@ -148,9 +149,11 @@ def _spec(tensor: torch.Tensor | None) -> Any:
     """Return what has to be equal of a parameter or buffer; an unusual one is equal to none."""
     if tensor is None:
         return None
-    if tensor.layout is not torch.strided or not tensor.is_leaf or has_hooks(tensor):
+    attributes = object_dict(tensor)
+    is_plain = all(type(value) in PLAIN for value in attributes.values())
+    if tensor.layout is not torch.strided or not tensor.is_leaf or has_hooks(tensor) or not is_plain:
         return id(tensor)
-    return type(tensor), tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad
+    return type(tensor), tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad, (*attributes.items(),)
 
 
 def _is_plain(block: Block) -> bool:

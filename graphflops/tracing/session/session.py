@@ -13,12 +13,13 @@ from typing import Any
 import torch
 
 from graphflops.tracing.session.leaks import fake_tensors_of
+from graphflops.tracing.session.other_threads import user_code_runs_elsewhere
 from graphflops.tracing.session.process_settings import snapshot_settings
 
 IsOwn = Callable[[Any], bool]
 """whether a value is a fake tensor or a copy of this analysis"""
 Restore = Callable[[IsOwn, bool], None]
-"""restores what the program wrote to; its second argument says whether no other thread could have written to it"""
+"""restores what the program wrote to; its second argument says whether no other thread runs the user's code"""
 
 
 class Cancelled(BaseException):
@@ -69,10 +70,11 @@ class Session:
         """Restore module-level state and settings when the block ends, which runs the program."""
         restore_settings = snapshot_settings()
         outer, self.undo = self.undo, [restore]
+        alone = not user_code_runs_elsewhere()
         try:
             yield
         finally:
-            alone, is_own = is_alone(), self._ownership()
+            alone, is_own = alone and not user_code_runs_elsewhere(), self._ownership()
             pending, self.undo = self.undo, outer
             for restore_one in reversed(pending):
                 restore_one(is_own, alone)
