@@ -318,3 +318,47 @@ def test_blocks_that_count_are_not_repeated(block_class: type[Block]) -> None:
         block.held = shared  # type: ignore[assignment]
     report = analyze(model, (torch.zeros(4, WIDTH),), training=False)
     assert report.by_operator() == {"linear": PLAIN * 2 * 4 * WIDTH * WIDTH, "sin": (BLOCKS - PLAIN) * 4 * WIDTH}
+
+
+class AsLongAsItsList(nn.Module):
+    def __init__(self, members: list[int]) -> None:
+        super().__init__()
+        self.linear, self.members = nn.Linear(WIDTH, WIDTH), members
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) if len(self.members) < 2 else x.sin()
+
+
+class WritesThroughAnAlias(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lists = [[1], [1], [1]]
+        self.blocks = nn.ModuleList(map(AsLongAsItsList, self.lists))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.lists[1].append(2)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def test_a_block_is_not_repeated_if_its_list_was_written_to_through_an_alias() -> None:
+    report = analyze(WritesThroughAnAlias(), (torch.zeros(4, WIDTH),), training=False)
+    assert report.by_operator() == {"linear": 2 * 2 * 4 * WIDTH * WIDTH, "sin": 4 * WIDTH}
+
+
+class ReadsAnAttributeOfItsParameter(nn.Module):
+    def __init__(self, mode: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(WIDTH, WIDTH))
+        self.weight.mode = mode  # type: ignore[attr-defined]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x @ self.weight
+        return x.sin() if self.weight.mode else x  # type: ignore[attr-defined]
+
+
+def test_blocks_are_not_equal_if_attributes_of_their_parameters_differ() -> None:
+    model = nn.Sequential(*map(ReadsAnAttributeOfItsParameter, (0, 0, 1)))
+    report = analyze(model, (torch.zeros(4, WIDTH),), training=False)
+    assert report.by_operator() == {"mm": 3 * 2 * 4 * WIDTH * WIDTH, "sin": 4 * WIDTH}
