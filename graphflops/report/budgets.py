@@ -112,7 +112,7 @@ def quantity(report: ReportData, name: str) -> int:
     """FLOPs of a phase, the number of parameters, or of unsupported ops."""
     if name == "parameters":
         return sum(report.parameters.values())
-    return report.coverage.unknown if name == "unknown" else report.flops(name)  # type: ignore[arg-type]
+    return report.coverage.unknown if name == "unknown" else report.flops(name)
 
 
 def stored_modules(report: ReportData) -> dict[str, int]:

@@ -114,7 +114,7 @@ def check_phase(phase: str) -> tuple[str, ...]:
     Raises:
         UsageError: there is no such phase.
     """
-    return (PARAMETERS,) if phase == PARAMETERS else phases_of(phase)  # type: ignore[arg-type]
+    return (PARAMETERS,) if phase == PARAMETERS else phases_of(phase)
 
 
 def to_int(value: int | Fraction) -> int:
