@@ -103,7 +103,7 @@ class TestDistributions:
 
     def test_the_wheel_brings_the_command(self, wheel: Path) -> None:
         text = zipfile.ZipFile(wheel).read(f"{dist_info(wheel)}/entry_points.txt").decode()
-        assert text.split() == ["[console_scripts]", "graphflops", "=", "graphflops.cli:main"]
+        assert "[console_scripts]\ngraphflops = graphflops.cli:main" in text
 
     def test_the_source_has_what_a_checkout_has(self, built: Path) -> None:
         (file,) = built.glob("*.tar.gz")

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from graphflops.core.errors import UsageError
-from graphflops.core.messages import format_value, shortened
+from graphflops.core.messages import USER_EXCEPTIONS, format_value, shortened
 from graphflops.integrations import diffusers_models, factories, hf_models, timm_models, torchvision_models
 from graphflops.integrations.hf_inputs import hf_inputs
 from graphflops.integrations.loaded import Loaded, Sizes, floats
@@ -91,7 +91,10 @@ def load(
 def _known_inputs(model: Any, sizes: Sizes) -> Mapping[str, Any]:
     """Inputs of a model that a user's code built with a library, or that carries an example; none for others."""
     bases = {base.__module__.partition(".")[0] for base in type(model).__mro__}
-    names = list(inspect.signature(model.forward).parameters)
+    try:
+        names = list(inspect.signature(model.forward).parameters)
+    except USER_EXCEPTIONS:
+        return {}  # the inputs are bound later, with an error that says why
     if (example := getattr(model, "example_input_array", None)) is not None:  # of Lightning
         if isinstance(example, Mapping):
             return example

@@ -19,4 +19,4 @@ class Namespace:
 
 
 namespace = Namespace()
-namespace = SimpleNamespace(number=7)
+things = SimpleNamespace(number=7)

@@ -221,4 +221,4 @@ def test_calls_in_threads_of_the_model_are_reported_as_not_counted() -> None:
     assert [warning.partition(": ")[2] for warning in report.warnings] == [
         "a tensor was made where nothing is recorded, such as in another thread: its calls are not counted"
     ]
-    assert "made[0] * 2" in Path(__file__).read_text().splitlines()[int(report.warnings[0].split(":")[1]) - 1]
+    assert "results[0] * 2" in Path(__file__).read_text().splitlines()[int(report.warnings[0].split(":")[1]) - 1]
