@@ -46,6 +46,10 @@ def compare(
     convention: options.Convention = "standard",
     rate: options.Rate = None,
     rules: options.Rules = None,
+    depth: Annotated[
+        int | None, typer.Option(min=1, help="compare the modules of this level; default: components")
+    ] = None,
+    by: Annotated[str, typer.Option(help="compare by component, or role (attention, MLP, norm, …)")] = "component",
     fail_over: options.FailOver = None,
     json: options.Json = None,
 ) -> None:
@@ -68,6 +72,8 @@ def compare(
     model_options = {**model_sizes, "--rules": rules, "--rate": rate}
     if (first is None) != (second is None):
         raise UsageError("give two models to compare, or none to compare configurations of ResNet-BK")
+    if first is None:
+        _refuse({"--depth": depth, "--by": by != "component"}, "only for two models")
     if first is not None and second is not None:
         _refuse(resnet_bk_options, "only for configurations of ResNet-BK, not for two models")
         if options.is_saved_report(first) and options.is_saved_report(second):
@@ -86,7 +92,7 @@ def compare(
             waterfall = _compare_configurations(start, end, batch, seq, inputs, {**analysis, "steps": steps})
         else:
             sizes = {"batch": batch, "seq": seq, "image": image}
-            waterfall = _compare_targets(first, second, inputs, sizes, analysis)
+            waterfall = _compare_targets(first, second, inputs, sizes, analysis, depth=depth, by=by)
         print_waterfall(waterfall, Terminal())
         content = waterfall.to_dict()
     if json is not None:
@@ -120,7 +126,7 @@ def _compare_configurations(
 
 
 def _compare_targets(
-    first: str, second: str, inputs: list[str] | None, sizes: dict[str, Any], analysis: dict[str, Any]
+    first: str, second: str, inputs: list[str] | None, sizes: dict[str, Any], analysis: dict[str, Any], **rows: Any
 ) -> "Waterfall":
     from graphflops.analysis import pipeline
     from graphflops.cli import targets
@@ -134,7 +140,7 @@ def _compare_targets(
         targets.print_notes(loaded)
         return pipeline.analyze(*loaded, **analysis)
 
-    return difference(report(first), report(second), names=(first, second))
+    return difference(report(first), report(second), names=(first, second), **rows)
 
 
 def _parse_lengths(text: str) -> list[int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
 
+from graphflops.core.entries import PHASES, Entry
 from graphflops.report.conventions import Convention
 from graphflops.report.report import Report
 
@@ -74,6 +76,18 @@ class PhaseCounts:
             name: cls(forward, backward[name] + recompute[name], optimizer[name], integers[name])
             for name, forward in report.by_component("forward").items()
         }
+
+    @classmethod
+    def by_group(cls, report: Report, group: Callable[[Entry], str]) -> dict[str, PhaseCounts]:
+        """Name of a group of cost entries → its FLOPs, and its operations on integers."""
+        counts: dict[str, PhaseCounts] = {}
+        for entry in report.entries:
+            module, of, name = report.modules.get(entry.path, ""), report.convention.of, group(entry)
+            forward, optimizer = of(entry, ("forward",), module), of(entry, ("optimizer",), module)
+            backward = of(entry, ("dgrad", "wgrad", "recompute"), module)
+            integers = _INTEGERS.of(entry, PHASES, module)
+            counts[name] = counts.get(name, cls()) + cls(forward, backward, optimizer, integers)
+        return counts
 
 
 FLOPsCount = PhaseCounts

@@ -11,11 +11,12 @@ from graphflops.core.errors import UsageError
 from graphflops.core.messages import format_error, shortened
 from graphflops.core.units import format_si
 from graphflops.models.flops_count import FLOPsCount
-from graphflops.models.waterfall import print_unwrapped
+from graphflops.report.grid import Column, print_grid, print_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from torch import nn
+
+    from graphflops.report.terminal import Terminal
 
 LENGTHS = (128, 512, 2048, 8192)
 SCHEMA = "graphflops.family/1"
@@ -114,18 +115,15 @@ def _curve(
     return ModelCurve(name, parameters, blocks, totals)
 
 
-def print_length_sweep(curves: Sequence[ModelCurve], console: Console) -> None:
+def print_length_sweep(curves: Sequence[ModelCurve], console: Terminal) -> None:
     """Print a table of the forward FLOPs per token in the blocks, by length, and their growth."""
-    from rich import box
-    from rich.table import Table
-
     lengths = list(curves[0].blocks)
-    console.print("forward FLOPs per token in the blocks; constant means O(N) per sequence", soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for heading in ("parameters", *(f"N = {length}" for length in lengths), "growth"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for curve in curves:
-        numbers = [format_si(round(curve.per_token(length))) for length in lengths]
-        table.add_row(curve.name, format_si(curve.parameters), *numbers, f"{float(curve.growth):.2f}×")
-    print_unwrapped(table, console)
+    print_line("forward FLOPs per token in the blocks; constant means O(N) per sequence", console)
+    console.print()
+    columns = [
+        Column("", [curve.name for curve in curves], is_left=True),
+        Column("parameters", [format_si(curve.parameters) for curve in curves]),
+        *(Column(f"N = {n}", [format_si(round(curve.per_token(n))) for curve in curves]) for n in lengths),
+        Column("growth", [f"{float(curve.growth):.2f}×" for curve in curves]),
+    ]
+    print_grid(columns, console, console.line_width)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from graphflops.core.characters import in_line
+from graphflops.core.components import ROOT_COMPONENT
 from graphflops.core.errors import UsageError
+from graphflops.core.messages import format_value
 from graphflops.core.retired import renamed
 from graphflops.core.units import format_scaled, percent, si_exponent, si_unit
 from graphflops.models.flops_count import PhaseCounts
@@ -15,15 +18,17 @@ from graphflops.models.training_run import RUN_LEVEL_OPTIONS, step_report, train
 from graphflops.report.changes.settings import check_comparable, setting_notes
 from graphflops.report.conventions import Convention, convention_named
 from graphflops.report.data import is_of_training
+from graphflops.report.grid import Column, print_grid, print_line
 from graphflops.report.report import Report
+from graphflops.report.roles import ROLES, roles
+from graphflops.report.terminal import Terminal, wrapped
+from graphflops.report.tree import ranges
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from graphflops.models import ResNetBKConfig
 
 SCHEMA = "graphflops.waterfall/1"
+_NUMBER = re.compile(r"(\d{1,15})")
 MAX_NAME_LENGTH = 30
 """characters of a model's name in the table"""
 
@@ -167,17 +172,36 @@ def flags_differ(first: ResNetBKConfig, second: ResNetBKConfig) -> bool:
     return any(name.startswith("use_") for values in _changes(first, second).values() for name in values)
 
 
-def difference(first: Report, second: Report, *, names: tuple[str, str] | None = None) -> Waterfall:
+def difference(
+    first: Report,
+    second: Report,
+    *,
+    names: tuple[str, str] | None = None,
+    depth: int | None = None,
+    by: Literal["component", "role"] = "component",
+) -> Waterfall:
     """The difference of two reports by component; a component that a report lacks counts 0 there.
 
     Other differences, such as inputs or optimizer, are listed in ``notes``.
 
+    Args:
+        first: the first report.
+        second: the second report.
+        names: the names of the two in the result.
+        depth: compare the modules of this level instead of components.
+        by: compare components, or roles (attention, MLP, norm, …), which models of other names have too.
+
     Raises:
-        UsageError: the conventions differ, or one report is a training step and the other a forward pass.
+        UsageError: the conventions differ, one report is a training step and the other a forward pass, or an option has
+            a value that is not accepted.
     """
+    if by not in ("component", "role") or (by == "role" and depth is not None):
+        raise UsageError(f"by={format_value(by)}: pass 'component', 'role', or a depth")
+    if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 1):
+        raise UsageError(f"depth is {format_value(depth)}: pass a whole number, 1 or more")
     names = names or (first.model, second.model)
     check_comparable(first, second, names)
-    start, end = PhaseCounts.by_component(first), PhaseCounts.by_component(second)
+    start, end = (_groups(report, depth, by) for report in (first, second))
     zero = PhaseCounts()
     steps = [Step(name, end.get(name, zero) - start.get(name, zero)) for name in dict.fromkeys([*start, *end])]
     convention: Convention = first.convention
@@ -193,54 +217,71 @@ def difference(first: Report, second: Report, *, names: tuple[str, str] | None =
     )
 
 
-def print_waterfall(waterfall: Waterfall, console: Console) -> None:
-    """Print a waterfall as a table, in one unit."""
+def _groups(report: Report, depth: int | None, by: str) -> dict[str, PhaseCounts]:
+    if by == "role":
+        counts = PhaseCounts.by_group(report, roles(report).of)
+        return {role: counts[role] for role in ROLES if role in counts}
+    if depth is None:
+        return PhaseCounts.by_component(report)
+    return PhaseCounts.by_group(report, lambda entry: ".".join(entry.path.split(".")[:depth]) or ROOT_COMPONENT)
+
+
+def print_waterfall(waterfall: Waterfall, console: Terminal) -> None:
+    """Print a waterfall as a table, in one unit; blocks with equal changes are one row, with their sum."""
     exponent = si_exponent(max(waterfall.start.total, waterfall.end.total))
-    console.print(
-        f"from {waterfall.before} to {waterfall.after}, {si_unit(exponent, waterfall.unit)}s of {waterfall.scope}",
-        soft_wrap=True,
-        highlight=False,
-    )
-    print_unwrapped(_table(waterfall, exponent), console)
+    unit = si_unit(exponent, waterfall.unit)
+    print_line(in_line(f"from {waterfall.before} to {waterfall.after}, {unit}s of {waterfall.scope}"), console)
+    console.print()
+    rows = [(_table_name(waterfall.before, "first"), waterfall.start, format_scaled)]
+    rows += [(f"  {name}", change, _signed) for name, change in _without_repetition(waterfall.steps)]
+    rows += [(_table_name(waterfall.after, "second"), waterfall.end, format_scaled)]
+    columns = [
+        Column("", [name for name, _, _ in rows], is_left=True, has_paths=True),
+        *(
+            Column(phase, [form(counts[phase], exponent) for _, counts, form in rows])
+            for phase in ("forward", "backward", "optimizer", "total")
+        ),
+    ]
+    shares = [_share(counts.total, waterfall.start.total, signed=form is _signed) for _, counts, form in rows]
+    columns.append(Column("of first", shares))
+    if any(counts.integer for _, counts, _ in rows):
+        columns.append(Column("integer", [form(counts.integer, exponent) for _, counts, form in rows]))
+    print_grid(columns, console, console.line_width, ["bold", *[""] * (len(rows) - 2), "bold"])
     for note in waterfall.notes:
-        console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
+        for line in wrapped(f"note: {note}", console):
+            print_line(line, console)
 
 
-def print_unwrapped(table: Table, console: Console) -> None:
-    """Print a table without wrapping, even if it is wider than the console, so that names stay searchable."""
-    from rich.measure import Measurement
+def _without_repetition(steps: Sequence[Step]) -> Iterator[tuple[str, PhaseCounts]]:
+    """Name and change of each step; steps with equal changes whose names differ in one number are one.
 
-    width, needed = console.width, Measurement.get(console, console.options.update(max_width=1000), table).maximum
-    console.width = max(width, needed)
-    console.print(table, width=needed)
-    console.width = width
+    >>> [*_without_repetition([Step(f"layer_{i}", PhaseCounts(5)) for i in range(3)])]
+    [('layer_0–2 ×3', PhaseCounts(forward=15, backward=0, optimizer=0, integer=0))]
+    """
+    groups: list[list[tuple[list[str], Step]]] = []
+    known: dict[object, list[tuple[list[str], Step]]] = {}  # by their names without one number, and the change
+    for step in steps:
+        parts = _NUMBER.split(in_line(step.name))
+        places = range(1, len(parts), 2)
+        keys = {place: (place, (*parts[:place], *parts[place + 1 :]), step.change) for place in places}
+        for place, key in keys.items():
+            if key in known and (len(known[key]) == 1 or _varies_at(place, known[key])):
+                known[key].append((parts, step))
+                break
+        else:
+            groups.append([(parts, step)])
+            for key in keys.values():
+                known.setdefault(key, groups[-1])
+    for members in groups:
+        parts, step = members[0]
+        for place in (place for place in range(1, len(parts), 2) if _varies_at(place, members)):
+            parts = [*parts[:place], ranges([int(other[place]) for other, _ in members]), *parts[place + 1 :]]
+        count = f" ×{len(members):,}" if len(members) > 1 else ""
+        yield "".join(parts) + count, len(members) * step.change
 
 
-def _table(waterfall: Waterfall, exponent: int) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    integers = any(
-        counts.integer for counts in (waterfall.start, waterfall.end, *(step.change for step in waterfall.steps))
-    )
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for heading in ("forward", "backward", "optimizer", "total", "of first", *(["integer"] if integers else [])):
-        table.add_column(heading, justify="right", no_wrap=True)
-
-    def row(name: str, counts: PhaseCounts, format_number: Any, style: str | None = None) -> None:
-        flops = counts.to_dict()
-        share = _share(flops["total"], waterfall.start.total, signed=format_number is _signed)
-        integer = [format_number(counts.integer, exponent)] if integers else []
-        table.add_row(
-            name, *(format_number(number, exponent) for number in flops.values()), share, *integer, style=style
-        )
-
-    row(_table_name(waterfall.before, "first"), waterfall.start, format_scaled, "bold")
-    for step in waterfall.steps:
-        row(f" {in_line(step.name)}", step.change, _signed)
-    row(_table_name(waterfall.after, "second"), waterfall.end, format_scaled, "bold")
-    return table
+def _varies_at(place: int, members: Sequence[tuple[list[str], Step]]) -> bool:
+    return len({parts[place] for parts, _ in members}) > 1
 
 
 def _table_name(name: str, short_name: str) -> str:

@@ -30,6 +30,8 @@ class Column:
     cells: Sequence[Cell]
     is_left: bool = False
     """whether cells are aligned to the left"""
+    has_paths: bool = False
+    """whether cells are paths, which are cut at their beginning"""
 
     def width(self, console: Console) -> int:
         """Characters of the widest cell, as a console shows it."""
@@ -51,7 +53,7 @@ def print_grid(
     def line(cells: Sequence[Cell]) -> Text:
         text = Text()
         for column, cell, size in zip(columns, cells, widths, strict=True):
-            part = _shortened(cell, size, console)
+            part = _cut_path(cell, size, console) if column.has_paths else _shortened(cell, size, console)
             blanks = " " * (size - part.cell_len)
             text.append_text(Text.assemble(part, blanks) if column.is_left else Text.assemble(blanks, part))
             text.append(" " * GAP)
@@ -91,6 +93,15 @@ def _shortened(cell: Cell, width: int, console: Console) -> Text:
         first, second, *others = (_text((part,), console) for part in cell)
         text = Text.assemble(first, _cut(second, max(second.cell_len - excess, 2), console), *others)
     return _cut(text, width, console)
+
+
+def _cut_path(cell: Cell, width: int, console: Console) -> Text:
+    text, ellipsis = _text(cell, console), fitted("…", console.file)
+    if text.cell_len <= width:
+        return text
+    path = text.plain.lstrip()
+    indent = text.plain[: len(text.plain) - len(path)]
+    return Text(indent + ellipsis + path[len(path) - max(width - len(indent) - len(ellipsis), 0) :])
 
 
 def _cut(text: Text, width: int, console: Console) -> Text:

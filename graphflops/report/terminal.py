@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
@@ -51,6 +52,15 @@ class Terminal(Console):
         """Render as Console does; the text of each cell is made printable, so that tables stay aligned."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=fitted(segment.text, self.file))
+
+
+def wrapped(text: str, console: Terminal, indent: str = "  ") -> list[str]:
+    """A text as lines of a console's width, each but the first after an indent."""
+    text = fitted(text, console.file)
+    if console.line_width is None:
+        return text.splitlines()
+    width = max(console.line_width, 2 * len(indent))
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def text_of(printed: Callable[[Terminal], None], width: int | None = None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping
 
 from rich.text import Text
@@ -16,7 +15,7 @@ from graphflops.report.data import Query, ReportData, phases_of
 from graphflops.report.grid import Column, grid_width, print_grid, print_line
 from graphflops.report.table import PAGE as PAGE_OPTIONS
 from graphflops.report.table import TableOptions, print_table
-from graphflops.report.terminal import Terminal, fitted, text_of
+from graphflops.report.terminal import Terminal, fitted, text_of, wrapped
 
 MAX_ASSUMPTIONS = 5
 """assumptions that are printed"""
@@ -37,8 +36,8 @@ def print_report(report: ReportData, console: Terminal, options: TableOptions = 
     """Print the model, the totals, the table, the coverage and the notes of a report: a page, if no rows are chosen."""
     heading = [*_heading(report, console)]
     columns, styles = _totals(report)
-    coverage = _wrapped(f"coverage: {report.coverage}", "  ", console)
-    notes = [line for note in _notes(report) for line in _wrapped(note, "  ", console)]
+    coverage = wrapped(f"coverage: {report.coverage}", console)
+    notes = [line for note in _notes(report) for line in wrapped(note, console)]
     most = PAGE - len(heading) - len(styles) - len(notes) - 9  # headings, rules, blank lines, legend, coverage
     for line in heading:
         print_line(line, console)
@@ -55,15 +54,6 @@ def print_report(report: ReportData, console: Terminal, options: TableOptions = 
         console.print("\nTotals are lower bounds: some ops have no FLOP rule.\n", style="bold red")
         stubs = safe(missing_rules(report.unknown))  # to be pasted
         console.print(stubs, soft_wrap=True, markup=False, highlight=False)
-
-
-def _wrapped(text: str, indent: str, console: Terminal) -> list[str]:
-    """A text as lines of the console's width."""
-    text = fitted(safe(text), console.file)
-    if console.line_width is None:
-        return text.splitlines()
-    width = max(console.line_width, 2 * len(indent))
-    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _notes(report: ReportData) -> Iterator[str]:
@@ -87,7 +77,7 @@ def _heading(report: ReportData, console: Terminal) -> Iterator[Text]:
         "convention": f"{report.convention.name}: {report.convention.about}",
     }
     for label, text in texts.items():
-        lines = _wrapped(label.ljust(_LABEL) + text, " " * _LABEL, console)
+        lines = wrapped(label.ljust(_LABEL) + text, console, " " * _LABEL)
         yield from map(Text, lines)
 
 

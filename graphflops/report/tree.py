@@ -217,22 +217,22 @@ def equal_blocks(rows: Sequence[Row]) -> list[Row]:
 
 def _equal(group: list[tuple[str, int, Row]]) -> Row:
     prefix, _, row = group[0]
-    return replace(row.times(len(group)), name=prefix + _ranges([number for _, number, _ in group]), count=len(group))
+    return replace(row.times(len(group)), name=prefix + ranges([number for _, number, _ in group]), count=len(group))
 
 
-def _ranges(numbers: list[int]) -> str:
+def ranges(numbers: list[int]) -> str:
     """Numbers as ranges.
 
-    >>> _ranges([0, 1, 2, 4, 6, 8, 9])
+    >>> ranges([0, 1, 2, 4, 6, 8, 9])
     '0–2, 4, …, 8–9'
     """
-    ranges: list[list[int]] = []
+    runs: list[list[int]] = []
     for number in sorted(numbers):
-        if ranges and ranges[-1][-1] == number - 1:
-            ranges[-1][1:] = [number]
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1][1:] = [number]
         else:
-            ranges.append([number])
-    texts = ["–".join(map(str, numbers)) for numbers in ranges]
+            runs.append([number])
+    texts = ["–".join(map(str, numbers)) for numbers in runs]
     return ", ".join(texts if len(texts) <= MAX_RANGES else [*texts[: MAX_RANGES - 1], "…", texts[-1]])
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from graphflops.models import BASELINE_CONFIG, FULL_CONFIG, ConfigurableResNetBK
 from graphflops.models.flops_count import PhaseCounts
 from graphflops.models.length_sweep import length_sweep
 from graphflops.models.training_run import step_report, training_run_cost
-from graphflops.models.waterfall import Waterfall, difference, intermediate_configs, waterfall
+from graphflops.models.waterfall import Waterfall, difference, intermediate_configs, print_waterfall, waterfall
+from graphflops.report.terminal import text_of
 
 SMALL = {"vocab_size": 40, "d_model": 8, "n_layers": 2, "n_seq": 8, "koopman_dim": 12}
 BASELINE, FULL = replace(BASELINE_CONFIG, **SMALL), replace(FULL_CONFIG, **SMALL)
@@ -86,7 +88,7 @@ class TestWaterfall:
         assert between.difference == PhaseCounts()
 
     def test_reads_as_a_table(self, between: Waterfall) -> None:
-        printed = str(between)
+        printed = text_of(lambda console: print_waterfall(between, console), 100)
         assert printed.startswith("from BASELINE to FULL, ")
         assert "use_gradient_checkpointing" in printed
         assert "+" in printed
@@ -177,6 +179,36 @@ class TestDifference:
         assert changes["layer_0"] == changes["lm_head"] == PhaseCounts()
         assert changes["layer_2"].forward == other.by_component()["layer_2"]
         assert between.difference == PhaseCounts.of(other, integer=True) - PhaseCounts.of(one, integer=True)
+
+    @pytest.mark.parametrize("rows", [{"depth": 1}, {"depth": 3}, {"by": "role"}])
+    def test_goes_by_level_or_role(self, rows: dict[str, Any]) -> None:
+        one, other = (
+            analyze(ConfigurableResNetBK(replace(BASELINE, n_layers=layers)), (tokens(),)) for layers in (2, 3)
+        )
+        changes = {step.name: step.change.forward for step in difference(one, other, **rows).steps}
+        assert sum(changes.values()) == other.forward - one.forward
+        if "by" in rows:
+            assert changes["norm"] == other.by_role()["norm"] - one.by_role()["norm"] > 0
+        else:
+            before, after = one.by_module(), other.by_module()
+            paths = {name for name in changes if name.count(".") == rows["depth"] - 1 and name != "other"}
+            assert paths
+            assert all(changes[path] == after[path] - before.get(path, 0) for path in paths)
+
+    @pytest.mark.parametrize("rows", [{"depth": 0}, {"depth": True}, {"by": "layer"}, {"by": "role", "depth": 1}])
+    def test_refuses_other_levels(self, rows: dict[str, Any]) -> None:
+        report = analyze(nn.Linear(2, 2), (torch.zeros(1, 2),))
+        with pytest.raises(UsageError):
+            difference(report, report, **rows)
+
+    def test_equal_changes_of_blocks_are_one_row_that_fits(self) -> None:
+        one, other = (
+            analyze(ConfigurableResNetBK(replace(BASELINE, n_layers=12, d_model=width)), (tokens(),))
+            for width in (8, 16)
+        )
+        lines = text_of(lambda console: print_waterfall(difference(one, other), console), 80).splitlines()
+        assert [line.split()[:2] for line in lines if "layer_" in line] == [["layer_0–11", "×12"]]
+        assert max(map(len, lines)) <= 80
 
     def test_is_of_one_convention(self) -> None:
         report = analyze(ConfigurableResNetBK(BASELINE), (tokens(),))
@@ -353,7 +385,7 @@ class TestWhatDoesNotCompare:
             (["--input", "2x3"], "--input: not for saved reports"),
             (["--batch", "4"], "--batch: not for saved reports"),
             (["--rate", "0=0.5"], "--rate: not for saved reports"),
-            (["--seq", "4"], "--seq: only for configurations of ResNet-BK"),
+            (["--seq", "4"], "--seq: not for saved reports"),
             (["--steps", "4"], "--steps: only for configurations of ResNet-BK"),
             (["--to", "n_layers=2"], "--to: only for configurations of ResNet-BK"),
             ([], "is the report of a training step and"),
