@@ -149,7 +149,9 @@ def _spec(tensor: torch.Tensor | None) -> Any:
     """Return what has to be equal of a parameter or buffer; an unusual one is equal to none."""
     if tensor is None:
         return None
-    attributes = object_dict(tensor)
+    attributes = (
+        object_dict(tensor) if type(tensor) in (torch.Tensor, nn.Parameter) else {}
+    )  # others: the class has them
     is_plain = all(type(value) in PLAIN for value in attributes.values())
     if tensor.layout is not torch.strided or not tensor.is_leaf or has_hooks(tensor) or not is_plain:
         return id(tensor)
