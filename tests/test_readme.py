@@ -6,7 +6,6 @@ printed, and a Python block with a title is a file. A line of output that is onl
 
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +46,8 @@ DOCUMENTS = [
     *(f"docs/tutorial/{page.name}" for page in sorted((ROOT / "docs/tutorial").glob("*.md"))),
     *(f"docs/commands/{page.name}" for page in sorted((ROOT / "docs/commands").glob("*.md"))),
 ]
+STUDIES = {"docs/quick-reference.md", "docs/resnet-bk.md"}
+"""documents whose tables take seconds each: a training step of full size for every option"""
 DOCUMENTED = "2.13."
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', flags=re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]*)(?:#([^)]*))?\)")
@@ -85,7 +86,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize(
+    "document", [pytest.param(page, marks=pytest.mark.slow if page in STUDIES else ()) for page in DOCUMENTS]
+)
 def test_blocks_run_and_print_what_the_document_says(
     document: str, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,10 +127,10 @@ def run(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     command = command.replace("make analyze", "graphflops analyze --json graphflops-report.json")
     program, *arguments = shlex.split(command)
     if program == "pytest":
-        tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-        result = subprocess.run(tests, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stdout
-        return result.stdout
+        status = pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", ".", *arguments])
+        printed = capsys.readouterr().out
+        assert status == 0, printed
+        return printed
     assert program == "graphflops", command
     main(arguments)
     captured = capsys.readouterr()
