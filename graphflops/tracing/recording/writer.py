@@ -220,6 +220,7 @@ class GraphWriter(fx.Tracer):
         with self.paused():
             try:
                 if rule is not None and rule.outputs is not None:
+                    self.values.check(call, args, kwargs)
                     note = f"{qualified_name(call)} is not run: its outputs are as its rule describes them"
                     self.descriptions[call] = note
                     result = self._described_results(node, rule, arguments, history=not is_below_autograd)

@@ -36,6 +36,7 @@ from graphflops.tracing.values.faults import user_location
 from graphflops.tracing.values.kernels import Kernels
 from graphflops.tracing.values.python_numbers import NumberReads
 from graphflops.tracing.values.routing import Routing
+from graphflops.tracing.values.shapes import check_ctc, check_shapes
 from graphflops.tracing.values.tensor_values import Value
 from graphflops.tracing.values.value_reads import CodeLocation
 
@@ -68,7 +69,7 @@ class ConstantPropagation:
         self.numbers = NumberReads(self.evaluator, self.assumptions)
         self._shapes = DynamicShapes(self.evaluator, self.assumptions, self.run)
         self._run_kernel = _run_by_mode if by_mode else Kernels(fakes.mode).run
-        self._check_dtypes = None if by_mode else check_dtypes
+        self._checks = () if by_mode else (check_dtypes, check_shapes)
 
     def run(self, op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The result of an operator on fake tensors, also if its shape or value depends on data.
@@ -79,8 +80,8 @@ class ConstantPropagation:
         if op is aten._local_scalar_dense.default and (number := self.numbers.read(args[0])) is not None:
             return number
         args = self._shapes.prepare(op, args)
-        if self._check_dtypes is not None:
-            self._check_dtypes(op, args, kwargs)
+        for check in self._checks:
+            check(op, args, kwargs)
         self.evaluator.keep_constants(op, args, kwargs)
         try:
             result = self._run_kernel(op, args, kwargs)
@@ -90,6 +91,14 @@ class ConstantPropagation:
         self.routing.record_call(op, args, result)
         self.evaluator.record(op, args, kwargs, result)
         return result
+
+    def check(self, call: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Raise the error that an operator or a loss raises for operands of wrong dtypes or sizes, if it does."""
+        if call is torch.nn.functional.ctc_loss:
+            check_ctc(*args, **kwargs)
+        elif isinstance(call, OpOverload):
+            for check in self._checks:
+                check(call, args, kwargs)
 
     def read(self, tensor: torch.Tensor) -> Value | None:
         """The value of a tensor that Python reads: known, drawn, or in a step also assumed; else None."""

@@ -7,6 +7,7 @@ Operands that all have one floating-point dtype are not checked: a CPU may lack 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -14,26 +15,23 @@ from typing import Any
 
 import torch
 
-from graphflops.core.torch_compat import (
-    DisableAutocast,
-    DisableTorchFunction,
-    OpOverload,
-    no_dispatch_modes,
-    tree_leaves,
-    tree_map,
+from graphflops.core.torch_compat import OpOverload, tree_map
+from graphflops.tracing.values.real_kernels import (
+    error_on_real_tensors,
+    has_plain_operands,
+    tensors_among,
+    zeros_like_dtype,
 )
 
 aten = torch.ops.aten
 
 MAX_WINDOW = 32
-"""size of each axis of the operands of a pooling kernel that is tried"""
+"""size of each axis of the operands of an operator with a window or a rank that is tried"""
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _DTYPE_ERROR = re.compile(
     r"not implemented for '|dtype|scalar ?type|\b[Bb]ool(ean|Tensor)?\b|complex|floating|integ(er|ral)|"
     r"Long|weight type|can't be cast|to have the same type|Subtraction, the `-` operator"
 )
-_CPU_ERROR = re.compile(r"not implemented for '(Half|BFloat16|ComplexHalf|Float8\w*)'|on CPU|\"abs_cpu\"")
-"""errors of kernels for CPUs that those for GPUs may not raise"""
 _CHECKED = frozenset(
     {
         *("mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot", "addr", "_trilinear"),
@@ -46,11 +44,48 @@ _CHECKED = frozenset(
         *("log_sigmoid_forward", "avg_pool2d", "avg_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices"),
         *("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
         *("grid_sampler_2d", "grid_sampler_3d", "binary_cross_entropy", "smooth_l1_loss", "huber_loss", "mse_loss"),
-        *("soft_margin_loss", "multi_margin_loss"),
+        *(
+            "soft_margin_loss",
+            "multi_margin_loss",
+            "multilabel_margin_loss_forward",
+            "col2im",
+            "max_unpool2d",
+            "max_unpool3d",
+        ),
+        *(
+            "topk",
+            "kthvalue",
+            "bincount",
+            "searchsorted",
+            "bucketize",
+            "trace",
+            "linalg_cross",
+            "index_put",
+            "index_fill",
+        ),
+        *(
+            "index_copy",
+            "index_reduce",
+            "put",
+            "linalg_solve_triangular",
+            "triangular_solve",
+            "_linalg_eigh",
+            "complex",
+        ),
+        *(
+            "polar",
+            "linalg_lstsq",
+            "upsample_linear1d",
+            "upsample_nearest1d",
+            "upsample_nearest2d",
+            "upsample_nearest3d",
+        ),
+        *("upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d", "_upsample_nearest_exact2d"),
+        *("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
     }
 )
 """names of the operators that are not pointwise and are tried: their results are no larger than their operands"""
-_INTEGER_OPERANDS = ("index", "embedding", "gather", "scatter", "masked", "nll_loss", "bitwise")
+_INTEGER_OPERANDS = ("index", "embedding", "gather", "scatter", "masked", "nll_loss", "bitwise", "bincount")
 """beginnings of the names of operators that take integers or booleans beside numbers, so that one dtype is wrong"""
 _errors: dict[Any, Exception | None] = {}
 """operator, dtypes and numbers of axes → the error that PyTorch raises for them, if it does"""
@@ -64,7 +99,7 @@ def check_dtypes(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any
     """
     if not _is_checked(op):
         return
-    operands = _tensors((*args, *kwargs.values()))
+    operands = tensors_among((*args, *kwargs.values()))
     dtypes = {operand.dtype for operand in operands}
     if not operands or (len(dtypes) == 1 and operands[0].dtype in _FLOATS and not _takes_integers(op)):
         return
@@ -73,16 +108,6 @@ def check_dtypes(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any
         _errors[key] = _dtype_error(op, args, kwargs)
     if (error := _errors[key]) is not None:
         raise type(error)(*error.args)
-
-
-def _tensors(values: Any) -> list[torch.Tensor]:
-    tensors: list[torch.Tensor] = []
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            tensors.append(value)
-        elif isinstance(value, (tuple, list)):
-            tensors += _tensors(value)
-    return tensors
 
 
 @cache
@@ -108,21 +133,11 @@ def _is_variant_of_pointwise(op: OpOverload, name: str) -> bool:
 
 def _dtype_error(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Exception | None:
     """The error about dtypes that a call raises on tiny real tensors, if it does."""
-    leaves = tree_leaves((args, dict(kwargs)))
-    if any(isinstance(leaf, (torch.SymInt, torch.SymFloat, torch.SymBool, torch.Generator)) for leaf in leaves):
+    if not has_plain_operands((args, dict(kwargs))):
         return None
-    if any(isinstance(leaf, torch.Tensor) and (leaf.is_sparse or leaf.is_quantized) for leaf in leaves):
-        return None
-    with no_dispatch_modes(), DisableTorchFunction(), torch.no_grad(), DisableAutocast():
-        try:
-            op(*_tiny_arguments(op, args), **tree_map(lambda value: _tiny(value, 1), dict(kwargs)))
-        except (RuntimeError, TypeError, IndexError, ValueError) as error:
-            text = str(error).partition("\nException raised")[0].strip()
-            if _DTYPE_ERROR.search(text) and not _CPU_ERROR.search(text):
-                return type(error)(text) if type(error) in (RuntimeError, NotImplementedError) else RuntimeError(text)
-        except Exception:
-            return None
-    return None
+    named: dict[str, Any] = tree_map(lambda value: _tiny(value, 1), dict(kwargs))
+    error = error_on_real_tensors(op, lambda: (_tiny_arguments(op, args), named))
+    return error if error is not None and _DTYPE_ERROR.search(str(error)) else None
 
 
 def _tiny_arguments(op: OpOverload, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -133,17 +148,32 @@ def _tiny_arguments(op: OpOverload, args: tuple[Any, ...]) -> tuple[Any, ...]:
         groups = attributes[-1]
         shapes = (1, groups, *(1,) * (images.dim() - 2)), (groups, *(1,) * (weight.dim() - 1)), (groups,)
         operands = zip((images, weight, bias), shapes, strict=True)
-        return (*(operand if operand is None else _zeros(shape, operand) for operand, shape in operands), *attributes)
+        return (
+            *(operand if operand is None else zeros_like_dtype(shape, operand) for operand, shape in operands),
+            *attributes,
+        )
     if name == "native_layer_norm":
         return tuple(_tiny([1] * len(value) if isinstance(value, (list, tuple)) else value, 1) for value in args)
     if name == "native_group_norm":
         return (*(_tiny(value, 1) for value in args[:3]), 1, 1, 1, 1, *args[7:])
     if name.startswith("grid_sampler"):
         grid = args[1]
-        return (_tiny(args[0], 1), _zeros((*(1,) * (grid.dim() - 1), grid.dim() - 2), grid), *args[2:])
+        return (_tiny(args[0], 1), zeros_like_dtype((*(1,) * (grid.dim() - 1), grid.dim() - 2), grid), *args[2:])
     if name == "glu":
-        return (_zeros((2,) * args[0].dim(), args[0]), *args[1:])
-    size = MAX_WINDOW if "pool" in name or name == "im2col" else 1
+        return (zeros_like_dtype((2,) * args[0].dim(), args[0]), *args[1:])
+    if name == "col2im":
+        kernel = math.prod(args[2])
+        return (
+            zeros_like_dtype((*(1,) * (args[0].dim() - 2), kernel, 1), args[0]),
+            args[2],
+            args[2],
+            [1, 1],
+            [0, 0],
+            [1, 1],
+        )
+    if "upsample" in name:
+        return _tiny(args[0], 1), [1] * (args[0].dim() - 2), *args[2:]
+    size = MAX_WINDOW if "pool" in name or name in ("im2col", "topk", "kthvalue") else 1
     tiny: tuple[Any, ...] = tree_map(lambda value: _tiny(value, size), tuple(args))
     return tiny
 
@@ -154,8 +184,4 @@ def _tiny(value: Any, size: int) -> Any:
         return torch.device("cpu")
     if not isinstance(value, torch.Tensor):
         return value
-    return _zeros([min(length, size) for length in value.shape] if size > 1 else [1] * value.dim(), value)
-
-
-def _zeros(shape: Any, like: torch.Tensor) -> torch.Tensor:
-    return torch.zeros(tuple(shape), dtype=like.dtype, device="cpu")
+    return zeros_like_dtype([min(length, size) for length in value.shape] if size > 1 else [1] * value.dim(), value)

@@ -30,7 +30,7 @@ DTENSOR_ATTRIBUTES = frozenset(
 
 _DATA_DEPENDENT = ("DataDependentOutputException", "DynamicOutputShapeException", "GuardOnDataDependentSymNode")
 _NUMPY_ERROR = ".numpy() is not supported"
-_PYTORCH_ERROR_FILES = ("dtypes.py", "torchscript.py")
+_PYTORCH_ERROR_FILES = ("dtypes.py", "shapes.py", "torchscript.py")
 """files of graphflops that raise the errors that PyTorch raises on real tensors"""
 _TRACING_FOLDERS = tuple(
     os.path.join(os.path.dirname(torch.__file__), *path) + os.sep for path in (("_subclasses",), ("fx",), ("export",))

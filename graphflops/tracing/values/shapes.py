@@ -1,0 +1,143 @@
+"""Shape checks: the errors that PyTorch raises for operands whose sizes do not fit, which meta kernels do not raise.
+
+The real kernel is run once for each operator and sizes, on small tensors: the distinct sizes of the operands are
+replaced by 2, 3, 4, … in their order, so that equal sizes stay equal, and larger ones larger; 0 and 1 stay. A
+convolution, whose groups and windows are relations of other kinds, is run on a batch of zero images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from graphflops.core.torch_compat import OpOverload, tree_map
+from graphflops.tracing.values.real_kernels import (
+    error_on_real_tensors,
+    has_plain_operands,
+    tensors_among,
+    zeros_like_dtype,
+)
+
+aten = torch.ops.aten
+
+MAX_REPEATED_ELEMENTS = 2**24
+"""elements of the operands of a wrong call that is repeated with its own sizes, for the text of the error"""
+_CHECKED = frozenset(
+    {
+        *("addmm", "addmv", "linalg_cross", "linalg_lstsq", "native_batch_norm", "nll_loss2d_forward"),
+        *("_softmax", "_log_softmax", "sort", "cumsum", "cumprod", "soft_margin_loss", "masked_scatter"),
+        *("index_select", "index_add", "index_copy", "index_fill", "index_put", "index_reduce", "put"),
+        *("bucketize", "searchsorted"),
+    }
+)
+"""names of operators whose meta kernels do not check all sizes, and whose kernels compare sizes only with each other"""
+_ATTENTION = frozenset(
+    f"_scaled_dot_product_{kernel}"
+    for kernel in (
+        *("flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention", "attention_math"),
+        "fused_attention_overrideable",
+    )
+)
+_errors: dict[Any, Exception | None] = {}
+"""operator, shapes, dtypes and other arguments → the error that PyTorch raises for them, if it does"""
+_checked_operators: dict[OpOverload, bool] = {}
+
+
+def check_shapes(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Check the sizes of the operands of a call.
+
+    Raises:
+        RuntimeError, IndexError, NotImplementedError: as the operator on real tensors does.
+    """
+    if (is_checked := _checked_operators.get(op)) is None:
+        name = op._schema.name.removeprefix("aten::").removesuffix("_")
+        is_checked = op.namespace == "aten" and (name in _CHECKED or name == "convolution" or name in _ATTENTION)
+        _checked_operators[op] = is_checked
+    if not is_checked:
+        return
+    if op._schema.name.startswith("aten::_scaled_dot_product"):
+        _check_attention(*args[1:3])
+        return
+    key = (op, *map(_key, args), *((name, _key(value)) for name, value in kwargs.items()))
+    if key not in _errors:
+        _errors[key] = _shape_error(op, args, kwargs)
+    if (error := _errors[key]) is not None:
+        raise type(error)(*error.args)
+
+
+def check_ctc(
+    log_probs: torch.Tensor, targets: torch.Tensor, input_lengths: Any, target_lengths: Any, **_: Any
+) -> None:
+    """Check that the operands of ``ctc_loss``, which is not run, are of one batch."""
+    batch = log_probs.shape[1] if log_probs.dim() == 3 else 1
+    sizes = {
+        "input_lengths": input_lengths.numel() if torch.is_tensor(input_lengths) else len(input_lengths),
+        "target_lengths": target_lengths.numel() if torch.is_tensor(target_lengths) else len(target_lengths),
+        "targets": targets.shape[0] if targets.dim() == 2 else batch,
+    }
+    for name, size in sizes.items():
+        if size != batch:
+            raise RuntimeError(
+                f"ctc_loss: {name} has {size} rows, and the batch {batch}: log_probs of shape "
+                f"{tuple(log_probs.shape)} are (time, batch, classes)"
+            )
+
+
+def _check_attention(key: torch.Tensor, value: torch.Tensor) -> None:
+    """Check that there are as many values as keys: the kernel for CPUs reads memory of others if there are not."""
+    if key.shape[-2] != value.shape[-2]:
+        raise RuntimeError(
+            f"scaled_dot_product_attention: there are {key.shape[-2]} keys and {value.shape[-2]} values, of shapes "
+            f"{tuple(key.shape)} and {tuple(value.shape)}"
+        )
+
+
+def _key(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.shape, value.dtype
+    return tuple(map(_key, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _shape_error(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Exception | None:
+    """The error that a call raises on real tensors with sizes in the same relations, if it does."""
+    operands = tensors_among((*args, *kwargs.values()))
+    has_mask = any(operand.dtype in (torch.bool, torch.uint8) for operand in operands[1:])
+    if not has_plain_operands((args, dict(kwargs))) or (has_mask and "index_put" in op._schema.name):
+        return None  # the values of a mask decide how many rows it selects
+    if op is aten.convolution.default:
+        return error_on_real_tensors(op, lambda: (_without_images(args), dict(kwargs)))
+    distinct = sorted({size for operand in operands for size in operand.shape if size > 1})
+    small = {0: 0, 1: 1, **{size: number for number, size in enumerate(distinct, start=2)}}
+    error = error_on_real_tensors(op, lambda: _with_sizes(small, args, kwargs))
+    if error is None or sum(operand.numel() for operand in operands) > MAX_REPEATED_ELEMENTS:
+        return error
+    return (
+        error_on_real_tensors(
+            op, lambda: _with_sizes({size: size for size in small | dict.fromkeys(distinct)}, args, kwargs)
+        )
+        or error
+    )
+
+
+def _with_sizes(sizes: Mapping[int, int], args: Any, kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The arguments of a call with tensors of zeros, of other sizes."""
+
+    def replace(value: Any) -> Any:
+        return (
+            zeros_like_dtype((sizes[size] for size in value.shape), value) if isinstance(value, torch.Tensor) else value
+        )
+
+    replaced: tuple[Any, Any] = tree_map(replace, (tuple(args), dict(kwargs)))
+    return replaced
+
+
+def _without_images(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of a convolution with a batch of zero images, and parameters whose memory is not written."""
+    images, *parameters = args
+    empty = torch.empty((0, *images.shape[1:]), dtype=images.dtype, device="cpu")
+    return empty, *(
+        torch.empty(value.shape, dtype=value.dtype, device="cpu") if isinstance(value, torch.Tensor) else value
+        for value in parameters
+    )
