@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from graphflops.core.names import aten as aten
     from graphflops.core.sizes import Spec as Spec
     from graphflops.core.sizes import spec as spec
+    from graphflops.integrations.compile_backend import CompileBackend as CompileBackend
+    from graphflops.integrations.compile_backend import compiled_graphs as compiled_graphs
     from graphflops.integrations.targets import load as load
     from graphflops.models.act_counter import ACTFLOPsCounter as ACTFLOPsCounter
     from graphflops.models.act_counter import measure_act_flops as measure_act_flops
@@ -71,6 +73,7 @@ _HOMES = {
     "analysis.scaling": ["Law", "law", "multiples"],
     "core.names": ["aten"],
     "core.sizes": ["Spec", "spec"],
+    "integrations.compile_backend": ["CompileBackend", "compiled_graphs"],
     "integrations.targets": ["load"],
 }
 _retired_name = retired_names(__name__)

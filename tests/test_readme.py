@@ -40,6 +40,7 @@ DOCUMENTS = [
     "docs/quick-reference.md",
     "docs/rates.md",
     "docs/tables.md",
+    "docs/torch-compile.md",
     "docs/resnet-bk.md",
     "docs/verification.md",
     "docs/writing-rules.md",

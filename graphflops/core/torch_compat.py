@@ -194,6 +194,12 @@ def flex_device_check() -> tuple[Any, str] | None:
     return None if module is None else _replaceable(module, "_validate_device")
 
 
+def graph_break_reasons() -> list[Any]:
+    """Dynamo's records of the breaks of its graphs in this process: objects with ``reason`` and ``user_stack``."""
+    module = sys.modules.get("torch._dynamo.utils")
+    return [] if module is None else [*getattr(*_replaceable(module, "graph_break_reasons"))]
+
+
 def device_guard() -> tuple[Any, str] | None:
     """Module and name of the function with which a FakeTensorMode prepares for a missing GPU, if there is one.
 
@@ -295,15 +301,12 @@ def fake_tensor(
     return fake
 
 
-# -- integers ------------------------------------------------------------------------------------------------------
+# -- other tensors -------------------------------------------------------------------------------------------------
 
 
 def integer_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Product of int8 matrices."""
     return torch._int_mm(left, right)
-
-
-# -- distributed tensors -------------------------------------------------------------------------------------------
 
 
 def local_part(tensor: Any) -> torch.Tensor:
@@ -406,7 +409,6 @@ def applied_by(node: Any) -> Any:
 
 # -- checkpoints ---------------------------------------------------------------------------------------------------
 
-_HOOKS_OF_CHECKPOINTS = torch.utils.checkpoint.__name__
 RECOMPUTED = getattr(torch.utils.checkpoint, "_RECOMPUTE", None)
 """before 2.13 there is none: a list of results has those alone that were kept"""
 
@@ -440,7 +442,7 @@ def no_saved_tensors_hooks() -> Iterator[None]:
 
 def is_of_checkpoint(pack: Any) -> bool:
     """Whether ``torch.utils.checkpoint`` registered a hook on saved tensors."""
-    return getattr(pack, "__module__", "") == _HOOKS_OF_CHECKPOINTS
+    return getattr(pack, "__module__", "") == torch.utils.checkpoint.__name__
 
 
 def is_frame(value: Any) -> bool:
