@@ -113,10 +113,11 @@ lint: $(DEV)  ## check style, format and types
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 
-docs: $(DEV)  ## build the documentation in site/
+docs: $(DEV)  ## build the documentation in site/, with its pictures; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+	$(PYTHON) tests/report/pictures.py site/pictures
 
-pictures: $(DEV)  ## draw the pictures of the documentation, in docs/pictures/; needs Chromium and chromedriver
+pictures: $(DEV)  ## draw the pictures in docs/pictures/ anew, with Chromium and chromedriver
 	$(PYTHON) tests/report/pictures.py docs/pictures
 
 compare: $(CORE)  ## compare two configurations of ResNet-BK, and ResNet-BK with Mamba and a Transformer

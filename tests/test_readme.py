@@ -184,6 +184,12 @@ def _without_code(page: Path) -> str:
     return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
+def test_the_site_begins_with_the_first_screen_of_the_readme() -> None:
+    first_screen = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Why did it say that?")[0]
+    first_page = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    assert first_page.startswith(first_screen.replace("](docs/", "]("))
+
+
 def test_the_readme_names_the_two_commands() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "make analyze" in text

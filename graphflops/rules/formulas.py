@@ -59,6 +59,12 @@ def _symbol(name: str) -> Any:
 
 def symbolic_example(rule: Rule) -> tuple[Formula, dict[str, str]] | None:
     """The formula of a rule for example arguments, and their shapes; None if the rule accepts none of the examples."""
+    example = symbolic_example_cost(rule)
+    return None if example is None else (_format_cost(example[0], {}), example[1])
+
+
+def symbolic_example_cost(rule: Rule) -> tuple[Cost, dict[str, str]] | None:
+    """The cost of a rule in symbols for example arguments, and their shapes; None as for ``symbolic_example``."""
     import sympy
 
     from graphflops.rules.example_calls import example_arguments  # imports torch
@@ -75,7 +81,7 @@ def symbolic_example(rule: Rule) -> tuple[Formula, dict[str, str]] | None:
                 dimensions = [_symbol(f"{name}{axis}") for axis in range(len(spec.shape))]
                 shapes[name] = f"({', '.join(map(str, dimensions))})"
                 numels.append((sympy.Mul(*dimensions), _symbol(f"{name}.numel")))
-        return _format_cost(_substitute(cost, numels), {}), shapes
+        return _substitute(cost, numels), shapes
     return None
 
 

@@ -23,10 +23,11 @@ from graphflops.report.files import write_atomic
 from graphflops.rules.available_names import overloads
 from graphflops.rules.book import RuleBook
 from graphflops.rules.example_calls import example_call
-from graphflops.rules.formulas import symbolic_example
+from graphflops.rules.formulas import symbolic_example, symbolic_example_cost
 from graphflops.rules.loading import shipped
 from graphflops.rules.rule import Rule
 from graphflops.rules.targets import canonical_name, qualified_name, registry_key, resolve
+from graphflops.rules.typesetting import latex_rows
 
 # -- one rule, for a terminal -------------------------------------------------------------------------------------
 
@@ -234,7 +235,8 @@ def _index(families: dict[str, list[Rule]]) -> Iterator[str]:
         yield f"| [{name}]({name}.md) | {_cell(about)} | {sum(len(rule.targets) for rule in rules)} |"
     yield ""
     yield (
-        "`weight₁` is the second size of the operand `weight`, and `out.numel` the number of elements of the output. "
+        "Formulas are for operands of the dimensions below them: weight₁ is the second size of the operand `weight`, "
+        "and |out| the number of elements of the output. "
         "Each rule names what it leaves out. An operator that no rule names has a "
         "generic rule from PyTorch's tags and schema, or is unsupported."
     )
@@ -254,9 +256,24 @@ def _page(name: str, rules: list[Rule]) -> Iterator[str]:
         yield ""
         yield rule.about
         yield ""
-        yield "```text"
-        yield from _formula_lines(symbolic_example(rule))
-        yield "```"
+        yield from _typeset(rule)
+
+
+def _typeset(rule: Rule) -> Iterator[str]:
+    example = symbolic_example_cost(rule)
+    if example is None:
+        yield "The formula depends on the call; `analyze --explain` prints it for yours."
+        return
+    cost, shapes = example
+    yield "```math"
+    yield r"\begin{array}{lll}"
+    yield " \\\\\n".join(latex_rows(cost))
+    yield r"\end{array}"
+    yield "```"
+    if shapes:
+        yield ""
+        dimensions = (f"`{name}` {shape.count(',') + 1}" for name, shape in shapes.items())
+        yield f"Dimensions: {', '.join(dimensions)}."
 
 
 def _module_docstring(rule: Rule) -> str:
