@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 from graphflops.core.retired import install, retired_names
 
 if TYPE_CHECKING:
+    from graphflops.analysis.generation.generation import Generation as Generation
+    from graphflops.analysis.generation.generation import generation as generation
+    from graphflops.analysis.generation.law import GenerationLaw as GenerationLaw
+    from graphflops.analysis.generation.record import GenerationRecord as GenerationRecord
     from graphflops.analysis.pipeline import analyze as analyze
     from graphflops.analysis.pipeline import capture as capture
     from graphflops.analysis.scaling import Law as Law
@@ -50,6 +54,9 @@ warnings.filterwarnings("ignore", message="Failed to initialize NumPy", category
 
 _HOMES = {
     "models.act_counter": ["ACTFLOPsCounter", "measure_act_flops"],
+    "analysis.generation.generation": ["Generation", "generation"],
+    "analysis.generation.law": ["GenerationLaw"],
+    "analysis.generation.record": ["GenerationRecord"],
     "analysis.pipeline": ["analyze", "capture"],
     "report.changes.diff": ["ReportDiff", "diff"],
     "report.conventions": ["Convention"],

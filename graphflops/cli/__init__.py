@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from graphflops.cli import analyze, budget, compare, diff, options, resnet_bk, rules, scale, verify
+from graphflops.cli import analyze, budget, compare, diff, generate, options, resnet_bk, rules, scale, verify
 from graphflops.core.errors import (
     BudgetExceeded,
     CaptureError,
@@ -42,6 +42,7 @@ app.command()(analyze.explain)
 app.command()(resnet_bk.moved(scale.scale, "config"))
 app.command()(resnet_bk.moved(compare.compare, "start", "end", "steps", "lengths"))
 app.command()(diff.diff)
+app.command()(generate.generate)
 app.command()(verify.verify)
 app.add_typer(resnet_bk.app, name="resnet-bk")
 app.add_typer(rules.app, name="rules")

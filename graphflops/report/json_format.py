@@ -89,7 +89,7 @@ def load(path: str | Path, make: Callable[..., R]) -> R:
     Raises:
         UsageError: there is no such file, or it is not a complete report of a known version.
     """
-    return read_json(path, "report", _READABLE, lambda data: make(*_parts(data)))
+    return read_json(path, "report", _READABLE, lambda data: make(*parts_of(data)))
 
 
 _RANGE_NAMES: Mapping[Range, str] = {"full": "full", "lower": "least", "upper": "most"}
@@ -281,7 +281,7 @@ def _parts_of(
     )
 
 
-_parts: Reader[tuple[ModelInfo, Costs, Convention, Notes]] = record(
+parts_of: Reader[tuple[ModelInfo, Costs, Convention, Notes]] = record(
     _parts_of,
     {
         "schema": text,

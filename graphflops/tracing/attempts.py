@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import fx, nn
 
@@ -26,6 +26,8 @@ from graphflops.tracing.values.failures import add_attempt
 from graphflops.tracing.values.faults import needs_data
 from graphflops.tracing.values.recursion import recursion_limit_for, retry_with_deeper_recursion
 
+OnResult: TypeAlias = Callable[[Any, ConstantPropagation], None]
+
 
 def trace(
     model: Callable[..., Any],
@@ -39,6 +41,7 @@ def trace(
     storages: bool = False,
     attributes: bool = False,
     insides: bool = False,
+    on_result: OnResult | None = None,
 ) -> Trace:
     """Trace a model on its inputs; tensors may be real, meta or fake, on any device.
 
@@ -46,7 +49,8 @@ def trace(
 
     An ``autograd.Function`` that no rule names is written down as all that it runs, or as one node if a pattern of
     ``opaque`` names it. With ``storages``, the storages of results are recorded; with ``attributes``, the
-    attributes of modules that are numbers; with ``insides``, the operators that a leaf runs.
+    attributes of modules that are numbers; with ``insides``, the operators that a leaf runs. ``on_result`` is called
+    with what the program returned, which has fake tensors, and with the values that are known of them.
 
     The model is never written to: a structural copy of it runs, with fake tensors in the place of its own.
 
@@ -54,7 +58,7 @@ def trace(
         CaptureError: the model's own code refused the inputs, or needs a value that only data can tell.
     """
     options: dict[str, Any] = {"grad": grad, "fold": fold, "opaque": opaque}
-    options |= {"storages": storages, "attributes": attributes, "insides": insides}
+    options |= {"storages": storages, "attributes": attributes, "insides": insides, "on_result": on_result}
     return run_isolated(lambda: _traced(model, args, kwargs, book, **options), keep=True)
 
 
@@ -70,6 +74,7 @@ def _traced(
     storages: bool,
     attributes: bool,
     insides: bool,
+    on_result: OnResult | None,
 ) -> Trace:
     module = as_module(model)
     root = module if isinstance(module, nn.Module) else FunctionModule(module, args, kwargs)
@@ -79,7 +84,10 @@ def _traced(
     def attempt(values: ConstantPropagation, *, fold: bool = False) -> Trace:
         values.fakes.keeps_storages = storages
         with recursion_limit_for(values.fakes.survey.depth):
-            traced = Tracer(root, book, values, opaque, expanded, insides).run(args, kwargs, grad=grad, fold=fold)
+            tracer = Tracer(root, book, values, opaque, expanded, insides)
+            traced = tracer.run(args, kwargs, grad=grad, fold=fold)
+            if on_result is not None:
+                on_result(tracer.result, values)
         numbers = module_attributes(values.fakes.survey.modules) if attributes else {}
         return replace(traced, attributes=numbers)
 
@@ -105,7 +113,7 @@ def _traced(
             raise add_attempt(error, f"torch.export: {program}") from error.__cause__
         try:
             options: dict[str, Any] = {"grad": grad, "fold": fold, "opaque": opaque}
-            options |= {"storages": storages, "insides": insides}
+            options |= {"storages": storages, "insides": insides, "on_result": on_result}
             traced = _traced(program, args, kwargs, book, **options, attributes=False)
         except CaptureError:
             raise add_attempt(error, "torch.export: its program asks for values as well") from error.__cause__

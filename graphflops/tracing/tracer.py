@@ -87,6 +87,7 @@ class Tracer(GraphWriter):
         self.failed_at: str | None = None  # path of the module in which an error was raised
         self.hooks: list[Hook] = []  # of modules, in the order in which they ran
         self.ran_backward = False  # whether the program itself runs a backward pass
+        self.result: Any = None  # of the program
         on_module, of_pytorch = self.on_module, module_call
 
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -117,7 +118,7 @@ class Tracer(GraphWriter):
                 call = replayed(self.root, self.copier.copy_of, self._at, paths, self._on_segment)
             try:
                 with intercept(self, self.values):
-                    result = call(*placed_args, **placed_kwargs)
+                    self.result = result = call(*placed_args, **placed_kwargs)
                     outputs = self._outputs(result)
                     no_gradient = no_gradient_warning(result) if grad and self._is_without_gradient(outputs) else ""
                     if grad:

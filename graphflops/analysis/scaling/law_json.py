@@ -191,3 +191,12 @@ _law_fields: Reader[dict[str, Any]] = record(
     },
     {"unit": text, "total_flops": text},
 )
+
+
+def polynomial_data(polynomial: Polynomial) -> list[dict[str, Any]]:
+    """A polynomial as plain data."""
+    return [_term_data(*term) for term in polynomial]
+
+
+read_polynomial: Reader[Polynomial] = _polynomial
+read_quantity: Reader[tuple[Any, ...]] = _QUANTITY
