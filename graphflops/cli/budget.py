@@ -26,7 +26,9 @@ _ANALYSIS = ("input", "batch", "seq", "image", "optimizer", "inference", "conven
 _KINDS: Mapping[type, str] = {int: "an integer ≥ 1", bool: "true or false", str: "a text"}
 _LISTS = {"input": "inputs", "rules": "rules", "rates": "rates"}
 
-Targets = Annotated[list[str] | None, typer.Argument(help="keys of the table; default: all", show_default=False)]
+Targets = Annotated[
+    list[str] | None, typer.Argument(help="keys of the table; default: all", show_default=False, metavar="[TARGETS]...")
+]
 File = Annotated[Path, typer.Option("--file", help="the TOML file with the table [tool.graphflops.budget]")]
 PYPROJECT = Path("pyproject.toml")
 

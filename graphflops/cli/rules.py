@@ -100,7 +100,9 @@ def stub_rule(
 def check_rules(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="files or folders with rules; default: all shipped rules", show_default=False),
+        typer.Argument(
+            help="files or folders with rules; default: all shipped rules", show_default=False, metavar="[FILES]..."
+        ),
     ] = None,
 ) -> None:
     """Check rules against the ops that really run: pure functions of sizes, exact multiply-adds, no unexplained zero.

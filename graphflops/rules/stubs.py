@@ -20,8 +20,10 @@ _TENSOR, _OPTIONAL, _VALUE = "Spec", "Spec | None = None", "Any = None"
 """annotations of an argument: always a tensor, a tensor or None, something else"""
 
 
-def stub(target: Any) -> str:
+def stub(target: Any, *, describes_output: bool = False) -> str:
     """The text of a rule file for a module class, an autograd.Function, a function, or a custom or ATen operator.
+
+    With ``describes_output`` the rule has ``outputs=``: the output is assumed to be like the first tensor.
 
     Raises:
         UsageError: it is none of these, or its arguments have no names.
@@ -38,7 +40,9 @@ def stub(target: Any) -> str:
     }
     gradients = {operand: f"Work(elementwise={operand}.numel)" for operand, kind in arguments.items() if kind != _VALUE}
     gradients |= dict.fromkeys(parameters, "Work()")
-    return rule_stub(name, [f"{argument}: {annotation}" for argument, annotation in annotations.items()], gradients)
+    output = next((name for name, kind in arguments.items() if kind == _TENSOR), "") if describes_output else ""
+    signature = [f"{argument}: {annotation}" for argument, annotation in annotations.items()]
+    return rule_stub(name, signature, gradients, outputs=output)
 
 
 def _arguments(target: Any) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphflops import CaptureError, analyze
+from graphflops import CaptureError, Cost, Spec, Work, analyze, rule
 from graphflops.cli import main
 from graphflops.core import messages
 
@@ -222,3 +222,45 @@ def test_calls_in_threads_of_the_model_are_reported_as_not_counted() -> None:
         "a tensor was made where nothing is recorded, such as in another thread: its calls are not counted"
     ]
     assert "results[0] * 2" in Path(__file__).read_text().splitlines()[int(report.warnings[0].split(":")[1]) - 1]
+
+
+@torch.library.custom_op("faults::cumsum", mutates_args=())
+def cumsum(x: Tensor) -> Tensor:
+    return torch.from_numpy(x.numpy().cumsum(0))
+
+
+@rule("faults.cumsum", outputs=lambda x: x)
+def described_cumsum(x: Spec) -> Cost:
+    return Cost(Work(elementwise=x.numel), {"x": Work()})
+
+
+def test_a_custom_operator_without_a_fake_kernel_is_answered_with_a_rule_that_describes_its_output() -> None:
+    def model(x: Tensor) -> Any:
+        return cumsum(x) * 2
+
+    with pytest.raises(CaptureError) as caught:
+        analyze(model, (X,))
+    message = str(caught.value)
+    assert "the operator faults::cumsum has no fake kernel" in message
+    assert '@rule("faults.cumsum", outputs=lambda x: x)' in message
+    assert "Please report" not in message
+    assert analyze(model, (X,), rules=[described_cumsum]).forward == 2 * X.numel()
+
+
+def test_the_address_of_a_tensor_is_asked_for_in_a_module_and_on_a_line() -> None:
+    class Kernel(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return x * x.data_ptr()
+
+    message = refusal(nn.Sequential(nn.ReLU(), Kernel()))
+    assert "where   1 (Kernel)" in message
+    assert "return x * x.data_ptr()" in message
+    assert "the program reads the memory address of a tensor" in message
+
+
+def test_a_function_that_makes_a_model_is_said_to_make_one() -> None:
+    def factory(width: int = 3) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, width))
+
+    with pytest.raises(CaptureError, match=r"factory makes a model: pass the model that it returns, as in analyze"):
+        analyze(factory, (X,))

@@ -96,3 +96,40 @@ WRAPPED: dict[str, Any] = {
 @pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
 def test_a_model_that_is_wrapped_has_the_flops_of_the_model(wrap: Any) -> None:
     assert analyze(wrap(images()), X).total == analyze(images(), X).total > 0
+
+
+class Positions(nn.Module):
+    """Token ids and a table of 16 positions, read in three ways."""
+
+    def __init__(self, read: str) -> None:
+        super().__init__()
+        self.tokens, self.positions, self.read = nn.Embedding(10, 4), nn.Embedding(16, 4), read
+        self.register_buffer("ids", torch.arange(16)[None])
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        batch, length = tokens.shape
+        rows = {
+            "range": lambda: self.positions(torch.arange(length)),
+            "slice": lambda: self.positions.weight[:length],
+            "expand": lambda: self.positions(self.ids[:, :length].expand(batch, length)),
+        }
+        return self.tokens(tokens) + rows[self.read]()
+
+
+@pytest.mark.parametrize("read", ["range", "slice", "expand"])
+def test_a_sequence_that_is_longer_than_the_table_of_positions(read: str) -> None:
+    model, tokens = Positions(read), torch.zeros(2, 32, dtype=torch.int64)
+    with pytest.raises((IndexError, RuntimeError)):
+        model(tokens)
+    with pytest.raises(GraphflopsError, match=r"tokens is 32 long, and .* has 16 positions: .* \(--seq 16\)"):
+        analyze(model, tokens)
+    assert analyze(model, tokens[:, :16]).model
+
+
+def test_a_known_index_beyond_a_table_is_refused_and_reads_nothing_else() -> None:
+    tokens = torch.full((1, 4), 10)
+    with pytest.raises(IndexError, match="index out of range in self"):
+        words()(tokens)
+    with pytest.raises(GraphflopsError, match="index out of range in self: 10, and the table has 10 rows"):
+        analyze(words(), tokens)
+    assert analyze(words(), tokens - 1).assumptions == analyze(words(), tokens.to("meta")).assumptions

@@ -22,7 +22,6 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from graphflops.core.errors import CaptureError
 from graphflops.core.torch_compat import (
     DisableTorchFunction,
     DispatchKey,
@@ -34,6 +33,7 @@ from graphflops.core.torch_compat import (
 )
 from graphflops.tracing.interception.foreach import foreach_loop
 from graphflops.tracing.values.constant_propagation import ConstantPropagation
+from graphflops.tracing.values.failures import NO_ADDRESS
 
 Decide = Callable[[torch.Tensor], bool]
 """returns the truth value of a tensor of one element"""
@@ -118,7 +118,7 @@ class _EagerReferenceMode(TorchFunctionMode):
         replace_real_tensors = self.values.fakes.replace_real_tensors
         args, kwargs = replace_real_tensors(args), dict(replace_real_tensors(kwargs)) if kwargs else {}
         if function in _ADDRESSES:
-            raise CaptureError(_NO_ADDRESS)
+            raise RuntimeError(NO_ADDRESS)
         if function in _AS_DATA and (data := self._data(args[0])) is not None:
             with no_dispatch_modes(), DisableTorchFunction():
                 return function(data, *args[1:], **kwargs)
@@ -175,10 +175,6 @@ class _EagerReferenceMode(TorchFunctionMode):
 
 _ADDRESSES = {torch.Tensor.data_ptr, torch.UntypedStorage.data_ptr, torch.TypedStorage.data_ptr}
 _AS_DATA = {torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.__array__}
-_NO_ADDRESS = (
-    "the program reads the memory address of a tensor, and fake tensors have none: a kernel that is called with "
-    "pointers cannot run during an analysis"
-)
 
 
 def _scan(step: Any, init: Sequence[Any], xs: Sequence[Any], additional: Sequence[Any]) -> list[torch.Tensor]:

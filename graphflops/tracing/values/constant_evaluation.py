@@ -87,6 +87,20 @@ class ConstantEvaluator:
         """The value of a tensor, if it follows from constants or assumptions."""
         return self._value(tensor, 0)
 
+    def peek(self, tensor: torch.Tensor) -> Value | None:
+        """The value of a tensor that only a check reads: the program does not, so nothing depends on it."""
+        reads: list[dict[Any, Any]] = [self.inputs_read, self.inputs_without_values, self.missing_buffer_values]
+        reads.append(self.value_reads)
+        before = [dict(read) for read in reads]
+        try:
+            return self._value(tensor, 0)
+        except FoldingAborted:
+            return None
+        finally:
+            for read, kept in zip(reads, before, strict=True):
+                read.clear()
+                read.update(kept)
+
     def number_in(self, tensor: torch.Tensor) -> float | None:
         """The number that all elements of a tensor equal, if it follows from constants."""
         value = self.value_of(tensor)

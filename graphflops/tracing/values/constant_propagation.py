@@ -36,7 +36,7 @@ from graphflops.tracing.values.faults import user_location
 from graphflops.tracing.values.kernels import Kernels
 from graphflops.tracing.values.python_numbers import NumberReads
 from graphflops.tracing.values.routing import Routing
-from graphflops.tracing.values.shapes import check_ctc, check_shapes
+from graphflops.tracing.values.shapes import check_ctc, check_indices, check_shapes
 from graphflops.tracing.values.tensor_values import Value
 from graphflops.tracing.values.value_reads import CodeLocation
 
@@ -82,6 +82,7 @@ class ConstantPropagation:
         args = self._shapes.prepare(op, args)
         for check in self._checks:
             check(op, args, kwargs)
+        check_indices(op, args, self.evaluator.peek)
         self.evaluator.keep_constants(op, args, kwargs)
         try:
             result = self._run_kernel(op, args, kwargs)

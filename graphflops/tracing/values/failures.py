@@ -16,6 +16,7 @@ from graphflops.core.errors import CaptureError
 from graphflops.core.messages import bug_report, format_error, shortened
 from graphflops.core.rule_stub import rule_stub
 from graphflops.core.torch_compat import tree_leaves
+from graphflops.rules.stubs import stub
 from graphflops.rules.targets import qualified_name
 from graphflops.tracing.copies.function_module import FunctionModule
 from graphflops.tracing.copies.layouts import MAX_KNOWN_ELEMENTS, spec_of
@@ -32,7 +33,13 @@ from graphflops.tracing.values.input_hints import input_hint
 _NO_RULE = "; no rule with outputs= for "
 _NO_KERNEL = re.compile(r"Could not run '(?P<op>[\w:.]+)' with arguments from the '(?P<backend>\w+)' backend")
 """the beginning of PyTorch's error if an operator has no kernel for a backend"""
+_NO_FAKE_KERNEL = re.compile(r"no fake impl registered for <CustomOpDef\((?P<namespace>\w+)::(?P<name>\w+)\)>")
+"""PyTorch's error for an operator of torch.library.custom_op that does not say what it returns"""
 
+NO_ADDRESS = (
+    "the program reads the memory address of a tensor (data pointer), and fake tensors have none: a kernel that is "
+    "called with pointers cannot run during an analysis"
+)
 _LIBRARY_FILES = {threading.__file__}
 """files that are not the user's: there are tens of frames between an operator and the line that calls it"""
 
@@ -104,6 +111,16 @@ def _advice(
 ) -> Iterator[str]:
     """The lines that say what to do. ``is_bare``: the error is in a function that no module contains."""
     cls = type(module).__name__
+    if is_bare and _makes_model(error):
+        yield f"{name} makes a model: pass the model that it returns, as in analyze({name}(…), inputs)."
+        return
+    if (match := _NO_FAKE_KERNEL.search(str(error))) is not None:
+        operator = f"{match['namespace']}.{match['name']}"
+        yield f"Add a rule with outputs=… for {operator}, so that it is not run; or register_fake, as PyTorch says:"
+        yield from _indented(
+            stub(getattr(getattr(torch.ops, match["namespace"]), match["name"]), describes_output=True)
+        )
+        return
     if fault is Fault.MODEL:
         yield (
             "The model itself raised this error. Check the shapes and dtypes of the inputs, and run it on real "
@@ -133,8 +150,20 @@ def _advice(
             f"The value is not known. Add a rule with outputs=… for {cls}, so that it is not traced; and, if data "
             "decides how often it runs, a rate (rates=, --rate):"
         )
+    yield from _indented(_format_rule(module))
+
+
+def _indented(rule: str) -> Iterator[str]:
     yield ""
-    yield from (f"    {line}".rstrip() for line in _format_rule(module).splitlines())
+    yield from (f"    {line}".rstrip() for line in rule.splitlines())
+
+
+def _makes_model(error: BaseException) -> bool:
+    """Whether an error was raised while a module was made."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(
+        frame.f_code.co_name == "__init__" and isinstance(frame.f_locals.get("self"), nn.Module) for frame in frames
+    )
 
 
 def _is_function(root: nn.Module) -> bool:
@@ -163,6 +192,13 @@ def _reason(error: Exception, fault: Fault) -> str:
 
 def _limitation(error: Exception) -> str | None:
     """The known limitation behind an error, and what to do instead; None of other errors."""
+    if (fake := _NO_FAKE_KERNEL.search(str(error))) is not None:
+        return (
+            f"the operator {fake['namespace']}::{fake['name']} has no fake kernel (register_fake), which says what it "
+            "returns, and its own does not run on tensors without data"
+        )
+    if NO_ADDRESS in str(error):
+        return NO_ADDRESS
     match = _NO_KERNEL.search(str(error))
     is_quantized = match and (match["op"].startswith("quantized::") or match["backend"].startswith("Quantized"))
     if is_quantized or "quantized nyi" in str(error):  # the error of older versions, such as 2.8 and 2.10

@@ -26,6 +26,12 @@ _CHANNELS = re.compile(
 )
 _SMALL = re.compile(r"Output size is too small|Kernel size can't be greater|output would be too small")
 _FEATURES = re.compile(r"same reduction dim|shapes cannot be multiplied")
+_ROWS = re.compile(
+    r"index out of range in self: \d+, and the table has (?P<rows>\d+) rows"
+    r"|broadcast a dimension of length (?P<length>\d+) at"
+    r"|expanded size of the tensor \((?P<expanded>\d+)\) must match the existing size \((?P<existing>\d+)\)"
+    r"|size of tensor a \((?P<a>\d+)\) must match .* b \((?P<b>\d+)\)"
+)
 _ONE_VALUE = re.compile(r"more than 1 (?:value per channel|spatial element)")
 
 
@@ -123,10 +129,26 @@ def _of_shape(text: str, module: nn.Module, path: str, tensors: list[tuple[str, 
         yield f"{place} takes {features} features, in the last dimension; they may depend on the size of the input."
     if _SMALL.search(text):
         yield f"The input is too small for the strides before {place}: make it larger."
+    yield from _of_length(text, place, tensors)
     if _ONE_VALUE.search(text):
         yield "Normalization in training mode needs more than one value a channel: a batch of 2, or model.eval()."
     if 'missing the required "forward"' in text:
         yield f"A {type(module).__name__} has no forward: pass a module that calls its members, such as nn.Sequential."
+
+
+def _of_length(text: str, place: str, tensors: list[tuple[str, torch.Tensor]]) -> Iterator[str]:
+    """The input that is longer than the table of positions that is added to it."""
+    if (match := _ROWS.search(text)) is None:
+        return
+    sizes = {int(size) for size in match.groupdict().values() if size is not None}
+    for name, tensor in tensors:
+        rows = min(sizes)
+        is_long = tensor.dim() > 1 and rows > 1 and tensor.shape[1] > rows
+        if is_long and (len(sizes) == 1 or tensor.shape[1] in sizes):
+            yield (
+                f"{name} is {tensor.shape[1]} long, and {place} has {rows} positions: make it at most {rows} long "
+                f"(--seq {rows}), or the model larger."
+            )
 
 
 def _dtype(tensor: torch.Tensor) -> str:

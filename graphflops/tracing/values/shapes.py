@@ -7,7 +7,7 @@ convolution, whose groups and windows are relations of other kinds, is run on a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from graphflops.tracing.values.real_kernels import (
     tensors_among,
     zeros_like_dtype,
 )
+from graphflops.tracing.values.tensor_values import Value, real_execution
 
 aten = torch.ops.aten
 
@@ -40,6 +41,8 @@ _ATTENTION = frozenset(
         "fused_attention_overrideable",
     )
 )
+MAX_INDICES = 2**17
+"""indices of an embedding that are compared with the rows of its table"""
 _errors: dict[Any, Exception | None] = {}
 """operator, shapes, dtypes and other arguments → the error that PyTorch raises for them, if it does"""
 _checked_operators: dict[OpOverload, bool] = {}
@@ -83,6 +86,19 @@ def check_ctc(
                 f"ctc_loss: {name} has {size} rows, and the batch {batch}: log_probs of shape "
                 f"{tuple(log_probs.shape)} are (time, batch, classes)"
             )
+
+
+def check_indices(op: OpOverload, args: tuple[Any, ...], value_of: Callable[[torch.Tensor], Value | None]) -> None:
+    """Check that the known indices of an embedding, such as positions, are rows of its table."""
+    if op is not aten.embedding.default or args[1].numel() > MAX_INDICES or not args[1].numel():
+        return
+    table, indices = args[0], args[1]
+    if (value := value_of(indices)) is None or value.assumptions:
+        return
+    with real_execution():
+        largest = int(value.tensor.max())
+    if largest >= table.shape[0]:
+        raise IndexError(f"index out of range in self: {largest}, and the table has {table.shape[0]} rows")
 
 
 def _check_attention(key: torch.Tensor, value: torch.Tensor) -> None:
