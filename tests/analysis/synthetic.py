@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 
+from graphflops.analysis.scaling.atoms import Atom
 from graphflops.analysis.scaling.fitting import fit
 from graphflops.analysis.scaling.laws import Law
-from graphflops.analysis.scaling.polynomials import Atom, Monomial, Polynomial
+from graphflops.analysis.scaling.polynomials import Monomial, Polynomial
 from graphflops.analysis.scaling.quantities import Quantity
 from graphflops.analysis.scaling.ranges import SizeRange, checked_sizes
 from graphflops.analysis.scaling.sample_points import SamplePoints

@@ -1,7 +1,7 @@
 """Fits of costs that are given as formulas: exact polynomials from few points, or an error with the reason."""
 
 from collections.abc import Mapping
-from math import ceil
+from math import ceil, isqrt
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -15,7 +15,7 @@ from graphflops.analysis.scaling.sample_points import SamplePoints
 
 NAMES = ("B", "N", "D")
 QUICK = settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     phases=(Phase.reuse, Phase.generate, Phase.shrink),
     suppress_health_check=list(HealthCheck),
@@ -59,7 +59,7 @@ class TestFit:
         for size in range(base + stride, base + 4 * stride):
             assert law.evaluate("forward", I=size) == cost(2, size)
 
-    @QUICK
+    @settings(QUICK, max_examples=6)  # a fit among 2,000 floors takes half a second
     @given(st.integers(2, 32), st.integers(0, 31), st.sampled_from([(1, 1), (2, 1), (1, 2)]), st.integers(1, 300))
     def test_a_size_times_a_floor_of_it(self, stride: int, padding: int, powers: tuple[int, int], base: int) -> None:
         def cost(B: int, D: int) -> int:
@@ -141,35 +141,35 @@ class TestValidation:
         assert max(n for _, n in validated) > 4 * 64  # far
         assert min(n for _, n in validated) < 2 * 64  # and near
 
-    @pytest.mark.parametrize("bound", [80, 400, 700])
-    def test_a_cost_that_changes_at_larger_sizes_has_no_law(self, bound: int) -> None:
+    def test_a_cost_that_is_a_root_at_larger_sizes_has_no_law(self) -> None:
         with pytest.raises(LawError, match="holds") as caught:
-            law_of({"B": 4, "N": 64}, cost=lambda B, N: B * min(N, bound))
+            law_of({"B": 4, "N": 64}, cost=lambda B, N: B * (N if N < 400 else isqrt(N)))
         assert "cost" in caught.value.quantity
-        assert any(point["N"] > bound for point in caught.value.points)
+        assert any(point["N"] > 400 for point in caught.value.points)
 
     def test_the_error_has_the_multiples_in_which_a_polynomial_holds(self) -> None:
         with pytest.raises(LawError, match=r"multiples of 16: give I=multiples\(16\)") as caught:
             law_of({"I": 50}, sum=lambda I: I // 2 + (I // 16) ** 2 * I)  # noqa: E741
         assert caught.value.points
 
-    def test_logarithms_are_an_error_with_the_size(self) -> None:
+    def test_roots_are_an_error_with_the_size(self) -> None:
         with pytest.raises(LawError, match=r"spectrum · op, forward \(elementwise\): no exact polynomial in N"):
-            law_of({"B": 2, "N": 100}, spectrum=lambda B, N: 5 * B * N * (N - 1).bit_length())
+            law_of({"B": 2, "N": 100}, spectrum=lambda B, N: 5 * B * N * isqrt(N))
 
     @QUICK
     @given(polynomials(), st.integers(0, 2), st.integers(3, 9))
     def test_a_wrong_law_is_never_returned(self, cost: Polynomial, axis: int, much: int) -> None:
-        """A difference from a polynomial beyond the lines is detected at the far points, or has no effect there."""
+        """A step beyond the lines is found at the far points, to the value, or it is beyond all of them."""
 
         def other(**at: int) -> int:
             return int(cost.evaluate(at)) + (at[NAMES[axis]] > 24 * much)
 
-        try:
-            law = law_of(dict.fromkeys(NAMES, 24), cost=other)
-        except LawError:
-            return
+        law = law_of(dict.fromkeys(NAMES, 24), cost=other)
         assert all(law.evaluate("forward", **sizes) == other(**sizes) for sizes in law.validated)
+        if any(sizes[NAMES[axis]] > 24 * much for sizes in law.validated):
+            for value in (24 * much - 1, 24 * much, 24 * much + 1, 10**6):
+                sizes = {**dict.fromkeys(NAMES, 24), NAMES[axis]: value}
+                assert law.evaluate("forward", **sizes) == other(**sizes)
 
 
 WRONG: list[tuple[Mapping[str, object], str]] = [

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from synthetic import law_of, polynomial, quantity
 
 from graphflops import Law, UsageError, multiples
-from graphflops.analysis.scaling.growth import signs
-from graphflops.analysis.scaling.polynomials import Atom, Polynomial
+from graphflops.analysis.scaling.atoms import Atom
+from graphflops.analysis.scaling.one_size import signs
+from graphflops.analysis.scaling.polynomials import Polynomial
 from graphflops.analysis.scaling.ranges import SizeRange, parse_size, values_to_show
 from graphflops.report.conventions import STANDARD
 

@@ -13,8 +13,9 @@ from torch import empty, nn
 
 from graphflops import Law, Report, UsageError, analyze
 from graphflops.analysis.rates import Rate
+from graphflops.analysis.scaling.atoms import Atom
 from graphflops.analysis.scaling.law_json import dumps
-from graphflops.analysis.scaling.polynomials import Atom, Polynomial
+from graphflops.analysis.scaling.polynomials import Polynomial
 from graphflops.analysis.scaling.quantities import Quantity
 from graphflops.analysis.scaling.ranges import SizeRange
 from graphflops.cli import main

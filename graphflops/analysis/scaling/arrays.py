@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from math import lcm
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from graphflops.analysis.scaling.polynomials import Atom, Monomial, Polynomial
+from graphflops.analysis.scaling.atoms import AtLeast, Atom, Factor, FactorOfSize, Log2
+from graphflops.analysis.scaling.extrema import Extremum
+from graphflops.analysis.scaling.polynomials import Monomial, Polynomial
 from graphflops.analysis.scaling.ranges import SizeRange
 from graphflops.core.errors import UsageError
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     import numpy
 
 MAX_INT64 = 2**63 - 1
+POWERS_OF_TWO = [2**power for power in range(63)]
 CHUNK_CONFIGURATIONS = 32_768
 """configurations that are evaluated together: they fit into a cache"""
 
@@ -68,6 +71,8 @@ def _checked_array(name: str, value: Any, allowed: SizeRange) -> numpy.ndarray:
     invalid = (array < allowed.multiple_of) | (array % allowed.multiple_of != 0)
     if allowed.max is not None:
         invalid |= array > allowed.max
+    if allowed.min is not None:
+        invalid |= array < allowed.min
     if invalid.any():
         raise UsageError(f"{name} = {int(array[invalid][0])}: {allowed.requirement(name)}")
     return array
@@ -79,18 +84,28 @@ def _fits_int64(terms: Terms, chunk: Mapping[str, numpy.ndarray]) -> bool:
     Sizes are positive, so the absolute value of a monomial is largest where its factors are; the sum of these bounds
     every partial product and partial sum, whatever the signs.
     """
+    return _bound(terms, chunk) <= MAX_INT64
+
+
+def _bound(terms: Iterable[tuple[Monomial, int | Fraction]], chunk: Mapping[str, numpy.ndarray]) -> int:
+    """The sum of the largest absolute values of all terms."""
     bound = 0
     for monomial, coefficient in terms:
-        product = abs(coefficient)
-        for atom, power in monomial:
-            product *= max(1, *(abs(value) for value in _extreme_values(atom, chunk[atom.size]))) ** power
+        product = abs(int(coefficient))
+        for factor, power in monomial:
+            product *= max(1, _factor_bound(factor, chunk)) ** power
         bound += product
-    return bound <= MAX_INT64
+    return bound
 
 
-def _extreme_values(atom: Atom, values: numpy.ndarray) -> tuple[int, ...]:
-    lowest, highest = int(values.min()), int(values.max())
-    return highest + abs(atom.shift), atom.floor(lowest), atom.floor(highest)
+def _factor_bound(factor: Factor, chunk: Mapping[str, numpy.ndarray]) -> int:
+    """The largest absolute value of a factor, and of what is computed on the way to it."""
+    if isinstance(factor, Extremum):
+        return max(_bound(member, chunk) for member in factor.members)
+    assert isinstance(factor, FactorOfSize)
+    lowest, highest = int(chunk[factor.size].min()), int(chunk[factor.size].max())
+    shift = factor.shift if isinstance(factor, (Atom, Log2)) else 0
+    return max(highest + abs(shift), abs(factor.at(lowest)), abs(factor.at(highest)))
 
 
 def _evaluate_mixed(
@@ -102,13 +117,7 @@ def _evaluate_mixed(
     """
     import numpy
 
-    bound = numpy.zeros(out.shape)
-    for monomial, coefficient in terms:
-        product = numpy.full(out.shape, float(abs(coefficient)))
-        for atom, power in monomial:
-            values = (chunk[atom.size] + float(atom.shift)) // atom.step
-            product *= numpy.maximum(1.0, numpy.abs(values)) ** power
-        bound += product
+    bound = _float_bound(terms, chunk, out.shape)
     for mask, is_safe in ((bound < 2.0**62, True), (bound >= 2.0**62, False)):
         if mask.any():
             values = numpy.empty(int(mask.sum()), dtype=numpy.int64)
@@ -120,31 +129,73 @@ def _evaluate_mixed(
             out[mask] = values
 
 
+def _float_bound(
+    terms: Iterable[tuple[Monomial, int | Fraction]], chunk: Mapping[str, numpy.ndarray], shape: tuple[int, ...]
+) -> numpy.ndarray:
+    """The sum of the absolute values of all terms, at each configuration."""
+    import numpy
+
+    bound = numpy.zeros(shape)
+    for monomial, coefficient in terms:
+        product = numpy.full(shape, abs(float(coefficient)))
+        for factor, power in monomial:
+            if isinstance(factor, Extremum):
+                values = sum((_float_bound(member, chunk, shape) for member in factor.members), numpy.zeros(shape))
+            else:
+                assert isinstance(factor, FactorOfSize)
+                shift = factor.shift if isinstance(factor, (Atom, Log2)) else 0
+                values = chunk[factor.size] + float(shift)
+                values = values // factor.step if isinstance(factor, Atom) else values
+            product *= numpy.maximum(1.0, numpy.abs(values)) ** power
+        bound += product
+    return bound
+
+
 def _evaluate_int64(terms: Terms, denominator: int, chunk: Mapping[str, numpy.ndarray], out: numpy.ndarray) -> None:
     import numpy
 
-    powers: dict[tuple[Atom, int], numpy.ndarray] = {}
+    powers: dict[tuple[Factor, int], numpy.ndarray] = {}
 
-    def power_of(atom: Atom, power: int) -> numpy.ndarray:
-        if (atom, power) not in powers:
+    def power_of(factor: Factor, power: int) -> numpy.ndarray:
+        if (factor, power) not in powers:
             if power > 1:
-                values = power_of(atom, power - 1) * power_of(atom, 1)
-            elif atom.step == 1:
-                values = chunk[atom.size] + atom.shift if atom.shift else chunk[atom.size]
+                values = power_of(factor, power - 1) * power_of(factor, 1)
             else:
-                values = (chunk[atom.size] + atom.shift) // atom.step
-            powers[atom, power] = values
-        return powers[atom, power]
+                values = _factor_values(factor, chunk, out)
+            powers[factor, power] = values
+        return powers[factor, power]
 
     out[:] = 0
     product = numpy.empty_like(out)
     for monomial, coefficient in terms:
         product[:] = coefficient
-        for atom, power in monomial:
-            product *= power_of(atom, power)
+        for factor, power in monomial:
+            product *= power_of(factor, power)
         out += product
     if denominator != 1:
         out //= denominator
+
+
+def _factor_values(factor: Factor, chunk: Mapping[str, numpy.ndarray], out: numpy.ndarray) -> numpy.ndarray:
+    """The values of a factor at all configurations."""
+    import numpy
+
+    match factor:
+        case Extremum(members, is_maximum):
+            values = []
+            for member in members:
+                values.append(numpy.empty_like(out))
+                _evaluate_int64([(monomial, int(number)) for monomial, number in member], 1, chunk, values[-1])
+            largest: numpy.ndarray = (numpy.maximum if is_maximum else numpy.minimum).reduce(values)
+            return largest
+        case Atom(size, step, shift):
+            shifted = chunk[size] + shift if shift else chunk[size]
+            return shifted if step == 1 else shifted // step
+        case Log2(size, shift):
+            return numpy.searchsorted(POWERS_OF_TWO, chunk[size] + shift)
+        case AtLeast(size, value):
+            return (chunk[size] >= value).astype(numpy.int64)
+    raise AssertionError(f"{factor!r} is no factor of laws")
 
 
 def _evaluate_python(polynomial: Polynomial, chunk: Mapping[str, numpy.ndarray], out: numpy.ndarray) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from fractions import Fraction
 
-from graphflops.analysis.scaling.polynomials import Polynomial
-from graphflops.analysis.scaling.quantities import Quantity, align
+from graphflops.analysis.scaling.boundaries import Counterexample
+from graphflops.analysis.scaling.quantities import Quantity
+from graphflops.analysis.scaling.ranges import SizeRange
 from graphflops.analysis.scaling.sample_points import Point, SamplePoints, format_sizes
 from graphflops.analysis.scaling.univariate import Values, coefficients_of, values_on
 from graphflops.core.errors import LawError
@@ -19,16 +18,6 @@ MULTIPLES = (0, 1, 2, 3, 5, 8, 13, 21)
 MAX_INTERVAL_VALUES = 20
 """values next to the base among which an interval with a polynomial is looked for"""
 MAX_INTERVAL_COEFFICIENTS = 4
-
-
-@dataclass(frozen=True)
-class Counterexample:
-    """A point at which a fitted polynomial is wrong."""
-
-    quantity: Quantity
-    point: Point
-    measured: int
-    predicted: int | Fraction
 
 
 def not_polynomial(points: SamplePoints, quantity: Quantity, base: Point, axis: int) -> LawError:
@@ -56,12 +45,10 @@ def too_many_terms(points: SamplePoints, quantity: Quantity, terms: int) -> LawE
     )
 
 
-def contradicted(
-    points: SamplePoints, counterexample: Counterexample, polynomials: Mapping[Quantity, Polynomial]
-) -> LawError:
+def contradicted(points: SamplePoints, counterexample: Counterexample) -> LawError:
     """The error for a polynomial that is wrong at a point to which it was not fitted."""
-    quantity, sizes = counterexample.quantity, points.as_sizes(counterexample.point)
-    polynomial = polynomials.get(quantity, Polynomial())
+    quantity, polynomial = counterexample.quantity, counterexample.polynomial
+    sizes = points.as_sizes(counterexample.wrong)
     table = points.table()
     column = table.column_of(quantity)
     correct = [
@@ -70,12 +57,28 @@ def contradicted(
         if polynomial.evaluate(points.as_sizes(point)) == value
     ]
     wrong = [point for point in table.points if point not in correct]
+    measured = column[table.points.index(counterexample.wrong)] if column else 0
     return LawError(
-        f"{quantity}: no exact polynomial: at {format_sizes(sizes)} measured {counterexample.measured:,}, the fit of "
-        f"{len(correct)} points predicts {counterexample.predicted}. {_valid_range(points, correct, wrong)}",
+        f"{quantity}: no exact polynomial: at {format_sizes(sizes)} measured {measured:,}, the fit of "
+        f"{len(correct)} points predicts {polynomial.evaluate(sizes)}. {_valid_range(points, correct, wrong)}",
         str(quantity),
         [points.as_sizes(point) for point in wrong] or [sizes],
     )
+
+
+def one_side(points: SamplePoints, ranges: Mapping[str, SizeRange], error: LawError) -> LawError:
+    """The error for a boundary beyond which there is no polynomial, with the side that has one."""
+    for name, size in ranges.items():
+        if size != points.ranges[name]:
+            bounds = f"{size.min:,} on" if size.max is None else f"{size.base:,} up to {size.max:,}"
+            arguments = f"max={size.max}" if size.max is not None else f"min={size.min}"
+            error = LawError(
+                f"{error} A law holds from {name} = {bounds}: give "
+                f"{name}=multiples({size.multiple_of}, base={size.base}, {arguments}).",
+                error.quantity,
+                error.points,
+            )
+    return error
 
 
 def _range_with_polynomial(points: SamplePoints, quantity: Quantity, base: Point, axis: int) -> str:
@@ -86,8 +89,9 @@ def _range_with_polynomial(points: SamplePoints, quantity: Quantity, base: Point
         first = -(-base[axis] // step)
         line = [(*base[:axis], (first + k) * step, *base[axis + 1 :]) for k in MULTIPLES]
         if all(point[axis] in size and points.observe(point) is not None for point in line):
-            rows = dict(zip(points.observations, align(points.observations.values()), strict=True))
-            if coefficients_of([(point[axis], rows[point].get(quantity, 0)) for point in line]) is not None:
+            names = points.table().names
+            on_line = [(point[axis], names.align(points.observations[point]).get(quantity, 0)) for point in line]
+            if coefficients_of(on_line) is not None:
                 return f"One holds for multiples of {step}: give {name}=multiples({step})."
     table = points.table()
     column = table.column_of(quantity)

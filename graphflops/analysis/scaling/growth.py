@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor, lcm
+from math import lcm
 from typing import TYPE_CHECKING
 
+from graphflops.analysis.scaling.atoms import Atom, Log2
 from graphflops.analysis.scaling.law_terms import LawPhase, LawTerms
-from graphflops.analysis.scaling.notation import format_components, format_polynomial, superscript
+from graphflops.analysis.scaling.notation import format_components, format_degree, format_polynomial
+from graphflops.analysis.scaling.one_size import Signs, degree, leading_coefficient, period, sign_intervals
 from graphflops.analysis.scaling.polynomials import Polynomial
 from graphflops.analysis.scaling.quantities import Quantity
 from graphflops.core.errors import UsageError
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
 
 MAX_PRINTED_TERMS = 6
 """dominant terms that are printed"""
-
-Signs = list[tuple[int, int]]
-"""(first value, sign) of each interval, in order"""
 
 
 # -- orders ------------------------------------------------------------------------------------------------------
@@ -45,6 +44,7 @@ class Order:
 
     size: str
     degree: int
+    """the highest power, without logarithms"""
     coefficient: sympy.Expr
     """of the highest power, in the other sizes"""
     dominant_terms: tuple[DominantTerm, ...]
@@ -64,19 +64,17 @@ def order(law: LawTerms, size: str, phase: LawPhase) -> Order:
     """
     law.check_sizes([size])
     polynomial = law.polynomial(phase)
-    degree, leading = polynomial.degree(size), polynomial.leading_coefficient(size)
+    highest, leading = degree(polynomial, size), leading_coefficient(polynomial, size)
     names = tuple(law.sizes)
-    power = Polynomial({(): Fraction(1)})
-    for _ in range(degree):
-        power = power * Polynomial.symbol(size)
+    power = Polynomial.monomial(*[Atom(size)] * highest.power, *[Log2(size)] * highest.logarithms)
     operations: dict[tuple[str, str], list[Quantity]] = {}
     for quantity in law.terms:
         operations.setdefault((quantity.component, quantity.what), []).append(quantity)
     dominant: dict[tuple[str, Polynomial], list[str]] = {}
     for (component, what), quantities in operations.items():
         part = law.sum_of(phase, quantities)
-        if part and part.degree(size) == degree:
-            dominant.setdefault((what, part.leading_coefficient(size) * power), []).append(component)
+        if part and degree(part, size) == highest:
+            dominant.setdefault((what, leading_coefficient(part, size) * power), []).append(component)
     base = law.all_sizes({})
 
     def cost(item: tuple[tuple[str, Polynomial], list[str]]) -> Fraction:
@@ -89,52 +87,13 @@ def order(law: LawTerms, size: str, phase: LawPhase) -> Order:
         text = f"{format_components(components)}: {what}, {format_polynomial(term, names)}{per_component}"
         terms += [DominantTerm(component, what, term, text) for component in components]
         texts.append(text)
-    symbol = f"O({size}{superscript(degree)})" if degree else "O(1)"
     printed = [
-        f"{symbol}: {format_polynomial(leading * power, names)}",
+        f"{format_degree(highest, size)}: {format_polynomial(leading * power, names)}",
         *(f"    {line}" for line in texts[:MAX_PRINTED_TERMS]),
     ]
     if len(texts) > MAX_PRINTED_TERMS:
         printed.append(f"    and {len(texts) - MAX_PRINTED_TERMS} more")
-    return Order(size, degree, leading.as_sympy(), tuple(terms), "\n".join(printed))
-
-
-# -- signs of a polynomial in one size ---------------------------------------------------------------------------
-
-
-def signs(coefficients: Sequence[Fraction], first: int = 1) -> Signs:
-    """The intervals of integers t ≥ first in which a polynomial is negative, zero or positive.
-
-    >>> signs([Fraction(-4), Fraction(0), Fraction(1)])
-    [(1, -1), (2, 0), (3, 1)]
-    """
-    candidates = {first}
-    for root in _integers_near_roots(coefficients):
-        candidates |= {t for t in (root - 1, root, root + 1, root + 2) if t > first}
-    intervals: Signs = []
-    for t in sorted(candidates):
-        value = sum(coefficient * t**i for i, coefficient in enumerate(coefficients))
-        sign = (value > 0) - (value < 0)
-        if not intervals or intervals[-1][1] != sign:
-            intervals.append((t, sign))
-    return intervals
-
-
-def _integers_near_roots(coefficients: Sequence[Fraction]) -> Iterable[int]:
-    """An integer next to each real root: the roots are isolated in rational intervals shorter than 1."""
-    import sympy
-
-    rationals = [sympy.Rational(value.numerator, value.denominator) for value in reversed(coefficients)]
-    polynomial = sympy.Poly(rationals, sympy.Symbol("t"))
-    if polynomial.degree() < 1:
-        return ()
-    intervals = polynomial.intervals(eps=sympy.Rational(1, 2))
-    return {floor(Fraction(int(low.p), int(low.q))) for (low, _), _ in intervals}
-
-
-def _period(polynomial: Polynomial, size: str, step: int) -> int:
-    """The period of a size in which all floors are linear."""
-    return lcm(step, *(atom.step for atom in polynomial.atoms if atom.size == size))
+    return Order(size, highest.power, leading.as_sympy(), tuple(terms), "\n".join(printed))
 
 
 # -- budgets -----------------------------------------------------------------------------------------------------
@@ -154,24 +113,24 @@ def largest_within(law: LawTerms, size: str, budget: float, phase: LawPhase, siz
     except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"the budget must be a number of {unit}s, not {budget!r}") from error
     step = allowed.multiple_of
-    period = _period(polynomial, size, step)
+    interval = period(polynomial, size, step)
+    excess = polynomial - Polynomial({(): limit})
     largest = None
-    for residue in range(step, period + step, step):
-        coefficients = polynomial.coefficients(size, period, residue)
-        coefficients[0] -= limit
-        last = None if allowed.max is None else (allowed.max - residue) // period
-        t = _last_not_positive(signs(coefficients, first=0), last)
+    for residue in range(step, interval + step, step):
+        first = 0 if allowed.min is None else max(0, -(-(allowed.min - residue) // interval))
+        last = None if allowed.max is None else (allowed.max - residue) // interval
+        t = _last_not_positive(sign_intervals(excess, size, interval, residue, first), last)
         if t is None:
             raise UsageError(
                 f"{law.model} costs at most {budget:,} {unit}s at any {size}: "
                 f"its cost is {format_polynomial(polynomial, tuple(law.sizes))}"
             )
         if t >= 0:
-            largest = max(largest or 0, period * t + residue)
+            largest = max(largest or 0, interval * t + residue)
     if largest is None:
         raise UsageError(
             f"no {size} keeps {law.model} within {budget:,} {unit}s: "
-            f"at {size} = {step} it costs {polynomial.evaluate({size: step}):,}"
+            f"at {size} = {allowed.round_down(1):,} it costs {polynomial.evaluate({size: allowed.round_down(1)}):,}"
         )
     return largest
 
@@ -253,10 +212,10 @@ def crossover(first: LawTerms, second: LawTerms, size: str, phase: LawPhase, siz
     del common[size]
     second_sizes = {**common, **{name: value for name, value in sizes.items() if name in second.sizes}}
     difference = _in_one_size(first, size, phase, first_sizes) - _in_one_size(second, size, phase, second_sizes)
-    step = _period(difference, size, lcm(first.sizes[size].multiple_of, second.sizes[size].multiple_of))
+    step = period(difference, size, lcm(first.sizes[size].multiple_of, second.sizes[size].multiple_of))
     names = _display_names(first.model, second.model)
     cheaper = {-1: names[0], 1: names[1], 0: None}
-    starts = signs(difference.coefficients(size, step))
+    starts = sign_intervals(difference, size, step, first=1)
     ends = [start - 1 for start, _ in starts[1:]]
     intervals = tuple(
         Bounds(start * step, None if last is None else last * step, cheaper[sign])

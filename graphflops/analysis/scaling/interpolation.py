@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import product as combinations
+from math import gcd
 from typing import TypeAlias
 
 from graphflops.analysis.scaling.polynomials import Monomial, Monomials, Polynomial, evaluate_monomial, product
@@ -18,11 +19,11 @@ class Underdetermined(Exception):
 
 
 class Inconsistent(Exception):
-    """No polynomial with these monomials has these values: one with the other values has ``predicted`` at ``sizes``."""
+    """No polynomial with these monomials has these values: one with the earlier values is wrong at ``sizes``."""
 
-    def __init__(self, sizes: Mapping[str, int], value: int, predicted: int | Fraction) -> None:
-        super().__init__(f"{value} at {sizes}, where the other points predict {predicted}")
-        self.sizes, self.value, self.predicted = sizes, value, predicted
+    def __init__(self, polynomial: Polynomial, sizes: Mapping[str, int], value: int) -> None:
+        super().__init__(f"{value} at {sizes}, where the other points predict {polynomial.evaluate(sizes)}")
+        self.polynomial, self.sizes = polynomial, sizes
 
 
 def candidate_monomials(monomials_by_size: Iterable[Monomials]) -> list[Monomial]:
@@ -48,18 +49,20 @@ def interpolate(monomials: Sequence[Monomial], rows: Sequence[Row]) -> Polynomia
         Underdetermined: there is more than one.
         Inconsistent: there is none.
     """
-    solved: list[tuple[int, list[Fraction]]] = []  # pivot, and a row that is 0 at all earlier pivots
+    solved: list[tuple[int, list[int]]] = []  # pivot, and a row of whole numbers that is 0 at all earlier pivots
     for sizes, value in rows:
         if len(solved) == len(monomials):
             break
-        row = [Fraction(evaluate_monomial(monomial, sizes)) for monomial in monomials] + [Fraction(value)]
+        row = [*(evaluate_monomial(monomial, sizes) for monomial in monomials), value]
         for pivot, pivot_row in solved:
-            if row[pivot]:
-                factor = row[pivot] / pivot_row[pivot]
-                row = [a - factor * b for a, b in zip(row, pivot_row, strict=True)]
+            if factor := row[pivot]:
+                divisor = gcd(factor, pivot_row[pivot])
+                this, other = pivot_row[pivot] // divisor, factor // divisor
+                row = [this * a - other * b for a, b in zip(row, pivot_row, strict=True)]
         pivot = next((i for i, coefficient in enumerate(row[:-1]) if coefficient), -1)
         if pivot >= 0:
-            solved.append((pivot, row))
+            common = gcd(*row)
+            solved.append((pivot, [number // common for number in row]))
     if len(solved) < len(monomials):
         raise Underdetermined
     coefficients: dict[int, Fraction] = {}
@@ -68,6 +71,6 @@ def interpolate(monomials: Sequence[Monomial], rows: Sequence[Row]) -> Polynomia
         coefficients[pivot] = (row[-1] - product) / row[pivot]
     polynomial = Polynomial({monomials[i]: coefficient for i, coefficient in coefficients.items()})
     for sizes, value in rows:
-        if (predicted := polynomial.evaluate(sizes)) != value:
-            raise Inconsistent(sizes, value, predicted)
+        if polynomial.evaluate(sizes) != value:
+            raise Inconsistent(polynomial, sizes, value)
     return polynomial

@@ -8,9 +8,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
+from graphflops.analysis.scaling.atoms import AtLeast, Atom, Factor, Log2
+from graphflops.analysis.scaling.extrema import Extremum
 from graphflops.analysis.scaling.law_terms import LawTerms
 from graphflops.analysis.scaling.notation import format_polynomial
-from graphflops.analysis.scaling.polynomials import Atom, Monomial, Polynomial
+from graphflops.analysis.scaling.polynomials import Monomial, Polynomial
 from graphflops.analysis.scaling.quantities import PARAMETERS, Quantity, weights
 from graphflops.analysis.scaling.ranges import SizeRange, multiples
 from graphflops.core.codec import (
@@ -48,14 +50,16 @@ def dumps(law: LawTerms) -> str:
         "convention": as_data(law.convention),
         "model": law.model,
         "sizes": {
-            name: {"of": size.multiple_of, "at": size.base, "most": size.max} for name, size in law.sizes.items()
+            name: {"of": size.multiple_of, "at": size.base, "most": size.max}
+            | ({} if size.min is None else {"least": size.min})
+            for name, size in law.sizes.items()
         },
         "traces": law.traces,
         "checked": [dict(point) for point in law.validated],
         "refused": list(law.rejected),
         "unknown": list(law.unknown),
         "total_flops": format_polynomial(law.polynomial("total"), tuple(law.sizes)),
-        "laws": [[_term_data(*term) for term in polynomial] for polynomial in polynomials],
+        "laws": [_polynomial_data(polynomial) for polynomial in polynomials],
         "terms": [[*quantity[:-1], index[polynomial]] for quantity, polynomial in law.terms.items()],
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
@@ -70,14 +74,29 @@ def load(path: str | Path, law_type: type[L]) -> L:
     return read_json(path, "law", [SCHEMA], lambda data: law_type(**_law_fields(data)))
 
 
-def _term_data(monomial: Monomial, coefficient: Fraction) -> dict[str, Any]:
-    return {
-        "coefficient": coefficient.numerator if coefficient.denominator == 1 else str(coefficient),
-        "powers": [
-            [atom.size, power, *((atom.step, atom.shift) if atom != Atom(atom.size) else ())]
-            for atom, power in monomial
-        ],
-    }
+def _polynomial_data(polynomial: Polynomial) -> list[dict[str, Any]]:
+    return [
+        {
+            "coefficient": coefficient.numerator if coefficient.denominator == 1 else str(coefficient),
+            "powers": [_factor_data(factor, power) for factor, power in monomial],
+        }
+        for monomial, coefficient in polynomial
+    ]
+
+
+def _factor_data(factor: Factor, power: int) -> list[Any]:
+    match factor:
+        case Atom(size, 1, 0):
+            return [size, power]
+        case Atom(size, step, shift):
+            return [size, power, step, shift]
+        case Log2(size, shift):
+            return [size, power, "log2", shift]
+        case AtLeast(size, value):
+            return [size, power, "from", value]
+        case Extremum(members, is_maximum):
+            return ["max" if is_maximum else "min", power, [_polynomial_data(member) for member in members]]
+    raise AssertionError(f"{factor!r} is no factor of laws")
 
 
 # -- readers -----------------------------------------------------------------------------------------------------------
@@ -95,8 +114,8 @@ def _name(value: Any) -> str:
     return str(value)
 
 
-def _size_range(of: int, at: int, most: int | None = None) -> SizeRange:
-    return multiples(of, at, most)
+def _size_range(of: int, at: int, most: int | None = None, least: int | None = None) -> SizeRange:
+    return multiples(of, at, most, least)
 
 
 def _coefficient(value: Any) -> Fraction:
@@ -106,13 +125,25 @@ def _coefficient(value: Any) -> Fraction:
     return -fraction(value[1:]) if is_negative else fraction(value)
 
 
-def _factor(value: Any) -> tuple[Atom, int]:
-    """``[size, power]``, or ``[size, power, step, shift]``."""
+def _factor(value: Any) -> tuple[Factor, int]:
+    """``[size, power]``, with step and shift of a floor, "log2" and shift, or "from" and a value; or an extremum."""
+    if type(value) is list and len(value) == 3 and value[0] in ("max", "min"):
+        kind, power, members = tuple_of(one_of(("max", "min"), "kind of extremum"), _POWER, list_of(_polynomial))(value)
+        if len(members) < 2:
+            raise InvalidData(f"is the {kind} of fewer than two")
+        if any(coefficient.denominator != 1 for member in members for _, coefficient in member):
+            raise InvalidData(f"is the {kind} of polynomials with fractions")
+        return Extremum(tuple(members), kind == "max"), power
     if type(value) is list and len(value) == 4:
-        size, power, step, shift = tuple_of(
-            _name, _POWER, integer(1, MAX_VALUE), integer(minimum=None, maximum=MAX_VALUE)
-        )(value)
-        return Atom(size, step, shift), power
+        shift = integer(minimum=None, maximum=MAX_VALUE)
+        if value[2] == "log2":
+            size, power, _, number = tuple_of(_name, _POWER, text, shift)(value)
+            return Log2(size, number), power
+        if value[2] == "from":
+            size, power, _, number = tuple_of(_name, integer(1, 1), text, integer(1, MAX_VALUE))(value)
+            return AtLeast(size, number), power
+        size, power, step, number = tuple_of(_name, _POWER, integer(1, MAX_VALUE), shift)(value)
+        return Atom(size, step, number), power
     size, power = tuple_of(_name, _POWER)(value)
     return Atom(size), power
 
@@ -179,7 +210,7 @@ _law_fields: Reader[dict[str, Any]] = record(
             record(
                 _size_range,
                 {"of": integer(1, MAX_VALUE), "at": integer(1, MAX_VALUE)},
-                {"most": nullable(integer(1, MAX_VALUE))},
+                {"most": nullable(integer(1, MAX_VALUE)), "least": nullable(integer(1, MAX_VALUE))},
             ),
         ),
         "laws": list_of(_polynomial),

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graphflops.analysis.scaling.law_terms import LawPhase, LawTerms
-from graphflops.analysis.scaling.notation import format_components, format_polynomial
+from graphflops.analysis.scaling.notation import format_components, format_pieces
 from graphflops.analysis.scaling.polynomials import Polynomial
 from graphflops.analysis.scaling.quantities import PARAMETERS
 from graphflops.core.characters import in_line, safe
@@ -56,7 +56,7 @@ def _heading(law: LawTerms) -> Table:
 
 def _format_size(law: LawTerms, name: str) -> str:
     size = law.sizes[name]
-    values = f" ({size})" if size.multiple_of > 1 or size.max else ""
+    values = f" ({size})" if size.multiple_of > 1 or size.max or size.min else ""
     return f"{name} = {size.base:,}{values}"
 
 
@@ -68,8 +68,8 @@ def _phase(law: LawTerms, phase: LawPhase) -> Table:
     names = tuple(law.sizes)
     for label, components, polynomial in group_components(law, phase):
         per_component = ", each" if len(components) > 1 else ""
-        table.add_row(f"  {in_line(label)}{per_component}", Text(format_polynomial(polynomial, names)))
-    table.add_row("  total", Text(format_polynomial(law.polynomial(phase), names)))
+        table.add_row(f"  {in_line(label)}{per_component}", Text("\n".join(format_pieces(polynomial, names))))
+    table.add_row("  total", Text("\n".join(format_pieces(law.polynomial(phase), names))))
     return table
 
 

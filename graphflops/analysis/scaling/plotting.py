@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from graphflops.analysis.scaling.law_terms import LawPhase, LawTerms
 from graphflops.analysis.scaling.law_text import component_costs
-from graphflops.analysis.scaling.notation import format_polynomial, superscript
+from graphflops.analysis.scaling.notation import format_degree, format_polynomial
+from graphflops.analysis.scaling.one_size import degree
 from graphflops.core.errors import UsageError
 from graphflops.core.units import format_si
 from graphflops.report.files import write_atomic
@@ -80,8 +81,8 @@ def _draw(axes: Axes, law: LawTerms, size: str, values: Sequence[int], phase: La
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(FAINT)
-    degree = law.polynomial(phase).degree(size)
-    growth = f"grows as O({size}{superscript(degree)})" if degree else f"does not depend on {size}"
+    order = degree(law.polynomial(phase), size)
+    growth = f"grows as {format_degree(order, size)}" if any(order) else f"does not depend on {size}"
     cost = "a training step" if phase == "total" else phase
     axes.set_title(f"{law.model}: {cost} {growth}", loc="left", fontsize=15, fontweight="bold", color=INK, pad=26)
     fixed = {name: size_range.base for name, size_range in law.sizes.items() if name != size}

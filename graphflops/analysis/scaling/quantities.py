@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from graphflops.core.components import components, nearest
@@ -82,33 +84,50 @@ def weights(convention: Convention) -> dict[str, int]:
     return {convention.unit: 1}
 
 
-def align(observations: Iterable[Observation]) -> list[dict[Quantity, int]]:
-    """The observations with one name for corresponding quantities.
+@dataclass(frozen=True)
+class Names:
+    """One name for the quantities that correspond in several observations.
 
     Numbered blocks keep their numbers if there are equally many at all sizes. Where the depth varies they are summed:
     ``layer_*`` is all blocks, ``blocks.*.norm`` the norms of all blocks. The same holds for the calls of one operator
     in a module.
     """
-    observations = list(observations)
-    varying_lists, varying_calls = _varying_lists(observations), _varying_calls(observations)
-    names = {quantity.component for observation in observations for quantity in observation}
-    present = [{quantity.component for quantity in observation} for observation in observations]
-    summed = {_wildcard(name) for name in names if not all(name in components for components in present)}
-    aligned = []
-    for observation in observations:
+
+    summed: frozenset[str]
+    """the wildcard names of components"""
+    lists: frozenset[str]
+    """the wildcard paths of containers"""
+    calls: frozenset[tuple[str, str]]
+    """the wildcard paths and operators"""
+
+    @classmethod
+    def common_to(cls, observations: Iterable[Observation]) -> Names:
+        """The names of the quantities of some observations."""
+        observations = list(observations)
+        present = [{quantity.component for quantity in observation} for observation in observations]
+        names: set[str] = set().union(*present)
+        summed = {_wildcard(name) for name in names if not all(name in components for components in present)}
+        return cls(frozenset(summed), _varying_lists(observations), _varying_calls(observations))
+
+    def rename(self, quantity: Quantity) -> Quantity:
+        """The common name of a quantity."""
+        wildcard = _wildcard(quantity.component)
+        return quantity._replace(
+            component=wildcard if wildcard in self.summed else quantity.component,
+            path=_wildcard_in(quantity.path, self.lists),
+            nth=0 if (_wildcard(quantity.path), quantity.what) in self.calls else quantity.nth,
+        )
+
+    def align(self, observation: Observation) -> dict[Quantity, int]:
+        """An observation with these names."""
         renamed: dict[Quantity, int] = {}
         for quantity, count in observation.items():
-            wildcard = _wildcard(quantity.component)
-            component = wildcard if wildcard in summed else quantity.component
-            nth = 0 if (_wildcard(quantity.path), quantity.what) in varying_calls else quantity.nth
-            path = _wildcard_in(quantity.path, varying_lists)
-            key = quantity._replace(component=component, path=path, nth=nth)
+            key = self.rename(quantity)
             renamed[key] = renamed.get(key, 0) + count
-        aligned.append(renamed)
-    return aligned
+        return renamed
 
 
-def _varying_lists(observations: list[Observation]) -> set[str]:
+def _varying_lists(observations: list[Observation]) -> frozenset[str]:
     """The wildcard paths of the containers whose numbered children differ between observations."""
     children: dict[str, set[frozenset[str]]] = {}
     for observation in observations:
@@ -120,10 +139,10 @@ def _varying_lists(observations: list[Observation]) -> set[str]:
                     numbered.setdefault(".".join(parts[:i]), set()).add(part)
         for container, numbers in numbered.items():
             children.setdefault(container, set()).add(frozenset(numbers))
-    return {_wildcard(container) for container, variants in children.items() if len(variants) > 1}
+    return frozenset(_wildcard(container) for container, variants in children.items() if len(variants) > 1)
 
 
-def _varying_calls(observations: list[Observation]) -> set[tuple[str, str]]:
+def _varying_calls(observations: list[Observation]) -> frozenset[tuple[str, str]]:
     """The wildcard path and operator where the number of calls differs between observations."""
     calls: dict[tuple[str, str], set[int]] = {}
     for observation in observations:
@@ -133,16 +152,18 @@ def _varying_calls(observations: list[Observation]) -> set[tuple[str, str]]:
             last_call[key] = max(last_call.get(key, 0), quantity.nth)
         for key, index in last_call.items():
             calls.setdefault(key, set()).add(index)
-    return {(_wildcard(path), operation) for (path, operation), variants in calls.items() if len(variants) > 1}
+    return frozenset((_wildcard(path), operation) for (path, operation), variants in calls.items() if len(variants) > 1)
 
 
-def _wildcard_in(path: str, containers: set[str]) -> str:
+@lru_cache(maxsize=10_000)
+def _wildcard_in(path: str, containers: frozenset[str]) -> str:
     parts = path.split(".")
     return ".".join(
         "*" if part.isdigit() and _wildcard(".".join(parts[:i])) in containers else part for i, part in enumerate(parts)
     )
 
 
+@lru_cache(maxsize=10_000)
 def _wildcard(name: str) -> str:
     """``blocks.3.norm`` as ``blocks.*.norm``, ``layer_3`` as ``layer_*``."""
     path = ".".join("*" if part.isdigit() else part for part in name.split("."))

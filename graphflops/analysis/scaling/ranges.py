@@ -12,49 +12,65 @@ from graphflops.core.retired import renamed_arguments
 
 @dataclass(frozen=True, slots=True)
 class SizeRange:
-    """The values of a size: the multiples of a number, up to a maximum if there is one."""
+    """The values of a size: the multiples of a number, from a minimum and up to a maximum if there is one."""
 
     multiple_of: int
     base: int
     """the value where none is given"""
     max: int | None = None
+    min: int | None = None
 
     def __contains__(self, value: int) -> bool:
         is_multiple = value >= self.multiple_of and value % self.multiple_of == 0
-        return is_multiple and (self.max is None or value <= self.max)
+        return is_multiple and (self.max is None or value <= self.max) and (self.min is None or value >= self.min)
+
+    @property
+    def count(self) -> int | None:
+        """The number of values; None if there is no maximum."""
+        return None if self.max is None else self.max // self.multiple_of - self.round_down(1) // self.multiple_of + 1
 
     def round_down(self, value: int) -> int:
         """The largest value of the range that does not exceed a value, or the smallest of all."""
         value = value if self.max is None else min(value, self.max)
-        return max(value // self.multiple_of, 1) * self.multiple_of
+        return max(value // self.multiple_of, -(-(self.min or 1) // self.multiple_of)) * self.multiple_of
+
+    def between(self, low: int | None, high: int | None, base: int) -> SizeRange:
+        """The part of the range from ``low`` to ``high``, with another base value."""
+        highest = [value for value in (self.max, high) if value is not None]
+        lowest = [value for value in (self.min, low) if value is not None]
+        return SizeRange(self.multiple_of, base, min(highest, default=None), max(lowest, default=None))
 
     def requirement(self, name: str) -> str:
         """The requirement on a size as a sentence: ``N must be a multiple of 4``."""
         kind = "an integer of at least 1" if self.multiple_of == 1 else f"a multiple of {self.multiple_of:,}"
-        return f"{name} must be {kind}" + ("" if self.max is None else f", at most {self.max:,}")
+        least = "" if self.min is None else f", at least {self.min:,}"
+        return f"{name} must be {kind}" + least + ("" if self.max is None else f", at most {self.max:,}")
 
     def __str__(self) -> str:
         kind = "any" if self.multiple_of == 1 else f"multiples of {self.multiple_of:,}"
+        kind = kind if self.min is None else f"{kind} from {self.min:,}"
         return kind if self.max is None else f"{kind} up to {self.max:,}"
 
 
 @renamed_arguments(of="multiple_of", at="base", most="max")
-def multiples(multiple_of: int, base: int | None = None, max: int | None = None) -> SizeRange:
+def multiples(multiple_of: int, base: int | None = None, max: int | None = None, min: int | None = None) -> SizeRange:
     """A size that must be a multiple of ``multiple_of``: a width that heads divide, an image that patches divide.
 
     Args:
         multiple_of: the divisor.
         base: the value of the size where none is given; ``multiple_of`` itself if left out.
         max: the largest value of the size, if there is one.
+        min: the smallest value of the size, if it is not ``multiple_of``.
 
     >>> multiples(64, base=512)
-    SizeRange(multiple_of=64, base=512, max=None)
+    SizeRange(multiple_of=64, base=512, max=None, min=None)
 
     Raises:
-        UsageError: ``base`` or ``max`` is not such a multiple.
+        UsageError: ``base``, ``max`` or ``min`` is not such a multiple.
     """
-    size = SizeRange(multiple_of, multiple_of if base is None else base, max)
-    values = {"multiple_of": multiple_of, "base": size.base} | ({} if max is None else {"max": max})
+    size = SizeRange(multiple_of, base if base is not None else multiple_of if min is None else min, max, min)
+    bounds = {name: value for name, value in (("max", max), ("min", min)) if value is not None}
+    values = {"multiple_of": multiple_of, "base": size.base} | bounds
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UsageError(f"multiples: {name} must be an integer of at least 1, not {value!r}")
@@ -93,7 +109,7 @@ def parse_size(text: str) -> tuple[str, SizeRange, int | None]:
     """The name, the range and, for ``LOW..HIGH``, the end of a size as it is given on the command line.
 
     >>> parse_size("I=224..896:32")
-    ('I', SizeRange(multiple_of=32, base=224, max=None), 896)
+    ('I', SizeRange(multiple_of=32, base=224, max=None, min=None), 896)
 
     Raises:
         UsageError: the text is not a size.

@@ -9,8 +9,9 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
+from graphflops.analysis.scaling.atoms import Atom, FactorOfSize, Log2
 from graphflops.analysis.scaling.interpolation import Inconsistent, Underdetermined, interpolate
-from graphflops.analysis.scaling.polynomials import Atom, Monomial, Monomials, Polynomial, evaluate_monomial
+from graphflops.analysis.scaling.polynomials import Monomial, Monomials, Polynomial, evaluate_monomial
 
 if TYPE_CHECKING:
     import numpy
@@ -19,6 +20,10 @@ MIN_UNUSED_VALUES = 2
 """values of a line that a polynomial must have without having been fitted to them"""
 STEPS = range(2, 65)
 """the steps s of the floors ⌊(N + a)/s⌋: strides, windows and patches"""
+LOGARITHM_SHIFTS = (0, 1)
+"""of ⌈log₂ N⌉, and of ⌈log₂ (N + 1)⌉, which is ⌊log₂ N⌋ + 1"""
+MAX_COEFFICIENTS = 12
+"""of a polynomial in one size"""
 MAX_STRIDE_CANDIDATES = 64
 """floors that are compared to choose the next value"""
 TOTAL_DEGREES = (2, 3)
@@ -41,22 +46,23 @@ def values_on(column: Sequence[int], line: Mapping[int, int]) -> Values:
 
 
 @lru_cache(maxsize=100_000)
-def polynomial_monomials(size: str, values: Values) -> Monomials | None:
+def polynomial_monomials(size: str, values: Values, spare: int = MIN_UNUSED_VALUES) -> Monomials | None:
     """The powers of a size in a polynomial that has these values; None if there is none with values to spare."""
-    coefficients = coefficients_of(values)
+    coefficients = coefficients_of(values, spare)
     return None if coefficients is None else frozenset(monomial for monomial, _ in _terms(Atom(size), coefficients))
 
 
-def coefficients_of(values: Sequence[tuple[int, int]]) -> list[Fraction] | None:
-    """The polynomial of lowest degree through all values, constant first, with ``MIN_UNUSED_VALUES`` not needed for it.
+def coefficients_of(values: Sequence[tuple[int, int]], spare: int = MIN_UNUSED_VALUES) -> list[Fraction] | None:
+    """The polynomial of lowest degree through all values, constant first, with some values not needed for it.
 
     >>> [int(coefficient) for coefficient in coefficients_of([(1, 3), (2, 5), (3, 7), (9, 19)])]
     [1, 2]
     """
-    differences = _divided_differences(values)
-    while len(differences) > 1 and differences[-1] == 0:
-        differences.pop()
-    if len(differences) + MIN_UNUSED_VALUES > len(values):
+    most = min(len(values) - spare, MAX_COEFFICIENTS)
+    if len(values) > MAX_COEFFICIENTS and not _is_polynomial_modulo(values, most):
+        return None
+    differences = _divided_differences(values, most)
+    if differences is None:
         return None
     coefficients = [Fraction(0)]
     for (x, _), difference in zip(reversed(values[: len(differences)]), reversed(differences), strict=True):
@@ -69,15 +75,38 @@ def coefficients_of(values: Sequence[tuple[int, int]]) -> list[Fraction] | None:
     return coefficients
 
 
-def _divided_differences(values: Sequence[tuple[int, int]]) -> list[Fraction]:
-    row = [Fraction(y) for _, y in values]
-    differences = [row[0]]
-    for gap in range(1, len(values)):
+def _divided_differences(values: Sequence[tuple[int, int]], most: int) -> list[Fraction] | None:
+    """The divided differences until all further ones are zero; None if these are more than ``most``."""
+    row: list[int | Fraction] = [y for _, y in values]
+    differences: list[Fraction] = []
+    while any(row) or not differences:
+        if len(differences) >= most:
+            return None
+        differences.append(Fraction(row[0]))
+        gap = len(differences)
         row = [
-            (after - before) / (values[i + gap][0] - values[i][0]) for i, (before, after) in enumerate(pairwise(row))
+            Fraction(after - before) / (values[i + gap][0] - values[i][0])
+            for i, (before, after) in enumerate(pairwise(row))
         ]
-        differences.append(row[0])
     return differences
+
+
+def _is_polynomial_modulo(values: Sequence[tuple[int, int]], most: int) -> bool:
+    """Whether the divided differences vanish modulo a prime, as they do if they vanish: many times faster."""
+    row = [y for _, y in values]
+    for gap in range(1, most + 1):
+        row = [
+            (after - before) * _inverse(values[i + gap][0] - values[i][0]) % PRIME
+            for i, (before, after) in enumerate(pairwise(row))
+        ]
+        if not any(row):
+            return True
+    return False
+
+
+@lru_cache(maxsize=100_000)
+def _inverse(number: int) -> int:
+    return pow(number, -1, PRIME)
 
 
 def _terms(atom: Atom, coefficients: Sequence[Fraction]) -> Iterator[tuple[Monomial, Fraction]]:
@@ -101,7 +130,7 @@ class FloorPolynomials:
         """The polynomial in a floor that has all values; None if there is none with values to spare."""
         by_floor: dict[int, int] = {}
         for x, y in values:
-            if by_floor.setdefault(floor.floor(x), y) != y:
+            if by_floor.setdefault(floor.at(x), y) != y:
                 return None
         coefficients = coefficients_of(tuple(by_floor.items()))
         return None if coefficients is None else Polynomial(dict(_terms(floor, coefficients)))
@@ -172,10 +201,28 @@ def mixed_monomials(size: str, values: Values) -> Monomials | None:
     return polynomials.monomials(size, values)
 
 
-def _mixed_monomials(floor: Atom, degree: int) -> list[Monomial]:
-    size = Atom(floor.size)
+def values_that_tell_logarithms(near: int) -> Iterator[int]:
+    """Powers of two, where ⌈log₂ N⌉ and ⌈log₂ (N + 1)⌉ differ, and the values after them."""
+    for power in (2 ** (near.bit_length() + k) for k in (-1, 0, 1)):
+        yield from (power, power + 1)
+
+
+@lru_cache(maxsize=100_000)
+def logarithm_monomials(size: str, values: Values) -> Monomials | None:
+    """The products of a size and its logarithm in a polynomial that has these values; None if there is none."""
+    for shift in LOGARITHM_SHIFTS:
+        logarithm = Log2(size, shift)
+        if len({logarithm.at(x) for x, _ in values}) > MIN_UNUSED_VALUES:
+            fit = _fit_mixed(logarithm, values)
+            if fit is not None:
+                return frozenset(fit.terms)
+    return None
+
+
+def _mixed_monomials(factor: FactorOfSize, degree: int) -> list[Monomial]:
+    size = Atom(factor.size)
     return [
-        tuple(sorted((atom, power) for atom, power in ((size, i), (floor, j)) if power)) for i, j in _powers(degree)
+        tuple(sorted((item, power) for item, power in ((size, i), (factor, j)) if power)) for i, j in _powers(degree)
     ]
 
 
@@ -185,10 +232,10 @@ def _powers(degree: int) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=10_000)
-def _fit_mixed(floor: Atom, values: Values) -> Polynomial | None:
-    rows = [({floor.size: x}, y) for x, y in values]
+def _fit_mixed(factor: FactorOfSize, values: Values) -> Polynomial | None:
+    rows = [({factor.size: x}, y) for x, y in values]
     for degree in TOTAL_DEGREES:
-        monomials = _mixed_monomials(floor, degree)
+        monomials = _mixed_monomials(factor, degree)
         if len(values) < len(monomials) + MIN_UNUSED_VALUES:
             return None
         with suppress(Inconsistent):
@@ -244,7 +291,7 @@ def _fits_modulo(floor: Atom, values: Values) -> bool:
     powers = largest if len(values) >= len(largest) + MIN_UNUSED_VALUES else _powers(TOTAL_DEGREES[0])
     reduced: list[tuple[int, list[int]]] = []
     for x, y in values:
-        floor_value = floor.floor(x)
+        floor_value = floor.at(x)
         row = [*(x**i * floor_value**j % PRIME for i, j in powers), y % PRIME]
         for pivot, pivot_row in reduced:
             if factor := row[pivot]:
