@@ -51,7 +51,7 @@ COMPARE = $(strip $(call option,--from,$(FROM)) $(call option,--to,$(TO)) \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help analyze compare scale test lint docs pictures demo reconcile rules commands conformance wild repositories tools bench versions soak clean
+.PHONY: help analyze compare scale test lint docs pictures demo reconcile rules commands conformance wild repositories tools bench versions newcomer soak clean
 
 help:  ## list the targets and variables
 	@echo 'Usage: make TARGET [VARIABLE=VALUE …]'
@@ -155,6 +155,9 @@ bench: $(TOOLS)  ## measure analysis time beside other counters; regenerates doc
 versions:  ## run the tests on several versions of PyTorch and Python; regenerates docs/versions.md
 	$(BASE_PYTHON) tests/versions $(TORCH) --workers $(WORKERS) $(if $(TESTS),--tests $(TESTS))
 
+newcomer: $(DEV)  ## time a newcomer from pip install to an HTML page of a model; regenerates docs/newcomer.md
+	$(PYTHON) tests/versions/newcomer.py docs/newcomer.md
+
 soak: $(DEV)  ## run thousands of analyses in one process: no leaks, no changed results
 	$(PYTHON) -m pytest -m soak tests/soak tests/tracing
 
@@ -168,7 +171,7 @@ define install
 	@test ! -e $(UNFINISHED) || rm -rf $(VENV)
 	@test -x $(PYTHON) || { rm -rf $(VENV) && mkdir $(VENV) && touch $(UNFINISHED) && $(MAKE_VENV); }
 	@touch $(UNFINISHED); trap 'exit 130' INT TERM; \
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e $(1) \
+	$(PYTHON) -m pip install $(2) --disable-pip-version-check -c constraints.txt -e $(1) \
 	    || { rm -f $(UNFINISHED); exit 1; }
 	@rm -f $(UNFINISHED)
 	@touch $@
@@ -176,17 +179,18 @@ endef
 
 $(CORE): pyproject.toml constraints.txt
 	@test -n "$(BASE_PYTHON)" || { echo 'graphflops needs Python 3.11 or newer: install it, or set BASE_PYTHON=…' >&2; exit 1; }
-	@echo 'Creating $(VENV) with graphflops and its dependencies. PyTorch is large: this takes a while the first time …'
+	@echo 'Installing graphflops and its dependencies in $(VENV). This downloads PyTorch: about 200 MB as the CPU build, and'
+	@echo 'several GB with CUDA. PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu selects the CPU build.'
 	$(call install,.)
 
 $(DEV): $(CORE) pyproject.toml constraints.txt
 	@echo 'Installing test, lint and documentation tools …'
-	$(call install,'.[dev]')
+	$(call install,'.[dev]',--quiet)
 
 # torchvision's wheel is built against CUDA; the models need only its Python files, and timm requires it.
 $(ZOO): $(CORE) pyproject.toml constraints.txt
 	@echo 'Installing the packages with public models …'
-	$(call install,'.[zoo]')
+	$(call install,'.[zoo]',--quiet)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt torchvision timm
 	@touch $@
 
@@ -205,4 +209,4 @@ $(WILD)/.installed: $(ZOO) pyproject.toml constraints.txt
 
 $(TOOLS): $(DEV) $(ZOO) pyproject.toml constraints.txt
 	@echo 'Installing the other counters …'
-	$(call install,'.[tools]')
+	$(call install,'.[tools]',--quiet)
