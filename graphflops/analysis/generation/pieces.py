@@ -13,8 +13,9 @@ from fractions import Fraction
 from itertools import combinations_with_replacement, pairwise, product
 from typing import Generic, TypeVar
 
+from graphflops.analysis.scaling.atoms import Atom
 from graphflops.analysis.scaling.interpolation import Inconsistent, interpolate
-from graphflops.analysis.scaling.polynomials import Atom, Monomial, Polynomial
+from graphflops.analysis.scaling.polynomials import Monomial, Polynomial
 from graphflops.core.errors import LawError
 
 Key = TypeVar("Key", bound=Hashable)

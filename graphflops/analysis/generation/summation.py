@@ -6,7 +6,8 @@ from fractions import Fraction
 from functools import cache
 from math import comb
 
-from graphflops.analysis.scaling.polynomials import Atom, Monomial, Polynomial
+from graphflops.analysis.scaling.atoms import Atom
+from graphflops.analysis.scaling.polynomials import Monomial, Polynomial
 
 
 def sum_below(polynomial: Polynomial, size: str) -> Polynomial:
@@ -37,8 +38,7 @@ def compose(polynomial: Polynomial, size: str, value: Polynomial) -> Polynomial:
 
 def _split(monomial: Monomial, size: str) -> tuple[int, Monomial]:
     """The power of a size in a monomial, and the other factors."""
-    power = sum(power for atom, power in monomial if atom.size == size)
-    return power, tuple(factor for factor in monomial if factor[0].size != size)
+    return dict(monomial).get(Atom(size), 0), tuple(item for item in monomial if item[0] != Atom(size))
 
 
 def _power_sum(power: int, size: str) -> Polynomial:

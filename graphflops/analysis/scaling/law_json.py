@@ -59,7 +59,7 @@ def dumps(law: LawTerms) -> str:
         "refused": list(law.rejected),
         "unknown": list(law.unknown),
         "total_flops": format_polynomial(law.polynomial("total"), tuple(law.sizes)),
-        "laws": [_polynomial_data(polynomial) for polynomial in polynomials],
+        "laws": [polynomial_data(polynomial) for polynomial in polynomials],
         "terms": [[*quantity[:-1], index[polynomial]] for quantity, polynomial in law.terms.items()],
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
@@ -74,7 +74,8 @@ def load(path: str | Path, law_type: type[L]) -> L:
     return read_json(path, "law", [SCHEMA], lambda data: law_type(**_law_fields(data)))
 
 
-def _polynomial_data(polynomial: Polynomial) -> list[dict[str, Any]]:
+def polynomial_data(polynomial: Polynomial) -> list[dict[str, Any]]:
+    """A polynomial as plain data."""
     return [
         {
             "coefficient": coefficient.numerator if coefficient.denominator == 1 else str(coefficient),
@@ -95,7 +96,7 @@ def _factor_data(factor: Factor, power: int) -> list[Any]:
         case AtLeast(size, value):
             return [size, power, "from", value]
         case Extremum(members, is_maximum):
-            return ["max" if is_maximum else "min", power, [_polynomial_data(member) for member in members]]
+            return ["max" if is_maximum else "min", power, [polynomial_data(member) for member in members]]
     raise AssertionError(f"{factor!r} is no factor of laws")
 
 
@@ -222,11 +223,6 @@ _law_fields: Reader[dict[str, Any]] = record(
     },
     {"unit": text, "total_flops": text},
 )
-
-
-def polynomial_data(polynomial: Polynomial) -> list[dict[str, Any]]:
-    """A polynomial as plain data."""
-    return [_term_data(*term) for term in polynomial]
 
 
 read_polynomial: Reader[Polynomial] = _polynomial
