@@ -56,7 +56,7 @@ def analyze(
     loaded = targets.model_and_inputs(
         target, inputs, batch=batch, seq=seq, image=image, config=config, training=not inference
     )
-    targets.print_notes(loaded)
+    lines_above = targets.print_notes(loaded)
     report = pipeline.analyze(
         *loaded,
         optimizer=options.optimizer_or_none(optimizer),
@@ -72,7 +72,7 @@ def analyze(
     if explain is not None:
         say(report.explain(explain))
     else:
-        print_report(report, Terminal(), table)
+        print_report(report, Terminal(), table, lines_above=lines_above)
     options.write_files(report, json=json, csv=csv, html=html, markdown=markdown, dot=dot, trace=trace, picture=picture)
 
 

@@ -17,7 +17,7 @@ from graphflops.core.messages import format_error, shortened
 from graphflops.integrations.loaded import Loaded, describe
 from graphflops.integrations.targets import load
 from graphflops.models import ConfigurableResNetBK, ResNetBKConfig
-from graphflops.report.terminal import say
+from graphflops.report.terminal import Terminal, say, wrapped
 
 DEFAULT_BATCH = 32
 MAX_EXPERTS = 100_000
@@ -62,12 +62,14 @@ def model_and_inputs(
     return Loaded(loaded.model, *bind(loaded.model, parsed, made_up), about=loaded.about, made_up=made_up)
 
 
-def print_notes(loaded: Loaded) -> None:
-    """Print what was chosen for a model, and which inputs were made up."""
-    if loaded.about:
-        say(f"model      {'; '.join(loaded.about)}")
-    if loaded.made_up:
-        say(f"input      {describe(loaded.made_up)}")
+def print_notes(loaded: Loaded) -> int:
+    """Print what was chosen for a model, and which inputs were made up; return the number of lines."""
+    notes = [f"model      {'; '.join(loaded.about)}"] if loaded.about else []
+    notes += [f"input      {describe(loaded.made_up)}"] if loaded.made_up else []
+    lines = [line for note in notes for line in wrapped(note, Terminal(), " " * 11)]
+    for line in lines:
+        say(line)
+    return len(lines)
 
 
 def parse_image(text: str | None) -> tuple[int, int] | None:

@@ -35,12 +35,12 @@ _CLASSES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("loss", re.compile(r"loss$|criterion$", re.IGNORECASE)),
     ("router", re.compile(r"router|topk_?gat|gating|moe_?gate$", re.IGNORECASE)),
     ("experts", re.compile(r"experts?(ffn|mlp|layer)?$|moe(_?block|_?layer|_?ffn)?$", re.IGNORECASE)),
-    ("attention", re.compile(r"(attention|attn|mha)(\d*d|v?\d+|layer|pool\w*|module|core)?$", re.IGNORECASE)),
+    ("attention", re.compile(r"(attention|attn|mha)(\d*d|v?\d+|layer|pool\w*|conv\w*|module|core)?$", re.IGNORECASE)),
     (
         "MLP",
         re.compile(r"(mlp|ffn?|feed_?forward|intermediate|glu|dense\w*dense)(layer|block)?$", re.IGNORECASE),
     ),
-    ("embedding", re.compile(r"embed", re.IGNORECASE)),
+    ("embedding", re.compile(r"embed|patch_?merging", re.IGNORECASE)),
     ("recurrence", re.compile(r"lstm|gru(cell)?$|rnn(cell)?$|mamba|ssm|rwkv|recurren", re.IGNORECASE)),
     ("convolution", re.compile(r"conv(olution)?(transpose)?\d?d", re.IGNORECASE)),
 )
@@ -49,12 +49,19 @@ _NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("router", re.compile(r"router")),
     ("experts", re.compile(r"(shared_)?experts?|shared_expert_gate|moe")),
     ("attention", re.compile(r"(self_?|cross_?|encoder_?|enc_?)?(attn|attention|mha)\d*")),
-    ("MLP", re.compile(r"(mlp|ffn?|feed_?forward)\d*|(fc|linear|lin|w)[123]|(gate|up|down|gate_up)_proj|intermediate")),
+    (
+        "MLP",
+        re.compile(
+            r"(mlp|ffn?|feed_?forward)\d*(_output)?|(fc|linear|lin|w|pwconv)[123]|(gate|up|down|gate_up)_proj"
+            r"|intermediate|linear_tokens"
+        ),
+    ),
     ("embedding", re.compile(r"wte|wpe|\w*embed(ding)?s?(_\w+)?")),
 )
 """role → the names of its modules"""
 _HEAD = re.compile(
-    r"(\w+_)?(heads?|fc|classif\w*|score|logits?|cls|predictions?|qa_outputs|proj_out|projection|unembed\w*)(_\w+)?"
+    r"(\w+_)?(heads?|fc|classif\w*|score|logits?|cls|predictions?|qa_outputs|lm_loss|proj_out|projection"
+    r"|vocab_(projector|transform)|unembed\w*)(_\w+)?"
 )
 _OPERATORS: Mapping[str, frozenset[str]] = {
     "attention": frozenset(["scaled_dot_product_attention"]),

@@ -32,13 +32,19 @@ def as_text(report: ReportData, width: int | None = None, options: TableOptions 
     return text_of(lambda console: print_report(report, console, options), width)
 
 
-def print_report(report: ReportData, console: Terminal, options: TableOptions = PAGE_OPTIONS) -> None:
-    """Print the model, the totals, the table, the coverage and the notes of a report: a page, if no rows are chosen."""
+def print_report(
+    report: ReportData, console: Terminal, options: TableOptions = PAGE_OPTIONS, *, lines_above: int = 0
+) -> None:
+    """Print the model, the totals, the table, the coverage and the notes of a report: a page, if no rows are chosen.
+
+    ``lines_above`` are the lines of the page that are printed already.
+    """
     heading = [*_heading(report, console)]
     columns, styles = _totals(report)
     coverage = wrapped(f"coverage: {report.coverage}", console)
     notes = [line for note in _notes(report) for line in wrapped(note, console)]
-    most = PAGE - len(heading) - len(styles) - len(notes) - 9  # headings, rules, blank lines, legend, coverage
+    most = PAGE - lines_above - len(heading) - len(styles) - len(coverage) - len(notes)
+    most -= 8  # headings, rules, blank lines, legend
     for line in heading:
         print_line(line, console)
     console.print()

@@ -273,6 +273,8 @@ class TestRoles:
             *(("Qwen2MoeAttention", "x", "attention"), ("LlamaMLP", "x", "MLP"), ("GEGLU", "x", "MLP")),
             *(("Linear", "fc1", "MLP"), ("Linear", "c_proj", "other"), ("MixtralSparseMoeBlock", "x", "experts")),
             *(("MixtralTopKRouter", "x", "router"), ("BatchNorm2d", "x", "norm"), ("PatchEmbed", "x", "embedding")),
+            *(("Linear", "ffn_output", "MLP"), ("Linear", "pwconv1", "MLP"), ("PatchMerging", "x", "embedding")),
+            *(("FactorAttnConvRelPosEnc", "x", "attention"), ("ConvMlp", "x", "MLP")),
             *(("MambaMixer", "x", "recurrence"), ("LSTM", "x", "recurrence"), ("Conv2d", "fc1", "MLP")),
             *(
                 ("CrossAttnDownBlock2D", "x", "other"),
@@ -286,6 +288,13 @@ class TestRoles:
 
         info = replace(report.info, modules={"": "Model", "block": "Block", f"block.{name}": cls})
         assert roles(replace(report, info=info)).of_module(f"block.{name}") == role
+
+    @pytest.mark.parametrize("name", ["lm_head", "lm_loss", "vocab_projector", "vocab_transform", "classifier"])
+    def test_a_child_of_the_model_may_be_its_head(self, name: str, report: Report) -> None:
+        from dataclasses import replace
+
+        info = replace(report.info, modules={"": "Model", name: "Linear"})
+        assert roles(replace(report, info=info)).of_module(name) == "head"
 
     def test_the_table_has_a_row_for_each(self, report: Report) -> None:
         table = report.table(by="role", width=100)
