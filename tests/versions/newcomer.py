@@ -105,7 +105,7 @@ def written(steps: list[Step], total: float, size: int) -> list[str]:
         f"`report.html` is one file of {size / 1000:.0f} kB, which needs no network: [The HTML page](html-page.md).",
         "",
         f"Written by `make newcomer`, with {machine}. In place of the package on PyPI it",
-        "installs the wheel that it builds from the repository. The time of downloads is that of pip's cache and network. It",
+        "installs the wheel that it builds from the repository. Downloads are as fast as pip's cache and network. It",
         "fails if all steps take more than five minutes.",
     ]
 

@@ -24,3 +24,8 @@ def test_each_python_that_is_named_was_measured() -> None:
     marker = "Programming Language :: Python :: 3."
     named = {classifier.removeprefix(marker) for classifier in PROJECT["classifiers"] if classifier.startswith(marker)}
     assert named <= {row["python"].split(".")[1] for row in ROWS}
+
+
+def test_the_model_of_the_newcomer_is_that_of_the_page() -> None:
+    model = runpy.run_path(str(ROOT / "tests/versions/newcomer.py"))["MODEL"]
+    assert model in (ROOT / "docs/newcomer.md").read_text(encoding="utf-8")
