@@ -115,7 +115,7 @@ class Tracer(GraphWriter):
             call: Callable[..., Any] = program
             if isinstance(self.root, fx.GraphModule):
                 paths = [block.path for block in blocks]
-                call = replayed(self.root, self.copier.copy_of, self._at, paths, self._on_segment)
+                call = replayed(self.root, self.copier.copy_of, self._at, paths, self._on_segment, self._on_results)
             try:
                 with intercept(self, self.values):
                     self.result = result = call(*placed_args, **placed_kwargs)
@@ -228,10 +228,9 @@ class Tracer(GraphWriter):
     @contextmanager
     def _at(self, path: str, line: str) -> Iterator[None]:
         """Run a node of a given graph as a call inside of the module, and on the line, that it came from."""
-        before = self.line
+        before, self.line = self.line, line
         self.module_paths.append(path)
         self.called.setdefault(path, "")
-        self.line = line
         try:
             yield
         finally:
@@ -282,6 +281,9 @@ class Tracer(GraphWriter):
         module = self.copier.copy_of(self.modules.modules[segment.path])
         return self.folding.call(run, module, (segment.code, *inputs), {})
 
+    def _on_results(self, path: str, results: Any) -> None:
+        self.called[path] = shapes_in(results)
+
     def _call_leaf(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         attributes = vars(module)
         own, forward = attributes.get("forward"), module.forward
@@ -289,10 +291,8 @@ class Tracer(GraphWriter):
         try:
             return call(module, *args, **kwargs)
         finally:
-            if own is None:
-                del attributes["forward"]
-            else:
-                attributes["forward"] = own
+            del attributes["forward"]
+            attributes.update({} if own is None else {"forward": own})
 
     def _leaf(self, module: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         rule = self.book.find(type(module))

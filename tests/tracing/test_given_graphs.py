@@ -63,6 +63,42 @@ def test_a_compiled_module_is_its_model() -> None:
     assert works(analyze(torch.compile(model), (x,))) == works(analyze(model, (x,)))
 
 
+class Halves(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x[..., :2].exp(), x[..., 2:].exp()
+
+
+class Blocks(nn.Module):
+    """Equal blocks, of which all but the first are repeats, and a module that is called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8)) for _ in range(4))
+        self.shared = nn.Linear(8, 8)
+        self.halves = Halves()
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        for block in self.blocks:
+            x = x + block(x)
+        x = self.shared(self.shared(x).relu()[:2])
+        left, right = self.halves(x)
+        return {"left": left, "sum": left.sum() + right}
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_modules_of_an_exported_program_have_the_shapes_that_they_return(fold: bool) -> None:
+    model, x = Blocks(), torch.zeros(5, 3, 8)
+    program = torch.export.export(model, (x,))
+    assert analyze(program, (x,), fold=fold).info.output_shapes == analyze(model, (x,)).info.output_shapes
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_modules_of_a_graph_module_have_the_shapes_that_they_return(fold: bool) -> None:
+    model, x = Blocks(), torch.zeros(5, 3, 8)
+    graph = fx.symbolic_trace(model.blocks[0])
+    assert analyze(graph, (x,), fold=fold).info.output_shapes == analyze(model.blocks[0], (x,)).info.output_shapes
+
+
 class Careful(nn.Module):
     """Looks at its data, unless it is exported."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -55,22 +55,30 @@ def captured_from(module: nn.Module) -> str:
 
 
 def replayed(
-    module: fx.GraphModule, copied: Callable[[Any], Any], at: At, blocks: Collection[str], call: Call
+    module: fx.GraphModule,
+    copied: Callable[[Any], Any],
+    at: At,
+    blocks: Collection[str],
+    call: Call,
+    on_results: Callable[[str, Any], None],
 ) -> Callable[..., Any]:
     """Return a function that runs a graph's nodes one by one.
 
     Each node runs inside ``at(module path, source line)``, as the graph has them. Attributes are read of the copies of
     modules, which ``copied`` returns. The nodes that came from one of the ``blocks`` are run by
-    ``call(run, segment, inputs)``, which may know their results without running them.
+    ``call(run, segment, inputs)``, which may know their results without running them. ``on_results`` is called with the
+    path and the results of each module that the graph remembers, after the nodes of its last call.
     """
     names = inspect.signature(module.forward).parameters
-    replay = _Replay(module, at, blocks, call)
+    replay = _Replay(module, at, blocks, call, on_results)
     replay.submodules = {path: copied(module) for path, module in replay.submodules.items()}
     replay.module = copied(module)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         ordered = [*args, *(kwargs[name] for name in [*names][len(args) :] if name in kwargs)]
-        return module.graph.process_outputs(replay.run(*module.graph.process_inputs(*ordered)))
+        result = module.graph.process_outputs(replay.run(*module.graph.process_inputs(*ordered)))
+        on_results("", result)
+        return result
 
     return run
 
@@ -85,12 +93,20 @@ def remembered_modules(module: nn.Module) -> Iterator[tuple[str, str]]:
 class _Replay(fx.Interpreter):
     """Runs the nodes of a graph, segment by segment."""
 
-    def __init__(self, module: fx.GraphModule, at: At, blocks: Collection[str], call: Call) -> None:
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        at: At,
+        blocks: Collection[str],
+        call: Call,
+        on_results: Callable[[str, Any], None],
+    ) -> None:
         super().__init__(module)
-        self.at, self.call = at, call
+        self.at, self.call, self.on_results = at, call, on_results
         self.nodes = list(module.graph.nodes)
         self.lines = {node: _line(node) for node in self.nodes}
         self.segments = segments_of(module.graph, blocks, self.lines)
+        self.results = results_of_modules(self.nodes)
 
     def run(self, *args: Any) -> Any:  # type: ignore[override]
         self.env: dict[fx.Node, Any] = {}
@@ -103,15 +119,21 @@ class _Replay(fx.Interpreter):
                 results = self.call(partial(self.results_of, segment), segment, inputs)
                 self.env.update(zip(segment.outputs, results, strict=True))
             elif node.op != "get_attr" and node not in inside:
-                self.env[node] = self.run_node(node)
+                self.run_and_keep(node)
             if node.op == "output":
                 return self.env[node]
         return None
 
     def results_of(self, segment: Segment) -> tuple[Any, ...]:
         for node in segment.nodes:
-            self.env[node] = self.run_node(node)
+            self.run_and_keep(node)
         return tuple(self.env[node] for node in segment.outputs)
+
+    def run_and_keep(self, node: fx.Node) -> None:
+        """Run a node, and pass on the results of the modules that end with it."""
+        self.env[node] = self.run_node(node)
+        for path, results in self.results.get(node, ()):
+            self.on_results(path, [self.env[result] for result in results])
 
     def value_of(self, node: fx.Node) -> Any:
         """Return the value of a node; an attribute of a module is looked up when it is read."""
@@ -124,6 +146,25 @@ class _Replay(fx.Interpreter):
             self.value_of(node)
         with self.at(module_path_of(n), self.lines[n]):
             return super().run_node(n)
+
+
+def results_of_modules(nodes: Sequence[fx.Node]) -> dict[fx.Node, list[tuple[str, list[fx.Node]]]]:
+    """Return the last node of each module's last call → its path, and the nodes in it that others read."""
+    calls: dict[str, list[fx.Node]] = {}
+    before: set[str] = set()
+    for node in nodes:
+        if node.op in ("call_function", "call_method", "call_module"):
+            paths = {path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if path}
+            calls |= {path: [] for path in paths - before}
+            for path in paths:
+                calls[path].append(node)
+            before = paths
+    ends: dict[fx.Node, list[tuple[str, list[fx.Node]]]] = {}
+    for path, call in calls.items():
+        inside = {*call}
+        results = [node for node in call if any(user not in inside for user in node.users)]
+        ends.setdefault(call[-1], []).append((path, results))
+    return ends
 
 
 def _line(node: fx.Node) -> str:
