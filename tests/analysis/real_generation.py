@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
@@ -66,14 +67,15 @@ def macs(counter: FlopCounterMode) -> int:
 
 def real_steps(model: Any, prompt: Tensor, steps: int, **kwargs: Any) -> tuple[list[int], Any]:
     """The multiply-adds of the prefill and of each step of a model of transformers, and the cache at the end."""
-    counts, tokens, cache, mask = [], prompt, None, kwargs.pop("attention_mask", None)
+    counts, tokens, mask = [], prompt, kwargs.pop("attention_mask", None)
     cache = kwargs.pop("past_key_values", None)
     for _ in range(steps + 1):
+        name = "cache_params" if "cache_params" in signature(model.forward).parameters else "past_key_values"
         masks = {} if mask is None else {"attention_mask": mask}
         with counted() as counter:
-            result = model(tokens, past_key_values=cache, use_cache=True, **masks, **kwargs)
+            result = model(tokens, **{name: cache}, use_cache=True, **masks, **kwargs)
         counts.append(macs(counter))
-        cache, tokens = result.past_key_values, result.logits[:, -1].argmax(-1, keepdim=True)
+        cache, tokens = result[name], result.logits[:, -1].argmax(-1, keepdim=True)
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
     return counts, cache
