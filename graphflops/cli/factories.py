@@ -12,7 +12,7 @@ from torch import nn
 
 from graphflops.analysis.scaling.ranges import SizeRange
 from graphflops.cli.inputs import Input, bind, split
-from graphflops.cli.targets import DEFAULT_BATCH, resnet_bk
+from graphflops.cli.targets import DEFAULT_BATCH, model_and_inputs, resnet_bk
 from graphflops.core.errors import UsageError
 from graphflops.core.messages import EXIT_EXCEPTIONS, format_error, location_of
 from graphflops.integrations.factories import load_object
@@ -45,6 +45,50 @@ def resnet_bk_factory(config: str | None) -> tuple[Factory, dict[str, int]]:
         return model, *bind(model, [Input.parse(f"tokens={B}x{model.n_seq}:int64")])
 
     return factory, {"B": DEFAULT_BATCH, **{name: getattr(base, field) for name, field in RESNET_BK_SIZES.items()}}
+
+
+NAMED_SIZES = ("batch", "seq", "image")
+"""sizes of the inputs that are made up for a model of a library"""
+
+
+def library_factory(
+    target: str, inputs: Iterable[str] | None, sizes: Mapping[str, SizeRange], *, training: bool
+) -> Factory:
+    """A factory for a model by its name: its sizes are batch, seq and image, those of an input, and changed fields.
+
+    A field is changed as in ``hf:llama?num_hidden_layers=layers``.
+
+    Raises:
+        UsageError: a size is none of these.
+    """
+    name, _, query = target.partition("?")
+    changes = [part.partition("=") for part in query.split("&")] if query else []
+    texts = split(inputs)
+    known = {
+        *NAMED_SIZES,
+        *(value for _, _, value in changes),
+        *(size for text in texts for size in _sizes_in(text, sizes)),
+    }
+    if unused := sorted(set(sizes) - known):
+        raise UsageError(
+            f"{', '.join(unused)}: no size of {name}; expected batch, seq or image, a name in an --input, such as "
+            f"input_ids=1xN:int64, or that of a field, as in {name}?num_hidden_layers={unused[0]}"
+        )
+
+    def factory(**values: int) -> tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]:
+        changed = "&".join(f"{field}{equals}{values.get(value, value)}" for field, equals, value in changes)
+        image = values.get("image")
+        loaded = model_and_inputs(
+            f"{name}?{changed}" if changed else name,
+            [_substitute_sizes(text, values) for text in texts],
+            batch=values.get("batch"),
+            seq=values.get("seq"),
+            image=None if image is None else str(image),
+            training=training,
+        )
+        return loaded.model, loaded.args, loaded.kwargs
+
+    return factory
 
 
 def target_factory(target: str, inputs: Iterable[str] | None, sizes: Mapping[str, SizeRange]) -> Factory:

@@ -19,7 +19,10 @@ def scale(
     sizes: Annotated[
         list[str] | None,
         typer.Option(
-            "--size", "-s", help="NAME=VALUE, NAME=LOW..HIGH, or NAME=LOW..HIGH:32 for multiples of 32; repeatable"
+            "--size",
+            "-s",
+            help="NAME=VALUE, NAME=LOW..HIGH, or NAME=LOW..HIGH:32 for multiples of 32; of a model by its name: batch, "
+            "seq, image; repeatable",
         ),
     ] = None,
     inputs: Annotated[
@@ -45,6 +48,8 @@ def scale(
     from graphflops.analysis.scaling.ranges import SizeRange, parse_size, values_to_show
     from graphflops.cli import factories
     from graphflops.cli.inputs import refuse_duplicates
+    from graphflops.integrations.factories import EXPORTED
+    from graphflops.integrations.targets import library_of
 
     check_phase(phase)
     parsed = [parse_size(size) for text in sizes or () for size in text.replace(",", " ").split()]
@@ -62,8 +67,15 @@ def scale(
     elif config is not None:
         raise UsageError("--config is only for ResNet-BK; set the sizes of your model with --size")
     ranges |= {name: size_range for name, size_range, _ in parsed}
+    is_named = False
     if target is not None:
-        factory = factories.target_factory(target, inputs, ranges)
+        if target.endswith(EXPORTED):
+            raise UsageError(f"{target} was exported with its sizes: give the model that it was exported from")
+        is_named = ":" not in target or bool(library_of(target))
+        if is_named:
+            factory = factories.library_factory(target, inputs, ranges, training=not inference)
+        else:
+            factory = factories.target_factory(target, inputs, ranges)
     scaling_law = law(
         factory,
         ranges,
@@ -73,6 +85,9 @@ def scale(
         convention=convention,
         attention=attention,
     )
+    used = {str(symbol) for symbol in scaling_law.total.free_symbols}
+    if is_named and (unused := [name for name in ranges if name not in used]):
+        raise UsageError(f"{unused[0]}: no number of {str(target).partition('?')[0]} depends on it")
     console = Terminal(highlight=False)
     print_law(scaling_law, console)
     for name, size_range, high in parsed:

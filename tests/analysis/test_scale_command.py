@@ -79,6 +79,46 @@ def test_a_model_with_inputs_in_names_of_sizes(folder: Path, capsys: pytest.Capt
     assert law.optimizer == 0
 
 
+LLAMA = "hf:llama?hidden_size=8&intermediate_size=16&num_attention_heads=2&num_key_value_heads=1&vocab_size=32"
+
+
+@pytest.mark.slow
+def test_a_model_by_its_name_takes_batch_and_seq_and_its_fields(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = f"{LLAMA}&num_hidden_layers=layers"
+    arguments = [target, "-s", "batch=2", "-s", "seq=8..32", "-s", "layers=2", "--inference"]
+    code, _, err = run(capsys, *arguments, "--convention", "torch", "--json", "law.json")
+    assert (code, err) == (0, "")
+    law = Law.from_json("law.json")
+    width, hidden, keys, vocabulary = 8, 16, 4, 32
+    per_token = 2 * width * width + 2 * width * keys + 3 * width * hidden  # q, o; k, v; gate, up, down
+    for batch, seq, layers in ((2, 8, 2), (3, 20, 5)):
+        attention = 2 * seq * seq * width
+        expected = batch * (layers * (seq * per_token + attention) + seq * width * vocabulary)
+        assert law.evaluate("forward", batch=batch, seq=seq, layers=layers) == 2 * expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([LLAMA, "-s", "width=3"], "width: no size of hf:llama; expected batch, seq or image"),
+        pytest.param(
+            [LLAMA, "-s", "seq=8", "-s", "image=8..16"],
+            "image: no number of hf:llama depends on it",
+            marks=pytest.mark.slow,
+        ),
+        (["model.pt2", "-s", "batch=3"], "model.pt2 was exported with its sizes"),
+    ],
+)
+def test_a_size_that_a_model_by_its_name_does_not_have(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code, _, err = run(capsys, *arguments)
+    assert code == 1
+    assert message in err
+
+
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
 def test_a_plot_in_each_format(folder: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     arguments = ["sized_models:Tiny", "-s", "N=16..64", "-i", "tokens=2xN:int64", "--plot", f"scale.{kind}"]
