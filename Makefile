@@ -51,7 +51,7 @@ COMPARE = $(strip $(call option,--from,$(FROM)) $(call option,--to,$(TO)) \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help analyze compare scale test lint docs pictures demo reconcile rules commands conformance wild repositories tools bench versions newcomer soak clean
+.PHONY: help analyze compare scale test test-all lint docs pictures demo reconcile rules commands conformance wild repositories tools bench versions newcomer soak clean
 
 help:  ## list the targets and variables
 	@echo 'Usage: make TARGET [VARIABLE=VALUE …]'
@@ -88,7 +88,7 @@ help:  ## list the targets and variables
 	@echo '  STEPS=1000                        of a run of so many steps instead of one'
 	@echo '  LENGTHS=128,512,2048              the lengths at which Mamba and a Transformer stand beside it'
 	@echo
-	@echo 'Variables of make test:'
+	@echo 'Variables of make test and make test-all:'
 	@echo '  TESTS="tests/models -k published"   pytest arguments; default: all tests'
 	@echo '  WORKERS=4                         parallel processes; default: $(WORKERS)'
 	@echo
@@ -105,8 +105,11 @@ scale: $(if $(PLOT),$(DEV),$(CORE))  ## find the FLOPs of a model as an expressi
 	$(PYTHON) -m graphflops $(if $(MODEL),,resnet-bk )scale $(SCALE)
 
 # One thread per worker: by default PyTorch starts as many threads in each as there are cores.
-test: $(DEV)  ## run the tests
+test: $(DEV)  ## run the tests, but for the slow ones
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+
+test-all: $(DEV)  ## run the tests, the slow ones included
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile -m 'not soak' $(TESTS)
 
 lint: $(DEV)  ## check style, format and types
 	$(PYTHON) -m ruff check

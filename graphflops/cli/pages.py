@@ -17,6 +17,7 @@ import typer
 
 from graphflops.cli import app
 from graphflops.report.files import write_atomic
+from graphflops.report.terminal import say
 
 BEGIN, END = "<!-- written by make commands: begin -->", "<!-- written by make commands: end -->"
 _GENERATED = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), flags=re.DOTALL)
@@ -74,4 +75,4 @@ if __name__ == "__main__":
     for name in reference():
         file = folder / f"{name}.md"
         write_atomic(file, updated(file.read_text(encoding="utf-8") if file.exists() else "", name))
-    print(f"wrote {len(reference())} pages to {folder}")
+    say(f"wrote {len(reference())} pages to {folder}")

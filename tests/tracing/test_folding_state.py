@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextvars
 import functools
+import gc
 import itertools
 import threading
 import types
@@ -23,6 +24,10 @@ from folding_helper import Tally, count
 from torch import Tensor, nn
 
 from graphflops import analyze
+from graphflops.graph.build import build
+from graphflops.graph.passes import PASSES, run_passes
+from graphflops.rules.loading import rulebook
+from graphflops.tracing.attempts import trace
 
 WIDTH, BLOCKS, PLAIN = 8, 5, 2
 
@@ -362,3 +367,31 @@ def test_blocks_are_not_equal_if_attributes_of_their_parameters_differ() -> None
     model = nn.Sequential(*map(ReadsAnAttributeOfItsParameter, (0, 0, 1)))
     report = analyze(model, (torch.zeros(4, WIDTH),), training=False)
     assert report.by_operator() == {"mm": 3 * 2 * 4 * WIDTH * WIDTH, "sin": 4 * WIDTH}
+
+
+garbage_collections = 0
+
+
+class CollectsGarbage(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gc.collect()
+        return self.layers(x)
+
+
+def test_blocks_are_repeated_whatever_callbacks_of_the_garbage_collector_write_to() -> None:
+    def count(phase: str, info: dict[str, int]) -> None:
+        global garbage_collections
+        garbage_collections += 1
+
+    model = nn.Sequential(*(CollectsGarbage() for _ in range(6)))
+    gc.callbacks.append(count)
+    try:
+        traced = trace(model, (torch.zeros(4, WIDTH),), {}, rulebook(), fold=True)
+    finally:
+        gc.callbacks.remove(count)
+    assert garbage_collections
+    assert run_passes(build(traced), PASSES).repeats()

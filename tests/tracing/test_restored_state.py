@@ -563,11 +563,9 @@ def filters_of_warnings() -> Kind:
 
 @kind
 def the_path() -> Kind:
-    size = len(sys.path)
-
     def number() -> int:
         sys.path.append("nowhere")
-        return len(sys.path) - size
+        return sys.path.count("nowhere")
 
     return Kind(number, lambda: [*sys.path])
 

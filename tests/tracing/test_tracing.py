@@ -402,6 +402,6 @@ class TestRefusals:
         message = self.refuse(nn.Sequential(nn.ReLU(), nn.Linear(3, 2)), torch.zeros(1, 4))
         assert "1 (Linear)" in message
 
-    def test_args_must_be_a_tuple(self) -> None:
-        with pytest.raises(graphflops.UsageError, match="args must be a tuple"):
-            analyze(nn.Linear(2, 2), torch.zeros(1, 2))
+    def test_args_must_be_inputs(self) -> None:
+        with pytest.raises(graphflops.UsageError, match="args must be a tuple of inputs, not object"):
+            analyze(nn.Linear(2, 2), object())  # type: ignore[arg-type]

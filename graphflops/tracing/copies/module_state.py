@@ -250,7 +250,7 @@ class StateWalk:
 
     def visit(self, value: Any) -> None:
         """Record the state of another value; of a class whatever file it is from."""
-        if isinstance(value, type):
+        if issubclass(type(value), type):  # isinstance asks objects that may raise
             for base in value.__mro__:
                 if id(base) not in self._visited and self._is_users(base.__module__):
                     self._visited.add(id(base))

@@ -15,6 +15,7 @@ import copyreg
 import dis
 import enum
 import functools
+import gc
 import logging
 import operator
 import random
@@ -131,6 +132,16 @@ def _imports_in(code: types.CodeType) -> frozenset[str]:
     return frozenset(own).union(*inner)
 
 
+def _is_of_the_collector(frame: types.FrameType | None) -> bool:
+    """Whether a function was called by a callback of the garbage collector, which interrupts whatever runs."""
+    codes = {getattr(callback, "__code__", None) for callback in gc.callbacks} - {None}
+    while codes and frame is not None:
+        if frame.f_code in codes:
+            return True
+        frame = frame.f_back
+    return False
+
+
 # -- the record ------------------------------------------------------------------------------------------------------
 
 
@@ -195,11 +206,13 @@ class ReachableState:
         if event != "call" or id(frame.f_code) in self._codes:
             return
         code = frame.f_code
-        self._codes[id(code)] = code
         try:
             if not _is_library(frame.f_globals.get("__name__")):
+                if _is_of_the_collector(frame):
+                    return
                 self._look_into(code, frame.f_globals)
                 self._drain()
+            self._codes[id(code)] = code
         except _Opaque:
             self._give_up()
             sys.setprofile(None)
