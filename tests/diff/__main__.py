@@ -1,6 +1,7 @@
 """Differences of models between two releases of timm and transformers: writes docs/diff-releases.md.
 
-Each release analyzes the models in a process of its own, on the meta device, and saves their reports. Then
+The older releases are installed in a folder of their own, beside the torch that is there. Each release analyzes the
+models in a process of its own, on the meta device, and saves their reports. Then
 each pair is compared, and each model with itself under other names. A pair fails unless
 
 * the rows sum to the difference of the totals in every phase;
@@ -16,11 +17,14 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+RELEASES = "releases.txt"
+"""a file with the releases that were imported"""
 OLD = ("timm==0.9.16", "transformers==5.0.0")
 TIMM = [
     "resnet18",
@@ -68,12 +72,28 @@ def names() -> list[str]:
     return [*(f"timm:{name}" for name in TIMM), *(f"hf:{name}" for name in HF)]
 
 
+def install(folder: Path, requirements: Sequence[str]) -> None:
+    """Install releases in a folder, timm without its dependencies: it would install another torch.
+
+    An installation that fails leaves no folder of this name.
+    """
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    for requirement in requirements:
+        options = ["--no-deps"] if requirement.startswith("timm") else []
+        subprocess.run([*pip, *options, "--upgrade", "--target", str(unfinished), requirement], check=True)
+    unfinished.rename(folder)
+
+
 def file_of(name: str) -> str:
     return name.replace(":", "-") + ".json"
 
 
-def analyze_all(folder: Path, *, renamed: bool) -> None:
+def analyze_all(names: Sequence[str], folder: Path, *, renamed: bool) -> None:
     """Save a report of each model, and if ``renamed`` of the model inside of another; run by each release."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():  # of an earlier run
+        file.unlink()
     sys.path.insert(0, str(ROOT / "tests/conformance"))
     import shim  # noqa: F401
     from torch import nn
@@ -88,9 +108,13 @@ def analyze_all(folder: Path, *, renamed: bool) -> None:
         def forward(self, *args: Any, **kwargs: Any) -> Any:
             return self.inner(*args, **kwargs)
 
-    for name in names():
-        if (folder / file_of(name)).exists():
-            continue
+    import timm
+    import transformers
+
+    releases = f"timm {timm.__version__} and transformers {transformers.__version__}"
+    (folder / RELEASES).write_text(releases)
+    print(releases, flush=True)
+    for name in names:
         try:
             loaded = graphflops.load(name, training=True)
             graphflops.analyze(*loaded).to_json(folder / file_of(name))
@@ -131,12 +155,12 @@ def problems(difference: Any, before: Any, after: Any) -> list[str]:
     return faults
 
 
-def compare_all(old: Path, new: Path) -> list[tuple[str, ...]]:
+def compare_all(names: Sequence[str], old: Path, new: Path) -> list[tuple[str, ...]]:
     """A row of the page for each model that both releases have."""
     import graphflops
 
     rows = []
-    for name in names():
+    for name in names:
         paths = [folder / file_of(name) for folder in (old, new)]
         if not all(path.exists() for path in paths):
             continue
@@ -201,34 +225,33 @@ def page(rows: list[tuple[str, ...]], releases: list[str]) -> str:
 
 
 def main() -> int:
-    """Run all steps; exit with 1 if a pair fails."""
+    """Run all steps; exit with 1 if a pair fails, or if there is none."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="models, such as hf:llama; default: all, and the page is written")
+    parser.add_argument("--old", nargs="+", default=OLD, help="releases to compare with: timm==1.0.30 …")
     parser.add_argument("--folder", type=Path, default=ROOT / ".venv/diff", help="packages and reports")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--renamed", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--page", type=Path, default=ROOT / "docs/diff-releases.md", help="the page to write")
     arguments = parser.parse_args()
+    models = arguments.names or names()
     if arguments.worker:
-        analyze_all(arguments.worker, renamed=arguments.renamed)
+        analyze_all(models, arguments.worker, renamed=arguments.renamed)
         return 0
-    packages, old, new = (arguments.folder / name for name in ("packages", "old", "new"))
+    packages = arguments.folder / "-".join(sorted(arguments.old))
+    old, new = (arguments.folder / name for name in ("old", "new"))
     if not packages.exists():
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(packages)]
-        subprocess.run([*pip, "--no-deps", OLD[0]], check=True)  # it would install another torch
-        subprocess.run([*pip, OLD[1]], check=True)
+        install(packages, arguments.old)
     for folder, path, options in ((old, [str(packages)], []), (new, [], ["--renamed"])):
-        folder.mkdir(parents=True, exist_ok=True)
-        print(folder.name, flush=True)
         search = os.pathsep.join([*path, str(ROOT), os.environ.get("PYTHONPATH", "")])
-        command = [sys.executable, __file__, "--worker", str(folder), *options]
+        command = [sys.executable, __file__, *models, "--worker", str(folder), *options]
         subprocess.run(command, env={**os.environ, "PYTHONPATH": search}, check=True)
-    from importlib.metadata import version
-
-    rows = compare_all(old, new)
-    new_releases = f"timm {version('timm')} and transformers {version('transformers')}"
-    releases = [" and ".join(text.replace("==", " ") for text in OLD), new_releases]
-    arguments.page.write_text(page(rows, releases), encoding="utf-8")
-    return int(any(row[-1] != "yes" for row in rows))
+    rows = compare_all(models, old, new)
+    if not arguments.names:
+        arguments.page.write_text(
+            page(rows, [(folder / RELEASES).read_text() for folder in (old, new)]), encoding="utf-8"
+        )
+    return int(not rows or any(row[-1] != "yes" for row in rows))
 
 
 if __name__ == "__main__":
