@@ -1,6 +1,7 @@
 """Laws with boundaries: pieces, minima, maxima and logarithms, each against the cost that it is the law of."""
 
 import json
+from fractions import Fraction
 from math import ceil, isqrt, log2
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def law_with(polynomial: Polynomial, max_value: int | None = None) -> Law:
 
 
 def whole(number: int) -> Polynomial:
-    return Polynomial({(): number})
+    return Polynomial({(): Fraction(number)})
 
 
 class TestBoundaries:

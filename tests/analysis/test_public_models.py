@@ -71,3 +71,30 @@ def test_resnet_18_grows_with_the_area_of_the_image() -> None:
     i = sympy.Symbol("I", integer=True, positive=True)
     head = 512 * 1000
     assert sympy.expand(law.forward - 2 * B * ((1_814_073_344 - head) * i**2 / 224**2 + head)) == 0
+
+
+@pytest.mark.slow  # two pieces of about 25 traces
+def test_heads_wider_than_256_are_a_boundary_of_the_width() -> None:
+    """Above, where D / 4 > 256, transformers repeats the keys, and their gradients are sums of another operator."""
+
+    def factory(N: int, D: int) -> Any:
+        config = transformers.LlamaConfig(
+            vocab_size=100,
+            hidden_size=D,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+        )
+        return transformers.LlamaForCausalLM(config), (torch.empty(2, N, dtype=torch.int64),)
+
+    law = graphflops.law(factory, {"N": 16, "D": multiples(8, base=64)}, optimizer=None)
+    sums = {"scaled_dot_product_attention": (True, False), "expand": (False, True)}
+    for operator, (narrow, wide) in sums.items():
+        terms = [term for term in law.terms if term.what == operator and term.kind == "accumulate"]
+        for width, has_sums in ((1016, narrow), (1024, narrow), (1032, wide), (1040, wide)):
+            assert any(law.terms[term].evaluate({"N": 24, "D": width}) for term in terms) is has_sums
+    for width in (1016, 1024, 1032, 1040):
+        with torch.device("meta"):
+            model, args = factory(24, width)
+        assert law.evaluate(N=24, D=width) == graphflops.analyze(model, args, optimizer=None).total
