@@ -8,7 +8,7 @@ from graphflops.core.costs import ZERO, Cost, Work
 from graphflops.core.names import aten
 from graphflops.core.sizes import Size, Spec, prod, size_min
 from graphflops.rules.rule import rule
-from graphflops.rules.templates import gradient
+from graphflops.rules.templates import gradient, sum_to_size
 
 
 @rule(aten.scaled_dot_product_attention)
@@ -34,7 +34,7 @@ def scaled_dot_product_attention(
     attention query i with the first i + 1 keys, of a mask that does not depend on data what it says, such as a window.
     """
     queries, keys = query.shape[-2], key.shape[-2]
-    heads = prod(query.shape[:-2])
+    heads = prod(out.shape[:-2])  # of operands with other batches or heads, what they broadcast to
     useful = heads * _causal_pairs(queries, keys) if is_causal else _mask_nnz(attn_mask, heads * queries * keys)
 
     def attention_cost(count: Size, positions: Size) -> Cost:
@@ -44,12 +44,11 @@ def scaled_dot_product_attention(
         masked = Work(elementwise=count) if attn_mask is not None or is_causal else ZERO
         softmax = count * Work(elementwise=1, transcendental=1, division=1)
         dropped = Work(elementwise=count) if dropout_p else ZERO
-        shared = heads * keys  # what of grouped keys and values is shared among queries is summed
         grads = {
             "query|key|attn_mask": weighted + count * Work(elementwise=4) + dropped,
-            "query": scores + scaled,
-            "key": scores + Work(accumulate=shared * key.shape[-1] - key.numel),
-            "value": weighted + Work(accumulate=shared * value.shape[-1] - value.numel),
+            "query": scores + scaled + _sum_over_heads(query, out),
+            "key": scores + _sum_over_heads(key, out),
+            "value": weighted + _sum_over_heads(value, out),
             "attn_mask": Work(accumulate=count - positions),
         }
         flash = scores + scaled + masked + count * Work(elementwise=1, transcendental=1)
@@ -112,6 +111,13 @@ def attention_backward(
 
     attended = scaled_dot_product_attention(query, key, value, grad_out, attention, attn_mask, dropout_p, is_causal)
     return replace(backward_cost(attended), useful=None if attended.useful is None else backward_cost(attended.useful))
+
+
+def _sum_over_heads(operand: Spec, out: Spec) -> Work:
+    """The sum of an operand's gradient over heads that share it; for one matrix, the product of all heads has it."""
+    if len(operand.shape) == 2:
+        return ZERO
+    return sum_to_size(replace(operand, shape=(*out.shape[:-2], *operand.shape[-2:])), operand)
 
 
 def _mask_nnz(mask: Spec | None, pairs: Size) -> Size | None:

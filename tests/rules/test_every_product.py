@@ -120,6 +120,9 @@ REAL_ONLY: dict[str, Call] = {
     "attention with dropout": (partial(attend, dropout_p=0.1), ((2, 4, 5, 8),) * 3),
     "attention with a mask": (attend, ((2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 8), (5, 7))),
     "attention of groups": (partial(attend, enable_gqa=True), ((2, 4, 5, 8), (2, 2, 7, 8), (2, 2, 7, 8))),
+    "attention of one head of queries": (attend, ((2, 1, 5, 8), (2, 4, 7, 8), (2, 4, 7, 8))),
+    "attention of one head of keys": (attend, ((2, 4, 5, 8), (2, 1, 7, 8), (2, 4, 7, 8))),
+    "attention of queries without a batch": (attend, ((5, 8), (2, 4, 7, 8), (2, 4, 7, 8))),
     "attention with narrow values": (attend, ((2, 5, 8), (2, 7, 8), (2, 7, 6))),
 }
 

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import GRADIENTS, Case, costs_of, gradient_of, meta, ops_of, reals
+from cases import GRADIENTS, Case, cost_of, costs_of, gradient_of, meta, ops_of, reals
+from reference_macs import math_kernels
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops import Work, analyze
 from graphflops.analysis.costing import call_arguments
@@ -160,6 +162,38 @@ def test_a_gradient_run_by_itself_costs_what_the_rule_of_its_function_says(name:
     op_rule = shipped().find(itself.call)
     assert op_rule is not None
     assert op_rule.evaluate(call_arguments(itself, {"attention": "flash"})).forward == claimed != Work()
+
+
+class SumCounter(TorchDispatchMode):
+    """Counts the additions of the sums that are dispatched while it is open."""
+
+    additions = 0
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = op(*args, **kwargs or {})
+        if op.overloadpacket is torch.ops.aten.sum:
+            self.additions += max(args[0].numel() - result.numel(), 0)  # of nothing, none
+        return result
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((2, 1, 5, 8), (2, 4, 7, 8), (2, 4, 7, 6)),
+        ((1, 4, 5, 8), (2, 4, 7, 8), (2, 1, 7, 6)),
+        ((5, 8), (4, 7, 8), (4, 7, 6)),
+        ((2, 4, 5, 8), (7, 8), (7, 6)),
+        ((0, 4, 5, 8), (1, 4, 7, 8), (1, 4, 7, 6)),
+    ],
+)
+def test_gradients_of_attention_that_broadcasts_are_summed(shapes: tuple[tuple[int, ...], ...]) -> None:
+    operands = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    cost = cost_of(F.scaled_dot_product_attention, *operands, attention="math")
+    with math_kernels():
+        out = F.scaled_dot_product_attention(*operands)
+    with SumCounter() as counter:
+        out.backward(torch.ones_like(out))
+    assert sum(cost.grads[name].accumulate for name in ("query", "key", "value")) == counter.additions
 
 
 def test_attention_has_its_gradients_the_way_that_is_said() -> None:
