@@ -123,6 +123,19 @@ def test_a_model_of_one_length_reads_as_much_for_each_token() -> None:
     assert "the model takes 5 tokens, whatever the prefix has" in str(answer)
 
 
+def test_a_law_ends_where_the_positions_of_a_model_do() -> None:
+    class Limited(NoCache):
+        def forward(self, tokens: Tensor) -> Tensor:
+            if tokens.shape[1] > 12:
+                raise ValueError("12 positions")
+            return super().forward(tokens)
+
+    law = generation(Limited(), PROMPT, longest=24).law
+    assert law.decode_law.last == 11
+    with pytest.raises(UsageError, match="this law holds for caches of 1 to 11 tokens"):
+        law.total(batch=1, prompt=10, new_tokens=4)
+
+
 def test_it_is_read_again_from_its_file_without_the_model(answer, tmp_path) -> None:
     answer.decode(5)
     read = GenerationRecord.from_json(answer.to_json(tmp_path / "generation.json"))

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from graphflops.analysis.scaling.atoms import Atom
 from graphflops.analysis.scaling.interpolation import Inconsistent, interpolate
 from graphflops.analysis.scaling.polynomials import Monomial, Polynomial
-from graphflops.core.errors import LawError
+from graphflops.core.errors import CaptureError, LawError
 
 Key = TypeVar("Key", bound=Hashable)
 Sizes = Mapping[str, int]
@@ -63,7 +63,12 @@ class Pieces(Generic[Key]):
         while first <= last:
             if len(self.pieces) == MAX_PIECES:
                 raise LawError(f"there are more than {MAX_PIECES} pieces up to a length of {first:,}")
-            piece = self._piece_from(first)
+            try:
+                piece = self._piece_from(first)
+            except CaptureError:
+                if not self.pieces:
+                    raise
+                return  # the model takes no more, having so many positions
             self.pieces.append(piece)
             first = piece.last + 1
 
@@ -145,7 +150,10 @@ class Pieces(Generic[Key]):
 
     def _holds(self, terms: Mapping[Key, Polynomial], length: int) -> bool:
         sizes = {**dict.fromkeys(self._names, OTHERS[0]), "batch": BATCHES[0], "length": length}
-        return self._first_wrong(terms, sizes) is None
+        try:
+            return self._first_wrong(terms, sizes) is None
+        except CaptureError:  # the model does not take so many tokens
+            return False
 
     def _first_wrong(self, terms: Mapping[Key, Polynomial], sizes: Sizes) -> tuple[Key, int, int | Fraction] | None:
         observation = self.at(**sizes)
