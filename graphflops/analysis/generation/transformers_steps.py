@@ -38,7 +38,8 @@ class TransformersSteps:
         self.tokens_name = "decoder_input_ids" if self.is_encoder_decoder else "input_ids"
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         self.cache_name = next((name for name in CACHES if name in parameters), CACHES[0])
-        self.flags = {"use_cache": True} if "use_cache" in parameters or takes_any else {}
+        caches = getattr(model.config, "use_cache", None) is not False and ("use_cache" in parameters or takes_any)
+        self.flags = {"use_cache": True} if caches else {}
         self.flags |= {name: value for name, value in self.inputs.items() if name == "use_cache"}
         given_cache = self.inputs.get(self.cache_name)
         self.offset = _length_of(given_cache)
