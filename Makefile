@@ -96,7 +96,7 @@ help:  ## list the targets and variables
 	@echo '  TORCH="2.8.0 2.15.0"              PyTorch versions; default: the oldest, two in between and the newest'
 	@echo
 	@echo 'Variables of make bench:'
-	@echo '  ROWS="llama* start_up"            rows to measure; default: all'
+	@echo '  ROWS="llama* start_up by_name"    rows to measure; default: all'
 
 analyze: $(CORE)  ## count the FLOPs of a training step of a model
 	$(PYTHON) -m graphflops $(if $(MODEL),,resnet-bk )analyze $(ANALYZE)

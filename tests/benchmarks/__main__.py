@@ -2,6 +2,7 @@
 
 python tests/benchmarks                       # all rows, then write the page
 python tests/benchmarks 'llama*' start_up     # some rows; the others keep their measurements
+python tests/benchmarks by_name               # commands that analyze a model by its name
 python tests/benchmarks --resume              # rows without a measurement of the current code
 python tests/benchmarks --page-only           # write the page without measuring
 """
@@ -23,9 +24,9 @@ sys.path.insert(1, str(ROOT / "tests" / "conformance"))
 import shim  # noqa: E402, F401  # torchvision's operators have to be there before it is imported
 from bench_page import write  # noqa: E402
 from bench_rows import rows  # noqa: E402
-from bench_run import Measurements, code_state, measure_row, progress, start_up, steps_of  # noqa: E402
+from bench_run import Measurements, code_state, commands, commands_by_name, measure_row, progress, steps_of, timed  # noqa: E402
 
-START_UP = "start_up"
+START_UP, BY_NAME = "start_up", "by_name"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,11 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     names = [
         name
-        for name in (*models, START_UP)
+        for name in (*models, START_UP, BY_NAME)
         if not options.rows or any(fnmatch(name, pattern) for pattern in options.rows)
     ]
     if not names:
-        print(f"no row matches {' or '.join(options.rows)}; rows: {', '.join((*models, START_UP))}", file=sys.stderr)
+        print(
+            f"no row matches {' or '.join(options.rows)}; rows: {', '.join((*models, START_UP, BY_NAME))}",
+            file=sys.stderr,
+        )
         return 1
     if options.resume:
         names = [name for name in names if measurements.rows.get(name, {}).get("code") != code]
@@ -55,12 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(names: Sequence[str], measurements: Measurements, options: argparse.Namespace) -> None:
     models = rows()
     tools = {name: models[name].tools and not options.no_tools for name in names if name in models}
-    with progress(steps_of(tools, options.rounds) + (options.rounds + 1) * (START_UP in names)) as step:
+    with progress(
+        steps_of(tools, options.rounds) + (options.rounds + 1) * len({START_UP, BY_NAME}.intersection(names))
+    ) as step:
         for name in names:
             if name == START_UP:
                 with tempfile.TemporaryDirectory() as folder:
                     report = _a_report(Path(folder))
-                    measurements.keep(name, start_up(report, rounds=options.rounds, step=step))
+                    measurements.keep(name, timed(commands(report), rounds=options.rounds, step=step))
+            elif name == BY_NAME:
+                measurements.keep(name, timed(commands_by_name(), rounds=options.rounds, step=step))
             else:
                 measurements.keep(name, measure_row(name, rounds=options.rounds, tools=tools[name], step=step))
 

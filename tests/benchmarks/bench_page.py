@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from bench_rows import Row
-from bench_run import PYTHON, TORCH
+from bench_run import BY_NAME, PYTHON, SECONDS_BY_NAME, TORCH
 
 Measured = Mapping[str, Any]
 
@@ -61,7 +61,7 @@ class Bar:
 def write(models_by_name: Mapping[str, Row], measurements: Mapping[str, Measured], code: str) -> str:
     """The page."""
     measured = {name: measurements[name] for name in models_by_name if name in measurements}
-    start_up = measurements.get("start_up")
+    start_up, by_name = measurements.get("start_up"), measurements.get("by_name")
     lines = [
         ABOUT,
         f"{_versions()} {_rounds(measured)}".strip(),
@@ -96,6 +96,8 @@ def write(models_by_name: Mapping[str, Row], measurements: Mapping[str, Measured
     lines += ["", "## Other counters", "", *_tools(measured)]
     if start_up:
         lines += ["", "## Start-up", "", *_start_up(start_up)]
+    if by_name:
+        lines += ["", "## Models by name", "", *_by_name(by_name)]
     if failures := list(_failures(measured)):
         lines += ["", "## Failures", "", "| row | job | reason |", "|---|---|---|", *failures]
     return "\n".join(lines) + "\n"
@@ -116,6 +118,7 @@ def bars(models: Mapping[str, Row], measurements: Mapping[str, Measured]) -> lis
             _step(measurements.get("llama_405b_tokens", {})),
             0.1,
         ),
+        _commands(measurements.get("by_name", {"runs": [], "failed": {}})),
     ]
 
 
@@ -182,6 +185,18 @@ def _light(runs: Sequence[Mapping[str, float]]) -> Iterator[Bar]:
 
 def _needs_no_torch(name: str) -> bool:
     return name.startswith("graphflops ") or name == "Report.from_json"
+
+
+def _commands(by_name: Measured) -> Bar:
+    claim = f"A command that analyzes a public model by its name takes less than {SECONDS_BY_NAME} s, imports included"
+    if failed := by_name["failed"]:
+        return Bar(claim, f"{', '.join(failed)}: failed", False)
+    runs = by_name["runs"]
+    seconds = {name: median(run[name] for run in runs) for name in runs[0] if name != TORCH} if runs else {}
+    if not seconds:
+        return Bar(claim, "", None)
+    slowest = max(seconds, key=lambda name: seconds[name])
+    return Bar(claim, f"at most {seconds[slowest]:.1f} s ({slowest})", seconds[slowest] < SECONDS_BY_NAME)
 
 
 # -- tables -------------------------------------------------------------------------------------------------------
@@ -266,6 +281,27 @@ def _start_up(start_up: Measured) -> list[str]:
         remark = f" ({start_up['failed'][name]})" if name in start_up["failed"] else ""
         milliseconds = f"{1000 * median(run[name] for run in runs):,.0f}"
         lines.append(f"| `{name}`{remark} | {' | '.join(map(times, by))} | {milliseconds} |")
+    return lines
+
+
+def _by_name(by_name: Measured) -> list[str]:
+    lines = [
+        f"Time of `graphflops MODEL` as a whole process, divided by the time of `{TORCH}` in the same round.",
+        "",
+        f"| | command | / `{TORCH}` | seconds |",
+        "|---|---|--:|--:|",
+    ]
+    runs = by_name["runs"]
+    for name, argument in BY_NAME.items():
+        target = f'"{argument}"' if "&" in argument else argument
+        if name in by_name["failed"]:
+            lines.append(f"| {name} | `graphflops {target}` | {by_name['failed'][name].replace('|', '/')} | |")
+        elif runs and name in runs[0]:
+            ratio = median(run[name] / run[TORCH] for run in runs)
+            seconds = median(run[name] for run in runs)
+            lines.append(f"| {name} | `graphflops {target}` | {times(ratio)} | {seconds:.1f} |")
+        else:
+            lines.append(f"| {name} | `graphflops {target}` | not installed | |")
     return lines
 
 

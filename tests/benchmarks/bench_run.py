@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,13 @@ def measure_row(name: str, *, rounds: int, tools: bool, step: Callable[[str], No
     return measured
 
 
-# -- start-up -----------------------------------------------------------------------------------------------------
+# -- commands -----------------------------------------------------------------------------------------------------
 
 PYTHON, TORCH = "python -c pass", "import torch"
 
 
 def commands(report: Path) -> dict[str, Sequence[str]]:
-    """The commands, by the name that the page has for them."""
+    """The commands of the start-up, by the name that the page has for them."""
     model, inputs = "torch.nn.Linear(3, 4)", "torch.zeros(2, 3)"
     counter = "from torch.utils.flop_counter import FlopCounterMode"
     return {
@@ -98,13 +99,35 @@ def commands(report: Path) -> dict[str, Sequence[str]]:
     }
 
 
-def start_up(report: Path, *, rounds: int, step: Callable[[str], None]) -> Measured:
-    """Seconds from start to end of each, round by round."""
-    started = commands(report)
+BY_NAME = {
+    "ResNet-50": "torchvision:resnet50",
+    "ViT-B/16": "torchvision:vit_b_16",
+    "Llama 3 8B": "hf:llama?hidden_size=4096&num_hidden_layers=32&num_key_value_heads=8&intermediate_size=14336&"
+    "vocab_size=128256",
+    "Mixtral": "hf:mixtral",
+    "Whisper": "hf:whisper",
+    "UNet": "diffusers:UNet2DConditionModel",
+}
+"""public models, and the names by which a command finds them"""
+SECONDS_BY_NAME = 10
+
+
+def commands_by_name() -> dict[str, Sequence[str]]:
+    """The commands that analyze a model by its name, of the libraries that are installed, beside ``import torch``."""
+    started: dict[str, Sequence[str]] = {TORCH: ["-c", TORCH]}
+    for name, target in BY_NAME.items():
+        library = target.partition(":")[0]
+        if find_spec("transformers" if library == "hf" else library):
+            started[name] = ["-m", "graphflops", target]
+    return started
+
+
+def timed(started: Mapping[str, Sequence[str]], *, rounds: int, step: Callable[[str], None]) -> Measured:
+    """Seconds from start to end of each command, round by round."""
     runs: list[dict[str, float]] = []
     failed: dict[str, str] = {}
     for number in range(-1, rounds):  # before the first round each runs once, for the caches of files
-        step(f"start-up: round {number + 1}")
+        step(f"commands: round {number + 1}")
         run = {}
         for name, arguments in started.items():
             start = time.perf_counter()

@@ -7,7 +7,7 @@ import pytest
 from bench_measure import memory, seconds, tools
 from bench_page import bars, write
 from bench_rows import Row, blocks, rows, stream
-from bench_run import Measurements, commands
+from bench_run import TORCH, Measurements, commands, commands_by_name, timed
 
 ONE = Row("one", "one block", lambda: lambda: blocks(1, 16), lambda: stream(16))
 TINY = Row("depth_8", "two blocks", lambda: lambda: blocks(2, 16), lambda: stream(16), depth=8, alone=ONE)
@@ -69,6 +69,19 @@ def test_measurements_are_kept_on_disk(tmp_path: Path) -> None:
     assert Measurements(path).rows == {}
 
 
+def test_a_command_that_fails_has_a_reason() -> None:
+    quick = {"fine": ["-c", "pass"], "broken": ["-c", "raise SystemExit('no such model')"]}
+    result = timed(quick, rounds=2, step=lambda _: None)
+    assert [set(run) for run in result["runs"]] == [{"fine", "broken"}] * 2
+    assert result["failed"] == {"broken": "no such model"}
+
+
+def test_commands_by_name_are_of_installed_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench_run.find_spec", lambda name: None)
+    assert TORCH in commands_by_name()
+    assert len(commands_by_name()) == 1
+
+
 class TestBars:
     def verdicts(self, **measurements: dict) -> list[bool | None]:
         return [bar.passed for bar in bars(rows(), measurements)]
@@ -101,6 +114,15 @@ class TestBars:
         assert self.verdicts(start_up={"runs": [started]})[5:7] == [True, True]
         slow = {**started, "import torch, graphflops": 0.4, "graphflops rules list": 0.4}
         assert self.verdicts(start_up={"runs": [slow]})[5:7] == [False, False]
+
+    @pytest.mark.parametrize(("mixtral", "passed"), [(9.9, True), (10.1, False)])
+    def test_models_by_name(self, mixtral: float, passed: bool) -> None:
+        by_name = {"code": "now", "runs": [{TORCH: 2.0, "ResNet-50": 5.0, "Mixtral": mixtral}], "failed": {}}
+        assert self.verdicts(by_name=by_name)[-1] is passed
+        assert "| ResNet-50 | `graphflops torchvision:resnet50` | 2.50 × | 5.0 |" in write(
+            rows(), {"by_name": by_name}, "now"
+        )
+        assert self.verdicts(by_name={**by_name, "failed": {"Whisper": "no such model"}})[-1] is False
 
 
 class TestThePage:
