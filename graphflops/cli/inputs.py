@@ -22,7 +22,7 @@ from torch import nn
 
 from graphflops.analysis.arguments import QUANTIZED
 from graphflops.core.errors import UsageError
-from graphflops.core.messages import USER_EXCEPTIONS, format_error, location_of, shortened
+from graphflops.core.messages import USER_EXCEPTIONS, did_you_mean, format_error, location_of, shortened
 
 MAX_DIMENSIONS = 64
 """of a tensor, for most operators"""
@@ -174,12 +174,13 @@ def bind(
     except TypeError as error:
         problem = str(error)
     if unexpected:
-        problem = f"no parameter {unexpected[0]!r}"
+        near = did_you_mean(str(unexpected[0]), parameters)
+        problem = f"no parameter {unexpected[0]!r}{f' ({near})' if near else ''}"
     if problem:
         listed = ", ".join(map(str, parameters.values())) or "no arguments"
         raise UsageError(
             f"inputs do not match {type(model).__name__}.forward({listed}): {problem}. "
-            "Give each as --input NAME=SIZExSIZE:DTYPE, or as NAME:=VALUE if it is not a tensor"
+            f"Write {_required_options(signature)}, and NAME:=VALUE for what is not a tensor"
         )
     return args, kwargs
 
@@ -305,6 +306,17 @@ def _parameter_types(parameter: inspect.Parameter | None) -> set[Any]:
     elif annotation is not parameter.empty:
         accepted.add(annotation)
     return accepted | ({type(parameter.default)} if parameter.default is not parameter.empty else set())
+
+
+def _required_options(signature: inspect.Signature) -> str:
+    """The options for the arguments that forward requires, or for one if it requires none."""
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    names = [
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.default is parameter.empty and parameter.kind not in optional
+    ]
+    return " ".join(f"--input {name}=SIZExSIZE:DTYPE" for name in names or ["NAME"])
 
 
 def _accepts(signature: inspect.Signature, name: str) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from graphflops import UsageError
 from graphflops.cli import main
 from graphflops.cli.inputs import Input, bind, split
+from graphflops.cli.targets import model_and_inputs
 
 MODELS = """
 from torch import nn
@@ -156,6 +157,20 @@ def test_unreadable_files(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         read(text)
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (["input=2x3"], "no parameter 'input' (did you mean input2 or input1?). Write"),
+        (["rows=2x3"], "no parameter 'rows'. Write"),
+        (["input1=2x3"], "missing a required argument: 'input2'. Write"),
+    ],
+)
+def test_the_names_that_the_model_of_a_factory_takes(inputs: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        model_and_inputs("torch.nn:Bilinear(3, 4, 5)", inputs)
+    assert f"{message} --input input1=SIZExSIZE:DTYPE --input input2=SIZExSIZE:DTYPE" in str(caught.value)
 
 
 class TestTheCommand:
