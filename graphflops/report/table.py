@@ -27,7 +27,7 @@ FULL_NAMES, SHORT_NAMES = 25, 16
 MOST_ROWS = 37
 """rows of a table that fit on a page of 40 lines with their headings"""
 MAX_OUTPUT = 32
-"""characters of an output's shapes on a line of limited width"""
+"""characters of an output's shapes, beyond which only the first of several is shown"""
 _PHASES: tuple[Query, ...] = ("forward", "backward", "recompute", "dgrad", "wgrad", "optimizer", "total")
 COLUMNS = ("output", "parameters", *_PHASES, "share", "bounds", "full")
 """names of columns, in their order"""
@@ -186,12 +186,28 @@ def _cells(root: Row, phase: Query, longest_output: int | None) -> Mapping[str, 
 
     return {
         **{query: flops_of(query) for query in (*_PHASES, WITH_RECOMPUTE)},
-        "output": lambda row: one_line(row.output, longest_output or len(row.output) + 1),
+        "output": lambda row: shortened_output(row.output, longest_output),
         "parameters": lambda row: format_si(row.parameters) if row.parameters else "",
         "share": lambda row: percent(row.flops.of(phase), total).removesuffix(" %"),
         "bounds": bounds,
         "full": lambda row: format_si(row.flops.at("full").of(phase)),
     }
+
+
+def shortened_output(shapes: str, limit: int | None = None) -> str:
+    """The first of several shapes and the number of the others, where all of them are long; cut to about a limit.
+
+    >>> shortened_output("float32[8, 64], float32[2, 64]")
+    'float32[8, 64], float32[2, 64]'
+    >>> shortened_output("float32[2, 320, 64, 64], float32[2, 320, 32, 32], float32[2, 640, 32, 32]")
+    'float32[2, 320, 64, 64] + 2 more'
+    """
+    first, *others = shapes.split("], ")
+    rest = ""
+    if others and len(shapes) > MAX_OUTPUT:
+        shapes = f"{first}]"
+        rest = f" + {len(others)} more" if others[-1] != "…" else " + more"
+    return one_line(shapes, len(shapes) if limit is None else limit - len(rest)) + rest
 
 
 def _flops_of(row: Row, column: str) -> int:

@@ -157,6 +157,21 @@ class TestRows:
 
 
 class TestOutput:
+    @pytest.mark.parametrize("others", [2, 9])
+    def test_a_block_with_several_outputs_has_the_first_shape_and_the_number_of_others(
+        self, others: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Down(nn.Conv2d):
+            def forward(self, x: Tensor) -> Any:
+                return super().forward(x), [x] * others
+
+        monkeypatch.delenv("COLUMNS", raising=False)
+        report = analyze(Down(3, 8, 1), (torch.ones(2, 3, 128, 128, device="meta"),), training=False)
+        cell = "float32[2, 8, 128, 128] + " + ("2 more" if others == 2 else "more")
+        assert all(f"  {cell}  " in line for line in self.printed(report, "utf-8") if line.startswith("Down  "))
+        assert cell in report.table(width=100)
+        assert report.info.output_shapes[""].count("float32") == min(others + 1, 4)
+
     def printed(self, report: Report, encoding: str) -> list[str]:
         file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
         print_report(report, Terminal(file), TableOptions())
