@@ -11,7 +11,7 @@ from graphflops.models import LanguageModel, SparseMoE
 
 sizes = st.integers(1, 9)
 PHASES = ("forward", "dgrad", "wgrad", "recompute", "optimizer")
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=6, deadline=None)
 
 
 class Block(nn.Module):

@@ -24,6 +24,7 @@ def tokens(batch: int, length: int) -> tuple[tuple[torch.Tensor], dict[str, bool
     return (torch.empty(batch, length, dtype=torch.int64),), {"use_cache": False}
 
 
+@pytest.mark.slow
 def test_gpt_2_is_megatrons_formula() -> None:
     """Narayanan et al. 2021, equation 3, without checkpoints: 72·B·s·l·h²·(1 + s/6h + V/12lh)."""
 
@@ -39,6 +40,7 @@ def test_gpt_2_is_megatrons_formula() -> None:
     assert sympy.expand(law.parameters - (12 * L * D**2 + 13 * L * D + (100 + N) * D + 2 * D)) == 0
 
 
+@pytest.mark.slow
 def test_llama_has_three_feed_forward_matrices_and_grouped_queries() -> None:
     """Of a token, forward: queries and outputs 2·2·D², keys and values of half the heads 2·D², 6·D·F, scores 4·N·D."""
 
@@ -60,6 +62,7 @@ def test_llama_has_three_feed_forward_matrices_and_grouped_queries() -> None:
     assert law.order("N").degree == 2
 
 
+@pytest.mark.slow
 def test_resnet_18_grows_with_the_area_of_the_image() -> None:
     """1,814,073,344 multiply-adds at 224², as torchvision prints it in GFLOPS: 1.81; all but the head by area."""
     models = pytest.importorskip("torchvision").models

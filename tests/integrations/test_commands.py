@@ -17,6 +17,7 @@ class TestResnetBk:
         assert own == run(capsys, "analyze", "--seq", "16")
         assert own[0] == 0
 
+    @pytest.mark.sampled(4)
     @pytest.mark.parametrize(
         ("command", "arguments"),
         [

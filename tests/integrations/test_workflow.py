@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PAGE = (Path(__file__).parents[2] / "docs/diff.md").read_text(encoding="utf-8")
 IDENTITY = ("-c", "user.name=a", "-c", "user.email=a@example.org")
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_workflow_run_as_written(tmp_path: Path) -> None:
     files = dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```', PAGE, flags=re.DOTALL | re.MULTILINE))
     steps = files[".github/workflows/flops.yml"].partition("steps:")[2]

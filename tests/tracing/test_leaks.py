@@ -75,6 +75,7 @@ def analysed(**options: Any) -> tuple[Report | None, Alive]:
     return report, {name: weakref.ref(value) for name, value in kept.items()}
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "options",
     [

@@ -85,6 +85,7 @@ def nest(*levels: bool, before: int = 1, after: int = 1, innermost: int = 1) -> 
     return Layers(None, 1, 0, model)
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     "levels", [*itertools.product([True, False], repeat=2), *itertools.product([True, False], repeat=3)]
 )
@@ -181,6 +182,7 @@ BLOCKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
 @pytest.mark.parametrize("early_stop", [True, False])
@@ -198,6 +200,7 @@ def test_products_that_are_kept_do_not_run_again_and_the_rest_does() -> None:
     assert report.work("recompute").transcendental > 0
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("outer", ["keep products", "keep every other product", "keep nothing"])
 @pytest.mark.parametrize("inner", ["keep products", "keep wide results", "keep nothing"])
 def test_policies_of_regions_in_each_other(outer: str, inner: str) -> None:
