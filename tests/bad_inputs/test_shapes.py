@@ -60,10 +60,6 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "index_add": (lambda x, index, source: x.index_add(1, index, source), (ones(2, 3), indices(2), ones(2, 2))),
     "index_copy": (lambda x, index, source: x.index_copy(1, index, source), (ones(2, 3), indices(2), ones(2, 2))),
     "index_fill": (lambda x, index: x.index_fill(1, index, 1.0), (ones(2, 3), indices(2))),
-    "index_reduce": (
-        lambda x, index, source: x.index_reduce(1, index, source, "mean"),
-        (ones(2, 3), indices(2), ones(2, 2)),
-    ),
     "an assignment by index": (put, (ones(2, 3), indices(2), ones(2, 2))),
     "put": (lambda x, index, values: x.put(index, values), (ones(2, 3), indices(2), ones(2))),
     "gather": (lambda x, index: x.gather(1, index), (ones(2, 3), indices(2, 3))),

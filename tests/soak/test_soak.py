@@ -23,7 +23,9 @@ def ran(times: int, *, seed: int, hash_seed: int) -> dict[str, Any]:
     return outputs
 
 
-@pytest.mark.parametrize("times", [pytest.param(60, marks=pytest.mark.slow), pytest.param(4000, marks=pytest.mark.soak)])  # half of them of new classes
+@pytest.mark.parametrize(
+    "times", [pytest.param(60, marks=pytest.mark.slow), pytest.param(4000, marks=pytest.mark.soak)]
+)  # half of them of new classes
 def test_many_analyses_leave_nothing_behind_and_say_the_same_in_any_order(times: int) -> None:
     runs = [ran(times, seed=seed, hash_seed=seed) for seed in ((1, 2) if times < 1000 else (1, 2, 3))]
     for run in runs:

@@ -65,7 +65,6 @@ _CHECKED = frozenset(
         ),
         *(
             "index_copy",
-            "index_reduce",
             "put",
             "linalg_solve_triangular",
             "triangular_solve",

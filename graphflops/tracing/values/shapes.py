@@ -1,7 +1,7 @@
 """Shape checks: the errors that PyTorch raises for operands whose sizes do not fit, which meta kernels do not raise.
 
 The real kernel is run once for each operator and sizes, on small tensors: the distinct sizes of the operands are
-replaced by 2, 3, 4, … in their order, so that equal sizes stay equal, and larger ones larger; 0 and 1 stay. A
+replaced by 4, 5, 6, … in their order, so that equal sizes stay equal, and larger ones larger; 0 to 3 stay. A
 convolution, whose groups and windows are relations of other kinds, is run on a batch of zero images.
 """
 
@@ -29,7 +29,7 @@ _CHECKED = frozenset(
     {
         *("addmm", "addmv", "linalg_cross", "linalg_lstsq", "native_batch_norm", "nll_loss2d_forward"),
         *("_softmax", "_log_softmax", "sort", "cumsum", "cumprod", "soft_margin_loss", "masked_scatter"),
-        *("index_select", "index_add", "index_copy", "index_fill", "index_put", "index_reduce", "put"),
+        *("index_select", "index_add", "index_copy", "index_fill", "index_put", "put"),
         *("bucketize", "searchsorted"),
     }
 )
@@ -41,6 +41,8 @@ _ATTENTION = frozenset(
         "fused_attention_overrideable",
     )
 )
+_FIRST_REPLACED = 4
+"""smaller sizes stay: a cross product is of three numbers"""
 MAX_INDICES = 2**17
 """indices of an embedding that are compared with the rows of its table"""
 _errors: dict[Any, Exception | None] = {}
@@ -124,17 +126,14 @@ def _shape_error(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any
         return None  # the values of a mask decide how many rows it selects
     if op is aten.convolution.default:
         return error_on_real_tensors(op, lambda: (_without_images(args), dict(kwargs)))
-    distinct = sorted({size for operand in operands for size in operand.shape if size > 1})
-    small = {0: 0, 1: 1, **{size: number for number, size in enumerate(distinct, start=2)}}
+    distinct = sorted({size for operand in operands for size in operand.shape})
+    larger = [size for size in distinct if size >= _FIRST_REPLACED]
+    own = {size: size for size in (*range(_FIRST_REPLACED), *larger)}
+    small = own | {size: number for number, size in enumerate(larger, start=_FIRST_REPLACED)}
     error = error_on_real_tensors(op, lambda: _with_sizes(small, args, kwargs))
     if error is None or sum(operand.numel() for operand in operands) > MAX_REPEATED_ELEMENTS:
         return error
-    return (
-        error_on_real_tensors(
-            op, lambda: _with_sizes({size: size for size in small | dict.fromkeys(distinct)}, args, kwargs)
-        )
-        or error
-    )
+    return error_on_real_tensors(op, lambda: _with_sizes(own, args, kwargs))
 
 
 def _with_sizes(sizes: Mapping[int, int], args: Any, kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
