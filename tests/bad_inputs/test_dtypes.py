@@ -31,6 +31,11 @@ PAIRS: dict[str, tuple[Callable[..., Any], Shape, Shape]] = {
     "einsum": (lambda a, b: torch.einsum("ij,jk->ik", a, b), (2, 3), (3, 4)),
     "conv2d": (F.conv2d, (1, 2, 5, 5), (3, 2, 3, 3)),
     "conv2d of groups": (lambda x, w: F.conv2d(x, w, groups=2), (1, 2, 5, 5), (4, 1, 3, 3)),
+    "the bias of a transposed convolution of groups": (
+        lambda x, b: F.conv_transpose2d(x, x.new_ones(4, 1, 3, 3), b, padding=1, groups=2),
+        (1, 4, 5, 5),
+        (2,),
+    ),
     "layer_norm": (lambda x, w: F.layer_norm(x, (3,), w), (2, 3), (3,)),
     "group_norm": (lambda x, w: F.group_norm(x, 1, w), (2, 3, 4), (3,)),
     "attention": (lambda q, k: F.scaled_dot_product_attention(q, k, k), (1, 2, 3, 4), (1, 2, 3, 4)),

@@ -30,7 +30,7 @@ MAX_WINDOW = 32
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _DTYPE_ERROR = re.compile(
     r"not implemented for '|dtype|scalar ?type|\b[Bb]ool(ean|Tensor)?\b|complex|floating|integ(er|ral)|"
-    r"Long|weight type|can't be cast|to have the same type|Subtraction, the `-` operator"
+    r"Long|(weight|bias) type|can't be cast|to have the same type|Subtraction, the `-` operator"
 )
 _CHECKED = frozenset(
     {
@@ -87,7 +87,7 @@ _CHECKED = frozenset(
 _INTEGER_OPERANDS = ("index", "embedding", "gather", "scatter", "masked", "nll_loss", "bitwise", "bincount")
 """beginnings of the names of operators that take integers or booleans beside numbers, so that one dtype is wrong"""
 _errors: dict[Any, Exception | None] = {}
-"""operator, dtypes and numbers of axes → the error that PyTorch raises for them, if it does"""
+"""operator, dtypes and numbers of axes, sizes of a convolution → the error that PyTorch raises for them, if it does"""
 
 
 def check_dtypes(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -102,7 +102,12 @@ def check_dtypes(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any
     dtypes = {operand.dtype for operand in operands}
     if not operands or (len(dtypes) == 1 and operands[0].dtype in _FLOATS and not _takes_integers(op)):
         return
-    key = (op, *((operand.dtype, operand.dim()) for operand in operands))
+    is_convolution = op is aten.convolution.default  # its kernel, and so the error, depends on sizes and groups
+    key = (
+        op,
+        *((operand.dtype, operand.shape if is_convolution else operand.dim()) for operand in operands),
+        str(args[3:]) if is_convolution else "",
+    )
     if key not in _errors:
         _errors[key] = _dtype_error(op, args, kwargs)
     if (error := _errors[key]) is not None:
@@ -144,8 +149,10 @@ def _tiny_arguments(op: OpOverload, args: tuple[Any, ...]) -> tuple[Any, ...]:
     name = op._schema.name.removeprefix("aten::")
     if name == "convolution":
         images, weight, bias, *attributes = args
-        groups = attributes[-1]
-        shapes = (1, groups, *(1,) * (images.dim() - 2)), (groups, *(1,) * (weight.dim() - 1)), (groups,)
+        transposed, groups = attributes[3], attributes[-1]
+        # transposed, another kernel runs where the window has one element, and that one takes a bias of any dtype
+        window = [min(size, MAX_WINDOW) if transposed else 1 for size in weight.shape[2:]]
+        shapes = (1, groups, *(1,) * (images.dim() - 2)), (groups, 1, *window), (groups,)
         operands = zip((images, weight, bias), shapes, strict=True)
         return (
             *(operand if operand is None else zeros_like_dtype(shape, operand) for operand, shape in operands),
