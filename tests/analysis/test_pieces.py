@@ -49,6 +49,16 @@ class TestBoundaries:
         for length in (1, window - 1, window, window + 1, 10**6):
             assert law.evaluate("forward", B=3, N=length) == cost(3, length)
 
+    def test_lengths_far_below_the_base_are_validated_too(self) -> None:
+        """BigBird attends to all keys of a short sequence, and to blocks of a longer one."""
+
+        def cost(B: int, N: int) -> int:
+            return B * (N * N if N <= 176 else 700 * N)
+
+        law = law_of({"B": 2, "N": multiples(16, base=512)}, cost=cost)
+        for length in (16, 160, 176, 192, 4096):
+            assert law.evaluate("forward", N=length) == cost(2, length)
+
     def test_a_width_from_which_on_other_code_runs(self) -> None:
         """Heads of up to 256 share their keys; wider ones have copies."""
 

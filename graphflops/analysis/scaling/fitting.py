@@ -44,7 +44,7 @@ MAX_DEGREE = 6
 MAX_STRIDE_POINTS = 40
 """points of a line that are traced to find a stride"""
 VALIDATION_POINTS = 3
-"""points near the base, and as many far from it, at which polynomials are validated"""
+"""points from the smallest to twice the base, and as many far above it, at which polynomials are validated"""
 MAX_POINTS = 250
 """points that are traced to determine the coefficients"""
 MAX_PIECES = 8
@@ -301,10 +301,10 @@ def _group_by_monomials(
 
 
 def _validate(points: SamplePoints, polynomials: Mapping[Quantity, Polynomial]) -> tuple[Point, ...]:
-    """Trace new points near, far, and beside the boundaries of a piece, at which all polynomials must be right."""
+    """Trace new points below, above, and beside the boundaries of a piece, at which all polynomials must be right."""
     validation = []
     for far in (False, True):
-        source = points.random_points(far)
+        source = points.random_points(far, near_smallest=not far)
         traced = [points.first_accepted(source, "for validation") for _ in range(VALIDATION_POINTS)]
         validation += [point for point in traced if point is not None]
     validation += [point for point in points.at_edges() if points.observe(point) is not None]

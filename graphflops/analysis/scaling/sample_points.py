@@ -271,10 +271,11 @@ class SamplePoints:
                     axes.add(changed[0])
         return frozenset(axes)
 
-    def random_points(self, far: bool) -> Iterator[Point]:
+    def random_points(self, far: bool, near_smallest: bool = False) -> Iterator[Point]:
         """Random points without observations, the same in each run: a Latin hypercube on a logarithmic scale.
 
-        Of each three points one has a small, one a medium and one a large value of each size.
+        With ``near_smallest`` they begin at the smallest values. Of each three points one has a small, one a medium and
+        one a large value of each size.
         """
         depth_axes, split_axes = self.depth_axes(), {axis for axis, _ in self.edges}
         for _ in range(MAX_REJECTED_POINTS):
@@ -286,6 +287,7 @@ class SamplePoints:
                     center = self._generic_value(axis, size) if is_depth else size.base
                     factor = (MAX_DEPTH_FACTOR if is_depth else MAX_FAR_FACTOR) if far else MAX_NEAR_FACTOR
                     lowest = center if far else max(center // 2, size.multiple_of)
+                    lowest = size.round_down(1) if near_smallest else lowest
                     highest = center * factor + step * (MIN_STEPS // 2 if is_depth else MIN_STEPS)
                     if far and axis in split_axes:  # all of a piece, which may be below its base
                         lowest, highest = size.round_down(1), max(size.round_down(highest), size.round_down(1))
