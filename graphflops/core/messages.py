@@ -110,6 +110,14 @@ def format_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def error_text(error: BaseException) -> str:
+    """The whole text of an error; empty if it cannot be read."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
 def location_of(error: BaseException, *, source: bool = True) -> str:
     """``file:line: source`` where an error was raised; ``file:line`` without the source."""
     if isinstance(error, SyntaxError) and error.filename:

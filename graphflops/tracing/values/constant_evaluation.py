@@ -88,15 +88,22 @@ class ConstantEvaluator:
         return self._value(tensor, 0)
 
     def peek(self, tensor: torch.Tensor) -> Value | None:
-        """The value of a tensor that only a check reads: the program does not, so nothing depends on it."""
+        """The value of a tensor if it follows without those of inputs; only a check reads it, so nothing depends on it.
+
+        Inputs are often placeholders, as ``torch.empty`` makes, whatever is in their memory.
+        """
         reads: list[dict[Any, Any]] = [self.inputs_read, self.inputs_without_values, self.missing_buffer_values]
         reads.append(self.value_reads)
-        before = [dict(read) for read in reads]
+        before, memo = [dict(read) for read in reads], self._values
+        self.inputs_read.clear()
+        self._values = {}  # of a value that is in the memo, no input is read again
         try:
-            return self._value(tensor, 0)
+            value = self._value(tensor, 0)
+            return None if self.inputs_read else value
         except FoldingAborted:
             return None
         finally:
+            self._values = memo
             for read, kept in zip(reads, before, strict=True):
                 read.clear()
                 read.update(kept)

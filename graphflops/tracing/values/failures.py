@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 
 from graphflops.core.errors import CaptureError
-from graphflops.core.messages import bug_report, format_error, shortened
+from graphflops.core.messages import bug_report, error_text, format_error, shortened
 from graphflops.core.rule_stub import rule_stub
 from graphflops.core.torch_compat import tree_leaves
 from graphflops.rules.stubs import stub
@@ -114,7 +114,7 @@ def _advice(
     if is_bare and _makes_model(error):
         yield f"{name} makes a model: pass the model that it returns, as in analyze({name}(…), inputs)."
         return
-    if (match := _NO_FAKE_KERNEL.search(str(error))) is not None:
+    if (match := _NO_FAKE_KERNEL.search(error_text(error))) is not None:
         operator = f"{match['namespace']}.{match['name']}"
         yield f"Add a rule with outputs=… for {operator}, so that it is not run; or register_fake, as PyTorch says:"
         yield from _indented(
@@ -186,22 +186,22 @@ def _reason(error: Exception, fault: Fault) -> str:
         return format_error(error).replace("FakeTensor", "Tensor")
     if (limitation := _limitation(error)) is not None:
         return limitation
-    match = _NO_KERNEL.search(str(error))
+    match = _NO_KERNEL.search(error_text(error))
     return format_error(error) if match is None else f"the operator {match['op']} does not run on tensors without data"
 
 
 def _limitation(error: Exception) -> str | None:
     """The known limitation behind an error, and what to do instead; None of other errors."""
-    if (fake := _NO_FAKE_KERNEL.search(str(error))) is not None:
+    if (fake := _NO_FAKE_KERNEL.search(error_text(error))) is not None:
         return (
             f"the operator {fake['namespace']}::{fake['name']} has no fake kernel (register_fake), which says what it "
             "returns, and its own does not run on tensors without data"
         )
-    if NO_ADDRESS in str(error):
+    if NO_ADDRESS in error_text(error):
         return NO_ADDRESS
-    match = _NO_KERNEL.search(str(error))
+    match = _NO_KERNEL.search(error_text(error))
     is_quantized = match and (match["op"].startswith("quantized::") or match["backend"].startswith("Quantized"))
-    if is_quantized or "quantized nyi" in str(error):  # the error of older versions, such as 2.8 and 2.10
+    if is_quantized or "quantized nyi" in error_text(error):  # the error of older versions, such as 2.8 and 2.10
         operator = f" ({match['op']})" if match else ""
         return (
             f"quantized layers and tensors{operator} do not run on tensors without data: "
