@@ -56,7 +56,7 @@ COMPARE = $(strip $(call option,--from,$(FROM)) $(call option,--to,$(TO)) \
 help:  ## list the targets and variables
 	@echo 'Usage: make TARGET [VARIABLE=VALUE …]'
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name about; do \
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name about; do \
 	    printf '  %-13s%s\n' "$$name" "$$about"; done
 	@echo
 	@echo 'Variables of make analyze (default: ResNet-BK, batch 32, sequence 128):'
