@@ -115,6 +115,7 @@ class TestDistributions:
         assert "tests/test_packaging.py" in names
 
 
+@pytest.mark.slow
 class TestInACleanEnvironment:
     def test_the_main_job_runs_without_a_complaint(self, clean: Path, tmp_path: Path) -> None:
         result = run(clean / "graphflops", "analyze", "--json", "report.json", cwd=tmp_path)

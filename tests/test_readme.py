@@ -47,7 +47,7 @@ DOCUMENTS = [
     *(f"docs/tutorial/{page.name}" for page in sorted((ROOT / "docs/tutorial").glob("*.md"))),
     *(f"docs/commands/{page.name}" for page in sorted((ROOT / "docs/commands").glob("*.md"))),
 ]
-STUDIES = {"docs/quick-reference.md", "docs/resnet-bk.md"}
+STUDIES = {"docs/quick-reference.md", "docs/resnet-bk.md", "docs/laws.md", "docs/commands/generate.md"}
 """documents whose tables take seconds each: a training step of full size for every option"""
 DOCUMENTED = "2.13."
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', flags=re.DOTALL | re.MULTILINE)

@@ -1,5 +1,6 @@
 """Invariants of reports, at sizes that hypothesis chooses."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -97,6 +98,7 @@ def test_a_top_1_moe_is_one_expert_and_the_router(tokens: int, width: int, exper
     assert moe.forward == dense.forward + gate.forward + router + combine
 
 
+@pytest.mark.slow
 @few
 @given(st.integers(1, 3), st.integers(1, 12), st.integers(1, 4), st.integers(1, 4), st.data())
 def test_resnet_bk_is_linear_in_batch_and_layers(

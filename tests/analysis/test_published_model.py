@@ -39,6 +39,7 @@ def test_it_runs_and_trains() -> None:
     assert all(parameter.grad is not None for name, parameter in model.named_parameters() if "experts" not in name)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("sizes", [{}, TWO, {"d_model": 8, "n_layers": 3}])
 def test_all_ops_have_rules_and_matrix_products_are_those_of_autograd(sizes: dict[str, int]) -> None:
     report = analysed(**sizes)
@@ -60,6 +61,7 @@ def test_the_experts_are_routed() -> None:
     assert full == 4 * active == 4 * 48 * (8 * 16**2 + 2 * 16)
 
 
+@pytest.mark.slow
 def test_a_given_rate_overrides_that_of_the_rule() -> None:
     report = analyze(LanguageModel(), (TOKENS,), rules=[RULES], rates={"*.experts.*": "top_k/num_experts"})
     assert (report.total, report.at_full_rate.total) == (analysed().total, analysed().at_full_rate.total)

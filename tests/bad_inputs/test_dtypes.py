@@ -73,6 +73,7 @@ def agrees(function: Callable[..., Any], operands: tuple[Tensor, ...]) -> None:
             analyze(function, operands)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", PAIRS)
 def test_two_operands(name: str) -> None:
     function, left, right = PAIRS[name]
@@ -81,6 +82,7 @@ def test_two_operands(name: str) -> None:
         agrees(function, (torch.ones(left, dtype=first), torch.zeros(right, dtype=second)))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", SINGLES)
 def test_one_operand(name: str) -> None:
     for dtype in (*DTYPES, torch.complex64):

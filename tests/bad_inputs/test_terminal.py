@@ -86,6 +86,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("arguments", COMMANDS, ids=lambda case: " ".join(case)[:40].encode("unicode_escape").decode())
 def test_every_command_is_readable_on_every_console(folder: Path, arguments: list[str], encoding: str) -> None:

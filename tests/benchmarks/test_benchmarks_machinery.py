@@ -26,6 +26,7 @@ def measured(step: float = 1, torch_step: float = 1, build: float = 1, memory: f
 JOBS = {"forward", "torch_forward", "step", "torch_step", "step_again", "step_unfolded", "step_by_mode"}
 
 
+@pytest.mark.slow
 def test_every_job_is_timed(run: dict) -> None:
     assert run["failed"] == {}
     assert all(run[job] > 0 for job in ("build", "alone", *JOBS))
@@ -36,6 +37,7 @@ def test_both_counts_of_a_step_are_equal(run: dict) -> None:
     assert torch_count == count > 0
 
 
+@pytest.mark.slow
 def test_an_error_in_one_job_leaves_the_others() -> None:
     def unusable() -> tuple:
         return (), {}
@@ -50,6 +52,7 @@ def test_memory_excludes_imports() -> None:
     assert 0 <= used["memory_build"] <= used["memory"] < 200
 
 
+@pytest.mark.slow
 def test_a_counter_that_fails_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(model: object, args: object) -> None:
         raise ValueError("no such layer\nand more")

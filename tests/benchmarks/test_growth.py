@@ -17,7 +17,7 @@ from graphflops.analysis.mac_counter import count_macs
 from graphflops.report.json_format import dumps
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt2", "gemma2", "mixtral", "olmo_hybrid", "pegasus"])
 def test_no_more_calls_in_twenty_blocks_than_in_four(name) -> None:
     recorded = []
@@ -28,7 +28,7 @@ def test_no_more_calls_in_twenty_blocks_than_in_four(name) -> None:
     assert recorded[1] <= 1.1 * recorded[0]  # what makes a cache may be a call for each block
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt2", "gemma2", "mixtral", "olmo_hybrid", "pegasus"])
 def test_the_same_report_as_if_each_ran(name) -> None:
     model, tokens = language_model(name, 5), torch.zeros(1, 16, dtype=torch.long)

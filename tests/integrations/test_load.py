@@ -127,6 +127,7 @@ class TestTransformers:
         with pytest.raises(UsageError, match=message):
             load(f"hf:{tmp_path}")
 
+    @pytest.mark.slow
     def test_a_repository_is_read_from_the_local_cache_without_a_network(self, tmp_path: Path) -> None:
         cache = tmp_path / "hub" / "models--some--model"
         (cache / "snapshots" / "abc").mkdir(parents=True)

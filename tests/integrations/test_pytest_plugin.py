@@ -49,6 +49,7 @@ def test_of_memory(cost):
 """
 
 
+@pytest.mark.slow
 def test_the_fixture_and_the_marker(tmp_path: Path) -> None:
     (tmp_path / "test_costs.py").write_text(TESTS)
     is_installed = any(point.value == MODULE for point in entry_points(group="pytest11"))

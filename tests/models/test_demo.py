@@ -22,6 +22,7 @@ def chapters(demo: tuple[subprocess.CompletedProcess[str], Path]) -> dict[str, s
     return dict(re.findall(r"^\d\. ([^\n]+)\n─+\n(.*?)(?=\n\n\n\d|\Z)", demo[0].stdout, flags=re.DOTALL | re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_it_runs_without_a_complaint_and_leaves_nothing(demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     result, folder = demo
     assert (result.returncode, result.stderr) == (0, "")

@@ -56,7 +56,7 @@ CONFIGS = [
 ]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("config", CONFIGS)
 class TestEachConfiguration:
     def test_trains_every_parameter_that_is_trained_at_all(self, config: ResNetBKConfig) -> None:

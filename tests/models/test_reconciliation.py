@@ -10,10 +10,12 @@ from graphflops.models.reconciliation import page, reconcile
 PAGE = Path(__file__).parents[2] / "docs" / "reconciliation.md"
 
 
+@pytest.mark.slow
 def test_the_page_is_the_output_of_the_command() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run make reconcile"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("convention", ["standard", "exact"])
 @pytest.mark.parametrize(
     "config",

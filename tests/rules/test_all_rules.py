@@ -111,6 +111,7 @@ class TestGradientKeys:
         overloads = (getattr(packet, overload) for overload in packet.overloads())
         return {argument.name for overload in overloads for argument in overload._schema.arguments}
 
+    @pytest.mark.slow
     def test_name_arguments_of_an_operator_that_the_rule_serves(self) -> None:
         for call in filter(is_of_an_operator, distinct_calls()):
             keys = [str(key) for key, rule in shipped() if rule is call.rule and str(key) not in OF_OTHER_VERSIONS]

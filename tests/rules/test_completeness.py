@@ -2,6 +2,7 @@
 
 import fnmatch
 
+import pytest
 import torch
 from cases import CASES, rule_calls
 
@@ -17,6 +18,7 @@ def rules() -> dict[int, Rule]:
     return {id(rule): rule for _, rule in shipped()}
 
 
+@pytest.mark.slow
 def test_every_rule_is_reached() -> None:
     reached = {id(call.rule) for call in rule_calls()}
     assert not [f"{rule.name} ({rule.source})" for key, rule in rules().items() if key not in reached]

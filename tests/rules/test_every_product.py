@@ -144,6 +144,7 @@ def agree(run: Callable[..., Any], *inputs: Tensor) -> None:
     assert MacCount(report.work("forward").macs, backward) == count_macs(run, inputs)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.filterwarnings("ignore:torch.chain_matmul is deprecated", "ignore:Using padding='same'")
 @pytest.mark.parametrize(("run", "shapes", "dtype"), CASES)
 def test_as_dispatched(run: Callable[..., Any], shapes: tuple[Shape, ...], dtype: torch.dtype) -> None:

@@ -55,6 +55,7 @@ def test_really_dispatched(name: str, frozen: int | None) -> None:
     agree(run, *(meta(*shape, requires_grad=i != frozen) for i, shape in enumerate(shapes)))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"bidirectional": True, "num_layers": 2}, {"bias": False}])
 @pytest.mark.parametrize("of_input", [True, False])

@@ -389,6 +389,7 @@ def folded_and_unfolded(model: nn.Module, *args: Any, **options: Any) -> tuple[R
     return analyze(model, args, fold=True, **options), analyze(model, args, fold=False, **options)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     block=st.sampled_from(BLOCKS),
@@ -446,6 +447,7 @@ GIVEN = [exported, fx.symbolic_trace]
 class TestGivenGraphs:
     """A graph that the user traced is folded by the module paths in the metadata of its nodes."""
 
+    @pytest.mark.sampled(6)
     @pytest.mark.parametrize("block", [Block, ReadsItsNumber, WritesToItsInput, ReturnsAView, Detaches, BLOCKS[-1]])
     @pytest.mark.parametrize("run", [one_after_the_other, collected, written_to, around_again, other_widths])
     @pytest.mark.parametrize("change", GIVEN)

@@ -85,7 +85,7 @@ def nest(*levels: bool, before: int = 1, after: int = 1, innermost: int = 1) -> 
     return Layers(None, 1, 0, model)
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize(
     "levels", [*itertools.product([True, False], repeat=2), *itertools.product([True, False], repeat=3)]
 )

@@ -480,6 +480,7 @@ def pairs(ways: list[Way], uses: list[Callable[..., Any]]) -> pytest.MarkDecorat
     )
 
 
+@pytest.mark.sampled(6)
 @pairs(WAYS, THEN)
 def test_a_report_is_the_same_to_the_last_letter(way, after) -> None:
     model = Stack(way, 5, after)

@@ -857,6 +857,7 @@ def test_state_is_restored_after_a_failure(name: str, held: str) -> None:
     assert kind.observe() == before
 
 
+@pytest.mark.sampled(5)
 @HELD
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_iterator_that_cannot_be_copied_is_not_advanced(name: str, held: str) -> None:

@@ -74,6 +74,7 @@ def test_a_polynomial_is_checked_at_points_that_did_not_make_it() -> None:
         polynomial({n: 2**n for n in range(1, 6)}, N)
 
 
+@pytest.mark.slow
 def test_the_command_prints_differences_and_what_is_published(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify"]) == 0
     printed = capsys.readouterr().out

@@ -152,6 +152,7 @@ def test_an_example_is_how_anything_else_is_called(target: Any, example: Callabl
     assert result.problems
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_nothing_is_found_against_a_shipped_rule(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     verification = cache(partial(rule_lint.verify, case.run, case.inputs))  # one is of all rules of a case
