@@ -63,6 +63,7 @@ def test_prefill_steps_and_cache_are_those_of_a_run(name: str) -> None:
     assert (counts, nbytes(answer, 7)) == (real, bytes_in(cache))
 
 
+@pytest.mark.slow
 def test_a_window_counts_what_it_keeps_before_and_after_it_is_full() -> None:
     model = tiny("mistral")
     counts, answer = analyzed_steps(model, 5)

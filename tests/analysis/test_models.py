@@ -151,6 +151,7 @@ class TestMamba:
         for name, published in projections.items():
             assert sympy.expand(modules[f"blocks.*.mixer.{name}"] - published) == 0
 
+    @pytest.mark.slow
     def test_the_rank_is_rounded_up_at_any_width(self) -> None:
         """⌈D/16⌉ times D itself; at 77 the rank is 5, as in the report."""
 

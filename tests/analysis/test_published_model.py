@@ -72,6 +72,7 @@ def test_a_given_rate_overrides_that_of_the_rule() -> None:
     )
 
 
+@pytest.mark.slow
 def test_without_a_rule_the_loop_over_the_experts_is_routed() -> None:
     report = analyze(LanguageModel(), (TOKENS,))
     assert not report.unknown

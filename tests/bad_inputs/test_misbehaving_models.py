@@ -155,6 +155,7 @@ RULES = [
 ]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("command", ["analyze", "rules list", "rules show aten.relu", "verify", "scale"])
 @pytest.mark.parametrize(("text", "message"), RULES, ids=[rule[0] for rule in RULES])
 def test_a_rule_file(capsys: pytest.CaptureFixture[str], folder: Path, command: str, text: str, message: str) -> None:

@@ -32,6 +32,7 @@ def test_every_job_is_timed(run: dict) -> None:
     assert all(run[job] > 0 for job in ("build", "alone", *JOBS))
 
 
+@pytest.mark.slow
 def test_both_counts_of_a_step_are_equal(run: dict) -> None:
     torch_count, count = run["counted"]
     assert torch_count == count > 0

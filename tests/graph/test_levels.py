@@ -139,6 +139,7 @@ def by_phase(report: Report) -> list[int]:
     return [report.flops(phase) for phase in ("forward", "dgrad", "wgrad", "optimizer")]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("name", MODELS)
 def test_the_level_below_has_the_operators_that_really_run(name: str, rules: str) -> None:

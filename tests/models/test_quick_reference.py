@@ -115,6 +115,7 @@ def test_training_cost_of_ten_thousand_steps(run: Run) -> None:
     assert printed == f"Total training cost: {names['total_flops'] / 1e12:.2f} TFLOPs\n"
 
 
+@pytest.mark.slow
 def test_compare_configurations(run: Run) -> None:
     names, printed = run("Compare Configurations", FULL_CONFIG=FULL_CONFIG, compare_models=compare_models)
     comparison = names["comparison"]

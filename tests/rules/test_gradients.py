@@ -122,6 +122,7 @@ class Trained(nn.Module):
         return torch.func.functional_call(self.layer, moved, (x,))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_penalty_on_the_gradient_is_what_autograd_runs(name: str) -> None:
     make, shape = LAYERS[name]

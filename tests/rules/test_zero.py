@@ -59,6 +59,7 @@ def test_dropout_that_drops_nothing_is_free(p: float, training: bool) -> None:
     assert (cost.forward, cost.grads["input"]) == (product, product)
 
 
+@pytest.mark.slow
 def test_comparisons_and_searches_have_no_gradient() -> None:
     predicates = {
         f"aten::{name}"

@@ -41,7 +41,7 @@ def step(model: nn.Module, *, input_gradient: bool = False) -> Report:
     return analyze(model, (torch.zeros(3, 4, D, requires_grad=input_gradient),), attention="math")
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(11)
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 @pytest.mark.parametrize("region", REGIONS.values(), ids=REGIONS)
 @pytest.mark.parametrize("reentrant", [True, False], ids=["reentrant", "not reentrant"])

@@ -73,6 +73,7 @@ class TestNesting:
         assert report.forward == LAYER
         assert len(report.modules) == LEVELS + 1
 
+    @pytest.mark.slow
     def test_modules_that_call_each_other_are_as_many_layers(self) -> None:
         report = analyze(nested(LEVELS, Around), (X,))
         assert report.forward == (LEVELS + 1) * LAYER

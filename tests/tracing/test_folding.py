@@ -408,6 +408,7 @@ def test_a_report_is_the_same_to_the_last_letter(block, run, change, training, i
     assert dumps(folded) == dumps(unfolded)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("block", BLOCKS)
 def test_of_each_kind_of_block(block) -> None:
     folded, unfolded = folded_and_unfolded(Stack([block(index) for index in range(4)]), torch.zeros(8, 8, 4))
@@ -430,6 +431,7 @@ def test_of_blocks_that_write_to_an_object_that_they_share(block) -> None:
     assert counter.calls == 0
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("block", [Block, RunsItselfAgain])
 @pytest.mark.parametrize("run", RUNS)
 def test_of_each_way_to_run_them(block, run) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 LAYERS, WIDTH, HEADS, KV_HEADS, INNER, VOCABULARY, SEQUENCE = 126, 16384, 128, 8, 53248, 128256, 8192
 
 MODEL = f"""
@@ -59,6 +61,7 @@ print(*peak or [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss])
 """
 
 
+@pytest.mark.slow
 def test_is_counted_to_the_last_multiply_add_under_two_gibibytes() -> None:
     process = subprocess.run([sys.executable, "-W", "ignore", "-c", MODEL], check=True, capture_output=True, text=True)
     parameters, forward, backward, kibibytes = map(int, process.stdout.split())

@@ -487,6 +487,7 @@ def test_a_report_is_the_same_to_the_last_letter(way, after) -> None:
     assert outcome(model, INPUT, fold=True) == outcome(model, INPUT, fold=False)
 
 
+@pytest.mark.sampled(4)
 @pairs(FOLD, [only_run, returned, trained_by_the_cache, only_the_last_of_it, backwards, written_to_between])
 def test_no_more_calls_in_the_blocks_of_twenty_than_of_four(way, after) -> None:
     four, twenty = (calls_in_blocks(Stack(way, depth, after)) for depth in (4, 20))
