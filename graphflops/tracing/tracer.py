@@ -292,7 +292,8 @@ class Tracer(GraphWriter):
             return call(module, *args, **kwargs)
         finally:
             del attributes["forward"]
-            attributes.update({} if own is None else {"forward": own})
+            if own is not None:
+                attributes["forward"] = own
 
     def _leaf(self, module: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         rule = self.book.find(type(module))

@@ -178,3 +178,24 @@ def test_an_assignment_by_a_mask_is_not_refused() -> None:
     x, mask = ones(4, 3), torch.tensor([True, False, True, False])
     assign(x, mask, ones(2, 3))
     assert analyze(assign, (x, mask, ones(2, 3))).forward >= 12
+
+
+@pytest.mark.parametrize("rows", [50, 5000], ids=["small", "too large to be tried"])
+def test_operands_of_equally_many_elements_are_not_refused(rows: int) -> None:
+    """With other sizes in the same order these have other numbers of elements: 2 · 6 is 3 · 4, and 2 · 5 is not."""
+    index, values = torch.zeros(2, 6, dtype=torch.int64), torch.zeros(3, 4)
+    assert torch.zeros(50, 50).put(index, values).shape == (50, 50)
+    assert analyze(lambda x: x.put(index, values), (torch.empty(rows, rows, device="meta"),)).unsupported_ops() == {}
+
+
+@pytest.mark.parametrize("width", [3, 4])
+def test_a_cross_product_is_of_three_numbers(width: int) -> None:
+    x = torch.ones(4, width)
+    if width == 3:
+        assert torch.linalg.cross(x, x).shape == x.shape
+        assert analyze(torch.linalg.cross, (x, x)).unsupported_ops() == {}
+    else:
+        with pytest.raises(RuntimeError):
+            torch.linalg.cross(x, x)
+        with pytest.raises(CaptureError, match="must have length 3"):
+            analyze(torch.linalg.cross, (x, x))

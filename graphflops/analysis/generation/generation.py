@@ -17,6 +17,7 @@ from graphflops.analysis.generation.protocol import Step, Steps
 from graphflops.analysis.generation.record import GenerationRecord
 from graphflops.analysis.generation.transformers_steps import TransformersSteps, has_interface
 from graphflops.analysis.inputs import InputsLike
+from graphflops.core.checks import require_integer
 from graphflops.core.errors import CaptureError, UsageError
 from graphflops.report.report import Report
 
@@ -68,9 +69,8 @@ class Generation(GenerationRecord):
             UsageError: the length is less than the cache that was given has.
         """
         length = self._steps.sizes["length"] if length is None else length
-        for name, value, least in (("length", length, self._steps.first), ("tokens", tokens, 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"{name} must be an integer of at least {least:,}, not {value!r}")
+        require_integer("length", length, self._steps.first)
+        require_integer("tokens", tokens)
         if (length, tokens) not in self._decodes:
             sizes = {**self._steps.sizes, "length": length}
             call = self._steps.decode(self._prefilled(length).state, sizes, tokens)
@@ -120,8 +120,7 @@ def generation(
         CaptureError: the model cannot be traced on these inputs.
         UsageError: an argument has a value that is not accepted.
     """
-    if isinstance(new_tokens, bool) or not isinstance(new_tokens, int) or new_tokens < 1:
-        raise UsageError(f"new_tokens must be an integer of at least 1, not {new_tokens!r}")
+    require_integer("new_tokens", new_tokens)
     accepted = ("rules", "convention", "rates", "strict")
     if unknown := [name for name in options if name not in accepted]:
         raise UsageError(f"generation has no option {unknown[0]!r}; it has: {', '.join(accepted)}")

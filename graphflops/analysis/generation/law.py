@@ -13,6 +13,7 @@ from graphflops.analysis.scaling.law_terms import to_int
 from graphflops.analysis.scaling.polynomials import Polynomial
 from graphflops.analysis.scaling.quantities import Quantity, weighs_classes, weights
 from graphflops.analysis.scaling.ranges import SizeRange
+from graphflops.core.checks import require_integer
 from graphflops.core.errors import UsageError
 from graphflops.report.conventions import Convention
 
@@ -78,7 +79,7 @@ class LengthLaw:
         Raises:
             UsageError: a size is no positive integer, or the law does not reach so far.
         """
-        checked = {name: _positive(name, sizes[name]) for name in self.sizes}
+        checked = {name: require_integer(name, sizes[name]) for name in self.sizes}
         return to_int(self.polynomial(self.piece_at(checked["length"]), component).evaluate(checked))
 
     def sum(self, start: int, stop: int, component: str | None = None, **sizes: int) -> int:
@@ -186,7 +187,7 @@ class GenerationLaw:
         if not _are_integers(batch, prompt):
             arrays = _arrays(batch=batch, prompt=prompt)
             return self.prefill_law.over(self._at(arrays, arrays["prompt"] if self.start is None else self.start))
-        length = _positive("prompt", prompt) if self.start is None else self.start
+        length = require_integer("prompt", prompt) if self.start is None else self.start
         return self.prefill_law.evaluate(batch=batch, prompt=prompt, length=length)
 
     def decode(self, *, batch: Any, length: Any, prompt: Any = None) -> Any:
@@ -214,11 +215,11 @@ class GenerationLaw:
         Raises:
             UsageError: as ``prefill``.
         """
-        _positive("beams", beams)
+        require_integer("beams", beams)
         prompt = self._prompt(prompt)
         if _are_integers(batch, prompt, new_tokens):
-            batch, new_tokens = _positive("batch", batch) * beams, _positive("new_tokens", new_tokens)
-            first = _positive("prompt", prompt) if self.start is None else self.start
+            batch, new_tokens = require_integer("batch", batch) * beams, require_integer("new_tokens", new_tokens)
+            first = require_integer("prompt", prompt) if self.start is None else self.start
             steps = self.decode_law.sum(first, first + new_tokens - 1, batch=batch, prompt=prompt)
             return self.prefill(batch=batch, prompt=prompt) + steps
         arrays = _arrays(batch=batch, prompt=prompt, new_tokens=new_tokens)
@@ -250,7 +251,7 @@ class GenerationLaw:
             options = {"batch": batch, "prompt": prompt, "page": page, "held": held}
             return sum(self.cache_bytes(length=item, **options) for item in length)
         law = replace(self.cache_law, weights=HELD if held else BYTES, _sums={}) if held else self.cache_law
-        length = -(-length // _positive("page", page)) * page
+        length = -(-length // require_integer("page", page)) * page
         if not _are_integers(batch, length, prompt):
             arrays = _arrays(batch=batch, prompt=prompt, length=length)
             return law.over(self._at(arrays, arrays["length"]))
@@ -321,12 +322,6 @@ def _condition(low: int, high: int, first: int, last: int) -> str:
 
 def _are_integers(*sizes: Any) -> bool:
     return all(isinstance(size, int) for size in sizes)
-
-
-def _positive(name: str, size: Any) -> int:
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise UsageError(f"{name} must be an integer of at least 1, not {size!r}")
-    return size
 
 
 def _arrays(**sizes: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from graphflops.analysis.generation.data import GenerationData
+from graphflops.core.checks import require_integer
 from graphflops.core.errors import UsageError
 
 
@@ -48,8 +49,7 @@ def speculative(
     """
     if not 0 <= acceptance <= 1:
         raise UsageError(f"acceptance must be a probability from 0 to 1, not {acceptance!r}")
-    if isinstance(draft_tokens, bool) or not isinstance(draft_tokens, int) or draft_tokens < 1:
-        raise UsageError(f"draft_tokens must be an integer of at least 1, not {draft_tokens!r}")
+    require_integer("draft_tokens", draft_tokens)
     return SpeculativeRound(
         draft_flops=draft.law.decode_law.sum(length, length + draft_tokens, batch=batch),
         verify_flops=target.verify(draft_tokens + 1, batch=batch, length=length),
@@ -67,8 +67,7 @@ def chunked_prefill(generation: GenerationData, *, prompt: int, chunk: int, batc
         UsageError: a number is no positive integer, or a law does not reach so far.
     """
     for name, size in (("prompt", prompt), ("chunk", chunk)):
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise UsageError(f"{name} must be an integer of at least 1, not {size!r}")
+        require_integer(name, size)
     flops = int(generation.law.prefill(batch=batch, prompt=min(chunk, prompt)))
     for start in range(chunk, prompt, chunk):
         flops += generation.verify(min(chunk, prompt - start), batch=batch, length=start)
@@ -88,8 +87,7 @@ def distinct_experts(*, experts: int, top_k: int, tokens: int) -> float:
         UsageError: a number is no positive integer, or ``top_k`` is more than ``experts``.
     """
     for name, size in (("experts", experts), ("top_k", top_k), ("tokens", tokens)):
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise UsageError(f"{name} must be an integer of at least 1, not {size!r}")
+        require_integer(name, size)
     if top_k > experts:
         raise UsageError(f"top_k = {top_k:,} is more than the {experts:,} experts")
     return float(experts * (1 - (1 - Fraction(top_k, experts)) ** tokens))

@@ -94,19 +94,19 @@ class ConstantEvaluator:
         """
         reads: list[dict[Any, Any]] = [self.inputs_read, self.inputs_without_values, self.missing_buffer_values]
         reads.append(self.value_reads)
-        before, memo = [dict(read) for read in reads], self._values
+        reads_before, values_before = [dict(read) for read in reads], self._values
         self.inputs_read.clear()
-        self._values = {}  # of a value that is in the memo, no input is read again
+        self._values = {}  # a value that is evaluated already does not read its inputs again
         try:
             value = self._value(tensor, 0)
             return None if self.inputs_read else value
         except FoldingAborted:
             return None
         finally:
-            self._values = memo
-            for read, kept in zip(reads, before, strict=True):
+            self._values = values_before
+            for read, content in zip(reads, reads_before, strict=True):
                 read.clear()
-                read.update(kept)
+                read.update(content)
 
     def number_in(self, tensor: torch.Tensor) -> float | None:
         """The number that all elements of a tensor equal, if it follows from constants."""

@@ -8,6 +8,7 @@ convolution, whose groups and windows are relations of other kinds, is run on a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from graphflops.tracing.values.tensor_values import Value, real_execution
 aten = torch.ops.aten
 
 MAX_REPEATED_ELEMENTS = 2**24
-"""elements of the operands of a wrong call that is repeated with its own sizes, for the text of the error"""
+"""elements of the operands of a call that is repeated with its own sizes, if it is refused with small ones"""
 _CHECKED = frozenset(
     {
         *("addmm", "addmv", "linalg_cross", "linalg_lstsq", "native_batch_norm", "nll_loss2d_forward"),
@@ -33,7 +34,9 @@ _CHECKED = frozenset(
         *("bucketize", "searchsorted"),
     }
 )
-"""names of operators whose meta kernels do not check all sizes, and whose kernels compare sizes only with each other"""
+"""names of operators whose meta kernels do not check all sizes"""
+_COMPARES_PRODUCTS = frozenset({"aten::put", "aten::put_", "aten::masked_scatter", "aten::masked_scatter_"})
+"""those that compare numbers of elements, which small sizes do not keep equal; the others compare sizes"""
 _ATTENTION = frozenset(
     f"_scaled_dot_product_{kernel}"
     for kernel in (
@@ -47,7 +50,6 @@ MAX_INDICES = 2**17
 """indices of an embedding that are compared with the rows of its table"""
 _errors: dict[Any, Exception | None] = {}
 """operator, shapes, dtypes and other arguments → the error that PyTorch raises for them, if it does"""
-_checked_operators: dict[OpOverload, bool] = {}
 
 
 def check_shapes(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -56,11 +58,7 @@ def check_shapes(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any
     Raises:
         RuntimeError, IndexError, NotImplementedError: as the operator on real tensors does.
     """
-    if (is_checked := _checked_operators.get(op)) is None:
-        name = op._schema.name.removeprefix("aten::").removesuffix("_")
-        is_checked = op.namespace == "aten" and (name in _CHECKED or name == "convolution" or name in _ATTENTION)
-        _checked_operators[op] = is_checked
-    if not is_checked:
+    if not _is_checked(op):
         return
     if op._schema.name.startswith("aten::_scaled_dot_product"):
         _check_attention(*args[1:3])
@@ -70,6 +68,12 @@ def check_shapes(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any
         _errors[key] = _shape_error(op, args, kwargs)
     if (error := _errors[key]) is not None:
         raise type(error)(*error.args)
+
+
+@cache
+def _is_checked(op: OpOverload) -> bool:
+    name = op._schema.name.removeprefix("aten::").removesuffix("_")
+    return op.namespace == "aten" and (name in _CHECKED or name == "convolution" or name in _ATTENTION)
 
 
 def check_ctc(
@@ -131,8 +135,10 @@ def _shape_error(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any
     own = {size: size for size in (*range(_FIRST_REPLACED), *larger)}
     small = own | {size: number for number, size in enumerate(larger, start=_FIRST_REPLACED)}
     error = error_on_real_tensors(op, lambda: _with_sizes(small, args, kwargs))
-    if error is None or sum(operand.numel() for operand in operands) > MAX_REPEATED_ELEMENTS:
-        return error
+    if error is None:
+        return None
+    if sum(operand.numel() for operand in operands) > MAX_REPEATED_ELEMENTS:
+        return None if op._schema.name in _COMPARES_PRODUCTS else error
     return error_on_real_tensors(op, lambda: _with_sizes(own, args, kwargs))
 
 
